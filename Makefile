@@ -1,0 +1,46 @@
+# Every target works from a fresh clone: it makes .venv when that is missing and needs no root and no docker.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SECONDS ?= 60
+SEED ?= 1
+PORT ?= 8000
+DATA_DIR ?= spice-data
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format serve bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "python 3.11 or newer is needed: make PYTHON=python3.11 ..."'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[compute,server,worker,dev]'
+	@touch $@
+
+setup: $(STAMP)  ## .venv with everything for development and tests
+
+demo: $(STAMP)  ## embedded service, bundled data set, a finished 10 % job, files in ./demo-output
+	$(BIN)/python -m examples.demo
+
+test: $(STAMP)  ## every test, on real PostgreSQL and Redis-protocol servers that it starts itself
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)  ## rewrite the formatting and the fixable lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: $(STAMP)  ## the embedded service on http://127.0.0.1:8000
+	$(BIN)/python -m app --port $(PORT) --data-dir $(DATA_DIR)
+
+clean:  ## remove what the targets made (not .venv)
+	rm -rf demo-output spice-data build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,56 @@
+"""Choose the part of an instruction-tuning data set that is worth training on (SPICE, arXiv 2601.23155).
+
+Importing this package never imports torch, transformers or numpy: the names that need them are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
+from spice_select.version import __version__
+
+if TYPE_CHECKING:
+    from spice_select.examples import Example, load_examples
+    from spice_select.gradients import collect_gradients
+    from spice_select.greedy import Selection, select
+    from spice_select.pipeline import run
+    from spice_select.proxy import load_proxy
+
+__all__ = [
+    "Budget",
+    "Example",
+    "GradientConfig",
+    "ProxyConfig",
+    "RunConfig",
+    "Selection",
+    "SelectionConfig",
+    "__version__",
+    "collect_gradients",
+    "load_examples",
+    "load_proxy",
+    "run",
+    "select",
+]
+
+_LAZY = {
+    "Example": "spice_select.examples",
+    "load_examples": "spice_select.examples",
+    "collect_gradients": "spice_select.gradients",
+    "Selection": "spice_select.greedy",
+    "select": "spice_select.greedy",
+    "run": "spice_select.pipeline",
+    "load_proxy": "spice_select.proxy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name that needs torch on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'spice_select' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,131 @@
+"""Settings of a run, defined once: HTTP body, database row, library call and client all use these models.
+
+Every model is frozen and refuses unknown fields and loose types (``true`` is no number, ``"7"`` is no integer).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["spice", "fisher", "random", "top_norm"]
+Information = Literal["logdet", "diagonal", "scalar"]
+
+
+class Model(BaseModel):
+    """Base of every settings model: frozen, strict, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def digest(self) -> str:
+        """Sha256 (hex) of the canonical JSON of the resolved settings."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def digest_of(value: Any) -> str:
+    """Sha256 (hex) of the canonical JSON (sorted keys, no spaces, UTF-8) of a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Budget(Model):
+    """How much to choose: exactly one of ``count``, ``fraction`` and ``tokens``."""
+
+    count: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Number of samples, k."""
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the usable samples of the pool; rounded to the nearest whole number, at least one sample."""
+    tokens: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    """Largest total of the chosen samples' tokens (prompt and response, as the proxy's tokenizer counts them)."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in ("count", "fraction", "tokens") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of count, fraction and tokens, not {len(given)}")
+        return self
+
+    def resolve_count(self, pool: int) -> int | None:
+        """Number of samples for a pool of this many usable samples; None for a token budget.
+
+        Args:
+            pool: Usable samples, n >= 1.
+        """
+        if self.count is not None:
+            return self.count
+        if self.fraction is not None:
+            return max(1, int(self.fraction * pool + 0.5))
+        return None
+
+
+class ProxyConfig(Model):
+    """The small model whose gradients stand for the samples."""
+
+    model: Annotated[str, Field(min_length=1, max_length=500)] = "builtin:tiny"
+    """``builtin:tiny``, a Hugging Face hub id (``org/name``) or a local folder with safetensors weights."""
+    revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Commit of the hub id; resolved to a 40-hex commit when the job is made. Not allowed for other models."""
+
+
+class GradientConfig(Model):
+    """What is measured about each sample."""
+
+    targets: Literal["linear", "lora"] = "linear"
+    """``linear``: weights of every linear layer of the transformer blocks. ``lora``: fresh adapters on those layers."""
+    sketch_dim: Annotated[int, Field(ge=1, le=2**24)] | None = 64
+    """Numbers kept per layer after the two-sided random projection; None keeps the exact gradient."""
+    loss: Literal["mean", "sum"] = "mean"
+    """Per-sample loss: mean or sum of the cross-entropy (nats) over the response tokens."""
+    normalize: Literal["unit", "none"] = "unit"
+    """``unit`` scales each gradient to length one, so that short answers with large gradients do not win by size."""
+    max_length: Annotated[int, Field(ge=8, le=2**20)] = 1024
+    """Longest sequence in tokens."""
+    overflow: Literal["truncate", "exclude"] = "truncate"
+    """What happens to a longer sample: cut at the end (counted), or left out of the pool (counted and listed)."""
+    batch_tokens: Annotated[int, Field(ge=8, le=2**24)] = 8192
+    """Padded tokens in one batch; part of the fingerprint because it fixes the batch plan."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Arithmetic of the model; gradients are stored as float32."""
+    lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of the adapters for ``targets="lora"``, r."""
+    lora_alpha: Annotated[float, Field(gt=0, le=65536)] = 32.0
+    """Scale of the adapters for ``targets="lora"``."""
+    warmup_steps: Annotated[int, Field(ge=0, le=0)] = 0
+    """Steps of tuning before the gradients are taken; only 0 in this version."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the projections and of fresh adapters."""
+
+
+class SelectionOptions(Model):
+    """How to choose, apart from how much."""
+
+    method: Method = "spice"
+    """``spice``, or a control on the same gradients: ``fisher`` (no penalty), ``random``, ``top_norm``."""
+    information: Information = "logdet"
+    """``logdet`` is exact; ``diagonal`` and ``scalar`` are the surrogates of the authors' code."""
+    alpha: Annotated[float, Field(gt=0, le=1e12)] = 1.0
+    """Fisher scale, alpha in U(S) = logdet(I + alpha F_S)."""
+    conflict_penalty: Annotated[float, Field(ge=0, le=10)] = 0.1
+    """Weight of the conflict in the score, lambda. The paper finds 0.1 to 0.5 robust; 0 is plain Fisher greedy."""
+    stop_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Stop before a pick whose gain is at most this share of the first pick's gain, omega; None never stops early."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of the methods that draw at random."""
+
+
+class SelectionConfig(SelectionOptions):
+    """What to choose and when to stop."""
+
+    budget: Budget
+    """How much to choose."""
+
+
+class RunConfig(Model):
+    """Everything that decides the result of a run on given data."""
+
+    proxy: ProxyConfig = ProxyConfig()
+    gradients: GradientConfig = GradientConfig()
+    selection: SelectionConfig

@@ -1,0 +1,6 @@
+"""The version of the distribution, and the number that says when stored gradients stop being comparable."""
+
+__version__ = "0.1.0"
+
+GRADIENT_FORMAT = 1
+"""Raised whenever the same settings would give other gradient values: part of every gradient fingerprint."""
