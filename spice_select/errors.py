@@ -7,6 +7,8 @@
         EmptyPoolError                   pool-empty                no usable sample left
         NonFiniteGradientError           gradients-not-finite      NaN or infinity among the gradients
       DatasetError                       dataset-invalid           the data set as a whole cannot be read
+        RowError                         (code of the reason)      one record of it cannot be used
+      Stopped                            stopped                   somebody asked for the work to stop
       ProxyError
         UnknownProxyError                unknown-proxy             no such model, folder or revision
         UnsafeProxyError                 unsafe-proxy              pickle weights, or code that would have to be run
@@ -89,6 +91,26 @@ class DatasetError(SpiceError):
     def __init__(self, detail: str, *, code: str = "dataset-invalid", pointer: str | None = None) -> None:
         super().__init__(detail, pointer=pointer)
         self.code = code  # type: ignore[misc]  # narrows the class default for this one failure
+
+
+class RowError(DatasetError):
+    """One record of a data set cannot be used; ``code`` is one of the reasons listed in ``spice_select.records``.
+
+    Args:
+        detail: One sentence for a person. Never quotes the record's text.
+        code: The reason.
+    """
+
+    code = "row-invalid"
+
+    def __init__(self, detail: str, *, code: str) -> None:
+        super().__init__(detail, code=code)
+
+
+class Stopped(SpiceError):  # noqa: N818 - nothing went wrong
+    """The work ended because ``should_stop`` said so."""
+
+    code = "stopped"
 
 
 class ProxyError(SpiceError):
