@@ -1,0 +1,1 @@
+"""The control plane: HTTP, records and the queue. Never imports torch, transformers or numpy."""

@@ -1,0 +1,164 @@
+"""Errors of the service and the closed catalogue of problem codes.
+
+    ServiceError(code)                 any entry of PROBLEMS; carries detail, pointer and headers
+      NotFoundError                    not-found
+      ConflictError                    conflict-state
+
+Library errors (``spice_select.errors``) keep their own codes, which stand in the same catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One entry of the catalogue.
+
+    Attributes:
+        title: Short name, the same for every occurrence.
+        status: HTTP status of an answer with this code.
+        meaning: What happened and what to do about it, for the page at ``/problems/{slug}``.
+        retryable: Whether the same request or job may succeed later.
+    """
+
+    title: str
+    status: int
+    meaning: str
+    retryable: bool = False
+
+
+PROBLEMS: dict[str, Problem] = {
+    "validation-error": Problem(
+        "The request is not valid", 422, "A field is missing, unknown or has a wrong value; `errors` points at each."
+    ),
+    "malformed-request": Problem(
+        "The request cannot be read", 400, "The body is not JSON in UTF-8, names a key twice, or is nested too deeply."
+    ),
+    "not-found": Problem("Not found", 404, "There is nothing at this address, or it belongs to another project."),
+    "method-not-allowed": Problem("Method not allowed", 405, "The address exists; the `Allow` header lists its methods."),
+    "conflict-state": Problem("Not possible in this state", 409, "The resource is in a state that rules this out."),
+    "dataset-not-ready": Problem(
+        "Data set not ready", 409, "The data set is still being validated; wait as `Retry-After` says.", retryable=True
+    ),
+    "dataset-in-use": Problem("Data set in use", 409, "A job that has not ended uses the data set."),
+    "idempotency-key-invalid": Problem(
+        "Idempotency-Key cannot be used", 400, "The key must be 1 to 255 visible ASCII characters."
+    ),
+    "idempotency-key-reused": Problem(
+        "Idempotency-Key used for another request", 422, "The key was seen with another body; take a new key."
+    ),
+    "payload-too-large": Problem("Body too large", 413, "More bytes were sent than the service accepts."),
+    "unsupported-media-type": Problem("Unsupported media type", 415, "The content type or encoding is not accepted here."),
+    "budget-exceeds-pool": Problem(
+        "Budget exceeds the pool", 422, "More samples or tokens are asked for than the data set has, or too few for one."
+    ),
+    "unknown-proxy": Problem("Unknown proxy model", 422, "No such built-in model, hub id, folder or revision."),
+    "proxy-not-allowed": Problem("Proxy model not allowed", 422, "The model is not on this service's allow-list."),
+    "unsafe-proxy": Problem(
+        "Unsafe proxy model", 422, "The weights are not safetensors, or the model would have to run its own code."
+    ),
+    "unsupported-proxy": Problem(
+        "Unsupported proxy model", 422, "Not a causal language model whose linear layers gradients can be taken of."
+    ),
+    "proxy-invalid": Problem("Proxy model cannot be used", 422, "The proxy model could not be loaded."),
+    "proxy-changed": Problem(
+        "Proxy model changed", 422, "The model's files are no longer the ones the job was made for; submit a new job."
+    ),
+    "hub-unreachable": Problem(
+        "Model hub unreachable", 503, "The hub did not answer, so the revision could not be resolved.", retryable=True
+    ),
+    "config-invalid": Problem("Settings contradict each other", 422, "See `detail` for the two that do."),
+    "pool-invalid": Problem("The pool cannot be selected from", 422, "See `detail`."),
+    "pool-empty": Problem("The pool is empty", 422, "No usable sample is left after exclusions."),
+    "gradients-not-finite": Problem("Gradients are not finite", 422, "NaN or infinity among the gradients."),
+    "dataset-invalid": Problem("The data set cannot be used", 422, "Validation failed; `errors` points at the rows."),
+    "dataset-empty": Problem("The data set is empty", 422, "The file has no bytes or no rows."),
+    "dataset-format-unknown": Problem(
+        "Unknown file format", 422, "Not JSON Lines, a JSON array, Parquet or CSV, plain or gzip."
+    ),
+    "dataset-form-unknown": Problem(
+        "Unknown record form", 422, "The columns match no known record form; say which column is what with `columns`."
+    ),
+    "dataset-column-missing": Problem("Column missing", 422, "`columns` names a column that no row has."),
+    "dataset-truncated": Problem("The file is truncated", 422, "The compressed or columnar file ends too early."),
+    "dataset-invalid-json": Problem("Invalid JSON", 422, "A line or element is not valid JSON; `detail` names it."),
+    "dataset-encoding": Problem("Not UTF-8", 422, "The text is in another encoding than UTF-8."),
+    "dataset-too-large": Problem("The data set is too large", 422, "More rows, columns or bytes than the limits allow."),
+    "dataset-unreadable": Problem(
+        "The file cannot be read", 422, "The parser ran out of memory or time or crashed on this file."
+    ),
+    "dataset-no-usable-rows": Problem("No usable row", 422, "Every row was rejected; the list says why."),
+    "artifact-invalid": Problem("A stored file cannot be used", 500, "A stored artifact is unusable.", retryable=True),
+    "artifact-corrupt": Problem(
+        "A stored file is corrupt", 500, "Bytes of a stored artifact do not match their digest.", retryable=True
+    ),
+    "artifact-mismatch": Problem("A stored file is another one", 500, "A stored artifact was made with other settings."),
+    "artifact-lost": Problem("A stored file is gone", 500, "A stored artifact is missing.", retryable=True),
+    "worker-killed": Problem(
+        "The worker was killed repeatedly", 500, "Several workers died on this unit, most likely for lack of memory."
+    ),
+    "out-of-memory": Problem("Out of memory", 500, "The device has too little memory for even the smallest batch."),
+    "attempts-exhausted": Problem("All attempts failed", 500, "The unit failed as often as it may; see `detail`."),
+    "deadline-exceeded": Problem("Deadline exceeded", 409, "The job's deadline passed before it had a result."),
+    "not-ready": Problem("Not ready", 503, "The service cannot serve yet; `errors` names the failing check.", retryable=True),
+    "unavailable": Problem("Temporarily unavailable", 503, "The database does not answer; try again.", retryable=True),
+    "internal": Problem("Internal error", 500, "A fault of the service; quote the `request_id`.", retryable=True),
+}
+
+
+class ServiceError(Exception):
+    """A request or a unit that cannot be carried out, for a reason in the catalogue.
+
+    Args:
+        code: Slug in ``PROBLEMS``.
+        detail: One sentence for a person.
+        pointer: JSON Pointer in fragment form to what is wrong.
+        errors: Several findings, each ``{"detail", "pointer"}``.
+        headers: Extra response headers, such as ``Retry-After``.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        pointer: str | None = None,
+        errors: list[dict[str, Any]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.errors = errors if errors is not None else ([{"detail": detail, "pointer": pointer}] if pointer else [])
+        self.headers = headers or {}
+
+
+class NotFoundError(ServiceError):
+    """There is no such resource in this project."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("not-found", f"there is no {what}")
+
+
+class ConflictError(ServiceError):
+    """The resource's state rules this out."""
+
+    def __init__(self, detail: str, *, code: str = "conflict-state", headers: dict[str, str] | None = None) -> None:
+        super().__init__(code, detail, headers=headers)
+
+
+def stored_problem(code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The problem object that a failed job or an invalid data set keeps (its ``type`` is filled in when shown)."""
+    problem = PROBLEMS.get(code, PROBLEMS["internal"])
+    return {
+        "type": f"/problems/{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "code": code,
+        "retryable": problem.retryable,
+        "errors": (errors or [])[:20],
+    }

@@ -1,0 +1,261 @@
+"""Tables. Every table of a project carries its ``project_id``; queries live in ``repositories``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, false
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.persistence.types import Instant, SafeJSON, SafeText
+
+Big = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only in a column of this exact type
+
+
+class Base(DeclarativeBase):
+    """Base of the tables; constraints have names so that migrations can drop them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it from the class)
+        str: SafeText,
+        dict[str, Any]: SafeJSON,
+        list[Any]: SafeJSON,
+        datetime: Instant,
+        int: Integer,
+        float: Float(53),
+    }
+
+
+Id = String(40)
+Sha256 = String(64)
+Word = String(40)
+
+
+class Project(Base):
+    """Owner of everything else."""
+
+    __tablename__ = "project"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Dataset(Base):
+    """A registered data set; immutable once ready."""
+
+    __tablename__ = "dataset"
+    __table_args__ = (
+        Index("ix_dataset_project_id_id", "project_id", "id"),
+        Index("ix_dataset_project_id_rows_sha256", "project_id", "rows_sha256"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str | None]
+    status: Mapped[str] = mapped_column(Word)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(Sha256)
+    requested: Mapped[dict[str, Any]]
+    container: Mapped[str | None] = mapped_column(Word)
+    compression: Mapped[str | None] = mapped_column(Word)
+    format: Mapped[str | None] = mapped_column(Word)
+    columns: Mapped[dict[str, Any] | None]
+    column_names: Mapped[list[Any] | None]
+    rows_sha256: Mapped[str | None] = mapped_column(Sha256)
+    num_rows: Mapped[int | None]
+    num_usable: Mapped[int | None]
+    num_rejected: Mapped[int | None]
+    rejected: Mapped[dict[str, Any] | None]
+    warnings: Mapped[list[Any] | None]
+    shards: Mapped[list[Any] | None]
+    source_shards: Mapped[list[Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    created_at: Mapped[datetime]
+    ready_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class RejectedRow(Base):
+    """A row of a data set that cannot be used, and why."""
+
+    __tablename__ = "rejected_row"
+
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"), primary_key=True)
+    row: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    code: Mapped[str] = mapped_column(Word)
+    detail: Mapped[str]
+
+
+class GradientSet(Base):
+    """The gradients of one pool under one proxy and one setting; shared by every job that asks for the same."""
+
+    __tablename__ = "gradient_set"
+    __table_args__ = (UniqueConstraint("project_id", "fingerprint"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    fingerprint: Mapped[str] = mapped_column(Sha256)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
+    config: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(Word)
+    num_shards: Mapped[int]
+    num_samples: Mapped[int]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    ready_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """A request to choose part of a data set, and what came of it."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        Index("ix_job_project_id_id", "project_id", "id"),
+        Index("ix_job_project_id_status_id", "project_id", "status", "id"),
+        Index("ix_job_gradient_set_id_status", "gradient_set_id", "status"),
+        Index("ix_job_dataset_id_status", "dataset_id", "status"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str | None]
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
+    gradient_set_id: Mapped[str] = mapped_column(ForeignKey("gradient_set.id"))
+    gradients_reused: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    status: Mapped[str] = mapped_column(Word)
+    stop_requested: Mapped[str | None] = mapped_column(Word)
+    config: Mapped[dict[str, Any]]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    partial: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    cancelling_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class Unit(Base):
+    """A piece of work that one worker does under a lease: parse a data set, one gradient shard, one selection."""
+
+    __tablename__ = "unit"
+    __table_args__ = (
+        UniqueConstraint("gradient_set_id", "job_id", "shard"),
+        Index("ix_unit_state_not_before", "state", "not_before"),
+        Index("ix_unit_job_id", "job_id"),
+        Index("ix_unit_dataset_id", "dataset_id"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    kind: Mapped[str] = mapped_column(Word)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
+    gradient_set_id: Mapped[str | None] = mapped_column(ForeignKey("gradient_set.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    shard: Mapped[int | None]
+    state: Mapped[str] = mapped_column(Word)
+    generation: Mapped[int] = mapped_column(default=1)
+    epoch: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    strikes: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime]
+    rung_at: Mapped[datetime | None]
+    phase: Mapped[str | None] = mapped_column(Word)
+    completed: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    measure: Mapped[str | None] = mapped_column(Word)
+    rate: Mapped[float | None]
+    error: Mapped[dict[str, Any] | None]
+    schema_version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class UnitCommit(Base):
+    """What a unit produced; written once per generation, never changed."""
+
+    __tablename__ = "unit_commit"
+
+    unit_id: Mapped[str] = mapped_column(ForeignKey("unit.id"), primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    epoch: Mapped[int]
+    owner: Mapped[str]
+    artifact_sha256: Mapped[str | None] = mapped_column(Sha256)
+    result: Mapped[dict[str, Any]]
+    committed_at: Mapped[datetime]
+
+
+class Event(Base):
+    """One line of history; append-only."""
+
+    __tablename__ = "event"
+    __table_args__ = (Index("ix_event_job_id_id", "job_id", "id"), Index("ix_event_dataset_id_id", "dataset_id", "id"))
+
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"))
+    type: Mapped[str] = mapped_column(Word)
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class SelectedSample(Base):
+    """One pick of a job's ranking, with the evidence for it."""
+
+    __tablename__ = "selected_sample"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    source_row: Mapped[int] = mapped_column(BigInteger)
+    row_sha256: Mapped[str] = mapped_column(Sha256)
+    gain: Mapped[float]
+    base_gain: Mapped[float]
+    epsilon: Mapped[float]
+    conflict: Mapped[float]
+    score: Mapped[float]
+    tokens: Mapped[int]
+
+
+class File(Base):
+    """One file of a job's result; the bytes lie in the artifact store under their sha256."""
+
+    __tablename__ = "file"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    position: Mapped[int]
+    media_type: Mapped[str] = mapped_column(String(100))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(Sha256)
+
+
+class IdempotencyKey(Base):
+    """A key a client gave with a POST, and the resource the call made."""
+
+    __tablename__ = "idempotency_key"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    operation: Mapped[str] = mapped_column(String(60), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(Sha256)
+    resource_id: Mapped[str] = mapped_column(Id)
+    created_at: Mapped[datetime]

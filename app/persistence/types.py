@@ -1,0 +1,100 @@
+"""Column types and the database's own clock, for PostgreSQL and SQLite."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+
+def storable(value: Any) -> Any:
+    """Replace what PostgreSQL cannot hold in text (NUL, lone surrogates) by the replacement character, at any depth."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {storable(key): storable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(entry) for entry in value]
+    return value
+
+
+class SafeText(TypeDecorator[str]):
+    """Text from strangers."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Make the text storable."""
+        return None if value is None else str(storable(value))
+
+
+class SafeJSON(TypeDecorator[Any]):
+    """JSON from strangers: JSONB on PostgreSQL, text on SQLite."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Choose the dialect's own type; a Python None is SQL NULL."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(JSONB(none_as_null=True))
+        return dialect.type_descriptor(JSON(none_as_null=True))
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:
+        """Make every string storable."""
+        return storable(value)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A point in time; always aware and in UTC on the Python side."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """SQLite keeps naive text, so the zone is taken off there."""
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class clock(FunctionElement[datetime]):  # noqa: N801  (reads as the SQL function it stands for)
+    """The database's wall clock, now plus some seconds. Leases compare only this clock, never a worker's.
+
+    Args:
+        seconds: Added to now; may be negative.
+    """
+
+    type = Instant()
+    inherit_cache = False
+    name = "clock"
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = float(seconds)
+        super().__init__()
+
+
+@compiles(clock, "postgresql")
+def _clock_postgresql(element: clock, _compiler: SQLCompiler, **_: Any) -> str:
+    return f"(clock_timestamp() + interval '{element.seconds:.6f} seconds')"
+
+
+@compiles(clock, "sqlite")
+def _clock_sqlite(element: clock, _compiler: SQLCompiler, **_: Any) -> str:
+    # Six digits, so that the text compares and parses like the timestamps the driver writes.
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '{element.seconds:+.3f} seconds')"

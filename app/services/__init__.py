@@ -1,0 +1,1 @@
+"""Use cases. One call is one transaction; API and workers share them."""

@@ -1,0 +1,77 @@
+"""Settings of the service, read from the environment (prefix ``SPICE_``) where a process starts and passed down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One value per concern, units in the names. Documented in docs/operations.md (a test compares)."""
+
+    model_config = SettingsConfigDict(env_prefix="SPICE_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Path("spice-data")
+    """Folder of the artifacts (and of the SQLite file when embedded); shared by API and workers."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means SQLite in ``data_dir``."""
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis-protocol URL of the doorbell; unused when embedded."""
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    """Connections a process keeps to PostgreSQL."""
+
+    public_url: str = ""
+    """Base of the links in answers, such as ``https://select.example.org``; empty takes the request's own."""
+    max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
+    """Largest data set accepted, in bytes received."""
+    max_body_bytes: int = Field(default=2**20, ge=1024)
+    """Largest JSON body accepted."""
+    max_rows: int = Field(default=5_000_000, ge=1)
+    """Most rows of a data set."""
+    max_row_bytes: int = Field(default=1_000_000, ge=1000)
+    """Longest row; a longer one is rejected and listed."""
+    ingest_memory_bytes: int = Field(default=4 * 2**30, ge=2**28)
+    """Address space of the child that parses uploads."""
+    ingest_seconds: float = Field(default=1800, gt=0)
+    """Time the child that parses uploads may take."""
+
+    default_proxy: str = "builtin:tiny"
+    """Proxy model of a job that names none."""
+    allowed_proxies: list[str] = ["builtin:tiny"]
+    """Models that jobs may name; ``*`` allows every hub id. A JSON list."""
+    proxy_root: Path | None = None
+    """Local model folders below this one may be named as proxies; None allows none."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the gradients are computed."""
+
+    lease_seconds: float = Field(default=60, gt=0)
+    """How long a claimed unit belongs to its worker without a heartbeat."""
+    heartbeat_seconds: float = Field(default=15, gt=0)
+    """Time between two heartbeats; well under a third of the lease."""
+    ring_seconds: float = Field(default=15, gt=0)
+    """A runnable unit that nobody has claimed is rung again after this time."""
+    poll_seconds: float = Field(default=0.25, gt=0)
+    """Pause of the dispatcher and of the embedded worker between two looks at the database."""
+    stall_seconds: float = Field(default=600, gt=0)
+    """A unit whose progress has not moved for this long is given up, so that a wedged device loses its lease."""
+    max_attempts: int = Field(default=5, ge=1)
+    """Attempts of one unit that end in an unexpected error."""
+    backoff_seconds: float = Field(default=5, ge=0)
+    """Wait before the second attempt; doubled for each further one."""
+    max_strikes: int = Field(default=3, ge=1)
+    """Leases lost without a word after which a unit counts as one that kills its workers."""
+
+    idempotency_hours: float = Field(default=48, gt=0)
+    """How long an Idempotency-Key is remembered."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
+    log_format: Literal["json", "console"] = "json"
+    """JSON lines, or a form for people."""
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL, with the embedded default filled in."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'spice.db').absolute()}"

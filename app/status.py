@@ -1,0 +1,75 @@
+"""States of data sets, jobs, gradient sets and units, and the moves between them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DatasetStatus(StrEnum):
+    """State of a data set."""
+
+    VALIDATING = "validating"
+    READY = "ready"
+    INVALID = "invalid"
+
+
+class JobStatus(StrEnum):
+    """State of a job. The set is closed; finer steps are in ``phase``, which is open."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class GradientSetStatus(StrEnum):
+    """State of a gradient set."""
+
+    COMPUTING = "computing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class UnitState(StrEnum):
+    """State of a unit of work; a lease that ran out is claimable as it stands."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    DEAD = "dead"
+
+
+class UnitKind(StrEnum):
+    """What a unit of work does."""
+
+    INGEST = "ingest"
+    GRADIENTS = "gradients"
+    SELECT = "select"
+
+
+ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
+TERMINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+
+JOB_MOVES: dict[JobStatus, tuple[JobStatus, ...]] = {
+    JobStatus.QUEUED: (JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.FAILED, JobStatus.SUCCEEDED),
+    JobStatus.RUNNING: (
+        JobStatus.CANCELLING,
+        JobStatus.SUCCEEDED,
+        JobStatus.FAILED,
+        JobStatus.CANCELLED,
+        JobStatus.EXPIRED,
+    ),
+    JobStatus.CANCELLING: (JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.FAILED),
+    JobStatus.SUCCEEDED: (),
+    JobStatus.FAILED: (),
+    JobStatus.CANCELLED: (),
+    JobStatus.EXPIRED: (),
+}
+
+
+def may_move(old: JobStatus, new: JobStatus) -> bool:
+    """Whether a job may go from one state to the other."""
+    return new in JOB_MOVES[old]
