@@ -107,7 +107,7 @@ class RowError(DatasetError):
         super().__init__(detail, code=code)
 
 
-class Stopped(SpiceError):  # noqa: N818 - nothing went wrong
+class Stopped(SpiceError):  # ruff: ignore[error-suffix-on-exception-name] - nothing went wrong
     """The work ended because ``should_stop`` said so."""
 
     code = "stopped"
