@@ -1,0 +1,350 @@
+"""One raw record of a data set becomes a conversation; the form of the records is found or given.
+
+Forms, in the order of preference when a record fits several, with the columns each is found by (letter case of a
+column name does not matter):
+
+    messages            ``messages`` | ``conversations`` | ``conversation`` of {role, content}; content: text or text parts
+    sharegpt            the same columns, of {from, value}
+    alpaca              ``instruction``, optional ``input`` | ``context``, ``output`` | ``response`` | ``completion``
+    prompt_completion   ``prompt``, and ``completion`` | ``response`` | ``output``; each text or a list of messages
+    question_answer     ``question`` | ``query``, and ``answer`` | ``response`` | ``output``
+    text                ``text`` | ``content``; everything is learned
+
+Every form but ``text`` also takes ``system`` | ``system_prompt``. Columns beyond these are kept and ignored.
+
+Why a row cannot be used (codes are stable; the first two blocks are found here, the last by the reader of the file):
+
+    not-an-object        the record is a list, a text, a number, true, false or null
+    missing-column       a column the form needs, or a message's content, is not there
+    wrong-type           a column, a message or a part of one is of a type that holds no text
+    no-text              the ``text`` column is empty
+    empty-prompt         nothing but white space is asked
+    empty-response       nothing but white space is answered
+    no-assistant-turn    a conversation in which nobody answers
+    unknown-role         a speaker that is none of system, user, assistant, tool and their usual other names
+
+    invalid-unicode      half of a surrogate pair, bytes that are no UTF-8, or a null character in a column name
+    too-long             more bytes than a row may have
+    too-deep             nested deeper than a row may be
+    duplicate-key        an object that has the same key twice
+    not-finite-number    a number too large to be held (1e999)
+    wrong-column-count   a CSV row with more or fewer fields than the header
+
+White space only counts as empty; text that is kept is kept as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypedDict, get_args
+
+from spice_select.errors import RowError
+
+Form = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text"]
+ColumnRole = Literal["prompt", "input", "response", "system", "messages", "text"]
+Role = Literal["system", "user", "assistant", "tool", "text"]
+
+FORMS: Final[tuple[Form, ...]] = get_args(Form)
+"""Every form, in the order of preference."""
+
+
+class Message(TypedDict):
+    """One turn of a conversation. Role ``text`` is the whole of a ``text`` record: everything in it is learned."""
+
+    role: Role
+    content: str
+
+
+_CONVERSATION: Final = ("messages", "conversations", "conversation")
+_SYSTEM: Final = ("system", "system_prompt")
+_COLUMNS: Final[dict[Form, dict[ColumnRole, tuple[str, ...]]]] = {
+    "messages": {"messages": _CONVERSATION, "system": _SYSTEM},
+    "sharegpt": {"messages": _CONVERSATION, "system": _SYSTEM},
+    "alpaca": {
+        "prompt": ("instruction",),
+        "input": ("input", "context"),
+        "response": ("output", "response", "completion"),
+        "system": _SYSTEM,
+    },
+    "prompt_completion": {"prompt": ("prompt",), "response": ("completion", "response", "output"), "system": _SYSTEM},
+    "question_answer": {
+        "prompt": ("question", "query"),
+        "response": ("answer", "response", "output"),
+        "system": _SYSTEM,
+    },
+    "text": {"text": ("text", "content")},
+}
+_OPTIONAL: Final[frozenset[ColumnRole]] = frozenset({"input", "system"})
+
+_ROLES: Final[dict[str, Role]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "ipython": "tool",
+    "observation": "tool",
+}
+
+
+def roles_of(form: Form) -> tuple[ColumnRole, ...]:
+    """The column roles a form reads."""
+    return tuple(_COLUMNS[form])
+
+
+def required_roles(form: Form) -> tuple[ColumnRole, ...]:
+    """The column roles a form cannot do without."""
+    return tuple(role for role in _COLUMNS[form] if role not in _OPTIONAL)
+
+
+def usual_columns(form: Form, role: ColumnRole) -> tuple[str, ...]:
+    """The column names that a role of a form is looked for under."""
+    return _COLUMNS[form][role]
+
+
+def detect_form(
+    records: Sequence[object], *, form: Form | None = None, columns: Mapping[str, str] | None = None
+) -> tuple[Form, dict[str, str]] | None:
+    """Form of the records and the columns that play its roles, decided by most of the records.
+
+    Args:
+        records: The first records of a data set; those that are no objects are passed over.
+        form: The form, when it is known; only the columns are looked for then.
+        columns: Role to column, when known. Roles left out are looked for; only forms that read every given role
+            and have all they need are considered.
+
+    Returns:
+        The form and a role-to-column map that holds every required role and those optional ones that some record
+        has; None when no record has the columns of any form considered. Equally many: the earlier in ``FORMS`` wins.
+    """
+    given = dict(columns or {})
+    votes: Counter[tuple[Form, tuple[tuple[str, str], ...]]] = Counter()
+    objects = [record for record in records if isinstance(record, dict)]
+    candidates = [form] if form is not None else [candidate for candidate in FORMS if _reads(candidate, given)]
+    for record in objects:
+        for candidate in candidates:
+            found = _required_columns(record, candidate, given, check_values=form is None)
+            if found is not None:
+                votes[candidate, tuple(found.items())] += 1
+                break
+    if not votes:
+        return None
+    most = max(votes.values())
+    # Counter keeps the order of first appearance, so equal counts of one form go to the earlier record.
+    winner, pairs = min((vote for vote in votes if votes[vote] == most), key=lambda vote: FORMS.index(vote[0]))
+    chosen = dict(pairs)
+    for role in roles_of(winner):
+        if role in _OPTIONAL:
+            column = given.get(role) or _first_present(objects, usual_columns(winner, role), taken=set(chosen.values()))
+            if column is not None:
+                chosen[role] = column
+    return winner, {role: chosen[role] for role in roles_of(winner) if role in chosen}
+
+
+def _reads(form: Form, given: Mapping[str, str]) -> bool:
+    if any(role not in _COLUMNS[form] for role in given):
+        return False
+    # A prompt under an unusual name says nothing about an `input` column that happens to be there.
+    return form != "alpaca" or "prompt" not in given or "input" in given or given["prompt"].lower() == "instruction"
+
+
+def _required_columns(
+    record: dict[str, Any], form: Form, given: Mapping[str, str], *, check_values: bool
+) -> dict[str, str] | None:
+    """Columns of a record that play the required roles of a form; None where one is missing or plainly another's."""
+    names = {name.lower(): name for name in reversed(record)}
+    found: dict[str, str] = {}
+    for role in required_roles(form):
+        if role in given:
+            column = given[role] if given[role] in record else None
+        else:
+            column = next((names[name] for name in usual_columns(form, role) if name in names), None)
+        if column is None or (check_values and role == "messages" and not _speaks(record[column], form)):
+            return None
+        found[role] = column
+    return found
+
+
+def _speaks(value: object, form: Form) -> bool:
+    """Whether a list of turns is in the words of this form; an empty or broken one is taken for ``messages``."""
+    turns = [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
+    sharegpt = bool(turns) and "from" in turns[0] and "role" not in turns[0]
+    return isinstance(value, list) and sharegpt == (form == "sharegpt")
+
+
+def _first_present(records: Iterable[dict[str, Any]], usual: Sequence[str], *, taken: set[str]) -> str | None:
+    for record in records:
+        for name in record:
+            if name.lower() in usual and name not in taken:
+                return name
+    return None
+
+
+def to_messages(record: object, form: Form, columns: Mapping[str, str]) -> list[Message]:
+    """The conversation a record stands for.
+
+    An Alpaca prompt is the instruction, a blank line and the input, as one user message.
+
+    Args:
+        record: One record of the data set.
+        form: Its form.
+        columns: Role to column, as ``detect_form`` returns it.
+
+    Returns:
+        At least one message; for every form but ``text`` at least one user or tool message that is not blank, and
+        after it an assistant message that is not blank.
+
+    Raises:
+        RowError: The record cannot be used; the codes are those of the module's table.
+    """
+    if not isinstance(record, dict):
+        raise RowError(f"the record is {_kind(record)}, not an object", code="not-an-object")
+    if form == "text":
+        text = _text(record, columns["text"], code="no-text")
+        return [{"role": "text", "content": text}]
+    if form in {"messages", "sharegpt"}:
+        conversation = _conversation(_column(record, columns["messages"]), columns["messages"])
+    else:
+        conversation = _prompt(record, columns) + _response(record, columns)
+    system = columns.get("system")
+    if system is not None and conversation[0]["role"] != "system":
+        said = record.get(system)
+        if said is not None and not isinstance(said, str):
+            raise RowError(f"column {_quoted(system)} holds {_kind(said)}, not text", code="wrong-type")
+        if said is not None and said.strip():
+            conversation.insert(0, {"role": "system", "content": said})
+    _check_conversation(conversation)
+    return conversation
+
+
+def _prompt(record: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
+    asked = _column(record, columns["prompt"])
+    if isinstance(asked, list):
+        return _conversation(asked, columns["prompt"])
+    has_input = "input" in columns and record.get(columns["input"]) is not None
+    parts = [_text(record, columns["prompt"], code=None)]
+    if has_input:
+        parts.append(_text(record, columns["input"], code=None))
+    said = [part for part in parts if part.strip()]
+    if not said:
+        raise RowError(f"column {_quoted(columns['prompt'])} is empty", code="empty-prompt")
+    return [{"role": "user", "content": "\n\n".join(said)}]
+
+
+def _response(record: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
+    answered = _column(record, columns["response"])
+    if isinstance(answered, list):
+        if not answered:
+            raise RowError(f"column {_quoted(columns['response'])} is empty", code="empty-response")
+        return _conversation(answered, columns["response"])
+    return [{"role": "assistant", "content": _text(record, columns["response"], code="empty-response")}]
+
+
+def _column(record: dict[str, Any], column: str) -> Any:
+    if column not in record:
+        raise RowError(f"there is no column {_quoted(column)}", code="missing-column")
+    return record[column]
+
+
+def _text(record: dict[str, Any], column: str, *, code: str | None) -> str:
+    # Null counts as empty, and empty is an error where the caller has a code for it.
+    value = _column(record, column)
+    if value is not None and not isinstance(value, str):
+        raise RowError(f"column {_quoted(column)} holds {_kind(value)}, not text", code="wrong-type")
+    text = value or ""
+    if code is not None and not text.strip():
+        raise RowError(f"column {_quoted(column)} is {'null' if value is None else 'empty'}", code=code)
+    return text
+
+
+def _conversation(value: Any, column: str) -> list[Message]:
+    if value is None or value == []:
+        raise RowError(f"column {_quoted(column)} holds no messages", code="no-assistant-turn")
+    if not isinstance(value, list):
+        raise RowError(f"column {_quoted(column)} holds {_kind(value)}, not a list of messages", code="wrong-type")
+    return [_message(turn, f"message {index + 1} of column {_quoted(column)}") for index, turn in enumerate(value)]
+
+
+def _message(turn: Any, where: str) -> Message:
+    if not isinstance(turn, dict):
+        raise RowError(f"{where} is {_kind(turn)}, not an object", code="wrong-type")
+    spoken = turn.get("role", turn.get("from"))
+    if not isinstance(spoken, str):
+        raise RowError(f"{where} says no role", code="unknown-role")
+    role = _ROLES.get(spoken.strip().lower())
+    if role is None:
+        raise RowError(f"{where} has the unknown role {_quoted(spoken)}", code="unknown-role")
+    if "content" not in turn and "value" not in turn:
+        raise RowError(f"{where} has no content", code="missing-column")
+    return {"role": role, "content": _content(turn["content"] if "content" in turn else turn["value"], where)}
+
+
+def _content(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise RowError(f"the content of {where} is {_kind(content)}, not text", code="wrong-type")
+    parts: list[str] = []
+    for part in content:
+        text = part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None
+        if not isinstance(text, str) or (isinstance(part, dict) and part.get("type", "text") != "text"):
+            raise RowError(f"a part of the content of {where} is not text", code="wrong-type")
+        parts.append(text)
+    return "".join(parts)
+
+
+def _check_conversation(conversation: Sequence[Message]) -> None:
+    answers = [index for index, message in enumerate(conversation) if message["role"] == "assistant"]
+    if not answers:
+        raise RowError("the conversation has no assistant message", code="no-assistant-turn")
+    last = answers[-1]
+    if not conversation[last]["content"].strip():
+        raise RowError("the last assistant message is empty", code="empty-response")
+    before = conversation[:last]
+    if not any(message["role"] in {"user", "tool"} and message["content"].strip() for message in before):
+        raise RowError("no user message that is not empty comes before the last answer", code="empty-prompt")
+
+
+def row_sha256(record: str) -> str:
+    """Digest (hex) of one row: sha256 of the UTF-8 bytes of its compact JSON, its line in ``selected.jsonl``."""
+    return hashlib.sha256(record.encode()).hexdigest()
+
+
+def rows_sha256(digests: Iterable[str]) -> str:
+    """Digest (hex) of rows in order: sha256 over their hex digests, each followed by a newline."""
+    whole = hashlib.sha256()
+    for digest in digests:
+        whole.update(digest.encode() + b"\n")
+    return whole.hexdigest()
+
+
+def _quoted(name: str) -> str:
+    """A name out of the data, safe to show: escaped and at most 60 characters."""
+    shown = name if len(name) <= 60 else name[:57] + "..."
+    return ascii(shown)
+
+
+def _kind(value: object) -> str:
+    kinds: dict[type, str] = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        type(None): "null",
+    }
+    return kinds.get(type(value), type(value).__name__)
