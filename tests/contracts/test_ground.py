@@ -1,0 +1,102 @@
+"""The ground the other tests stand on: databases are apart from each other, and the network is out of reach."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from tests.fixtures.network import NetworkAccessError
+from tests.fixtures.servers import PostgresServer, RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_fresh_database_is_migrated_and_writable(any_database_url: str) -> None:
+    engine = create_engine(any_database_url)
+    with engine.begin() as connection:
+        assert "job" in inspect(connection).get_table_names()
+        connection.execute(text("INSERT INTO project (id, name, created_at) VALUES ('p', 'p', CURRENT_TIMESTAMP)"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("visit", [1, 2])
+def test_a_test_sees_nothing_of_another_tests_rows(any_database_url: str, visit: int) -> None:
+    engine = create_engine(any_database_url)
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM project WHERE id = 'p'")) == 0
+        connection.execute(text("INSERT INTO project (id, name, created_at) VALUES ('p', 'p', CURRENT_TIMESTAMP)"))
+    engine.dispose()
+
+
+def test_the_broker_answers_and_starts_empty(broker_url: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(broker_url, socket_timeout=5) as client:
+        assert client.ping()
+        assert client.dbsize() == 0
+
+
+def test_servers_come_back_after_a_kill_with_what_was_committed() -> None:
+    with PostgresServer() as postgres, RedisServer() as redis_server:
+        engine = create_engine(postgres.url)
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE kept (number integer)"))
+            connection.execute(text("INSERT INTO kept VALUES (7)"))
+        engine.dispose()
+        folders = [postgres.folder, redis_server.folder]
+        for server in (postgres, redis_server):
+            server.kill()
+            server.start()
+        with engine.begin() as connection:
+            assert connection.scalar(text("SELECT number FROM kept")) == 7
+        engine.dispose()
+        for server in (postgres, redis_server):
+            server.pause()  # closing must cope with a server that does not listen
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_servers_do_not_outlive_a_run_that_was_killed() -> None:
+    code = (
+        "import os, signal\n"
+        "from tests.fixtures.servers import RedisServer\n"
+        "server = RedisServer().__enter__()\n"
+        "print(server.process.pid, server.folder, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    pid, folder = done.stdout.split()
+    deadline = time.monotonic() + 10
+    while (_runs(int(pid)) or Path(folder).exists()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(int(pid))
+    assert not Path(folder).exists()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    # A zombie waits for a parent that will never ask; it holds nothing any more.
+    return not (state.exists() and state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "8.8.8.8", "example.org", "2001:db8::1"])
+def test_connections_to_other_machines_are_refused(host: str) -> None:
+    with pytest.raises(NetworkAccessError, match="loopback"):
+        socket.create_connection((host, 80), timeout=0.2)
+
+
+def test_datagrams_to_other_machines_are_refused() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram, pytest.raises(NetworkAccessError):
+        datagram.sendto(b"x", ("192.0.2.1", 53))
