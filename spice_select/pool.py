@@ -1,173 +1,92 @@
-"""Measure one shard of the pool, and put the pool together again from the stored shards.
+"""The pool: the matrix of per-sample gradients, checked once and read in float64 blocks.
 
-A sample's *position* is its 0-based index among the usable rows of the data set: the one number by which shards,
-pool and result refer to it. Worker and library call the same two functions.
+Whatever the input is (numpy, a memory map, torch on any device), the arithmetic that decides sees float64 on one device.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
-import pyarrow.parquet as pq
+import torch
 
-from spice_select.config import GradientConfig
-from spice_select.errors import EmptyPoolError, MismatchedShardError
-from spice_select.examples import encode
-from spice_select.gradients import measure
-from spice_select.store import GradientShard, read_shard
+from spice_select.errors import EmptyPoolError, NonFiniteGradientError, PoolError
 
-if TYPE_CHECKING:
-    from spice_select.proxy import Proxy
-    from spice_select.records import Message
+Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]"
 
-MeasureProgress = Callable[[int, int, int], None]
-"""Called with completed samples, total samples and tokens so far."""
+BLOCK_BYTES = 64 * 2**20
+"""Size of one float64 block of rows, bytes; does not affect results."""
+NAMED_ROWS = 20
+"""How many bad rows an error names."""
 
 
-@dataclass(frozen=True)
 class Pool:
-    """Every candidate of a data set, in the order of the data set.
+    """The candidates' gradients, one row a sample.
+
+    Args:
+        gradients: Matrix of shape (n, d), any real dtype; torch on any device or numpy (a memory map is read in blocks).
 
     Attributes:
-        features: float32 array of shape (n, d), row i is the gradient of candidate i.
-        positions: int64 array of shape (n,), position of candidate i among the usable rows; strictly increasing.
-        losses: float64 array of shape (n,), loss of candidate i in nats.
-        tokens: int64 array of shape (n,), tokens of prompt and response of candidate i.
-        label_tokens: int64 array of shape (n,), tokens candidate i is trained on.
-        excluded: Samples that are no candidates, each ``{"row": position, "code", "detail"}``.
-        truncated: Positions of candidates that were cut at the maximal length.
-        halvings: How often a batch had to be halved for lack of memory, over all shards.
+        size: Number of samples, n.
+        dimension: Length of a gradient, d.
+        device: Where the float64 blocks live: the device of the input.
+        squared_norms: |g|^2 of every row, float64 of shape (n,).
+
+    Raises:
+        EmptyPoolError: There is no row.
+        PoolError: The input is not a matrix of real numbers with at least one column.
+        NonFiniteGradientError: A row holds NaN or infinity, or its squared length does not fit float64.
     """
 
-    features: np.ndarray
-    positions: np.ndarray
-    losses: np.ndarray
-    tokens: np.ndarray
-    label_tokens: np.ndarray
-    excluded: list[dict[str, Any]]
-    truncated: list[int]
-    halvings: int
+    def __init__(self, gradients: Gradients) -> None:
+        if not isinstance(gradients, torch.Tensor):
+            gradients = np.asanyarray(gradients)
+        if gradients.ndim != 2 or gradients.shape[1] == 0:
+            raise PoolError(f"gradients must have the shape (samples, features), not {tuple(gradients.shape)}")
+        if gradients.shape[0] == 0:
+            raise EmptyPoolError("the pool holds no sample")
+        is_real = not gradients.is_complex() if isinstance(gradients, torch.Tensor) else gradients.dtype.kind in "fiu"
+        if not is_real:
+            raise PoolError(f"gradients must be real numbers, not {gradients.dtype}")
+        self._source = gradients.detach() if isinstance(gradients, torch.Tensor) else gradients
+        self.device = gradients.device if isinstance(gradients, torch.Tensor) else torch.device("cpu")
+        self.size, self.dimension = int(gradients.shape[0]), int(gradients.shape[1])
+        self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
+        self.squared_norms = torch.empty(self.size, dtype=torch.float64, device=self.device)
+        for start, block in self.blocks():
+            self.squared_norms[start : start + len(block)] = (block * block).sum(dim=1)
+        self._require_finite()
 
+    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every row once, as (first row, float64 block of shape (m, d))."""
+        for start in range(0, self.size, self.block_rows):
+            yield start, self._float64(self._source[start : start + self.block_rows])
 
-def read_conversations(rows_path: Path) -> list[list[Message]]:
-    """The conversations of one shard of usable rows, in order."""
-    column = pq.read_table(rows_path, columns=["messages"]).column("messages")
-    return [json.loads(text) for text in column.to_pylist()]
+    def take(self, rows: torch.Tensor) -> torch.Tensor:
+        """The named rows as float64 of shape (m, d).
 
+        Args:
+            rows: Row numbers, int64 of shape (m,).
+        """
+        if isinstance(self._source, torch.Tensor):
+            return self._float64(self._source[rows.to(self._source.device)])
+        return self._float64(self._source[rows.cpu().numpy()])
 
-def measure_shard(
-    rows_path: Path,
-    first_position: int,
-    proxy: Proxy,
-    config: GradientConfig,
-    *,
-    header: dict[str, Any],
-    on_progress: MeasureProgress | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> GradientShard:
-    """Gradients of the samples of one shard of usable rows.
+    def _float64(self, rows: Gradients) -> torch.Tensor:
+        if isinstance(rows, torch.Tensor):
+            return rows.to(torch.float64)
+        # torch refuses read-only arrays with a warning, so the copy that float64 needs anyway is made by numpy.
+        return torch.from_numpy(np.array(rows, dtype=np.float64, order="C"))
 
-    A sample whose gradient is not finite is no candidate: it is listed in ``excluded`` like one that is too long.
-
-    Args:
-        rows_path: A ``rows-*.parquet`` of the intake.
-        first_position: Position of the shard's first sample.
-        proxy: The loaded proxy model and its tokenizer.
-        config: What is measured.
-        header: What the shard is to say about itself; must hold ``fingerprint``. ``halvings`` is added.
-        on_progress: Called after each batch.
-        should_stop: Asked once a batch.
-
-    Returns:
-        The shard, its rows in increasing position.
-
-    Raises:
-        Stopped: ``should_stop`` said so.
-    """  # noqa: DOC502 - raised by measure()
-    encoding = encode(
-        read_conversations(rows_path), proxy.tokenizer, max_length=config.max_length, overflow=config.overflow
-    )
-    excluded = [
-        {"row": first_position + item.index, "code": item.code, "detail": item.detail} for item in encoding.excluded
-    ]
-    truncated = [first_position + index for index in encoding.truncated]
-    positions = np.asarray(encoding.kept, dtype=np.int64) + first_position
-    if not encoding.examples:
-        nothing = np.zeros(0, dtype=np.int64)
-        return GradientShard(
-            features=np.zeros((0, 0), dtype=np.float32),
-            rows=positions,
-            losses=np.zeros(0, dtype=np.float64),
-            tokens=nothing,
-            label_tokens=nothing,
-            excluded=excluded,
-            truncated=truncated,
-            header={**header, "halvings": 0},
+    def _require_finite(self) -> None:
+        bad = torch.nonzero(~torch.isfinite(self.squared_norms)).flatten()
+        if len(bad) == 0:
+            return
+        named = [int(row) for row in bad[:NAMED_ROWS]]
+        more = f" and {len(bad) - len(named)} more" if len(bad) > len(named) else ""
+        raise NonFiniteGradientError(
+            f"{len(bad)} of {self.size} gradients hold NaN, infinity or numbers too large to square: "
+            f"rows {', '.join(map(str, named))}{more}",
+            errors=[{"detail": "not a finite gradient", "pointer": f"#/{row}"} for row in named],
         )
-    measured = measure(proxy.model, encoding.examples, config, on_progress=on_progress, should_stop=should_stop)
-    finite = np.asarray(measured.finite, dtype=bool)
-    lost = positions[~finite].tolist()
-    excluded += [
-        {"row": row, "code": "gradients-not-finite", "detail": "the loss or its gradient is NaN or infinite"}
-        for row in lost
-    ]
-    excluded.sort(key=lambda item: item["row"])
-    return GradientShard(
-        features=np.asarray(measured.features, dtype=np.float32)[finite],
-        rows=positions[finite],
-        losses=np.asarray(measured.losses, dtype=np.float64)[finite],
-        tokens=np.asarray(measured.tokens, dtype=np.int64)[finite],
-        label_tokens=np.asarray(measured.label_tokens, dtype=np.int64)[finite],
-        excluded=excluded,
-        truncated=[row for row in truncated if row not in set(lost)],
-        header={**header, "halvings": measured.halvings},
-    )
-
-
-def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Pool:
-    """The pool, put together from its shards in the order given.
-
-    Args:
-        shards: Path and sha256 (hex; None where it is not known) of each gradient shard, in data set order.
-        fingerprint: What every shard must have been made from.
-
-    Returns:
-        The pool. Peak memory is about the pool's features and one shard.
-
-    Raises:
-        CorruptShardError: The bytes of a shard do not match their digest.
-        MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
-        EmptyPoolError: No candidate is left.
-    """  # noqa: DOC502 - CorruptShardError is raised by read_shard()
-    read = [read_shard(path, sha256=digest, fingerprint=fingerprint) for path, digest in shards]
-    excluded = [item for shard in read for item in shard.excluded]
-    truncated = [row for shard in read for row in shard.truncated]
-    halvings = sum(int(shard.header.get("halvings", 0)) for shard in read)
-    filled = [shard for shard in read if len(shard.rows)]
-    del read
-    if not filled:
-        raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded")
-    widths = {shard.features.shape[1] for shard in filled}
-    if len(widths) != 1:
-        raise MismatchedShardError(f"gradient shards of {len(widths)} widths in one pool: {sorted(widths)}")
-    positions = np.concatenate([shard.rows for shard in filled])
-    if np.any(np.diff(positions) <= 0):
-        raise MismatchedShardError("gradient shards overlap or are not in the order of the data set")
-    losses = np.concatenate([shard.losses for shard in filled])
-    tokens = np.concatenate([shard.tokens for shard in filled])
-    label_tokens = np.concatenate([shard.label_tokens for shard in filled])
-    # Pages of a fresh array are only taken when written, and each shard is let go once copied:
-    # the features are never in memory twice.
-    features = np.empty((len(positions), widths.pop()), dtype=np.float32)
-    end = len(positions)
-    while filled:
-        shard = filled.pop()
-        features[end - len(shard.rows) : end] = shard.features
-        end -= len(shard.rows)
-        del shard
-    return Pool(features, positions, losses, tokens, label_tokens, excluded, truncated, halvings)
