@@ -9,7 +9,7 @@ ETA = 1e-8
 
 
 def conflict(products: torch.Tensor, squared_norms: torch.Tensor, mean_norm: float) -> torch.Tensor:
-    """conflict(x|S) = max(0, -cos(g_x, mean of S)), in [0, 1].
+    """Conflict of each candidate with the chosen set: max(0, -cos(g_x, mean of S)), in [0, 1].
 
     Args:
         products: g_x . mean(S) of each candidate, float64 of shape (m,).

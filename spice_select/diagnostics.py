@@ -16,7 +16,7 @@ import torch
 
 from spice_select.config import SelectionConfig
 from spice_select.fisher import capacitance
-from spice_select.pool import Pool
+from spice_select.candidates import Candidates
 
 EXACT_CURVATURE_OPERATIONS = 2e12
 """Multiply-adds up to which the curvature is computed exactly (about a minute on two cores)."""
@@ -56,7 +56,7 @@ class Certificate:
 
 
 def certify(
-    pool: Pool,
+    pool: Candidates,
     indices: Sequence[int],
     config: SelectionConfig,
     *,
@@ -105,7 +105,7 @@ def greedy_guarantee(curvature: float) -> float:
     return -math.expm1(-curvature) / curvature if curvature > 0 else 1.0
 
 
-def marginal_gains(pool: Pool, rows: torch.Tensor, alpha: float) -> torch.Tensor:
+def marginal_gains(pool: Candidates, rows: torch.Tensor, alpha: float) -> torch.Tensor:
     """Delta_x(S) = log(1 + alpha g_x^T (I + alpha F_S)^-1 g_x) of every sample of the pool, nats.
 
     Args:
@@ -132,7 +132,7 @@ def marginal_gains(pool: Pool, rows: torch.Tensor, alpha: float) -> torch.Tensor
 
 
 def upper_bound(
-    pool: Pool, indices: Sequence[int], rows: torch.Tensor, alpha: float, utility: float
+    pool: Candidates, indices: Sequence[int], rows: torch.Tensor, alpha: float, utility: float
 ) -> tuple[float, Literal["marginal", "base", "trace"]]:
     """The smallest of three proven bounds on U over all sets of len(indices) samples.
 
@@ -162,7 +162,7 @@ def upper_bound(
     return max(bounds[name], utility), name
 
 
-def total_curvature(pool: Pool, alpha: float) -> tuple[float, bool]:
+def total_curvature(pool: Candidates, alpha: float) -> tuple[float, bool]:
     """Total curvature c = 1 - min_x Delta_x(D without x) / Delta_x(empty), and whether it is exact.
 
     With the leverage h = alpha g^T (I + alpha F_D)^-1 g, Delta_x(D without x) = -log(1 - h). Samples with a zero

@@ -12,7 +12,7 @@ from spice_select.conflict import conflict
 from spice_select.diagnostics import certify
 from spice_select.errors import BudgetError, ConfigError, PoolError
 from spice_select.fisher import log_determinant
-from spice_select.pool import Gradients, Pool
+from spice_select.candidates import Gradients, Candidates
 from spice_select.selection import Selection, StopReason
 
 __all__ = ["Selection", "random_control", "select"]
@@ -40,7 +40,7 @@ def select(
     Returns:
         The selection in pick order.
     """
-    pool = Pool(gradients)
+    pool = Candidates(gradients)
     budget = config.budget
     limit = budget.resolve_count(pool.size)
     if limit is not None and limit > pool.size:
@@ -63,7 +63,7 @@ def select(
 
 
 def _greedy(
-    pool: Pool,
+    pool: Candidates,
     config: SelectionConfig,
     cost: torch.Tensor,
     per_token: bool,
@@ -189,6 +189,6 @@ def random_control(gradients: Gradients, config: SelectionConfig, count: int, se
         count: Rows to draw, at most n.
         seed: Seed of the draw.
     """
-    pool = Pool(gradients)
+    pool = Candidates(gradients)
     order = torch.randperm(pool.size, generator=torch.Generator().manual_seed(seed))[:count]
     return log_determinant(pool.take(order.to(pool.device)), config.alpha)

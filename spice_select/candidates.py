@@ -1,6 +1,6 @@
-"""The pool: the matrix of per-sample gradients, checked once and read in float64 blocks.
+"""The candidates: the matrix of per-sample gradients, checked once and read in float64 blocks.
 
-Whatever the input is (numpy, a memory map, torch on any device), the arithmetic that decides sees float64 on one device.
+Whatever the input is (numpy, a memory map, torch on any device), what decides is computed in float64.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ NAMED_ROWS = 20
 """How many bad rows an error names."""
 
 
-class Pool:
+class Candidates:
     """The candidates' gradients, one row a sample.
 
     Args:
-        gradients: Matrix of shape (n, d), any real dtype; torch on any device or numpy (a memory map is read in blocks).
+        gradients: Matrix of shape (n, d), any real dtype: torch on any device, or numpy.
 
     Attributes:
         size: Number of samples, n.
