@@ -1,0 +1,80 @@
+"""Queries on data sets and their rejected rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.persistence.repositories.rows import affected, insert_all
+from app.persistence.tables import Dataset, Job, RejectedRow
+from app.persistence.types import clock
+from app.status import ACTIVE, DatasetStatus
+
+
+class Datasets:
+    """Data sets; every read goes through the project."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add(self, dataset: Dataset) -> None:
+        """Insert a new data set."""
+        self.session.add(dataset)
+        self.session.flush()
+
+    def get(self, project_id: str, dataset_id: str) -> Dataset | None:
+        """The data set, unless it is another project's or deleted."""
+        query = select(Dataset).where(
+            Dataset.id == dataset_id, Dataset.project_id == project_id, Dataset.deleted_at.is_(None)
+        )
+        return self.session.scalars(query).one_or_none()
+
+    def get_even_deleted(self, dataset_id: str) -> Dataset:
+        """The data set that a unit refers to."""
+        return self.session.scalars(select(Dataset).where(Dataset.id == dataset_id)).one()
+
+    def page(self, project_id: str, *, status: str | None, before: str | None, limit: int) -> list[Dataset]:
+        """Newest first, starting behind an id."""
+        query = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
+        if status is not None:
+            query = query.where(Dataset.status == status)
+        if before is not None:
+            query = query.where(Dataset.id < before)
+        return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))
+
+    def settle(self, dataset_id: str, status: DatasetStatus, values: dict[str, Any]) -> bool:
+        """End the validation; False when it had ended already."""
+        statement = (
+            update(Dataset)
+            .where(Dataset.id == dataset_id, Dataset.status == DatasetStatus.VALIDATING)
+            .values(**values, status=status, ready_at=clock(), version=Dataset.version + 1)
+        )
+        return affected(self.session.execute(statement)) == 1
+
+    def mark_deleted(self, dataset_id: str) -> None:
+        """Take the data set out of sight; its row stays for the provenance of finished jobs."""
+        self.session.execute(update(Dataset).where(Dataset.id == dataset_id).values(deleted_at=clock()))
+
+    def active_jobs(self, dataset_id: str) -> int:
+        """Jobs on the data set that have not ended."""
+        query = select(func.count()).select_from(Job).where(Job.dataset_id == dataset_id, Job.status.in_(ACTIVE))
+        return self.session.scalars(query).one()
+
+    def others_with(self, project_id: str, but: str, **values: str) -> bool:
+        """Whether another data set that is still there has these values (such as the same ``sha256``)."""
+        query = select(Dataset.id).where(
+            Dataset.project_id == project_id, Dataset.id != but, Dataset.deleted_at.is_(None)
+        )
+        return self.session.scalars(query.filter_by(**values).limit(1)).first() is not None
+
+    def reject_rows(self, dataset_id: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Write down the rows that cannot be used."""
+        insert_all(self.session, RejectedRow, ({"dataset_id": dataset_id, **row} for row in rows))
+
+    def rejected(self, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
+        """Rejected rows behind a row number, in order."""
+        query = select(RejectedRow).where(RejectedRow.dataset_id == dataset_id, RejectedRow.row > after)
+        return list(self.session.scalars(query.order_by(RejectedRow.row).limit(limit)))

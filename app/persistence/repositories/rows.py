@@ -1,0 +1,54 @@
+"""Pieces that several repositories share: bulk insert, insert-unless-there, the database's now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.persistence.tables import Base
+from app.persistence.types import clock
+
+BATCH_ROWS = 5000
+
+
+def now(session: Session) -> datetime:
+    """The database's clock."""
+    return session.scalars(select(clock())).one()
+
+
+def batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut a stream of rows into lists of bounded size."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH_ROWS)):
+        yield batch
+
+
+def insert_all(session: Session, table: type[Base], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert many rows, in batches, without holding them all."""
+    for batch in batches(rows):
+        session.execute(insert(table), batch)
+
+
+def insert_unless_there(session: Session, table: type[Base], row: dict[str, Any]) -> bool:
+    """Insert a row unless its key is taken.
+
+    Returns:
+        Whether the row was inserted. On PostgreSQL a competing transaction is waited for, so that after False the
+        other's row can be read.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        result = session.execute(postgresql.insert(table).values(**row).on_conflict_do_nothing())
+    else:
+        result = session.execute(sqlite.insert(table).values(**row).on_conflict_do_nothing())
+    return cast("CursorResult[Any]", result).rowcount == 1
+
+
+def affected(result: Any) -> int:
+    """Number of rows an UPDATE or DELETE touched."""
+    return int(cast("CursorResult[Any]", result).rowcount)

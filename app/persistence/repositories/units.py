@@ -1,0 +1,247 @@
+"""Queries on units of work: who may do what now, under which lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from app.persistence.repositories.rows import affected, insert_all, now
+from app.persistence.tables import Dataset, Job, Unit, UnitCommit
+from app.persistence.types import clock
+from app.status import DatasetStatus, JobStatus, UnitKind, UnitState
+
+SCHEMA_VERSION = 1
+"""Raised when units change in a way that older workers must not touch; they leave newer units alone."""
+
+WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+def runnable(max_strikes: int) -> ColumnElement[bool]:
+    """The condition under which a unit may be claimed at this moment.
+
+    A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
+    any job waits for their set; a selection is wanted once every shard of its set is done.
+    """
+    shard = aliased(Unit)
+    free = or_(
+        Unit.state == UnitState.PENDING,
+        and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 < max_strikes),
+    )
+    wanted = or_(
+        and_(
+            Unit.kind == UnitKind.INGEST,
+            exists().where(Dataset.id == Unit.dataset_id, Dataset.status == DatasetStatus.VALIDATING),
+        ),
+        and_(
+            Unit.kind == UnitKind.GRADIENTS,
+            exists().where(Job.gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
+        ),
+        and_(
+            Unit.kind == UnitKind.SELECT,
+            exists().where(Job.id == Unit.job_id, Job.status.in_(WANTED)),
+            ~exists().where(
+                shard.gradient_set_id == Unit.gradient_set_id,
+                shard.kind == UnitKind.GRADIENTS,
+                shard.state != UnitState.DONE,
+            ),
+        ),
+    )
+    return and_(free, Unit.not_before <= clock(), Unit.schema_version <= SCHEMA_VERSION, wanted)
+
+
+class Units:
+    """Units of work."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add_all(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Insert pending units."""
+        moment = now(self.session)
+        fixed = {
+            "state": UnitState.PENDING,
+            "created_at": moment,
+            "not_before": moment,
+            "schema_version": SCHEMA_VERSION,
+            **dict.fromkeys(("epoch", "attempts", "strikes", "completed"), 0),
+            "generation": 1,
+        }
+        insert_all(self.session, Unit, ({**fixed, **row} for row in rows))
+
+    def get(self, unit_id: str) -> Unit | None:
+        """The unit as it stands."""
+        query = select(Unit).where(Unit.id == unit_id).execution_options(populate_existing=True)
+        return self.session.scalars(query).one_or_none()
+
+    def claim(self, unit_id: str, owner: str, lease_seconds: float, max_strikes: int) -> Unit | None:
+        """Take the unit under a lease, raising its epoch; None when it is not to be had.
+
+        One statement, so two claimants cannot both win; the epoch fences off whoever held it before.
+        """
+        lost = case((Unit.state == UnitState.LEASED, 1), else_=0)
+        statement = (
+            update(Unit)
+            .where(Unit.id == unit_id, runnable(max_strikes))
+            .values(
+                state=UnitState.LEASED,
+                epoch=Unit.epoch + 1,
+                attempts=Unit.attempts + 1,
+                strikes=Unit.strikes + lost,
+                owner=owner,
+                lease_until=clock(lease_seconds),
+                heartbeat_at=clock(),
+                started_at=func.coalesce(Unit.started_at, clock()),
+                phase=None,
+                completed=0,
+                rate=None,
+            )
+            .returning(Unit)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        )
+        return self.session.scalars(statement).one_or_none()
+
+    def runnable_ids(self, limit: int, max_strikes: int) -> list[str]:
+        """Units that may be claimed, oldest first."""
+        query = select(Unit.id).where(runnable(max_strikes)).order_by(Unit.created_at, Unit.id).limit(limit)
+        return list(self.session.scalars(query))
+
+    def lock_unrung(self, ring_seconds: float, limit: int, max_strikes: int) -> list[str]:
+        """Runnable units that nobody has rung lately; locked, so that two dispatchers never ring the same one."""
+        query = (
+            select(Unit.id)
+            .where(runnable(max_strikes), or_(Unit.rung_at.is_(None), Unit.rung_at < clock(-ring_seconds)))
+            .order_by(Unit.created_at, Unit.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return list(self.session.scalars(query))
+
+    def mark_rung(self, unit_ids: list[str]) -> None:
+        """Remember that these have just been rung."""
+        self.session.execute(update(Unit).where(Unit.id.in_(unit_ids)).values(rung_at=clock()))
+
+    def heartbeat(self, unit_id: str, epoch: int, lease_seconds: float, values: dict[str, Any]) -> Unit | None:
+        """Renew the lease and note the progress; None when the lease belongs to somebody else by now."""
+        statement = (
+            update(Unit)
+            .where(Unit.id == unit_id, Unit.epoch == epoch, Unit.state == UnitState.LEASED)
+            .values(**values, lease_until=clock(lease_seconds), heartbeat_at=clock())
+            .returning(Unit)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        )
+        return self.session.scalars(statement).one_or_none()
+
+    def end_lease(self, unit_id: str, epoch: int, state: UnitState, values: dict[str, Any]) -> bool:
+        """Leave the lease for another state; False when the epoch is stale, and then nothing has changed."""
+        statement = (
+            update(Unit)
+            .where(Unit.id == unit_id, Unit.epoch == epoch, Unit.state == UnitState.LEASED)
+            .values(**values, state=state, owner=None, lease_until=None, rung_at=None)
+        )
+        return affected(self.session.execute(statement)) == 1
+
+    def record_commit(self, commit: UnitCommit) -> None:
+        """Write down what the unit produced."""
+        self.session.add(commit)
+        self.session.flush()
+
+    def committed(self, unit_id: str, epoch: int) -> UnitCommit | None:
+        """The commit this very epoch made, for a retry after an unknown outcome."""
+        query = select(UnitCommit).where(UnitCommit.unit_id == unit_id, UnitCommit.epoch == epoch)
+        return self.session.scalars(query).one_or_none()
+
+    def shards(self, gradient_set_id: str) -> list[Unit]:
+        """The gradient units of a set, in the order of the pool."""
+        query = select(Unit).where(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
+        return list(self.session.scalars(query.order_by(Unit.shard)))
+
+    def unfinished_shards(self, gradient_set_id: str) -> int:
+        """How many gradient units of a set are not done."""
+        query = (
+            select(func.count())
+            .select_from(Unit)
+            .where(
+                Unit.gradient_set_id == gradient_set_id,
+                Unit.kind == UnitKind.GRADIENTS,
+                Unit.state != UnitState.DONE,
+            )
+        )
+        return self.session.scalars(query).one()
+
+    def shard_commits(self, gradient_set_id: str) -> list[tuple[Unit, UnitCommit]]:
+        """Every done shard with what it produced, in the order of the pool."""
+        query = (
+            select(Unit, UnitCommit)
+            .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
+            .where(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
+            .order_by(Unit.shard)
+        )
+        return [(unit, commit) for unit, commit in self.session.execute(query)]
+
+    def of_job(self, job_id: str) -> Unit | None:
+        """The selection unit of a job."""
+        return self.session.scalars(select(Unit).where(Unit.job_id == job_id)).one_or_none()
+
+    def of_dataset(self, dataset_id: str) -> Unit | None:
+        """The unit that parses a data set."""
+        query = select(Unit).where(Unit.dataset_id == dataset_id, Unit.kind == UnitKind.INGEST)
+        return self.session.scalars(query).one_or_none()
+
+    def reopen(self, unit_ids: list[str]) -> None:
+        """Make dead or lost units pending again, as a new generation with fresh attempts."""
+        statement = (
+            update(Unit)
+            .where(Unit.id.in_(unit_ids), Unit.state.in_((UnitState.DEAD, UnitState.DONE)))
+            .values(
+                state=UnitState.PENDING,
+                generation=Unit.generation + 1,
+                attempts=0,
+                strikes=0,
+                completed=0,
+                error=None,
+                rung_at=None,
+                finished_at=None,
+                not_before=clock(),
+            )
+        )
+        self.session.execute(statement)
+
+    def lock_struck_out(self, max_strikes: int) -> list[Unit]:
+        """Units whose last allowed lease ran out without a word."""
+        query = select(Unit).where(
+            Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 >= max_strikes
+        )
+        return list(self.session.scalars(query.with_for_update(skip_locked=True)))
+
+    def lock_abandoned_selections(self) -> list[Unit]:
+        """Selections of jobs that are being stopped and whose worker is gone."""
+        query = (
+            select(Unit)
+            .join(Job, Job.id == Unit.job_id)
+            .where(
+                Unit.kind == UnitKind.SELECT,
+                Unit.state == UnitState.LEASED,
+                Unit.lease_until < clock(),
+                Job.status == JobStatus.CANCELLING,
+            )
+        )
+        return list(self.session.scalars(query.with_for_update(of=Unit, skip_locked=True)))
+
+    def kill(self, unit_id: str, error: dict[str, Any] | None) -> None:
+        """End a unit for good; the epoch is raised so that a worker that still holds it is fenced off."""
+        statement = (
+            update(Unit)
+            .where(Unit.id == unit_id, Unit.state.in_((UnitState.PENDING, UnitState.LEASED)))
+            .values(
+                state=UnitState.DEAD,
+                epoch=Unit.epoch + 1,
+                error=error,
+                owner=None,
+                lease_until=None,
+                finished_at=clock(),
+            )
+        )
+        self.session.execute(statement)

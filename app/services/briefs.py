@@ -1,0 +1,110 @@
+"""What a worker needs to know to do a claimed unit, read in one go so that it holds no transaction while it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.persistence.repositories import Datasets, GradientSets, Jobs, Units
+from app.persistence.session import Database
+from app.persistence.tables import Dataset, GradientSet, Job
+from app.services.units import Claim
+from spice_select.config import GradientConfig, ProxyConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class IngestBrief:
+    """To parse: which bytes, and how the client said to read them."""
+
+    sha256: str
+    format: str | None
+    columns: dict[str, str] | None
+
+
+@dataclass(frozen=True)
+class GradientsBrief:
+    """To measure: which rows, with which proxy model, how."""
+
+    rows_sha256: str
+    first_position: int
+    fingerprint: str
+    proxy: ProxyConfig
+    proxy_revision: str
+    gradients: GradientConfig
+
+
+@dataclass(frozen=True)
+class ShardArtifact:
+    """A stored gradient shard and the unit that made it."""
+
+    unit_id: str
+    sha256: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SelectBrief:
+    """To select: the job, its data set, and the gradient shards in the order of the pool."""
+
+    job: Job
+    dataset: Dataset
+    gradient_set: GradientSet
+    config: RunConfig
+    shards: list[ShardArtifact]
+    created_at: datetime
+
+
+class BriefService:
+    """Reads briefs.
+
+    Args:
+        database: Where the records are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def ingest(self, claim: Claim) -> IngestBrief:
+        """What an ``ingest`` unit is to do."""
+        with self.database.read() as session:
+            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+            return IngestBrief(dataset.sha256, dataset.requested.get("format"), dataset.requested.get("columns"))
+
+    def gradients(self, claim: Claim) -> GradientsBrief:
+        """What a ``gradients`` unit is to do."""
+        assert claim.gradient_set_id is not None
+        assert claim.shard is not None
+        with self.database.read() as session:
+            gradient_set = GradientSets(session).get(claim.project_id, claim.gradient_set_id)
+            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+        assert gradient_set is not None
+        shards = dataset.shards or []
+        return GradientsBrief(
+            rows_sha256=shards[claim.shard]["sha256"],
+            first_position=sum(shard["rows"] for shard in shards[: claim.shard]),
+            fingerprint=gradient_set.fingerprint,
+            proxy=ProxyConfig.model_validate(gradient_set.config["proxy"]),
+            proxy_revision=gradient_set.config["proxy_revision"],
+            gradients=GradientConfig.model_validate(gradient_set.config["gradients"]),
+        )
+
+    def select(self, claim: Claim) -> SelectBrief:
+        """What a ``select`` unit is to do."""
+        assert claim.job_id is not None
+        with self.database.read() as session:
+            job = Jobs(session).get(claim.project_id, claim.job_id)
+            assert job is not None
+            gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
+            assert gradient_set is not None
+            return SelectBrief(
+                job=job,
+                dataset=Datasets(session).get_even_deleted(job.dataset_id),
+                gradient_set=gradient_set,
+                config=RunConfig.model_validate(job.config),
+                shards=[
+                    ShardArtifact(unit.id, commit.artifact_sha256 or "", commit.result)
+                    for unit, commit in Units(session).shard_commits(gradient_set.id)
+                ],
+                created_at=job.created_at,
+            )

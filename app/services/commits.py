@@ -1,0 +1,161 @@
+"""Accepting what a worker made: the artifact is already stored, one fenced transaction makes it count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
+from app.persistence.tables import UnitCommit
+from app.persistence.types import clock
+from app.services.units import Claim
+from app.status import DatasetStatus, GradientSetStatus, JobStatus, UnitState
+
+
+@dataclass(frozen=True)
+class IngestOutcome:
+    """A parsed data set.
+
+    Attributes:
+        values: Columns of the data set's row.
+        rejected: Rows that cannot be used: ``row``, ``code``, ``detail``.
+    """
+
+    values: dict[str, Any]
+    rejected: Iterable[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class GradientsOutcome:
+    """A stored gradient shard."""
+
+    artifact_sha256: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SelectionOutcome:
+    """A finished (or, when ``partial``, stopped) selection with its files in the store."""
+
+    result: dict[str, Any]
+    ranking: Iterable[dict[str, Any]]
+    files: list[dict[str, Any]]
+    partial: bool
+
+
+class CommitService:
+    """The fenced commits.
+
+    Args:
+        database: Where the records are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def ingest(self, claim: Claim, outcome: IngestOutcome) -> bool:
+        """Make a data set ready.
+
+        Returns:
+            False when the lease was stale: the outcome is discarded.
+        """
+        with self.database.write() as session:
+            if not self._fenced(session, claim, None, {"num_usable": outcome.values["num_usable"]}):
+                return self._made_before(session, claim)
+            datasets = Datasets(session)
+            if datasets.settle(claim.dataset_id, DatasetStatus.READY, outcome.values):
+                datasets.reject_rows(claim.dataset_id, outcome.rejected)
+                data = {key: outcome.values[key] for key in ("num_rows", "num_usable", "num_rejected")}
+                Events(session).append(claim.project_id, "dataset.ready", dataset_id=claim.dataset_id, data=data)
+            return True
+
+    def gradients(self, claim: Claim, outcome: GradientsOutcome) -> bool:
+        """Make a gradient shard count, and its set ready when it was the last one.
+
+        Returns:
+            False when the lease was stale: the outcome is discarded.
+        """
+        assert claim.gradient_set_id is not None
+        with self.database.write() as session:
+            sets, units = GradientSets(session), Units(session)
+            # The lock lets the later of two last shards see the earlier one done.
+            sets.lock(claim.gradient_set_id)
+            if not self._fenced(session, claim, outcome.artifact_sha256, outcome.result):
+                return self._made_before(session, claim)
+            if not units.unfinished_shards(claim.gradient_set_id):
+                sets.set_status(claim.gradient_set_id, GradientSetStatus.READY)
+                for job in Jobs(session).waiting_on(claim.gradient_set_id):
+                    Events(session).append(claim.project_id, "job.gradients_ready", job_id=job.id)
+            return True
+
+    def selection(self, claim: Claim, outcome: SelectionOutcome) -> bool:
+        """End a job with its result. A stop that came first decides how it ends; the prefix is kept either way.
+
+        Returns:
+            False when the lease was stale: the outcome is discarded.
+        """
+        assert claim.job_id is not None
+        assert claim.gradient_set_id is not None
+        with self.database.write() as session:
+            jobs = Jobs(session)
+            job = jobs.lock(claim.job_id)
+            if not self._fenced(session, claim, None, {"selected": outcome.result["selected"]}):
+                return self._made_before(session, claim)
+            stopped = job.status == JobStatus.CANCELLING
+            status = JobStatus(job.stop_requested or JobStatus.CANCELLED) if stopped else JobStatus.SUCCEEDED
+            seconds = self._seconds(session, claim, job.created_at)
+            result = {**outcome.result, "seconds": {**seconds, **outcome.result.get("seconds", {})}}
+            old = (JobStatus.CANCELLING,) if stopped else (JobStatus.QUEUED, JobStatus.RUNNING)
+            if jobs.move(job.id, old, status, result=result, partial=outcome.partial):
+                jobs.add_ranking(job.id, outcome.ranking)
+                jobs.add_files(job.id, job.project_id, outcome.files)
+                data = {"selected": result["selected"], "stop_reason": result["stop_reason"]}
+                Events(session).append(job.project_id, f"job.{status}", job_id=job.id, data=data)
+            return True
+
+    @staticmethod
+    def _fenced(session: Any, claim: Claim, artifact_sha256: str | None, result: dict[str, Any]) -> bool:
+        units = Units(session)
+        if not units.end_lease(claim.unit_id, claim.epoch, UnitState.DONE, {"finished_at": clock(), "error": None}):
+            return False
+        units.record_commit(
+            UnitCommit(
+                unit_id=claim.unit_id,
+                generation=claim.generation,
+                epoch=claim.epoch,
+                owner=claim.owner,
+                artifact_sha256=artifact_sha256,
+                result=result,
+                committed_at=now(session),
+            )
+        )
+        return True
+
+    @staticmethod
+    def _made_before(session: Any, claim: Claim) -> bool:
+        """Whether this very epoch has committed already: then a retry after a lost answer is a success, not stale."""
+        return Units(session).committed(claim.unit_id, claim.epoch) is not None
+
+    @staticmethod
+    def _seconds(session: Any, claim: Claim, created_at: datetime) -> dict[str, float]:
+        """Wall time until the first work on the job, and over its gradient shards (0 when it found them ready)."""
+        assert claim.gradient_set_id is not None
+        units = Units(session)
+        selection = units.get(claim.unit_id)
+        assert selection is not None
+        assert selection.started_at is not None
+        fresh = [
+            (shard.started_at, shard.finished_at)
+            for shard in units.shards(claim.gradient_set_id)
+            if shard.finished_at is not None and shard.started_at is not None and shard.finished_at > created_at
+        ]
+        begin = max(created_at, min((start for start, _ in fresh), default=selection.started_at))
+        end = max((finish for _, finish in fresh), default=begin)
+        return {
+            "queued": max(0.0, (begin - created_at).total_seconds()),
+            "gradients": max(0.0, (end - begin).total_seconds()),
+        }

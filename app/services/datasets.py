@@ -1,0 +1,195 @@
+"""Use cases of data sets: register, show, list, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from app.errors import ConflictError, NotFoundError
+from app.ids import new_id
+from app.persistence.repositories import Datasets, Events, Units
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
+from app.persistence.tables import Dataset, RejectedRow, Unit
+from app.services.idempotency import replayed
+from app.status import DatasetStatus, UnitKind
+from app.storage import ArtifactStore
+from spice_select.config import digest_of
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A received file, still in the scratch folder.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Digest (hex) of its bytes.
+        bytes: Its size.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """A data set and, while it is being validated, the unit that does it."""
+
+    dataset: Dataset
+    unit: Unit | None
+
+
+class DatasetService:
+    """Data sets of one service.
+
+    Args:
+        database: Where the records are.
+        store: Where the bytes are.
+    """
+
+    def __init__(self, database: Database, store: ArtifactStore) -> None:
+        self.database = database
+        self.store = store
+
+    def register(
+        self,
+        project_id: str,
+        upload: Upload,
+        *,
+        name: str | None,
+        requested: dict[str, Any],
+        metadata: dict[str, Any],
+        key: str | None,
+    ) -> tuple[DatasetView, bool]:
+        """Keep the bytes and queue their validation.
+
+        Args:
+            project_id: Owner.
+            upload: The received file.
+            name: What to call it.
+            requested: ``format`` and ``columns`` where the client gave them.
+            metadata: The client's own key-values.
+            key: Idempotency-Key.
+
+        Returns:
+            The data set, and whether an earlier call had made it.
+
+        Raises:
+            ServiceError: ``idempotency-key-reused``.
+        """  # noqa: DOC502 - raised by replayed()
+        dataset_id = new_id("ds")
+        body = digest_of({"sha256": upload.sha256, "name": name, "requested": requested, "metadata": metadata})
+        # The bytes first: a row must never name an artifact that is not there.
+        self.store.add(project_id, upload.path, upload.sha256)
+        with self.database.write() as session:
+            known = replayed(session, project_id, "POST /v1/datasets", key, body, dataset_id)
+            if known is None:
+                Datasets(session).add(
+                    Dataset(
+                        id=dataset_id,
+                        project_id=project_id,
+                        name=name,
+                        status=DatasetStatus.VALIDATING,
+                        bytes=upload.bytes,
+                        sha256=upload.sha256,
+                        requested=requested,
+                        metadata_=metadata,
+                        created_at=now(session),
+                    )
+                )
+                unit = {"id": new_id("unit"), "project_id": project_id, "kind": UnitKind.INGEST}
+                Units(session).add_all([{**unit, "dataset_id": dataset_id}])
+                Events(session).append(project_id, "dataset.validating", dataset_id=dataset_id)
+        return self.get(project_id, known or dataset_id), known is not None
+
+    def get(self, project_id: str, dataset_id: str) -> DatasetView:
+        """One data set.
+
+        Raises:
+            NotFoundError: There is none of this id in the project.
+        """
+        with self.database.read() as session:
+            dataset = self._find(Datasets(session), project_id, dataset_id)
+            validating = dataset.status == DatasetStatus.VALIDATING
+            return DatasetView(dataset, Units(session).of_dataset(dataset_id) if validating else None)
+
+    def page(self, project_id: str, *, status: str | None, before: str | None, limit: int) -> list[DatasetView]:
+        """Data sets, newest first."""
+        with self.database.read() as session:
+            found = Datasets(session).page(project_id, status=status, before=before, limit=limit)
+            return [DatasetView(dataset, None) for dataset in found]
+
+    def rejected(self, project_id: str, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
+        """Rows that cannot be used, in order of the source.
+
+        Raises:
+            NotFoundError: There is no such data set.
+        """  # noqa: DOC502 - raised by _find()
+        with self.database.read() as session:
+            self._find(Datasets(session), project_id, dataset_id)
+            return Datasets(session).rejected(dataset_id, after=after, limit=limit)
+
+    def rows(self, project_id: str, dataset_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+        """Usable rows behind a source row, in order.
+
+        Raises:
+            ConflictError: The data set is not ready.
+        """
+        view = self.get(project_id, dataset_id)
+        if view.dataset.status != DatasetStatus.READY:
+            raise ConflictError("rows are shown once the data set is ready", code="dataset-not-ready")
+        return list(islice(self._rows_after(view.dataset, after), limit))
+
+    def _rows_after(self, dataset: Dataset, after: int) -> Iterator[dict[str, Any]]:
+        import json
+
+        from spice_select.intake import iter_rows
+
+        for shard in dataset.shards or []:
+            if shard["last_source_row"] <= after:
+                continue
+            for row in iter_rows(self.store.path(dataset.project_id, shard["sha256"])):
+                if row.source_row > after:
+                    yield {
+                        "row": row.source_row,
+                        "row_sha256": row.row_sha256,
+                        "record": json.loads(row.record),
+                        "messages": row.messages,
+                    }
+
+    def delete(self, project_id: str, dataset_id: str) -> None:
+        """Take a data set and its bytes away; finished jobs keep their own files and provenance.
+
+        Raises:
+            ConflictError: ``dataset-in-use`` while a job on it has not ended.
+        """
+        with self.database.write() as session:
+            datasets = Datasets(session)
+            dataset = self._find(datasets, project_id, dataset_id)
+            if datasets.active_jobs(dataset_id):
+                raise ConflictError("a job that has not ended uses the data set", code="dataset-in-use")
+            unit = Units(session).of_dataset(dataset_id)
+            if unit is not None:
+                Units(session).kill(unit.id, None)
+            datasets.settle(dataset_id, DatasetStatus.INVALID, {})
+            datasets.mark_deleted(dataset_id)
+            doomed: list[str] = []
+            if not datasets.others_with(project_id, dataset_id, sha256=dataset.sha256):
+                doomed += [dataset.sha256, *(shard["sha256"] for shard in dataset.source_shards or [])]
+            if dataset.rows_sha256 and not datasets.others_with(
+                project_id, dataset_id, rows_sha256=dataset.rows_sha256
+            ):
+                doomed += [shard["sha256"] for shard in dataset.shards or []]
+        for sha256 in doomed:
+            self.store.remove(project_id, sha256)
+
+    @staticmethod
+    def _find(datasets: Datasets, project_id: str, dataset_id: str) -> Dataset:
+        dataset = datasets.get(project_id, dataset_id)
+        if dataset is None:
+            raise NotFoundError(f"data set {dataset_id}")
+        return dataset

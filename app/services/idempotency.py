@@ -1,0 +1,67 @@
+"""Repeating a POST safely: the key is stored in the transaction of what it made."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy.orm import Session
+
+from app.errors import ServiceError
+from app.persistence.repositories import IdempotencyKeys
+
+VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+
+
+def parse_key(header: str | None) -> str | None:
+    """The key of an ``Idempotency-Key`` header: bare as Stripe sends it, or a quoted structured-field string.
+
+    Raises:
+        ServiceError: ``idempotency-key-invalid``.
+    """
+    if header is None:
+        return None
+    key = header.strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    if not VISIBLE.fullmatch(key):
+        raise ServiceError("idempotency-key-invalid", "the Idempotency-Key must be 1 to 255 visible ASCII characters")
+    return key
+
+
+def replayed(
+    session: Session, project_id: str, operation: str, key: str | None, request_sha256: str, resource_id: str
+) -> str | None:
+    """Take the key for a resource about to be made.
+
+    Must run before anything else is written: on PostgreSQL it waits for a competing call with the same key.
+
+    Returns:
+        None when the resource is to be made; else the id of what the first call with this key made.
+
+    Raises:
+        ServiceError: ``idempotency-key-reused`` when the first call had another body; ``unavailable`` when the key
+            was forgotten at this very moment.
+    """
+    if key is None:
+        return None
+    if IdempotencyKeys(session).remember(project_id, operation, key, request_sha256, resource_id):
+        return None
+    earlier = repeated(session, project_id, operation, key, request_sha256)
+    if earlier is None:
+        # Forgotten in between: the next try will take it.
+        raise ServiceError("unavailable", "the Idempotency-Key is just being forgotten; try again")
+    return earlier
+
+
+def repeated(session: Session, project_id: str, operation: str, key: str, request_sha256: str) -> str | None:
+    """Id of what the first call with this key made, or None when there was none.
+
+    Raises:
+        ServiceError: ``idempotency-key-reused`` when the first call had another body.
+    """
+    known = IdempotencyKeys(session).find(project_id, operation, key)
+    if known is None:
+        return None
+    if known.request_sha256 != request_sha256:
+        raise ServiceError("idempotency-key-reused", "this Idempotency-Key came with another request body before")
+    return known.resource_id

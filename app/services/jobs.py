@@ -1,0 +1,328 @@
+"""Use cases of jobs: make, show, list, cancel, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from app.errors import ConflictError, NotFoundError, ServiceError
+from app.ids import new_id
+from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
+from app.persistence.tables import Dataset, Event, File, GradientSet, Job, SelectedSample
+from app.services.idempotency import repeated, replayed
+from app.services.progress import Progress, job_phase, job_progress
+from app.services.proxies import Proxies
+from app.status import ACTIVE, TERMINAL, DatasetStatus, GradientSetStatus, JobStatus, UnitKind, UnitState
+from app.storage import ArtifactStore
+from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig, digest_of
+from spice_select.fingerprint import gradient_fingerprint
+
+
+OPERATION = "POST /v1/jobs"
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a client asks for, checked field by field but not yet against the data set."""
+
+    dataset_id: str
+    selection: SelectionConfig
+    gradients: GradientConfig
+    proxy: ProxyConfig | None
+    name: str | None
+    metadata: dict[str, Any]
+    deadline_seconds: float | None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job with what is derived from its units at this moment."""
+
+    job: Job
+    phase: str | None
+    progress: Progress | None
+
+
+class JobService:
+    """Jobs of one service.
+
+    Args:
+        database: Where the records are.
+        store: Where the bytes are.
+        proxies: Resolves proxy models.
+    """
+
+    def __init__(self, database: Database, store: ArtifactStore, proxies: Proxies) -> None:
+        self.database = database
+        self.store = store
+        self.proxies = proxies
+
+    def create(self, project_id: str, request: JobRequest, *, key: str | None, body: str) -> tuple[JobView, bool]:
+        """Queue a job; its gradient set is shared with every job that needs the same gradients.
+
+        Args:
+            project_id: Owner.
+            request: What is asked for.
+            key: Idempotency-Key.
+            body: Digest of the request, to compare repeated calls by.
+
+        Returns:
+            The job, and whether an earlier call with this key had made it.
+
+        Raises:
+            ServiceError: The data set, the budget or the proxy model rules the job out.
+        """  # noqa: DOC502 - raised by the steps below
+        job_id = new_id("job")
+        if key is not None:
+            # A repeated call must work while the model hub does not, so it is looked for before the proxy is resolved.
+            with self.database.read() as session:
+                earlier = repeated(session, project_id, OPERATION, key, body)
+            if earlier is not None:
+                return self.get(project_id, earlier), True
+        proxy = self.proxies.resolve(request.proxy)
+        config = RunConfig(proxy=proxy.config, gradients=request.gradients, selection=request.selection)
+        with self.database.write() as session:
+            known = replayed(session, project_id, OPERATION, key, body, job_id)
+            if known is None:
+                dataset = self._usable(Datasets(session).get(project_id, request.dataset_id), request.dataset_id)
+                _check_budget(config.selection.budget, dataset)
+                gradient_set, reused = self._gradient_set(session, dataset, config, proxy.revision)
+                created_at = now(session)
+                deadline = request.deadline_seconds
+                Jobs(session).add(
+                    Job(
+                        id=job_id,
+                        project_id=project_id,
+                        name=request.name,
+                        dataset_id=dataset.id,
+                        gradient_set_id=gradient_set.id,
+                        gradients_reused=reused,
+                        status=JobStatus.QUEUED,
+                        config=config.model_dump(mode="json"),
+                        metadata_=request.metadata,
+                        created_at=created_at,
+                        deadline_at=None if deadline is None else created_at + timedelta(seconds=deadline),
+                    )
+                )
+                unit = {"id": new_id("unit"), "project_id": project_id, "kind": UnitKind.SELECT, "job_id": job_id}
+                Units(session).add_all([{**unit, "dataset_id": dataset.id, "gradient_set_id": gradient_set.id}])
+                Events(session).append(
+                    project_id, "job.queued", job_id=job_id, data={"gradients_reused": reused, "pool": dataset.num_usable}
+                )
+        return self.get(project_id, known or job_id), known is not None
+
+    @staticmethod
+    def _usable(dataset: Dataset | None, dataset_id: str) -> Dataset:
+        if dataset is None:
+            raise ServiceError("not-found", f"there is no data set {dataset_id}", pointer="#/dataset_id")
+        if dataset.status == DatasetStatus.VALIDATING:
+            raise ServiceError(
+                "dataset-not-ready",
+                "the data set is still being validated",
+                pointer="#/dataset_id",
+                headers={"Retry-After": "2"},
+            )
+        if dataset.status == DatasetStatus.INVALID:
+            reason = (dataset.error or {}).get("detail", "it was found invalid")
+            raise ServiceError("dataset-invalid", f"the data set cannot be used: {reason}", pointer="#/dataset_id")
+        return dataset
+
+    @staticmethod
+    def _gradient_set(session: Any, dataset: Dataset, config: RunConfig, revision: str) -> tuple[GradientSet, bool]:
+        """Find or make the gradient set, and whether it is complete already."""
+        assert dataset.rows_sha256 is not None
+        fingerprint = gradient_fingerprint(
+            rows_sha256=dataset.rows_sha256, proxy_revision=revision, config=config.gradients
+        )
+        sets, units = GradientSets(session), Units(session)
+        shards = dataset.shards or []
+        gradient_set_id = new_id("gs")
+        made = sets.add_unless_there(
+            {
+                "id": gradient_set_id,
+                "project_id": dataset.project_id,
+                "fingerprint": fingerprint,
+                "dataset_id": dataset.id,
+                "config": {
+                    "proxy": config.proxy.model_dump(mode="json"),
+                    "proxy_revision": revision,
+                    "gradients": config.gradients.model_dump(mode="json"),
+                },
+                "status": GradientSetStatus.COMPUTING,
+                "num_shards": len(shards),
+                "num_samples": dataset.num_usable,
+                "created_at": now(session),
+            }
+        )
+        if made:
+            unit = {"project_id": dataset.project_id, "kind": UnitKind.GRADIENTS, "dataset_id": dataset.id}
+            units.add_all(
+                {
+                    **unit,
+                    "id": new_id("unit"),
+                    "gradient_set_id": gradient_set_id,
+                    "shard": number,
+                    "total": shard["rows"],
+                }
+                for number, shard in enumerate(shards)
+            )
+        gradient_set = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
+        if gradient_set.status == GradientSetStatus.FAILED:
+            # Whatever made it fail may have passed; the shards that are done stay done.
+            units.reopen([unit.id for unit in units.shards(gradient_set.id) if unit.state == UnitState.DEAD])
+            sets.set_status(gradient_set.id, GradientSetStatus.COMPUTING)
+        return gradient_set, gradient_set.status == GradientSetStatus.READY
+
+    def get(self, project_id: str, job_id: str) -> JobView:
+        """One job.
+
+        Raises:
+            NotFoundError: There is none of this id in the project.
+        """  # noqa: DOC502 - raised by _find()
+        with self.database.read() as session:
+            job = self._find(Jobs(session), project_id, job_id)
+            return self._view(session, job)
+
+    @staticmethod
+    def _view(session: Any, job: Job) -> JobView:
+        if job.status in TERMINAL:
+            return JobView(job, None, None)
+        units = Units(session)
+        selection = units.of_job(job.id)
+        shards = units.shards(job.gradient_set_id)
+        moment = now(session)
+        return JobView(job, job_phase(shards, selection, moment), job_progress(shards, selection, moment))
+
+    def page(
+        self, project_id: str, *, status: str | None, dataset_id: str | None, before: str | None, limit: int
+    ) -> list[JobView]:
+        """Jobs, newest first."""
+        with self.database.read() as session:
+            jobs = Jobs(session).page(project_id, status=status, dataset_id=dataset_id, before=before, limit=limit)
+            return [self._view(session, job) for job in jobs]
+
+    def cancel(self, project_id: str, job_id: str) -> JobView:
+        """Stop a job. While it selects, it keeps what it has chosen so far; before that nothing is left of it.
+
+        Raises:
+            ConflictError: The job has ended.
+        """
+        with self.database.write() as session:
+            jobs = Jobs(session)
+            job = jobs.get(project_id, job_id, lock=True)
+            if job is None:
+                raise NotFoundError(f"job {job_id}")
+            if job.status in TERMINAL:
+                raise ConflictError(f"the job has ended: {job.status}")
+            stop_job(session, job, JobStatus.CANCELLED)
+        return self.get(project_id, job_id)
+
+    def ranking(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[SelectedSample]:
+        """Picks behind a rank, in order.
+
+        Raises:
+            ConflictError: The job has no result yet.
+        """  # noqa: DOC502 - raised by _finished()
+        with self.database.read() as session:
+            self._finished(Jobs(session), project_id, job_id)
+            return Jobs(session).ranking(job_id, after=after, limit=limit)
+
+    def files(self, project_id: str, job_id: str) -> list[File]:
+        """Files of the result.
+
+        Raises:
+            ConflictError: The job has no result yet.
+        """  # noqa: DOC502 - raised by _finished()
+        with self.database.read() as session:
+            self._finished(Jobs(session), project_id, job_id)
+            return Jobs(session).files(job_id)
+
+    def file(self, project_id: str, job_id: str, name: str) -> tuple[File, Path]:
+        """One file of the result and where its bytes lie.
+
+        Raises:
+            NotFoundError: The result has no file of that name.
+        """
+        with self.database.read() as session:
+            self._finished(Jobs(session), project_id, job_id)
+            file = Jobs(session).file(project_id, job_id, name)
+        if file is None:
+            raise NotFoundError(f"file {name} of job {job_id}")
+        return file, self.store.path(project_id, file.sha256)
+
+    def events(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[Event]:
+        """History of the job behind a sequence number.
+
+        Raises:
+            NotFoundError: There is no such job.
+        """  # noqa: DOC502 - raised by _find()
+        with self.database.read() as session:
+            self._find(Jobs(session), project_id, job_id)
+            return Events(session).of_job(job_id, after=after, limit=limit)
+
+    def gradient_set(self, project_id: str, gradient_set_id: str) -> GradientSet:
+        """One gradient set.
+
+        Raises:
+            NotFoundError: There is none of this id in the project.
+        """
+        with self.database.read() as session:
+            found = GradientSets(session).get(project_id, gradient_set_id)
+        if found is None:
+            raise NotFoundError(f"gradient set {gradient_set_id}")
+        return found
+
+    def gradient_sets(self, project_id: str, *, before: str | None, limit: int) -> list[GradientSet]:
+        """Gradient sets, newest first."""
+        with self.database.read() as session:
+            return GradientSets(session).page(project_id, before=before, limit=limit)
+
+    @staticmethod
+    def _find(jobs: Jobs, project_id: str, job_id: str) -> Job:
+        job = jobs.get(project_id, job_id)
+        if job is None:
+            raise NotFoundError(f"job {job_id}")
+        return job
+
+    def _finished(self, jobs: Jobs, project_id: str, job_id: str) -> Job:
+        job = self._find(jobs, project_id, job_id)
+        if job.status in ACTIVE:
+            raise ConflictError(f"the job has no result yet: {job.status}", headers={"Retry-After": "2"})
+        if job.result is None:
+            raise ConflictError(f"the job ended without a result: {job.status}")
+        return job
+
+
+def stop_job(session: Any, job: Job, outcome: JobStatus) -> None:
+    """End a job now, or ask the worker that is selecting for it to end it with what it has.
+
+    Args:
+        session: The running transaction; ``job`` is locked in it.
+        job: A job that has not ended.
+        outcome: ``cancelled`` or ``expired``.
+    """
+    jobs, units, events = Jobs(session), Units(session), Events(session)
+    unit = units.of_job(job.id)
+    assert unit is not None
+    jobs.request_stop(job.id, outcome)
+    if unit.state == UnitState.LEASED and unit.lease_until is not None and unit.lease_until > now(session):
+        if jobs.move(job.id, (JobStatus.RUNNING,), JobStatus.CANCELLING):
+            events.append(job.project_id, "job.cancelling", job_id=job.id, data={"reason": outcome})
+        return
+    units.kill(unit.id, None)
+    if jobs.move(job.id, ACTIVE, outcome):
+        events.append(job.project_id, f"job.{outcome}", job_id=job.id)
+
+
+def _check_budget(budget: Budget, dataset: Dataset) -> None:
+    usable = dataset.num_usable or 0
+    if budget.count is not None and budget.count > usable:
+        raise ServiceError(
+            "budget-exceeds-pool",
+            f"count is {budget.count}, the data set has {usable} usable rows",
+            pointer="#/budget/count",
+        )

@@ -1,0 +1,97 @@
+"""How far a job is, derived from its units: phase, count, rate, time to go. Pure functions of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.persistence.tables import Unit
+from app.status import UnitState
+
+WAITING = "waiting_for_worker"
+GRADIENTS = "computing_gradients"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A count on its way.
+
+    Attributes:
+        phase: Open word for the step.
+        completed: Done so far.
+        total: To be done.
+        unit: What is counted, such as ``samples``.
+        rate_per_second: At present, over all workers; None until known.
+        eta_seconds: Time to go in this phase at that rate; None until known.
+        updated_at: When a worker last said so.
+    """
+
+    phase: str
+    completed: int
+    total: int
+    unit: str
+    rate_per_second: float | None
+    eta_seconds: float | None
+    updated_at: datetime | None
+
+    @property
+    def fraction(self) -> float:
+        """Share done, between 0 and 1."""
+        return self.completed / self.total if self.total else 0.0
+
+
+def is_worked_on(unit: Unit | None, now: datetime) -> bool:
+    """Whether a worker holds the unit under a lease that has not run out."""
+    return (
+        unit is not None and unit.state == UnitState.LEASED and unit.lease_until is not None and unit.lease_until > now
+    )
+
+
+def unit_progress(unit: Unit | None, now: datetime) -> Progress | None:
+    """Progress of a single unit; None unless somebody works on it and has reported."""
+    if unit is None or not is_worked_on(unit, now) or unit.phase is None:
+        return None
+    rate = unit.rate or None
+    return Progress(
+        phase=unit.phase,
+        completed=unit.completed,
+        total=unit.total,
+        unit=unit.measure or "steps",
+        rate_per_second=rate,
+        eta_seconds=(unit.total - unit.completed) / rate if rate and unit.total else None,
+        updated_at=unit.heartbeat_at,
+    )
+
+
+def job_phase(shards: Sequence[Unit], selection: Unit | None, now: datetime) -> str:
+    """The step a job that has not ended is in."""
+    if any(shard.state != UnitState.DONE for shard in shards):
+        phases = [shard.phase for shard in shards if is_worked_on(shard, now)]
+        if not phases:
+            return WAITING
+        return GRADIENTS if GRADIENTS in phases or any(s.state == UnitState.DONE for s in shards) else phases[0] or WAITING
+    return (selection.phase if selection is not None and is_worked_on(selection, now) else None) or WAITING
+
+
+def job_progress(shards: Sequence[Unit], selection: Unit | None, now: datetime) -> Progress | None:
+    """Progress of a job that has not ended: samples while gradients are computed, then the selection's own count."""
+    if all(shard.state == UnitState.DONE for shard in shards):
+        return unit_progress(selection, now)
+    completed = sum(shard.total if shard.state == UnitState.DONE else _live(shard, now) for shard in shards)
+    total = sum(shard.total for shard in shards)
+    rate = sum(shard.rate or 0.0 for shard in shards if is_worked_on(shard, now))
+    heard = [shard.heartbeat_at for shard in shards if shard.heartbeat_at is not None]
+    return Progress(
+        phase=job_phase(shards, selection, now),
+        completed=completed,
+        total=total,
+        unit="samples",
+        rate_per_second=rate or None,
+        eta_seconds=(total - completed) / rate if rate else None,
+        updated_at=max(heard, default=None),
+    )
+
+
+def _live(shard: Unit, now: datetime) -> int:
+    return shard.completed if is_worked_on(shard, now) else 0

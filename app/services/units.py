@@ -1,0 +1,284 @@
+"""The life of a unit of work: claimed under a lease, kept by heartbeats, given back, failed, swept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.errors import PROBLEMS, stored_problem
+from app.persistence.repositories import Datasets, Events, GradientSets, IdempotencyKeys, Jobs, Units
+from app.persistence.session import Database
+from app.persistence.tables import Unit
+from app.persistence.types import clock
+from app.services.jobs import stop_job
+from app.settings import Settings
+from app.status import ACTIVE, DatasetStatus, GradientSetStatus, JobStatus, UnitKind, UnitState
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A unit held under a lease. The epoch is the fence: whatever is done with an older one changes nothing."""
+
+    unit_id: str
+    kind: UnitKind
+    epoch: int
+    generation: int
+    attempt: int
+    owner: str
+    project_id: str
+    dataset_id: str
+    gradient_set_id: str | None
+    job_id: str | None
+    shard: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker says with a heartbeat.
+
+    Attributes:
+        phase: Open word for the step it is in.
+        completed: Done so far.
+        total: To be done; None leaves what was planned.
+        measure: What is counted.
+        rate: Per second at present.
+    """
+
+    phase: str | None
+    completed: int
+    total: int | None
+    measure: str | None
+    rate: float | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a heartbeat brings back.
+
+    Attributes:
+        held: False when the lease belongs to somebody else: stop and discard.
+        stop: Outcome to stop for (``cancelled`` or ``expired``), or None to go on.
+    """
+
+    held: bool
+    stop: str | None = None
+
+
+class UnitService:
+    """Units of one service.
+
+    Args:
+        database: Where the records are.
+        settings: For leases, attempts and strikes.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.database = database
+        self.settings = settings
+
+    def claim(self, unit_id: str, owner: str) -> Claim | None:
+        """Take a unit, or None when another has it, it is over, or it is not its time."""
+        with self.database.write() as session:
+            unit = Units(session).claim(unit_id, owner, self.settings.lease_seconds, self.settings.max_strikes)
+            if unit is None:
+                return None
+            self._mark_running(session, unit)
+            return Claim(
+                unit_id=unit.id,
+                kind=UnitKind(unit.kind),
+                epoch=unit.epoch,
+                generation=unit.generation,
+                attempt=unit.attempts,
+                owner=owner,
+                project_id=unit.project_id,
+                dataset_id=unit.dataset_id,
+                gradient_set_id=unit.gradient_set_id,
+                job_id=unit.job_id,
+                shard=unit.shard,
+                created_at=unit.created_at,
+            )
+
+    def claim_next(self, owner: str) -> Claim | None:
+        """Take the oldest unit that can be had: what the embedded worker polls."""
+        with self.database.read() as session:
+            candidates = Units(session).runnable_ids(8, self.settings.max_strikes)
+        for unit_id in candidates:
+            claim = self.claim(unit_id, owner)
+            if claim is not None:
+                return claim
+        return None
+
+    @staticmethod
+    def _mark_running(session: Any, unit: Unit) -> None:
+        if unit.kind == UnitKind.INGEST:
+            return
+        jobs = Jobs(session)
+        if unit.kind == UnitKind.SELECT:
+            assert unit.job_id is not None
+            waiting = [unit.job_id]
+        else:
+            assert unit.gradient_set_id is not None
+            waiting = [job.id for job in jobs.waiting_on(unit.gradient_set_id, (JobStatus.QUEUED,))]
+        for job_id in waiting:
+            if jobs.move(job_id, (JobStatus.QUEUED,), JobStatus.RUNNING):
+                Events(session).append(unit.project_id, "job.running", job_id=job_id)
+
+    def heartbeat(self, claim: Claim, report: Report) -> Reply:
+        """Renew the lease, note the progress, and learn whether to stop."""
+        values: dict[str, Any] = {
+            "phase": report.phase,
+            "completed": report.completed,
+            "measure": report.measure,
+            "rate": report.rate,
+        }
+        if report.total is not None:
+            values["total"] = report.total
+        with self.database.write() as session:
+            unit = Units(session).heartbeat(claim.unit_id, claim.epoch, self.settings.lease_seconds, values)
+            if unit is None:
+                return Reply(held=False)
+            return Reply(held=True, stop=self._stop_for(session, unit))
+
+    @staticmethod
+    def _stop_for(session: Any, unit: Unit) -> str | None:
+        if unit.kind == UnitKind.SELECT:
+            assert unit.job_id is not None
+            return Jobs(session).lock(unit.job_id).stop_requested
+        if unit.kind == UnitKind.GRADIENTS:
+            assert unit.gradient_set_id is not None
+            return None if Jobs(session).waiting_on(unit.gradient_set_id) else JobStatus.CANCELLED
+        return None
+
+    def release(self, claim: Claim) -> None:
+        """Give a unit back untouched, as on shutdown: the attempt does not count."""
+        with self.database.write() as session:
+            values = {"attempts": Unit.attempts - 1, "phase": None, "completed": 0, "not_before": clock()}
+            Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values)
+
+    def fail(self, claim: Claim, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> None:
+        """Record a failed attempt: try again later, or end the unit and whatever waits for it.
+
+        Args:
+            claim: The lease; nothing happens when it is stale.
+            code: Slug in the catalogue; its ``retryable`` decides whether another attempt makes sense.
+            detail: One sentence for a person.
+            errors: Several findings, where there are.
+        """
+        again = PROBLEMS.get(code, PROBLEMS["internal"]).retryable and claim.attempt < self.settings.max_attempts
+        problem = stored_problem(code, detail, errors)
+        with self.database.write() as session:
+            if again:
+                wait = self.settings.backoff_seconds * 2 ** (claim.attempt - 1)
+                values: dict[str, Any] = {"not_before": clock(wait), "error": problem, "phase": None, "completed": 0}
+                held = Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values)
+            else:
+                values = {"error": problem, "finished_at": clock()}
+                held = Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.DEAD, values)
+            if not held:
+                return
+            data = {"kind": claim.kind, "shard": claim.shard, "attempt": claim.attempt, "code": code, "detail": detail}
+            for job_id in _jobs_of(session, claim.gradient_set_id, claim.job_id):
+                Events(session).append(claim.project_id, "unit.failed", job_id=job_id, data={**data, "again": again})
+            if not again:
+                _bury(session, claim.kind, claim.project_id, claim.dataset_id, claim.gradient_set_id, claim.job_id, problem)
+
+    def recompute(self, claim: Claim, unit_ids: list[str], detail: str) -> None:
+        """Re-open shards whose artifacts turned out missing or rotten, and let the selection wait for them.
+
+        Each shard is made again under a new generation; a second loss counts as another failed attempt of the
+        selection, so a disk that keeps eating files ends the job with a reason.
+        """
+        with self.database.write() as session:
+            units = Units(session)
+            values = {"phase": None, "completed": 0, "not_before": clock(), "error": stored_problem("artifact-lost", detail)}
+            if not units.end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values):
+                return
+            assert claim.gradient_set_id is not None
+            GradientSets(session).lock(claim.gradient_set_id)
+            units.reopen(unit_ids)
+            GradientSets(session).set_status(claim.gradient_set_id, GradientSetStatus.COMPUTING)
+            data = {"units": unit_ids, "detail": detail}
+            Events(session).append(claim.project_id, "artifacts.lost", job_id=claim.job_id, data=data)
+
+    def ring(self, publish: Callable[[str], None], limit: int = 50) -> int:
+        """Publish a doorbell for every runnable unit that nobody has rung lately.
+
+        The runnable row is the outbox. Publishing comes before the commit: a crash in between rings twice, never not
+        at all.
+
+        Args:
+            publish: Sends the message; an exception leaves the rest for the next round.
+            limit: Most units of one round.
+
+        Returns:
+            How many were rung.
+        """
+        with self.database.write() as session:
+            units = Units(session)
+            ids = units.lock_unrung(self.settings.ring_seconds, limit, self.settings.max_strikes)
+            for unit_id in ids:
+                publish(unit_id)
+            if ids:
+                units.mark_rung(ids)
+            return len(ids)
+
+    def sweep(self) -> None:
+        """End what nobody else will: units that keep killing workers, jobs past their deadline, stopped jobs whose worker died."""
+        with self.database.write() as session:
+            units, jobs = Units(session), Jobs(session)
+            for unit in units.lock_struck_out(self.settings.max_strikes):
+                strikes = unit.strikes + 1
+                problem = stored_problem("worker-killed", f"{strikes} workers were lost while working on this unit")
+                units.kill(unit.id, problem)
+                _bury(
+                    session, unit.kind, unit.project_id, unit.dataset_id, unit.gradient_set_id, unit.job_id, problem
+                )
+            for job in jobs.past_deadline():
+                stop_job(session, job, JobStatus.EXPIRED)
+            for unit in units.lock_abandoned_selections():
+                assert unit.job_id is not None
+                job = jobs.lock(unit.job_id)
+                outcome = JobStatus(job.stop_requested or JobStatus.CANCELLED)
+                units.kill(unit.id, None)
+                if jobs.move(job.id, (JobStatus.CANCELLING,), outcome):
+                    Events(session).append(job.project_id, f"job.{outcome}", job_id=job.id)
+            IdempotencyKeys(session).forget_older_than(self.settings.idempotency_hours * 3600)
+
+
+def _jobs_of(session: Any, gradient_set_id: str | None, job_id: str | None) -> list[str]:
+    """Jobs that a unit's fate concerns."""
+    if job_id is not None:
+        return [job_id]
+    if gradient_set_id is not None:
+        return [job.id for job in Jobs(session).waiting_on(gradient_set_id)]
+    return []
+
+
+def _bury(
+    session: Any,
+    kind: str,
+    project_id: str,
+    dataset_id: str,
+    gradient_set_id: str | None,
+    job_id: str | None,
+    problem: dict[str, Any],
+) -> None:
+    """Let the failure of a unit reach whatever waits for it."""
+    events = Events(session)
+    if kind == UnitKind.INGEST:
+        if Datasets(session).settle(dataset_id, DatasetStatus.INVALID, {"error": problem}):
+            events.append(project_id, "dataset.invalid", dataset_id=dataset_id, data={"code": problem["code"]})
+        return
+    if kind == UnitKind.GRADIENTS:
+        assert gradient_set_id is not None
+        GradientSets(session).lock(gradient_set_id)
+        GradientSets(session).set_status(gradient_set_id, GradientSetStatus.FAILED, error=problem)
+    for failed_id in _jobs_of(session, gradient_set_id if job_id is None else None, job_id):
+        unit = Units(session).of_job(failed_id)
+        if unit is not None:
+            Units(session).kill(unit.id, problem)
+        if Jobs(session).move(failed_id, ACTIVE, JobStatus.FAILED, error=problem):
+            events.append(project_id, "job.failed", job_id=failed_id, data={"code": problem["code"]})

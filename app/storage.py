@@ -1,0 +1,90 @@
+"""Artifacts on disk, named by the sha256 of their bytes and kept apart by project.
+
+A name that is its own digest is what makes a late writer harmless: whoever writes, the bytes under a name are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.errors import ServiceError
+
+BLOCK_BYTES = 2**20
+
+
+class ArtifactStore:
+    """Content-addressed files below one folder that API and workers share.
+
+    Args:
+        root: The folder; made when missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._scratch = root / "tmp"
+        self._scratch.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder of one's own on the same file system (so that a rename is atomic), removed at the end."""
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def add(self, project_id: str, path: Path, sha256: str | None = None) -> str:
+        """Move a finished file into the store.
+
+        An existing file of that name is replaced: the bytes are the same, or the old ones had rotted.
+
+        Args:
+            project_id: Owner.
+            path: File inside ``scratch()``; gone afterwards.
+            sha256: Digest, when the caller has just computed it.
+
+        Returns:
+            The sha256 (hex) of the bytes, which is the artifact's name.
+        """
+        digest = sha256 or file_sha256(path)
+        target = self._path(project_id, digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+        path.replace(target)
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return digest
+
+    def path(self, project_id: str, sha256: str) -> Path:
+        """Where an artifact lies.
+
+        Raises:
+            ServiceError: ``artifact-lost`` when it is not there.
+        """
+        path = self._path(project_id, sha256)
+        if not path.is_file():
+            raise ServiceError("artifact-lost", f"the stored file {sha256} is missing")
+        return path
+
+    def remove(self, project_id: str, sha256: str) -> None:
+        """Delete an artifact; no error when it is gone already."""
+        self._path(project_id, sha256).unlink(missing_ok=True)
+
+    def _path(self, project_id: str, sha256: str) -> Path:
+        return self.root / "objects" / project_id / sha256[:2] / sha256
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 (hex) of a file, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
