@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from spice_select.fingerprint import gradient_fingerprint
-from spice_select.pool import Pool, load_pool, measure_shard
+from spice_select.pool_shards import Pool, load_pool, measure_shard
 
 __all__ = ["Pool", "gradient_fingerprint", "load_pool", "measure_shard"]

@@ -1,0 +1,187 @@
+"""The data card of a result: a ``README.md`` that `datasets` and the Hugging Face hub can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spice_select.run_facts import RunFacts
+from spice_select.version import __version__
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+STOP_REASONS = {
+    "budget_reached": "the budget was reached",
+    "stop_ratio": "the gain of the next pick had fallen to the stop ratio",
+    "pool_exhausted": "no further sample fitted the budget",
+    "cancelled": "the run was stopped; the picks so far are what a smaller budget would have given",
+}
+
+
+def data_card(
+    summary: Mapping[str, Any], facts: RunFacts, *, text_columns: Sequence[str], trainer_entry: str | None
+) -> str:
+    """The card as Markdown with a YAML header; holds no time, so that equal results have equal cards.
+
+    Args:
+        summary: ``spice_select.results.summarise``.
+        facts: What is known about the run.
+        text_columns: Columns of ``selected.parquet`` that hold JSON text because their types are mixed.
+        trainer_entry: Name of the entry in ``dataset_info.json``; None where there is none.
+    """
+    sections = [
+        _header(summary, facts),
+        _what(summary, facts),
+        _counts(summary),
+        _numbers(summary, facts),
+        _files(text_columns, trainer_entry),
+        _origin(facts),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _header(summary: Mapping[str, Any], facts: RunFacts) -> str:
+    size = next((name for limit, name in SIZES if summary["selected"] < limit), "n>1M")
+    # A JSON string is a YAML string: names from outside cannot break the header.
+    title = json.dumps(f"{facts.dataset.name}, {summary['selected']} rows chosen with {facts.config.selection.method}")
+    return "\n".join(
+        [
+            "---",
+            f"pretty_name: {title}",
+            "tags:",
+            "- spice-select",
+            "- data-selection",
+            "size_categories:",
+            f"- {size}",
+            "configs:",
+            "- config_name: default",
+            "  data_files:",
+            "  - split: train",
+            "    path: selected.parquet",
+            "---",
+        ]
+    )
+
+
+def _what(summary: Mapping[str, Any], facts: RunFacts) -> str:
+    selection = facts.config.selection
+    budget = ", ".join(f"{name} {value}" for name, value in selection.budget.model_dump(exclude_none=True).items())
+    stopped = STOP_REASONS.get(summary["stop_reason"], summary["stop_reason"])
+    return (
+        f"# {_inline(facts.dataset.name)}: a choice\n\n"
+        f"{summary['selected']} of {summary['pool']} candidates, chosen by `{selection.method}` "
+        f"with a budget of {budget}; it ended because {stopped}."
+    )
+
+
+def _counts(summary: Mapping[str, Any]) -> str:
+    selected, pool = summary["selected"], summary["pool"]
+    tokens, all_tokens = summary["tokens_selected"], summary["tokens_pool"]
+    rows = [
+        "| | pool | selected | share |",
+        "|---|---|---|---|",
+        f"| rows | {pool} | {selected} | {_share(selected, pool)} |",
+        f"| tokens | {all_tokens} | {tokens} | {_share(tokens, all_tokens)} |",
+        f"| mean tokens a row | {_ratio(all_tokens, pool)} | {_ratio(tokens, selected)} | |",
+    ]
+    notes = (
+        f"Rows of the source that were no candidates are not counted in the pool; {summary['excluded']} of them were "
+        f"left out while the gradients were computed. {summary['truncated']} candidates were measured on their "
+        "beginning only, because they are longer than the longest sequence."
+    )
+    return "\n".join(rows) + "\n\n" + notes
+
+
+def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
+    certificate = summary["certificate"]
+    rows = [
+        "## What the numbers mean",
+        "",
+        "| number | value | meaning |",
+        "|---|---|---|",
+        f"| utility | {_number(summary['utility'])} nats | U(S) = logdet(I + alpha F_S): how much the chosen gradients "
+        f"tell together, alpha {facts.config.selection.alpha:g} |",
+    ]
+    control = summary["random_control"]
+    if control is not None:
+        rows.append(
+            f"| utility at random | {_number(control['utility'])} nats | as many rows drawn with the same seed |"
+        )
+    rows += [
+        f"| first gain | {_number(summary['first_gain'])} nats | what the first pick added |",
+        f"| last gain | {_number(summary['last_gain'])} nats | what the last pick added to all before it |",
+        f"| mean conflict | {_number(summary['mean_conflict'])} | 0: no pick's gradient points against the mean of "
+        "those before it; 1: every one opposes it |",
+    ]
+    if certificate is not None and certificate["ratio"] is not None:
+        rows.append(
+            f"| proven ratio | {_number(certificate['ratio'])} | utility / {_number(certificate['upper_bound'])} nats, "
+            "which no choice of as many rows can exceed |"
+        )
+    rows += [
+        "",
+        "`ranking.parquet` has one row per pick, in pick order: `rank` (from 1), `source_row` (0-based row of the "
+        "source), `row_sha256`, `gain` (nats, given the picks before), `base_gain` (nats, alone), `epsilon` "
+        "(gain - base gain), `conflict` (0 to 1), `score` (what was compared: gain - "
+        f"{facts.config.selection.conflict_penalty:g} x conflict for `spice`), `tokens`. "
+        "`trace.parquet` has the running sums: `rank`, `utility` (sum of the gains so far, nats), `tokens`.",
+    ]
+    return "\n".join(rows)
+
+
+def _files(text_columns: Sequence[str], trainer_entry: str | None) -> str:
+    lines = [
+        "## Using it",
+        "",
+        "```python",
+        'datasets.load_dataset("parquet", data_files="selected.parquet", split="train")',
+        "```",
+        "",
+        "`selected.jsonl` holds the same rows as text, in the source's own columns. `sha256sum -c SHA256SUMS` checks "
+        "the files; `spice-select verify . --source FILE` also checks the rows against the source.",
+    ]
+    if trainer_entry is not None:
+        lines.append(f"In LLaMA-Factory: `dataset_dir: <this folder>`, `dataset: {trainer_entry}`.")
+    else:
+        lines.append("LLaMA-Factory has no way to read this record form, so `dataset_info.json` is empty.")
+    if text_columns:
+        names = ", ".join(f"`{_inline(name)}`" for name in text_columns)
+        lines.append(
+            f"\nIn `selected.parquet` these columns hold JSON text, because their values have different types: {names}."
+        )
+    return "\n".join(lines)
+
+
+def _origin(facts: RunFacts) -> str:
+    dataset, proxy = facts.dataset, facts.proxy
+    rows = [
+        "## Where it came from",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| data set | `{_inline(dataset.name)}`, {dataset.num_rows} rows, {dataset.num_usable} usable, "
+        f"sha256 `{dataset.sha256}` |",
+        f"| proxy model | `{_inline(proxy.model)}`, revision `{_inline(proxy.revision)}` |",
+        f"| seeds | selection {facts.config.selection.seed}, gradients {facts.config.gradients.seed} |",
+        f"| code | spice-select {__version__} |",
+        "",
+        "The whole record is in `provenance.intoto.jsonl`. The licence of the rows is the licence of the source.",
+    ]
+    return "\n".join(rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else format(value, ".4g")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _ratio(part: int, whole: int) -> str:
+    return f"{part / whole:.1f}" if whole else "-"
+
+
+def _inline(text: str) -> str:
+    """A name from outside as part of a Markdown line or table cell."""
+    return " ".join(text.split()).replace("`", "'").replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,173 @@
+"""Measure one shard of the pool, and put the pool together again from the stored shards.
+
+A sample's *position* is its 0-based index among the usable rows of the data set: the one number by which shards,
+pool and result refer to it. Worker and library call the same two functions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from spice_select.config import GradientConfig
+from spice_select.errors import EmptyPoolError, MismatchedShardError
+from spice_select.examples import encode
+from spice_select.gradients import measure
+from spice_select.store import GradientShard, read_shard
+
+if TYPE_CHECKING:
+    from spice_select.proxy import Proxy
+    from spice_select.records import Message
+
+MeasureProgress = Callable[[int, int, int], None]
+"""Called with completed samples, total samples and tokens so far."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Every candidate of a data set, in the order of the data set.
+
+    Attributes:
+        features: float32 array of shape (n, d), row i is the gradient of candidate i.
+        positions: int64 array of shape (n,), position of candidate i among the usable rows; strictly increasing.
+        losses: float64 array of shape (n,), loss of candidate i in nats.
+        tokens: int64 array of shape (n,), tokens of prompt and response of candidate i.
+        label_tokens: int64 array of shape (n,), tokens candidate i is trained on.
+        excluded: Samples that are no candidates, each ``{"row": position, "code", "detail"}``.
+        truncated: Positions of candidates that were cut at the maximal length.
+        halvings: How often a batch had to be halved for lack of memory, over all shards.
+    """
+
+    features: np.ndarray
+    positions: np.ndarray
+    losses: np.ndarray
+    tokens: np.ndarray
+    label_tokens: np.ndarray
+    excluded: list[dict[str, Any]]
+    truncated: list[int]
+    halvings: int
+
+
+def read_conversations(rows_path: Path) -> list[list[Message]]:
+    """The conversations of one shard of usable rows, in order."""
+    column = pq.read_table(rows_path, columns=["messages"]).column("messages")
+    return [json.loads(text) for text in column.to_pylist()]
+
+
+def measure_shard(
+    rows_path: Path,
+    first_position: int,
+    proxy: Proxy,
+    config: GradientConfig,
+    *,
+    header: dict[str, Any],
+    on_progress: MeasureProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> GradientShard:
+    """Gradients of the samples of one shard of usable rows.
+
+    A sample whose gradient is not finite is no candidate: it is listed in ``excluded`` like one that is too long.
+
+    Args:
+        rows_path: A ``rows-*.parquet`` of the intake.
+        first_position: Position of the shard's first sample.
+        proxy: The loaded proxy model and its tokenizer.
+        config: What is measured.
+        header: What the shard is to say about itself; must hold ``fingerprint``. ``halvings`` is added.
+        on_progress: Called after each batch.
+        should_stop: Asked once a batch.
+
+    Returns:
+        The shard, its rows in increasing position.
+
+    Raises:
+        Stopped: ``should_stop`` said so.
+    """  # ruff: ignore[DOC502] - raised by measure()
+    encoding = encode(
+        read_conversations(rows_path), proxy.tokenizer, max_length=config.max_length, overflow=config.overflow
+    )
+    excluded = [
+        {"row": first_position + item.index, "code": item.code, "detail": item.detail} for item in encoding.excluded
+    ]
+    truncated = [first_position + index for index in encoding.truncated]
+    positions = np.asarray(encoding.kept, dtype=np.int64) + first_position
+    if not encoding.examples:
+        nothing = np.zeros(0, dtype=np.int64)
+        return GradientShard(
+            features=np.zeros((0, 0), dtype=np.float32),
+            rows=positions,
+            losses=np.zeros(0, dtype=np.float64),
+            tokens=nothing,
+            label_tokens=nothing,
+            excluded=excluded,
+            truncated=truncated,
+            header={**header, "halvings": 0},
+        )
+    measured = measure(proxy.model, encoding.examples, config, on_progress=on_progress, should_stop=should_stop)
+    finite = np.asarray(measured.finite, dtype=bool)
+    lost = positions[~finite].tolist()
+    excluded += [
+        {"row": row, "code": "gradients-not-finite", "detail": "the loss or its gradient is NaN or infinite"}
+        for row in lost
+    ]
+    excluded.sort(key=lambda item: item["row"])
+    return GradientShard(
+        features=np.asarray(measured.features, dtype=np.float32)[finite],
+        rows=positions[finite],
+        losses=np.asarray(measured.losses, dtype=np.float64)[finite],
+        tokens=np.asarray(measured.tokens, dtype=np.int64)[finite],
+        label_tokens=np.asarray(measured.label_tokens, dtype=np.int64)[finite],
+        excluded=excluded,
+        truncated=[row for row in truncated if row not in set(lost)],
+        header={**header, "halvings": measured.halvings},
+    )
+
+
+def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Pool:
+    """The pool, put together from its shards in the order given.
+
+    Args:
+        shards: Path and sha256 (hex; None where it is not known) of each gradient shard, in data set order.
+        fingerprint: What every shard must have been made from.
+
+    Returns:
+        The pool. Peak memory is about the pool's features and one shard.
+
+    Raises:
+        CorruptShardError: The bytes of a shard do not match their digest.
+        MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
+        EmptyPoolError: No candidate is left.
+    """  # ruff: ignore[DOC502] - CorruptShardError is raised by read_shard()
+    read = [read_shard(path, sha256=digest, fingerprint=fingerprint) for path, digest in shards]
+    excluded = [item for shard in read for item in shard.excluded]
+    truncated = [row for shard in read for row in shard.truncated]
+    halvings = sum(int(shard.header.get("halvings", 0)) for shard in read)
+    filled = [shard for shard in read if len(shard.rows)]
+    del read
+    if not filled:
+        raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded")
+    widths = {shard.features.shape[1] for shard in filled}
+    if len(widths) != 1:
+        raise MismatchedShardError(f"gradient shards of {len(widths)} widths in one pool: {sorted(widths)}")
+    positions = np.concatenate([shard.rows for shard in filled])
+    if np.any(np.diff(positions) <= 0):
+        raise MismatchedShardError("gradient shards overlap or are not in the order of the data set")
+    losses = np.concatenate([shard.losses for shard in filled])
+    tokens = np.concatenate([shard.tokens for shard in filled])
+    label_tokens = np.concatenate([shard.label_tokens for shard in filled])
+    # Pages of a fresh array are only taken when written, and each shard is let go once copied:
+    # the features are never in memory twice.
+    features = np.empty((len(positions), widths.pop()), dtype=np.float32)
+    end = len(positions)
+    while filled:
+        shard = filled.pop()
+        features[end - len(shard.rows) : end] = shard.features
+        end -= len(shard.rows)
+        del shard
+    return Pool(features, positions, losses, tokens, label_tokens, excluded, truncated, halvings)

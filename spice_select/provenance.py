@@ -1,0 +1,123 @@
+"""Where a result came from, as an in-toto Statement v1 with a SLSA Provenance v1 predicate.
+
+The fields are explained in ``docs/provenance.md``, the page of our build type. No torch, no clock: times come in.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from spice_select.run_facts import ResultFile, RunFacts, is_commit
+from spice_select.version import GRADIENT_FORMAT, __version__
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://github.com/spice-select/spice-select/buildtypes/selection/v1"
+BUILDERS = {
+    "service": "https://github.com/spice-select/spice-select/builders/service/v1",
+    "library": "https://github.com/spice-select/spice-select/builders/library/v1",
+}
+
+
+def build_statement(files: Sequence[ResultFile], facts: RunFacts) -> dict[str, Any]:
+    """The in-toto statement about these files, as a JSON object.
+
+    Args:
+        files: The subject. Neither the statement's own file nor ``SHA256SUMS`` can be among them.
+        facts: What is stated.
+    """
+    dataset = facts.dataset
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": file.name, "digest": {"sha256": file.sha256}} for file in files],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "dataset": {"name": dataset.name, "uri": dataset.uri},
+                    "budget": facts.config.selection.budget.model_dump(mode="json", exclude_none=True),
+                    "config": facts.config.model_dump(mode="json"),
+                },
+                "internalParameters": {
+                    "seed": facts.config.selection.seed,
+                    "gradientSeed": facts.config.gradients.seed,
+                    "gradientFormat": GRADIENT_FORMAT,
+                    "gradientFingerprint": facts.gradient_fingerprint,
+                    "gradientsReused": facts.gradients_reused,
+                    "batchHalvings": facts.halvings,
+                    "device": facts.device,
+                    "python": platform.python_version(),
+                    "libraries": dict(facts.libraries),
+                },
+                "resolvedDependencies": _dependencies(facts),
+            },
+            "runDetails": {
+                "builder": {"id": BUILDERS[facts.builder], "version": {"spice-select": __version__}},
+                "metadata": {
+                    "invocationId": facts.invocation_id,
+                    "startedOn": rfc3339(facts.started_on),
+                    "finishedOn": rfc3339(facts.finished_on),
+                },
+            },
+        },
+    }
+
+
+def statement_line(statement: Mapping[str, Any]) -> str:
+    """A statement as the one line of a ``.intoto.jsonl`` file, newline included."""
+    return json.dumps(statement, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment in UTC, to the millisecond, as in ``2026-01-31T12:00:00.000Z``.
+
+    Raises:
+        ValueError: The moment has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone cannot be stated")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
+    dataset, proxy = facts.dataset, facts.proxy
+    from_hub = facts.config.proxy.revision is not None and is_commit(proxy.revision)
+    proxy_uri = (
+        f"https://huggingface.co/{proxy.model}/tree/{proxy.revision}"
+        if from_hub
+        else f"spice:proxy/{quote(proxy.model, safe=':')}"
+    )
+    code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/spice-select@{__version__}"}
+    if facts.code_commit is not None:
+        code["digest"] = {"gitCommit": facts.code_commit}
+    return [
+        {
+            "name": "dataset",
+            "uri": dataset.uri,
+            "digest": {"sha256": dataset.sha256},
+            "annotations": {
+                "name": dataset.name,
+                "bytes": dataset.bytes,
+                "container": dataset.container,
+                "format": dataset.form,
+                "columns": dict(dataset.columns),
+                "rows_digest": {"sha256": dataset.rows_sha256},
+                "num_rows": dataset.num_rows,
+                "num_usable": dataset.num_usable,
+            },
+        },
+        {
+            "name": "proxy-model",
+            "uri": proxy_uri,
+            "digest": {"sha256": proxy.weights_sha256, **({"gitCommit": proxy.revision} if from_hub else {})},
+            "annotations": {"model": proxy.model, "revision": proxy.revision},
+        },
+        {"name": "tokenizer", "uri": f"{proxy_uri}#tokenizer", "digest": {"sha256": proxy.tokenizer_sha256}},
+        code,
+    ]

@@ -1,0 +1,282 @@
+"""The files of a result: the chosen rows, the evidence for each, the card, the provenance and the digests.
+
+Equal input gives equal bytes; only the provenance holds times. Shards are streamed: neither the pool nor the chosen
+rows are ever in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spice_select.card import data_card
+from spice_select.chosen_rows import ChosenRows
+from spice_select.json_columns import Columns, is_json_text, to_table
+from spice_select.llamafactory import TagCount, dataset_entry
+from spice_select.provenance import build_statement, statement_line
+from spice_select.run_facts import ResultFile, RunFacts
+
+if TYPE_CHECKING:
+    from spice_select.selection import Selection
+
+MEDIA_TYPES = {
+    "selected.jsonl": "application/jsonl",
+    "selected.parquet": "application/vnd.apache.parquet",
+    "ranking.parquet": "application/vnd.apache.parquet",
+    "trace.parquet": "application/vnd.apache.parquet",
+    "dataset_info.json": "application/json",
+    "README.md": "text/markdown",
+    "provenance.intoto.jsonl": "application/vnd.in-toto+json",
+    "SHA256SUMS": "text/plain",
+}
+"""Every file of a result, in the order in which they are listed."""
+STATED = tuple(name for name in MEDIA_TYPES if name not in {"provenance.intoto.jsonl", "SHA256SUMS"})
+"""The subject of the provenance statement: every file that is written before it."""
+
+
+class RankingRow(NamedTuple):
+    """One pick and the evidence for it.
+
+    Attributes:
+        rank: Place in the pick order, from 1.
+        source_row: 0-based row of the source.
+        row_sha256: Digest (hex) of the row's line in ``selected.jsonl``.
+        gain: Marginal gain over the picks before it, nats.
+        base_gain: Gain it would have had alone, nats.
+        epsilon: gain - base_gain, nats.
+        conflict: Conflict with the mean of the picks before it, in [0, 1].
+        score: What the rule compared, nats (nats per token where the rule was gain per token).
+        tokens: Tokens of prompt and response.
+    """
+
+    rank: int
+    source_row: int
+    row_sha256: str
+    gain: float
+    base_gain: float
+    epsilon: float
+    conflict: float
+    score: float
+    tokens: int
+
+
+RANKING_SCHEMA = pa.schema(
+    [
+        ("rank", pa.int64()),
+        ("source_row", pa.int64()),
+        ("row_sha256", pa.string()),
+        ("gain", pa.float64()),
+        ("base_gain", pa.float64()),
+        ("epsilon", pa.float64()),
+        ("conflict", pa.float64()),
+        ("score", pa.float64()),
+        ("tokens", pa.int64()),
+    ]
+)
+TRACE_SCHEMA = pa.schema([("rank", pa.int64()), ("utility", pa.float64()), ("tokens", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Written:
+    """What ``write_results`` wrote.
+
+    Attributes:
+        files: Every file, in the order of ``MEDIA_TYPES``.
+        ranking: The rows of ``ranking.parquet``.
+        statement: The provenance statement.
+    """
+
+    files: list[ResultFile]
+    ranking: list[RankingRow]
+    statement: dict[str, Any]
+
+
+def summarise(
+    selection: Selection,
+    *,
+    tokens: Sequence[int],
+    excluded: int,
+    truncated: int,
+    random_utility: float | None,
+) -> dict[str, Any]:
+    """The numbers of a result on one page: the part of a job's ``result`` that follows from the selection.
+
+    Args:
+        selection: The selection.
+        tokens: Tokens of each candidate, in pool order.
+        excluded: Usable rows that became no candidate.
+        truncated: Candidates that were cut at the maximal length.
+        random_utility: Utility (nats) of as many candidates drawn at random; None when it was not computed.
+    """
+    picked = len(selection.indices)
+    return {
+        "selected": picked,
+        "pool": len(tokens),
+        "excluded": excluded,
+        "truncated": truncated,
+        "tokens_selected": sum(int(tokens[index]) for index in selection.indices),
+        "tokens_pool": sum(int(count) for count in tokens),
+        "utility": selection.utility,
+        "stop_reason": selection.stop_reason,
+        "first_gain": selection.gains[0] if picked else None,
+        "last_gain": selection.gains[-1] if picked else None,
+        "mean_conflict": sum(selection.conflicts) / picked if picked else None,
+        "certificate": None if selection.certificate is None else asdict(selection.certificate),
+        "random_control": None if random_utility is None else {"utility": random_utility},
+    }
+
+
+def write_results(
+    out: Path,
+    *,
+    rows_shards: Sequence[Path],
+    source_shards: Sequence[Path],
+    selection: Selection,
+    positions: Sequence[int],
+    tokens: Sequence[int],
+    summary: Mapping[str, Any],
+    facts: RunFacts,
+) -> Written:
+    """Write every file of a result into a folder.
+
+    Args:
+        out: The folder; made when missing. Files of the same names are replaced.
+        rows_shards: The intake's ``rows-*.parquet``, in order.
+        source_shards: The intake's ``source-*.parquet``, in order; empty unless the source was Parquet.
+        selection: The selection.
+        positions: Position of each candidate among the usable rows.
+        tokens: Tokens of each candidate.
+        summary: ``summarise`` of the same selection.
+        facts: What the provenance states.
+
+    Returns:
+        The files with their digests, the ranking and the provenance statement.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    picks = [int(positions[index]) for index in selection.indices]
+    picked_tokens = [int(tokens[index]) for index in selection.indices]
+    entry_name = _entry_name(facts.dataset.name)
+    columns = ["source_row", "row_sha256", "record"]
+    with ChosenRows(rows_shards, picks, out / ".rows.partial", columns) as rows:
+        tags, entry = _write_jsonl(out / "selected.jsonl", rows, facts), None
+        if tags is not None:
+            entry = dataset_entry("selected.jsonl", facts.dataset.columns, tags)
+        if source_shards:
+            text_columns = _write_source_columns(out / "selected.parquet", source_shards, picks)
+        else:
+            text_columns = _write_json_columns(out / "selected.parquet", rows)
+        ranking = _ranking(rows, selection, picked_tokens)
+    _write_table(out / "ranking.parquet", RANKING_SCHEMA, list(zip(*ranking, strict=True)))
+    trace = [range(1, len(picks) + 1), accumulate(selection.gains), accumulate(picked_tokens)]
+    _write_table(out / "trace.parquet", TRACE_SCHEMA, [list(column) for column in trace])
+    _write_text(out / "dataset_info.json", json.dumps({entry_name: entry} if entry else {}, indent=2) + "\n")
+    card = data_card(summary, facts, text_columns=text_columns, trainer_entry=entry_name if entry else None)
+    _write_text(out / "README.md", card)
+    files = [describe(out / name) for name in STATED]
+    statement = build_statement(files, facts)
+    _write_text(out / "provenance.intoto.jsonl", statement_line(statement))
+    files.append(describe(out / "provenance.intoto.jsonl"))
+    _write_text(out / "SHA256SUMS", "".join(f"{file.sha256}  {file.name}\n" for file in files))
+    files.append(describe(out / "SHA256SUMS"))
+    return Written(files, ranking, statement)
+
+
+def describe(path: Path) -> ResultFile:
+    """Size and digest of a file of a result."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ResultFile(path.name, MEDIA_TYPES[path.name], path.stat().st_size, digest)
+
+
+def _write_jsonl(path: Path, rows: ChosenRows, facts: RunFacts) -> dict[str, str] | None:
+    """Write the rows as they are; returns LLaMA-Factory's tags, or None where it cannot read the records."""
+    columns = facts.dataset.columns
+    tags = TagCount(columns["messages"]) if "messages" in columns else None
+    readable = True
+    with path.open("wb") as sink:
+        for record in _records(rows):
+            sink.write(record.encode() + b"\n")
+            parsed = json.loads(record)
+            if tags is not None:
+                tags.observe(parsed)
+            # A prompt or a response that is itself a list of messages has no counterpart there.
+            readable = readable and not any(
+                isinstance(parsed.get(column), list) for role, column in columns.items() if role != "messages"
+            )
+    if not readable:
+        return None
+    return tags.tags() if tags is not None else {}
+
+
+def _records(rows: ChosenRows) -> Iterator[str]:
+    for chunk in rows.chunks():
+        yield from chunk.column("record").to_pylist()
+
+
+def _write_json_columns(path: Path, rows: ChosenRows) -> list[str]:
+    """The chosen records as typed columns; returns the names of those that hold JSON text."""
+    columns = Columns()
+    for record in _records(rows):
+        columns.observe(json.loads(record))
+    schema = columns.schema()
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for chunk in rows.chunks():
+            writer.write_table(to_table((json.loads(text) for text in chunk.column("record").to_pylist()), schema))
+    return [column.name for column in schema if is_json_text(column)]
+
+
+def _write_source_columns(path: Path, source_shards: Sequence[Path], picks: Sequence[int]) -> list[str]:
+    """The chosen rows with the source's own Arrow schema and values."""
+    with (
+        ChosenRows(source_shards, picks, path.with_name(".source.partial")) as rows,
+        pq.ParquetWriter(path, rows.schema, compression="zstd") as writer,
+    ):
+        for chunk in rows.chunks():
+            writer.write_table(chunk)
+    return []
+
+
+def _ranking(rows: ChosenRows, selection: Selection, tokens: Sequence[int]) -> list[RankingRow]:
+    identity = [
+        pair
+        for chunk in rows.chunks()
+        for pair in zip(chunk.column("source_row").to_pylist(), chunk.column("row_sha256").to_pylist(), strict=True)
+    ]
+    evidence = zip(
+        selection.gains,
+        selection.base_gains,
+        selection.epsilons,
+        selection.conflicts,
+        selection.scores,
+        tokens,
+        strict=True,
+    )
+    return [
+        RankingRow(rank, source_row, digest, *numbers)
+        for rank, ((source_row, digest), numbers) in enumerate(zip(identity, evidence, strict=True), start=1)
+    ]
+
+
+def _write_table(path: Path, schema: pa.Schema, columns: Sequence[Sequence[Any]]) -> None:
+    filled = columns or [[] for _ in schema]
+    arrays = [pa.array(column, field.type) for column, field in zip(filled, schema, strict=True)]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _entry_name(name: str) -> str:
+    """A name that LLaMA-Factory can take on its command line, where names are separated by commas."""
+    stem = name.split("/")[-1].split(".")[0]
+    return "spice_" + (re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_").lower() or "selected")

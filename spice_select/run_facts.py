@@ -1,0 +1,192 @@
+"""What is known about a run beside its numbers: the data, the proxy, the code, the machine, the times."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from spice_select.config import RunConfig
+
+if TYPE_CHECKING:
+    from spice_select.intake import DatasetManifest
+    from spice_select.proxy import Proxy
+
+LIBRARIES = ("numpy", "peft", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
+"""Libraries whose version can change a number of the result."""
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """A file of the result.
+
+    Attributes:
+        name: File name inside the result folder.
+        media_type: Its media type.
+        bytes: Its size in bytes.
+        sha256: Digest (hex) of its bytes.
+    """
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the result says about the data set it was chosen from.
+
+    Attributes:
+        name: Name for people.
+        uri: ``spice:dataset/<id or file name>``.
+        sha256: Digest (hex) of the bytes as they were registered.
+        bytes: Size of those bytes.
+        rows_sha256: Digest (hex) over the digests of the usable rows, in order.
+        num_rows: Rows in the source.
+        num_usable: Rows that can be selected from, before the proxy's tokenizer saw them.
+        container: ``jsonl``, ``json``, ``csv`` or ``parquet``.
+        form: Record form.
+        columns: Role to column.
+    """
+
+    name: str
+    uri: str
+    sha256: str
+    bytes: int
+    rows_sha256: str
+    num_rows: int
+    num_usable: int
+    container: str
+    form: str
+    columns: Mapping[str, str]
+
+    @classmethod
+    def from_manifest(cls, manifest: DatasetManifest, *, name: str, reference: str) -> DatasetFacts:
+        """The facts of a data set that went through the intake.
+
+        Args:
+            manifest: The intake's manifest.
+            name: Name for people.
+            reference: Id of the data set, or its file name; becomes part of the URI.
+        """
+        return cls(
+            name=name,
+            uri=f"spice:dataset/{quote(reference, safe='')}",
+            sha256=manifest.sha256,
+            bytes=manifest.bytes,
+            rows_sha256=manifest.rows_sha256,
+            num_rows=manifest.num_rows,
+            num_usable=manifest.num_usable,
+            container=manifest.container,
+            form=manifest.format,
+            columns=dict(manifest.columns),
+        )
+
+
+@dataclass(frozen=True)
+class ProxyFacts:
+    """The proxy model that was really used.
+
+    Attributes:
+        model: Name as asked for.
+        revision: Hub commit, or content hash of the folder.
+        weights_sha256: Digest (hex) of the weights.
+        tokenizer_sha256: Digest (hex) of the tokenizer.
+    """
+
+    model: str
+    revision: str
+    weights_sha256: str
+    tokenizer_sha256: str
+
+    @classmethod
+    def of(cls, proxy: Proxy) -> ProxyFacts:
+        """The facts of a loaded proxy."""
+        return cls(proxy.name, proxy.revision, proxy.weights_sha256, proxy.tokenizer_sha256)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Everything a provenance statement says beside the files.
+
+    Attributes:
+        dataset: The data set.
+        proxy: The proxy model.
+        config: The resolved settings.
+        gradient_fingerprint: Name of the gradient set the choice was made on.
+        gradients_reused: Whether an earlier run had computed that gradient set.
+        halvings: How often a batch was halved for lack of memory while computing it.
+        device: Where the gradients were computed, such as ``cpu`` or the name of a GPU.
+        invocation_id: Job id, or another name of this run.
+        started_on: When the run started (UTC).
+        finished_on: When the choice was made, before its files were written (UTC).
+        builder: Who ran it.
+        code_commit: Git commit of the code, where it is known.
+        libraries: Library name to version.
+    """
+
+    dataset: DatasetFacts
+    proxy: ProxyFacts
+    config: RunConfig
+    gradient_fingerprint: str
+    gradients_reused: bool
+    halvings: int
+    device: str
+    invocation_id: str
+    started_on: datetime
+    finished_on: datetime
+    builder: Literal["service", "library"]
+    code_commit: str | None = field(default_factory=lambda: find_code_commit())
+    libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the installed libraries that can change a number of the result; imports none of them."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def find_code_commit() -> str | None:
+    """Git commit of the running code: ``SPICE_CODE_COMMIT``, or the head of the checkout it runs from.
+
+    The head says nothing about changes that were not committed. None where neither is there.
+    """
+    given = os.environ.get("SPICE_CODE_COMMIT", "")
+    if is_commit(given):
+        return given
+    # Read without running git: the checkout may belong to another user, or git may not be installed.
+    folder = Path(__file__).resolve().parent.parent / ".git"
+    try:
+        head = (folder / "HEAD").read_text(encoding="utf-8").strip()
+        if head.startswith("ref: "):
+            head = _resolve_reference(folder, head.removeprefix("ref: "))
+    except OSError:
+        return None
+    return head if is_commit(head) else None
+
+
+def _resolve_reference(folder: Path, reference: str) -> str:
+    loose = folder / reference
+    if loose.is_file():
+        return loose.read_text(encoding="utf-8").strip()
+    for line in (folder / "packed-refs").read_text(encoding="utf-8").splitlines():
+        if line.endswith(f" {reference}"):
+            return line.split(" ", 1)[0]
+    return ""
+
+
+def is_commit(text: str) -> bool:
+    """Whether a text is the full name of a git commit."""
+    return re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) is not None
