@@ -3,7 +3,7 @@
 Forms, in the order of preference when a record fits several, with the columns each is found by (letter case of a
 column name does not matter):
 
-    messages            ``messages`` | ``conversations`` | ``conversation`` of {role, content}; content: text or text parts
+    messages            ``messages`` | ``conversations`` | ``conversation`` of {role, content}; content is text or parts
     sharegpt            the same columns, of {from, value}
     alpaca              ``instruction``, optional ``input`` | ``context``, ``output`` | ``response`` | ``completion``
     prompt_completion   ``prompt``, and ``completion`` | ``response`` | ``output``; each text or a list of messages
@@ -114,8 +114,8 @@ def usual_columns(form: Form, role: ColumnRole) -> tuple[str, ...]:
 
 
 def detect_form(
-    records: Sequence[object], *, form: Form | None = None, columns: Mapping[str, str] | None = None
-) -> tuple[Form, dict[str, str]] | None:
+    records: Sequence[object], *, form: Form | None = None, columns: Mapping[ColumnRole, str] | None = None
+) -> tuple[Form, dict[ColumnRole, str]] | None:
     """Form of the records and the columns that play its roles, decided by most of the records.
 
     Args:
@@ -129,7 +129,7 @@ def detect_form(
         has; None when no record has the columns of any form considered. Equally many: the earlier in ``FORMS`` wins.
     """
     given = dict(columns or {})
-    votes: Counter[tuple[Form, tuple[tuple[str, str], ...]]] = Counter()
+    votes: Counter[tuple[Form, tuple[tuple[ColumnRole, str], ...]]] = Counter()
     objects = [record for record in records if isinstance(record, dict)]
     candidates = [form] if form is not None else [candidate for candidate in FORMS if _reads(candidate, given)]
     for record in objects:
@@ -152,7 +152,7 @@ def detect_form(
     return winner, {role: chosen[role] for role in roles_of(winner) if role in chosen}
 
 
-def _reads(form: Form, given: Mapping[str, str]) -> bool:
+def _reads(form: Form, given: Mapping[ColumnRole, str]) -> bool:
     if any(role not in _COLUMNS[form] for role in given):
         return False
     # A prompt under an unusual name says nothing about an `input` column that happens to be there.
@@ -160,11 +160,11 @@ def _reads(form: Form, given: Mapping[str, str]) -> bool:
 
 
 def _required_columns(
-    record: dict[str, Any], form: Form, given: Mapping[str, str], *, check_values: bool
-) -> dict[str, str] | None:
+    record: dict[str, Any], form: Form, given: Mapping[ColumnRole, str], *, check_values: bool
+) -> dict[ColumnRole, str] | None:
     """Columns of a record that play the required roles of a form; None where one is missing or plainly another's."""
     names = {name.lower(): name for name in reversed(record)}
-    found: dict[str, str] = {}
+    found: dict[ColumnRole, str] = {}
     for role in required_roles(form):
         if role in given:
             column = given[role] if given[role] in record else None
@@ -191,7 +191,7 @@ def _first_present(records: Iterable[dict[str, Any]], usual: Sequence[str], *, t
     return None
 
 
-def to_messages(record: object, form: Form, columns: Mapping[str, str]) -> list[Message]:
+def to_messages(record: object, form: Form, columns: Mapping[ColumnRole, str]) -> list[Message]:
     """The conversation a record stands for.
 
     An Alpaca prompt is the instruction, a blank line and the input, as one user message.
@@ -228,7 +228,7 @@ def to_messages(record: object, form: Form, columns: Mapping[str, str]) -> list[
     return conversation
 
 
-def _prompt(record: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
+def _prompt(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> list[Message]:
     asked = _column(record, columns["prompt"])
     if isinstance(asked, list):
         return _conversation(asked, columns["prompt"])
@@ -242,7 +242,7 @@ def _prompt(record: dict[str, Any], columns: Mapping[str, str]) -> list[Message]
     return [{"role": "user", "content": "\n\n".join(said)}]
 
 
-def _response(record: dict[str, Any], columns: Mapping[str, str]) -> list[Message]:
+def _response(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> list[Message]:
     answered = _column(record, columns["response"])
     if isinstance(answered, list):
         if not answered:

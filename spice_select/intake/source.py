@@ -1,0 +1,100 @@
+"""The bytes of a source: digest, gzip, and caps on what comes out."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+from typing import IO, Final
+
+from spice_select.errors import DatasetError
+from spice_select.intake.manifest import Compression, IntakeLimits
+
+CHUNK: Final = 2**20
+HEAD: Final = 2**16
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+class ByteSource:
+    """A source file read once from front to back, decompressed when it is gzip.
+
+    Args:
+        path: The file.
+        limits: Caps on its size, on what comes out and on the ratio of the two.
+
+    Attributes:
+        total: Size of the file in bytes.
+        sha256: Digest (hex) of the file.
+        compression: How it is compressed, decided by its first bytes.
+        head: The first bytes that come out, at most ``HEAD`` of them.
+
+    Raises:
+        DatasetError: Empty, larger than allowed, or broken right at the start.
+    """
+
+    def __init__(self, path: Path, limits: IntakeLimits) -> None:
+        self.path = path
+        self.total = path.stat().st_size
+        if self.total == 0:
+            raise DatasetError("the file is empty", code="dataset-empty")
+        if self.total > limits.max_bytes:
+            raise DatasetError(
+                f"the file has {self.total} bytes, the limit is {limits.max_bytes}", code="dataset-too-large"
+            )
+        self._limits = limits
+        self._decoded = 0
+        self._file = path.open("rb")
+        self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
+        self._file.seek(0)
+        self.compression: Compression = "gzip" if self._file.read(2) == _GZIP_MAGIC else "none"
+        self._file.seek(0)
+        self._stream: gzip.GzipFile | IO[bytes] = self._file
+        if self.compression == "gzip":
+            self._stream = gzip.GzipFile(fileobj=self._file, mode="rb")
+        self.head = b""
+        while len(self.head) < HEAD and (piece := self._read(HEAD - len(self.head))):
+            self.head += piece
+        self._unread = self.head
+
+    @property
+    def done(self) -> int:
+        """Bytes of the file taken so far."""
+        return min(self._file.tell(), self.total)
+
+    def skip(self, count: int) -> None:
+        """Leave out the first bytes; only before the first ``read`` and at most the head."""
+        self._unread = self._unread[count:]
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """The next bytes, at most about ``size``; nothing at the end.
+
+        Raises:
+            DatasetError: More comes out than the limits allow, or the gzip stream is cut off or broken.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _read()
+        if self._unread:
+            piece, self._unread = self._unread, b""
+            return piece
+        return self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            piece = self._stream.read(size)
+        except EOFError:
+            raise DatasetError("the gzip file is cut off before its end", code="dataset-truncated") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DatasetError(f"the gzip file is broken: {error}", code="dataset-unreadable") from None
+        self._decoded += len(piece)
+        limits = self._limits
+        if self._decoded > limits.max_decoded_bytes:
+            detail = f"more than {limits.max_decoded_bytes} bytes come out of the file"
+            raise DatasetError(detail, code="dataset-too-large")
+        if self._decoded > max(limits.ratio_free_bytes, limits.max_ratio * self._file.tell()):
+            detail = f"the gzip file expands to more than {limits.max_ratio} times its size"
+            raise DatasetError(detail, code="dataset-too-large")
+        return piece
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._stream.close()
+        self._file.close()
