@@ -26,6 +26,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"Rar!", "a rar archive"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"\x93NUMPY", "a numpy array"),
+    (b"PARE", "an encrypted Parquet file"),
     (b"ARROW1", "an Arrow file"),
     (b"SQLite format 3\x00", "an SQLite database"),
     (b"%PDF-", "a PDF"),

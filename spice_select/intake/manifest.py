@@ -63,7 +63,7 @@ class IntakeLimits(Model):
 class ShardInfo(Model):
     """One file of rows."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^(rows|source)-[0-9]{5,}\.parquet$")]
     """File name inside the data set's folder."""
     rows: int
     """Rows in it."""

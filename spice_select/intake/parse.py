@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from spice_select.errors import DatasetError, RowError
 from spice_select.intake.containers import Found, find_container
+from spice_select.intake.csv_rows import csv_rows
 from spice_select.intake.manifest import DatasetManifest, IntakeLimits, IntakeOptions
 from spice_select.intake.rows import ArrowRow, RawRow, RowStream, json_rows, too_long
 from spice_select.intake.source import ByteSource
@@ -100,6 +101,13 @@ def parse(
 
 
 def _open(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStream:
+    if found.container == "csv":
+        return csv_rows(source, found, limits)
+    if found.container == "parquet":
+        # Only Parquet sources pay for what reads them.
+        from spice_select.intake.parquet_rows import parquet_rows
+
+        return parquet_rows(source, limits)
     return json_rows(source, found, limits)
 
 

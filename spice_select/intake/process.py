@@ -28,6 +28,7 @@ FAILED: Final = 3
 
 _POLL_SECONDS: Final = 0.2
 _LINE_BYTES: Final = 2**16
+_END_SECONDS: Final = 30.0
 
 
 class ChildTask(BaseModel):
@@ -86,7 +87,7 @@ def read_dataset(
             word = _watch(child, limits, on_progress, should_stop)
             if child.returncode != 0 or word.code is not None:
                 _refuse(child.returncode, word, limits)
-            return DatasetManifest.model_validate_json((out / MANIFEST).read_text(encoding="utf-8"))
+            return _manifest(out / MANIFEST)
         except BaseException:
             _kill(child)
             clear_folder(out)
@@ -152,8 +153,19 @@ def _watch(
             if len(held) > _LINE_BYTES:
                 raise DatasetError("the reader of the file ran wild", code="dataset-unreadable")
     output.close()
-    child.wait(timeout=max(1.0, deadline - time.monotonic()))
+    try:
+        child.wait(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise DatasetError("the reader of the file did not end", code="dataset-unreadable") from None
     return last
+
+
+def _manifest(path: Path) -> DatasetManifest:
+    try:
+        return DatasetManifest.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        detail = "the reader of the file left no manifest that can be understood"
+        raise DatasetError(detail, code="dataset-unreadable") from None
 
 
 def _understood(line: bytes) -> ChildWord:

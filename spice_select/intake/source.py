@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tempfile
 import zlib
 from pathlib import Path
 from typing import IO, Final
@@ -44,6 +45,7 @@ class ByteSource:
             )
         self._limits = limits
         self._decoded = 0
+        self._unpacked: IO[bytes] | None = None
         self._file = path.open("rb")
         self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
         self._file.seek(0)
@@ -94,7 +96,19 @@ class ByteSource:
             raise DatasetError(detail, code="dataset-too-large")
         return piece
 
+    def plain_file(self) -> IO[bytes]:
+        """The whole content as a file that can be read in any order; unpacked to a temporary file when it is gzip."""
+        if self.compression == "none":
+            self._file.seek(0)
+            return self._file
+        self._unpacked = tempfile.TemporaryFile("w+b")  # ruff: ignore[open-file-with-context-handler] - see close()
+        while piece := self.read():
+            self._unpacked.write(piece)
+        return self._unpacked
+
     def close(self) -> None:
         """Let go of the file."""
+        if self._unpacked is not None:
+            self._unpacked.close()
         self._stream.close()
         self._file.close()
