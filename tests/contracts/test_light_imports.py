@@ -1,0 +1,84 @@
+"""What may be imported where no torch is: proved in a fresh process that has nothing but the packages it is allowed.
+
+The import contracts read source text and do not see a package's ``__init__`` run, nor imports made by name; this does.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.packages import ROOT, closure, direct_requirements, import_names
+
+OURS = ["spice_select", "app", "workers", "migrations"]
+HEAVY = ["torch", "transformers", "peft", "numpy"]
+
+# Every third-party package that is not allowed looks as if it were not installed.
+CHILD = """
+import importlib, json, sys
+allowed, heavy, modules = json.loads(sys.argv[1])
+for name in heavy:
+    sys.modules[name] = None
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top in allowed or top.startswith("_"):
+            return None
+        raise ModuleNotFoundError(f"{top} is not part of this install", name=top)
+sys.meta_path.insert(0, Refuse())
+for module in modules:
+    importlib.import_module(module)
+"""
+
+INSTALLS = {
+    "client": ([], ["spice_select", "spice_select.client", "spice_select.cli", "spice_select.config"]),
+    "api": (["server"], ["app.main", "app.__main__", "spice_select.client", "spice_select.cli"]),
+    "dispatcher": (["server", "worker"], ["workers.__main__", "workers.main", "workers.tasks"]),
+}
+
+
+def import_in_child(root: Path, extras: list[str], modules: list[str]) -> subprocess.CompletedProcess[str]:
+    allowed = sorted(import_names(closure(direct_requirements(*extras)))) + OURS
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps([allowed, HEAVY, modules])],
+        cwd=root,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root), "HOME": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("install", INSTALLS)
+def test_an_install_without_the_compute_extra_is_enough(install: str) -> None:
+    extras, modules = INSTALLS[install]
+    done = import_in_child(ROOT, extras, modules)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("install", "file", "line"),
+    [
+        ("client", "spice_select/__init__.py", "import torch"),
+        ("client", "spice_select/config.py", "import pyarrow"),
+        ("api", "app/services/jobs.py", "import numpy"),
+        ("api", "app/storage.py", "__import__('safetensors')"),
+        ("dispatcher", "workers/tasks.py", "from transformers import AutoConfig"),
+    ],
+)
+def test_a_heavy_import_is_noticed(tmp_path: Path, install: str, file: str, line: str) -> None:
+    for package in OURS:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    planted = tmp_path / file
+    planted.write_text(planted.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    extras, modules = INSTALLS[install]
+    done = import_in_child(tmp_path, extras, modules)
+    assert done.returncode != 0
+    assert f"line {planted.read_text(encoding='utf-8').count(chr(10))}" in done.stderr  # the planted line, not another
+    assert "ModuleNotFoundError" in done.stderr

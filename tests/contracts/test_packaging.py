@@ -1,0 +1,50 @@
+"""Pins: what is installed is what was tested."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.contracts.packages import PYPROJECT, ROOT, closure, direct_requirements, import_names
+
+EXTRAS = list(PYPROJECT["project"]["optional-dependencies"])
+
+
+def pins() -> dict[str, Requirement]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def test_every_pin_is_exact() -> None:
+    loose = [str(pin) for pin in pins().values() if not re.fullmatch(r"==[^*,]+", str(pin.specifier))]
+    assert not loose
+    assert str(pins()["torch"].specifier) == "==2.13.0"
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(*EXTRAS), ids=str)
+def test_a_direct_dependency_is_pinned_within_its_range(requirement: Requirement) -> None:
+    pin = pins().get(canonicalize_name(requirement.name))
+    assert pin is not None, f"{requirement.name} is not in constraints.txt"
+    version = str(pin.specifier).removeprefix("==")
+    assert requirement.specifier.contains(version, prereleases=True)
+
+
+def test_what_the_dependencies_bring_along_is_pinned() -> None:
+    # torch names its CUDA libraries exactly by itself, and only where there are any; setuptools belongs to pip.
+    needed = closure(direct_requirements(*EXTRAS), leaves=frozenset({"torch"}))
+    assert not needed - set(pins()) - {"setuptools"}
+
+
+def test_the_light_installs_hold_no_torch() -> None:
+    heavy = {"torch", "transformers", "peft", "numpy", "safetensors", "tokenizers"}
+    assert not closure(direct_requirements()) & (heavy | {"fastapi", "sqlalchemy", "celery", "pyarrow"})
+    assert not closure(direct_requirements("server", "worker")) & heavy
+    assert heavy <= closure(direct_requirements("compute"))
+
+
+def test_import_names_are_found_for_packages_that_are_called_otherwise() -> None:
+    assert {"yaml", "dotenv"} <= import_names({"pyyaml", "python-dotenv"})
