@@ -38,7 +38,9 @@ PROBLEMS: dict[str, Problem] = {
         "The request cannot be read", 400, "The body is not JSON in UTF-8, names a key twice, or is nested too deeply."
     ),
     "not-found": Problem("Not found", 404, "There is nothing at this address, or it belongs to another project."),
-    "method-not-allowed": Problem("Method not allowed", 405, "The address exists; the `Allow` header lists its methods."),
+    "method-not-allowed": Problem(
+        "Method not allowed", 405, "The address exists; the `Allow` header lists its methods."
+    ),
     "conflict-state": Problem("Not possible in this state", 409, "The resource is in a state that rules this out."),
     "dataset-not-ready": Problem(
         "Data set not ready", 409, "The data set is still being validated; wait as `Retry-After` says.", retryable=True
@@ -51,9 +53,13 @@ PROBLEMS: dict[str, Problem] = {
         "Idempotency-Key used for another request", 422, "The key was seen with another body; take a new key."
     ),
     "payload-too-large": Problem("Body too large", 413, "More bytes were sent than the service accepts."),
-    "unsupported-media-type": Problem("Unsupported media type", 415, "The content type or encoding is not accepted here."),
+    "unsupported-media-type": Problem(
+        "Unsupported media type", 415, "The content type or encoding is not accepted here."
+    ),
     "budget-exceeds-pool": Problem(
-        "Budget exceeds the pool", 422, "More samples or tokens are asked for than the data set has, or too few for one."
+        "Budget exceeds the pool",
+        422,
+        "More samples or tokens are asked for than the data set has, or too few for one.",
     ),
     "unknown-proxy": Problem("Unknown proxy model", 422, "No such built-in model, hub id, folder or revision."),
     "proxy-not-allowed": Problem("Proxy model not allowed", 422, "The model is not on this service's allow-list."),
@@ -86,7 +92,9 @@ PROBLEMS: dict[str, Problem] = {
     "dataset-truncated": Problem("The file is truncated", 422, "The compressed or columnar file ends too early."),
     "dataset-invalid-json": Problem("Invalid JSON", 422, "A line or element is not valid JSON; `detail` names it."),
     "dataset-encoding": Problem("Not UTF-8", 422, "The text is in another encoding than UTF-8."),
-    "dataset-too-large": Problem("The data set is too large", 422, "More rows, columns or bytes than the limits allow."),
+    "dataset-too-large": Problem(
+        "The data set is too large", 422, "More rows, columns or bytes than the limits allow."
+    ),
     "dataset-unreadable": Problem(
         "The file cannot be read", 422, "The parser ran out of memory or time or crashed on this file."
     ),
@@ -95,7 +103,9 @@ PROBLEMS: dict[str, Problem] = {
     "artifact-corrupt": Problem(
         "A stored file is corrupt", 500, "Bytes of a stored artifact do not match their digest.", retryable=True
     ),
-    "artifact-mismatch": Problem("A stored file is another one", 500, "A stored artifact was made with other settings."),
+    "artifact-mismatch": Problem(
+        "A stored file is another one", 500, "A stored artifact was made with other settings."
+    ),
     "artifact-lost": Problem("A stored file is gone", 500, "A stored artifact is missing.", retryable=True),
     "worker-killed": Problem(
         "The worker was killed repeatedly", 500, "Several workers died on this unit, most likely for lack of memory."
@@ -103,7 +113,9 @@ PROBLEMS: dict[str, Problem] = {
     "out-of-memory": Problem("Out of memory", 500, "The device has too little memory for even the smallest batch."),
     "attempts-exhausted": Problem("All attempts failed", 500, "The unit failed as often as it may; see `detail`."),
     "deadline-exceeded": Problem("Deadline exceeded", 409, "The job's deadline passed before it had a result."),
-    "not-ready": Problem("Not ready", 503, "The service cannot serve yet; `errors` names the failing check.", retryable=True),
+    "not-ready": Problem(
+        "Not ready", 503, "The service cannot serve yet; `errors` names the failing check.", retryable=True
+    ),
     "unavailable": Problem("Temporarily unavailable", 503, "The database does not answer; try again.", retryable=True),
     "internal": Problem("Internal error", 500, "A fault of the service; quote the `request_id`.", retryable=True),
 }

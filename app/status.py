@@ -54,7 +54,13 @@ ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 TERMINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
 
 JOB_MOVES: dict[JobStatus, tuple[JobStatus, ...]] = {
-    JobStatus.QUEUED: (JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.EXPIRED, JobStatus.FAILED, JobStatus.SUCCEEDED),
+    JobStatus.QUEUED: (
+        JobStatus.RUNNING,
+        JobStatus.CANCELLED,
+        JobStatus.EXPIRED,
+        JobStatus.FAILED,
+        JobStatus.SUCCEEDED,
+    ),
     JobStatus.RUNNING: (
         JobStatus.CANCELLING,
         JobStatus.SUCCEEDED,

@@ -24,7 +24,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it from the class)
+    type_annotation_map = {  # ruff: ignore[mutable-class-default]  (SQLAlchemy reads it from the class)
         str: SafeText,
         dict[str, Any]: SafeJSON,
         list[Any]: SafeJSON,

@@ -73,7 +73,7 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class clock(FunctionElement[datetime]):  # noqa: N801  (reads as the SQL function it stands for)
+class clock(FunctionElement[datetime]):  # ruff: ignore[invalid-class-name]  (reads as the SQL function it stands for)
     """The database's wall clock, now plus some seconds. Leases compare only this clock, never a worker's.
 
     Args:

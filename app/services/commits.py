@@ -101,10 +101,10 @@ class CommitService:
         assert claim.job_id is not None
         assert claim.gradient_set_id is not None
         with self.database.write() as session:
-            jobs = Jobs(session)
-            job = jobs.lock(claim.job_id)
             if not self._fenced(session, claim, None, {"selected": outcome.result["selected"]}):
                 return self._made_before(session, claim)
+            jobs = Jobs(session)
+            job = jobs.lock(claim.job_id)
             stopped = job.status == JobStatus.CANCELLING
             status = JobStatus(job.stop_requested or JobStatus.CANCELLED) if stopped else JobStatus.SUCCEEDED
             seconds = self._seconds(session, claim, job.created_at)

@@ -80,7 +80,7 @@ class DatasetService:
 
         Raises:
             ServiceError: ``idempotency-key-reused``.
-        """  # noqa: DOC502 - raised by replayed()
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by replayed()
         dataset_id = new_id("ds")
         body = digest_of({"sha256": upload.sha256, "name": name, "requested": requested, "metadata": metadata})
         # The bytes first: a row must never name an artifact that is not there.
@@ -128,7 +128,7 @@ class DatasetService:
 
         Raises:
             NotFoundError: There is no such data set.
-        """  # noqa: DOC502 - raised by _find()
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
             self._find(Datasets(session), project_id, dataset_id)
             return Datasets(session).rejected(dataset_id, after=after, limit=limit)

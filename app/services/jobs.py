@@ -18,9 +18,8 @@ from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies
 from app.status import ACTIVE, TERMINAL, DatasetStatus, GradientSetStatus, JobStatus, UnitKind, UnitState
 from app.storage import ArtifactStore
-from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig, digest_of
+from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.fingerprint import gradient_fingerprint
-
 
 OPERATION = "POST /v1/jobs"
 
@@ -75,7 +74,7 @@ class JobService:
 
         Raises:
             ServiceError: The data set, the budget or the proxy model rules the job out.
-        """  # noqa: DOC502 - raised by the steps below
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         job_id = new_id("job")
         if key is not None:
             # A repeated call must work while the model hub does not, so it is looked for before the proxy is resolved.
@@ -111,7 +110,10 @@ class JobService:
                 unit = {"id": new_id("unit"), "project_id": project_id, "kind": UnitKind.SELECT, "job_id": job_id}
                 Units(session).add_all([{**unit, "dataset_id": dataset.id, "gradient_set_id": gradient_set.id}])
                 Events(session).append(
-                    project_id, "job.queued", job_id=job_id, data={"gradients_reused": reused, "pool": dataset.num_usable}
+                    project_id,
+                    "job.queued",
+                    job_id=job_id,
+                    data={"gradients_reused": reused, "pool": dataset.num_usable},
                 )
         return self.get(project_id, known or job_id), known is not None
 
@@ -182,7 +184,7 @@ class JobService:
 
         Raises:
             NotFoundError: There is none of this id in the project.
-        """  # noqa: DOC502 - raised by _find()
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
             job = self._find(Jobs(session), project_id, job_id)
             return self._view(session, job)
@@ -212,13 +214,10 @@ class JobService:
             ConflictError: The job has ended.
         """
         with self.database.write() as session:
-            jobs = Jobs(session)
-            job = jobs.get(project_id, job_id, lock=True)
-            if job is None:
-                raise NotFoundError(f"job {job_id}")
+            self._find(Jobs(session), project_id, job_id)
+            job = stop_job(session, job_id, JobStatus.CANCELLED)
             if job.status in TERMINAL:
                 raise ConflictError(f"the job has ended: {job.status}")
-            stop_job(session, job, JobStatus.CANCELLED)
         return self.get(project_id, job_id)
 
     def ranking(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[SelectedSample]:
@@ -226,7 +225,7 @@ class JobService:
 
         Raises:
             ConflictError: The job has no result yet.
-        """  # noqa: DOC502 - raised by _finished()
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _finished()
         with self.database.read() as session:
             self._finished(Jobs(session), project_id, job_id)
             return Jobs(session).ranking(job_id, after=after, limit=limit)
@@ -236,7 +235,7 @@ class JobService:
 
         Raises:
             ConflictError: The job has no result yet.
-        """  # noqa: DOC502 - raised by _finished()
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _finished()
         with self.database.read() as session:
             self._finished(Jobs(session), project_id, job_id)
             return Jobs(session).files(job_id)
@@ -259,7 +258,7 @@ class JobService:
 
         Raises:
             NotFoundError: There is no such job.
-        """  # noqa: DOC502 - raised by _find()
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
             self._find(Jobs(session), project_id, job_id)
             return Events(session).of_job(job_id, after=after, limit=limit)
@@ -297,25 +296,33 @@ class JobService:
         return job
 
 
-def stop_job(session: Any, job: Job, outcome: JobStatus) -> None:
+def stop_job(session: Any, job_id: str, outcome: JobStatus) -> Job:
     """End a job now, or ask the worker that is selecting for it to end it with what it has.
 
+    The unit is locked before the job, as everywhere: two orders would deadlock.
+
     Args:
-        session: The running transaction; ``job`` is locked in it.
-        job: A job that has not ended.
+        session: The running transaction.
+        job_id: The job.
         outcome: ``cancelled`` or ``expired``.
+
+    Returns:
+        The job as it was found; a terminal one was left alone.
     """
     jobs, units, events = Jobs(session), Units(session), Events(session)
-    unit = units.of_job(job.id)
-    assert unit is not None
-    jobs.request_stop(job.id, outcome)
+    unit = units.lock_of_job(job_id)
+    job = jobs.lock(job_id)
+    if job.status in TERMINAL:
+        return job
+    jobs.request_stop(job_id, outcome)
     if unit.state == UnitState.LEASED and unit.lease_until is not None and unit.lease_until > now(session):
-        if jobs.move(job.id, (JobStatus.RUNNING,), JobStatus.CANCELLING):
-            events.append(job.project_id, "job.cancelling", job_id=job.id, data={"reason": outcome})
-        return
+        if jobs.move(job_id, (JobStatus.QUEUED, JobStatus.RUNNING), JobStatus.CANCELLING):
+            events.append(job.project_id, "job.cancelling", job_id=job_id, data={"reason": outcome})
+        return job
     units.kill(unit.id, None)
-    if jobs.move(job.id, ACTIVE, outcome):
-        events.append(job.project_id, f"job.{outcome}", job_id=job.id)
+    if jobs.move(job_id, ACTIVE, outcome):
+        events.append(job.project_id, f"job.{outcome}", job_id=job_id)
+    return job
 
 
 def _check_budget(budget: Budget, dataset: Dataset) -> None:

@@ -70,7 +70,9 @@ def job_phase(shards: Sequence[Unit], selection: Unit | None, now: datetime) -> 
         phases = [shard.phase for shard in shards if is_worked_on(shard, now)]
         if not phases:
             return WAITING
-        return GRADIENTS if GRADIENTS in phases or any(s.state == UnitState.DONE for s in shards) else phases[0] or WAITING
+        return (
+            GRADIENTS if GRADIENTS in phases or any(s.state == UnitState.DONE for s in shards) else phases[0] or WAITING
+        )
     return (selection.phase if selection is not None and is_worked_on(selection, now) else None) or WAITING
 
 

@@ -64,7 +64,9 @@ class Proxies:
         root = self.settings.proxy_root
         if root is None:
             raise ServiceError(
-                "proxy-not-allowed", "this service takes no model folders (SPICE_PROXY_ROOT is not set)", pointer=POINTER
+                "proxy-not-allowed",
+                "this service takes no model folders (SPICE_PROXY_ROOT is not set)",
+                pointer=POINTER,
             )
         self._refuse_revision(proxy)
         folder = Path(proxy.model).resolve()
@@ -91,9 +93,7 @@ class Proxies:
     @staticmethod
     def _refuse_revision(proxy: ProxyConfig) -> None:
         if proxy.revision is not None:
-            raise ServiceError(
-                "config-invalid", "revision goes with a hub id only", pointer="#/proxy/revision"
-            )
+            raise ServiceError("config-invalid", "revision goes with a hub id only", pointer="#/proxy/revision")
 
 
 def _hub_commit(model: str, revision: str | None) -> str:
@@ -104,7 +104,9 @@ def _hub_commit(model: str, revision: str | None) -> str:
     try:
         info = HfApi().model_info(model, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
     except RevisionNotFoundError as error:
-        raise ServiceError("unknown-proxy", f"{model} has no revision {revision}", pointer="#/proxy/revision") from error
+        raise ServiceError(
+            "unknown-proxy", f"{model} has no revision {revision}", pointer="#/proxy/revision"
+        ) from error
     except RepositoryNotFoundError as error:
         raise ServiceError("unknown-proxy", f"the hub has no model {model}", pointer=POINTER) from error
     except Exception as error:  # HTTP, network and the offline switch share no narrower base

@@ -146,7 +146,7 @@ class UnitService:
     def _stop_for(session: Any, unit: Unit) -> str | None:
         if unit.kind == UnitKind.SELECT:
             assert unit.job_id is not None
-            return Jobs(session).lock(unit.job_id).stop_requested
+            return Jobs(session).stop_requested(unit.job_id)
         if unit.kind == UnitKind.GRADIENTS:
             assert unit.gradient_set_id is not None
             return None if Jobs(session).waiting_on(unit.gradient_set_id) else JobStatus.CANCELLED
@@ -183,7 +183,15 @@ class UnitService:
             for job_id in _jobs_of(session, claim.gradient_set_id, claim.job_id):
                 Events(session).append(claim.project_id, "unit.failed", job_id=job_id, data={**data, "again": again})
             if not again:
-                _bury(session, claim.kind, claim.project_id, claim.dataset_id, claim.gradient_set_id, claim.job_id, problem)
+                _bury(
+                    session,
+                    claim.kind,
+                    claim.project_id,
+                    claim.dataset_id,
+                    claim.gradient_set_id,
+                    claim.job_id,
+                    problem,
+                )
 
     def recompute(self, claim: Claim, unit_ids: list[str], detail: str) -> None:
         """Re-open shards whose artifacts turned out missing or rotten, and let the selection wait for them.
@@ -193,7 +201,12 @@ class UnitService:
         """
         with self.database.write() as session:
             units = Units(session)
-            values = {"phase": None, "completed": 0, "not_before": clock(), "error": stored_problem("artifact-lost", detail)}
+            values = {
+                "phase": None,
+                "completed": 0,
+                "not_before": clock(),
+                "error": stored_problem("artifact-lost", detail),
+            }
             if not units.end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values):
                 return
             assert claim.gradient_set_id is not None
@@ -233,11 +246,7 @@ class UnitService:
                 strikes = unit.strikes + 1
                 problem = stored_problem("worker-killed", f"{strikes} workers were lost while working on this unit")
                 units.kill(unit.id, problem)
-                _bury(
-                    session, unit.kind, unit.project_id, unit.dataset_id, unit.gradient_set_id, unit.job_id, problem
-                )
-            for job in jobs.past_deadline():
-                stop_job(session, job, JobStatus.EXPIRED)
+                _bury(session, unit.kind, unit.project_id, unit.dataset_id, unit.gradient_set_id, unit.job_id, problem)
             for unit in units.lock_abandoned_selections():
                 assert unit.job_id is not None
                 job = jobs.lock(unit.job_id)
@@ -246,6 +255,10 @@ class UnitService:
                 if jobs.move(job.id, (JobStatus.CANCELLING,), outcome):
                     Events(session).append(job.project_id, f"job.{outcome}", job_id=job.id)
             IdempotencyKeys(session).forget_older_than(self.settings.idempotency_hours * 3600)
+            late = jobs.past_deadline()
+        for job_id in late:
+            with self.database.write() as session:
+                stop_job(session, job_id, JobStatus.EXPIRED)
 
 
 def _jobs_of(session: Any, gradient_set_id: str | None, job_id: str | None) -> list[str]:

@@ -25,9 +25,7 @@ class GradientSets:
 
     def lock_by_fingerprint(self, project_id: str, fingerprint: str) -> GradientSet:
         """The set of a fingerprint, locked against others until the transaction ends."""
-        query = select(GradientSet).where(
-            GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint
-        )
+        query = select(GradientSet).where(GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint)
         return self.session.scalars(query.with_for_update()).one()
 
     def lock(self, gradient_set_id: str) -> GradientSet:

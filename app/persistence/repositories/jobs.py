@@ -25,12 +25,14 @@ class Jobs:
         self.session.add(job)
         self.session.flush()
 
-    def get(self, project_id: str, job_id: str, *, lock: bool = False) -> Job | None:
+    def get(self, project_id: str, job_id: str) -> Job | None:
         """The job, unless it is another project's."""
         query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
-        if lock:
-            query = query.with_for_update().execution_options(populate_existing=True)
         return self.session.scalars(query).one_or_none()
+
+    def stop_requested(self, job_id: str) -> str | None:
+        """The outcome a worker is asked to stop for."""
+        return self.session.scalars(select(Job.stop_requested).where(Job.id == job_id)).one()
 
     def lock(self, job_id: str) -> Job:
         """The job that a unit belongs to, locked until the transaction ends."""
@@ -75,15 +77,15 @@ class Jobs:
         query = select(Job).where(Job.gradient_set_id == gradient_set_id, Job.status.in_(statuses)).order_by(Job.id)
         return list(self.session.scalars(query))
 
-    def past_deadline(self) -> list[Job]:
-        """Jobs whose deadline has passed and that nobody has told yet."""
-        query = select(Job).where(
+    def past_deadline(self) -> list[str]:
+        """Ids of jobs whose deadline has passed and that nobody has told yet."""
+        query = select(Job.id).where(
             Job.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)),
             Job.deadline_at.is_not(None),
             Job.deadline_at < clock(),
             Job.stop_requested.is_(None),
         )
-        return list(self.session.scalars(query.with_for_update(skip_locked=True)))
+        return list(self.session.scalars(query))
 
     def request_stop(self, job_id: str, reason: str) -> None:
         """Ask the worker of the job to stop; the first reason stays."""

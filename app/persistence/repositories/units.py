@@ -185,6 +185,11 @@ class Units:
         """The selection unit of a job."""
         return self.session.scalars(select(Unit).where(Unit.job_id == job_id)).one_or_none()
 
+    def lock_of_job(self, job_id: str) -> Unit:
+        """The selection unit of a job, locked until the transaction ends."""
+        query = select(Unit).where(Unit.job_id == job_id).with_for_update()
+        return self.session.scalars(query.execution_options(populate_existing=True)).one()
+
     def of_dataset(self, dataset_id: str) -> Unit | None:
         """The unit that parses a data set."""
         query = select(Unit).where(Unit.dataset_id == dataset_id, Unit.kind == UnitKind.INGEST)

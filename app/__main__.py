@@ -1,0 +1,115 @@
+"""``python -m app``: the embedded service. API and one worker process on SQLite; no server or broker to install."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess  # ruff: ignore[suspicious-subprocess-import] - starts our own worker, no shell
+import sys
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+from alembic import command
+from alembic.config import Config
+
+from app import logs
+from app.main import create_app
+from app.services.health import ROOT
+from app.settings import Settings
+
+WORKER_END_SECONDS = 20.0
+RESTART_PAUSE_SECONDS = 1.0
+
+
+class EmbeddedWorker:
+    """The worker process, started again whenever it dies.
+
+    Args:
+        environment: Settings for it.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self._ending = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep_alive, name="embedded-worker", daemon=True)
+
+    def start(self) -> None:
+        """Start it and watch it."""
+        self._thread.start()
+
+    def alive(self) -> bool:
+        """Whether it runs at this moment."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Let it give back its unit, and end it."""
+        self._ending.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(WORKER_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join(WORKER_END_SECONDS)
+
+    def _keep_alive(self) -> None:
+        log = logs.get_logger()
+        arguments = [sys.executable, "-m", "workers", "poll", "--parent", str(os.getpid())]
+        while not self._ending.is_set():
+            # A session of its own: Ctrl-C reaches only us, and the worker is told in an orderly way.
+            self._process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true] - our own interpreter and module
+                arguments, env=self._environment, cwd=ROOT, start_new_session=True
+            )
+            status = self._process.wait()
+            if not self._ending.is_set():
+                log.error("embedded_worker_died", status=status)
+                time.sleep(RESTART_PAUSE_SECONDS)
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the head of the migrations."""
+    config = Config(str(ROOT / "alembic.ini"))
+    config.attributes["url"] = url
+    command.upgrade(config, "head")
+
+
+def main() -> None:
+    """Parse the command line and serve until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--data-dir", type=Path, default=None)
+    arguments = parser.parse_args()
+    changes: dict[str, object] = {}
+    if arguments.data_dir is not None:
+        changes["data_dir"] = arguments.data_dir.absolute()
+    settings = Settings(**changes)  # type: ignore[arg-type]  # the one field, already checked
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    logs.configure(settings.log_level, settings.log_format)
+    migrate(settings.resolved_database_url)
+    environment = os.environ | {
+        "SPICE_DATA_DIR": str(settings.data_dir.absolute()),
+        "SPICE_DATABASE_URL": settings.resolved_database_url,
+    }
+    worker = EmbeddedWorker(environment)
+    worker.start()
+    try:
+        uvicorn.run(
+            create_app(settings, worker_alive=worker.alive),
+            host=arguments.host,
+            port=arguments.port,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    finally:
+        worker.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What happens to every request before a route sees it: an id, a cap on the bytes received, strict JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import BodyError
+from app.ids import new_id
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+MAX_DEPTH = 64
+UPLOAD_PATH = "/v1/datasets"
+FILE_PART = "/files/"
+MULTIPART_ALLOWANCE_BYTES = 2**20
+
+
+class Edge:
+    """ASGI middleware: request id in and out, a limit on the bytes of a body as they arrive, HEAD wherever GET is.
+
+    Args:
+        app: The application behind it.
+        max_body_bytes: Limit for everything but data sets.
+        max_upload_bytes: Limit for data sets.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_upload_bytes: int) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+        self.max_upload_bytes = max_upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        identity = given.decode() if REQUEST_ID.fullmatch(given) else new_id("req")
+        scope["spice.request_id"] = identity
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=identity)
+        head = scope["method"] == "HEAD" and FILE_PART not in scope["path"]
+        if head:
+            # The route sees a GET and its body is dropped below; files know HEAD themselves, to not read the file.
+            scope = {**scope, "method": "GET"}
+        upload = scope["path"].rstrip("/") == UPLOAD_PATH
+        limit = self.max_upload_bytes + MULTIPART_ALLOWANCE_BYTES if upload else self.max_body_bytes
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                # Counted on arrival: a length that lies, or none at all, makes no difference.
+                if received > limit:
+                    raise BodyError("payload-too-large", f"the body is larger than {limit} bytes")
+            return message
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message["headers"]}
+                if b"x-request-id" not in names:
+                    message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app(scope, counted, identified)
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read without forgiveness."""
+
+    async def json(self) -> Any:
+        """The body as JSON: UTF-8, no NaN, no key twice, no deep nesting, no lone surrogates.
+
+        Raises:
+            BodyError: ``malformed-request``, ``validation-error`` for NaN and infinity.
+        """
+        body = await self.body()
+        try:
+            text = body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BodyError("malformed-request", f"the body is not UTF-8 (byte {error.start})") from error
+        if _depth(text) > MAX_DEPTH:
+            raise BodyError("malformed-request", f"the body is nested deeper than {MAX_DEPTH} levels")
+        try:
+            value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+        except json.JSONDecodeError as error:
+            detail = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            raise BodyError("malformed-request", detail) from error
+        except (RecursionError, ValueError) as error:
+            raise BodyError("malformed-request", "the body holds a number that is too long") from error
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise BodyError("validation-error", "the body holds half of a surrogate pair") from error
+        return value
+
+
+def _depth(text: str) -> int:
+    """Deepest nesting of brackets outside strings."""
+    deepest = level = 0
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.DOTALL):
+        token = match[0]
+        if token in {"[", "{"}:
+            level += 1
+            deepest = max(deepest, level)
+        elif token in {"]", "}"}:
+            level -= 1
+    return deepest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise BodyError("malformed-request", f"the body names the key {twice[:100]!r} twice")
+    return value
+
+
+def _refuse(name: str) -> Any:
+    raise BodyError("validation-error", f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in {float("inf"), float("-inf")}:
+        raise BodyError("validation-error", f"{text[:40]} is too large for a number")
+    return value
+
+
+class StrictRoute(APIRoute):
+    """Route whose JSON body is read strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the handler so that it sees a strict request."""
+        inner = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            if request.headers.get("content-encoding", "identity") != "identity":
+                raise BodyError("unsupported-media-type", "send the body without Content-Encoding")
+            has_body = request.method in {"POST", "PUT", "PATCH"}
+            if has_body and self.body_field is not None:
+                media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if media_type != "application/json":
+                    raise BodyError("unsupported-media-type", "send the body as application/json")
+            return await inner(StrictRequest(request.scope, request.receive))
+
+        return handler

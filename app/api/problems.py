@@ -1,0 +1,158 @@
+"""Errors as ``application/problem+json`` (RFC 9457), whatever raised them."""
+
+from __future__ import annotations
+
+import http
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from app.errors import PROBLEMS, ServiceError
+from app.ids import new_id
+from app.logs import get_logger
+from spice_select.errors import SpiceError
+
+MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 20
+CODE_BY_STATUS = {
+    400: "malformed-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "payload-too-large",
+    415: "unsupported-media-type",
+    422: "validation-error",
+    503: "unavailable",
+}
+
+
+class BodyError(HTTPException):
+    """A body that cannot be read; an HTTPException so that the framework lets it through unchanged."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(PROBLEMS[code].status, detail)
+        self.code = code
+
+
+def base_url(request: Request) -> str:
+    """Base of absolute links: the configured public address, or the one the request came to."""
+    public: str = request.app.state.settings.public_url
+    return public.rstrip("/") or str(request.base_url).rstrip("/")
+
+
+def request_id(request: Request) -> str:
+    """Id of the request, made by the outermost middleware."""
+    found = request.scope.get("spice.request_id")
+    return found if isinstance(found, str) else new_id("req")
+
+
+def problem_response(
+    request: Request,
+    code: str,
+    detail: str,
+    *,
+    status: int | None = None,
+    errors: Sequence[dict[str, Any]] = (),
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Render one problem."""
+    problem = PROBLEMS.get(code, PROBLEMS["internal"])
+    status = status or problem.status
+    identity = request_id(request)
+    body = {
+        "type": f"{base_url(request)}/problems/{code}",
+        "title": problem.title,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path[:500],
+        "code": code,
+        "request_id": identity,
+        "retryable": problem.retryable,
+        "errors": list(errors)[:MAX_ERRORS],
+    }
+    return JSONResponse(body, status, {"X-Request-Id": identity, **(headers or {})}, MEDIA_TYPE)
+
+
+def pointer_of(location: Sequence[int | str]) -> str | None:
+    """JSON Pointer (fragment form) of a validation error's location; parameters point at nothing in the body."""
+    if not location or location[0] != "body":
+        return None
+    # Names in brackets are the validator's own steps through a union, not part of the document.
+    parts = [str(part) for part in location[1:] if not str(part).startswith(("function-", "union"))]
+    return "#/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts) if parts else "#"
+
+
+def validation_errors(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings of the validator as ``{"detail", "pointer"}`` (or ``parameter``), without echoing the input."""
+    errors: list[dict[str, Any]] = []
+    for finding in findings[:MAX_ERRORS]:
+        location = finding.get("loc", ())
+        message = str(finding.get("msg", "not valid")).removeprefix("Value error, ")
+        pointer = pointer_of(location)
+        if pointer is not None:
+            errors.append({"detail": message, "pointer": pointer})
+        else:
+            kind, name = str(location[0]) if location else "request", str(location[-1]) if location else ""
+            errors.append({"detail": f"{name}: {message}", "parameter": name, "in": kind})
+    return errors
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Methods of the address, over all its routes: the framework names only those of the first that matches."""
+    methods: set[str] = set()
+    for template, operations in request.app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\\{[^/]+?\\}", "[^/]+", re.escape(template)), request.url.path):
+            methods |= {method.upper() for method in operations}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
+def install(app: FastAPI) -> None:
+    """Hand every kind of exception to a renderer."""
+    log = get_logger()
+
+    @app.exception_handler(ServiceError)
+    def _service(request: Request, error: ServiceError) -> Response:
+        return problem_response(request, error.code, error.detail, errors=error.errors, headers=error.headers)
+
+    @app.exception_handler(SpiceError)
+    def _library(request: Request, error: SpiceError) -> Response:
+        return problem_response(request, error.code, error.detail, errors=error.errors)
+
+    @app.exception_handler(RequestValidationError)
+    def _validation(request: Request, error: RequestValidationError) -> Response:
+        errors = validation_errors(error.errors())
+        first = errors[0] if errors else {"detail": "not valid"}
+        detail = f"{first['pointer']}: {first['detail']}" if "pointer" in first else first["detail"]
+        return problem_response(request, "validation-error", detail, errors=errors)
+
+    @app.exception_handler(StarletteHTTPException)
+    def _http(request: Request, error: StarletteHTTPException) -> Response:
+        code = getattr(error, "code", None) or CODE_BY_STATUS.get(error.status_code, "internal")
+        phrase = http.HTTPStatus(error.status_code).phrase
+        detail = error.detail
+        if detail == phrase and error.status_code == 404:
+            detail = "there is nothing at this address"
+        elif detail == phrase and error.status_code == 405:
+            detail = f"{request.method} is not possible at this address"
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods_at(request))
+        return problem_response(request, code, detail, status=error.status_code, headers=headers)
+
+    @app.exception_handler(DBAPIError)
+    @app.exception_handler(PoolTimeoutError)
+    def _database(request: Request, error: Exception) -> Response:
+        log.error("database_unavailable", error=str(error), request_id=request_id(request))
+        detail = "the database does not answer"
+        return problem_response(request, "unavailable", detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(Exception)
+    def _unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected_error", exc_info=error, request_id=request_id(request), path=request.url.path)
+        return problem_response(request, "internal", "an unexpected fault; quote the request_id")

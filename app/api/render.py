@@ -1,0 +1,171 @@
+"""Records as answers: rows become schemas, lists become pages, states become headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+
+from app.api.deps import encode_cursor
+from app.api.problems import base_url
+from app.api.schemas import (
+    DatasetRead,
+    Digest,
+    EventRead,
+    GradientSetRead,
+    JobRead,
+    Page,
+    ProblemRead,
+    ProgressRead,
+)
+from app.persistence.tables import Event, GradientSet
+from app.services.datasets import DatasetView
+from app.services.jobs import JobView
+from app.services.progress import Progress, unit_progress
+from app.status import ACTIVE, DatasetStatus
+from spice_select.config import RunConfig
+
+Row = TypeVar("Row")
+Entry = TypeVar("Entry")
+
+POLL_SECONDS = 1
+
+
+def problem_read(request: Request, stored: dict[str, Any] | None) -> ProblemRead | None:
+    """A stored problem with an absolute type."""
+    return None if stored is None else ProblemRead(**{**stored, "type": base_url(request) + stored["type"]})
+
+
+def progress_read(progress: Progress | None) -> ProgressRead | None:
+    """Progress, rounded to what means something."""
+    if progress is None:
+        return None
+    return ProgressRead(
+        phase=progress.phase,
+        completed=progress.completed,
+        total=progress.total,
+        unit=progress.unit,
+        fraction=round(progress.fraction, 4),
+        rate_per_second=None if progress.rate_per_second is None else round(progress.rate_per_second, 3),
+        eta_seconds=None if progress.eta_seconds is None else round(progress.eta_seconds, 1),
+        updated_at=progress.updated_at,
+    )
+
+
+def dataset_read(request: Request, view: DatasetView) -> DatasetRead:
+    """A data set as the API shows it."""
+    dataset, unit = view.dataset, view.unit
+    progress = unit_progress(unit, unit.heartbeat_at) if unit is not None and unit.heartbeat_at else None
+    return DatasetRead(
+        id=dataset.id,
+        name=dataset.name,
+        status=DatasetStatus(dataset.status),
+        container=dataset.container,
+        compression=dataset.compression,
+        format=dataset.format,
+        columns=dataset.columns,
+        column_names=dataset.column_names,
+        bytes=dataset.bytes,
+        digest=Digest(sha256=dataset.sha256),
+        rows_digest=Digest(sha256=dataset.rows_sha256) if dataset.rows_sha256 else None,
+        num_rows=dataset.num_rows,
+        num_usable=dataset.num_usable,
+        num_rejected=dataset.num_rejected,
+        rejected=dataset.rejected,
+        warnings=dataset.warnings or [],
+        error=problem_read(request, dataset.error),
+        metadata=dataset.metadata_,
+        progress=progress_read(progress),
+        created_at=dataset.created_at,
+        ready_at=dataset.ready_at,
+        version=dataset.version,
+    )
+
+
+def job_read(request: Request, view: JobView) -> JobRead:
+    """A job as the API shows it."""
+    job = view.job
+    return JobRead(
+        id=job.id,
+        name=job.name,
+        status=job.status,  # type: ignore[arg-type]  # the enum's value
+        phase=view.phase,
+        dataset_id=job.dataset_id,
+        gradient_set_id=job.gradient_set_id,
+        gradients_reused=job.gradients_reused,
+        config=RunConfig.model_validate(job.config),
+        metadata=job.metadata_,
+        progress=progress_read(view.progress),
+        result=job.result,
+        error=problem_read(request, job.error),
+        partial=job.partial,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        cancelling_at=job.cancelling_at,
+        finished_at=job.finished_at,
+        deadline_at=job.deadline_at,
+        version=job.version,
+    )
+
+
+def gradient_set_read(request: Request, row: GradientSet) -> GradientSetRead:
+    """A gradient set as the API shows it."""
+    return GradientSetRead(
+        id=row.id,
+        status=row.status,
+        fingerprint=row.fingerprint,
+        dataset_id=row.dataset_id,
+        config=row.config,
+        num_shards=row.num_shards,
+        num_samples=row.num_samples,
+        error=problem_read(request, row.error),
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+    )
+
+
+def event_read(event: Event) -> EventRead:
+    """A line of history as the API shows it."""
+    return EventRead(id=event.id, type=event.type, data=event.data, created_at=event.created_at)
+
+
+def page(
+    request: Request,
+    response: Response,
+    rows: Sequence[Row],
+    limit: int,
+    show: Callable[[Row], Entry],
+    position: Callable[[Row], str | int],
+) -> Page[Entry]:
+    """One page of a list that was read with ``limit + 1``; sets the ``Link`` header when there is more."""
+    shown = rows[:limit]
+    cursor = encode_cursor(position(shown[-1])) if len(rows) > limit else None
+    if cursor is not None:
+        link = request.url.include_query_params(after=cursor)
+        target = f"{base_url(request)}{link.path}?{link.query}"
+        response.headers["Link"] = f'<{target}>; rel="next"'
+    return Page(data=[show(row) for row in shown], has_more=cursor is not None, next_cursor=cursor)
+
+
+def mark_state(request: Request, response: Response, version: str, *, settled: bool) -> bool:
+    """Set ``ETag`` and ``Retry-After``; True when the client has this very state already."""
+    etag = f'W/"{version}"'
+    response.headers["ETag"] = etag
+    response.headers["Cache-Control"] = "private, no-cache"
+    if not settled:
+        response.headers["Retry-After"] = str(POLL_SECONDS)
+    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in known or "*" in known
+
+
+def job_version(view: JobView) -> str:
+    """Changes whenever the shown job does."""
+    progress = view.progress
+    live = f"-{view.phase}-{progress.completed}-{progress.updated_at}" if progress else f"-{view.phase}"
+    return f"{view.job.version}{live if view.job.status in ACTIVE else ''}".replace('"', "").replace(" ", "T")
+
+
+def dataset_version(view: DatasetView) -> str:
+    """Changes whenever the shown data set does."""
+    return f"{view.dataset.version}" + (f"-{view.unit.completed}" if view.unit is not None else "")

@@ -1,0 +1,156 @@
+"""``/v1/datasets``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.api import deps, render
+from app.api.edge import StrictRoute
+from app.api.schemas import DatasetRead, Page, RejectedRead, RowRead
+from app.api.uploads import RAW_TYPES, receive
+from app.api.waiting import Wait, until_changed
+from app.services.datasets import DatasetView
+from app.status import DatasetStatus
+
+router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "name": {"type": "string"},
+                        "format": {"type": "string"},
+                        "columns": {"type": "string", "description": "JSON object, role to column"},
+                        "metadata": {"type": "string", "description": "JSON object of strings"},
+                    },
+                }
+            },
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(RAW_TYPES)},
+        },
+    },
+    "parameters": [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        for name in ("name", "format", "columns")
+    ],
+}
+
+
+@router.post("", status_code=202, response_model=DatasetRead, openapi_extra=UPLOAD_BODY)
+async def register_dataset(
+    request: Request,
+    project: deps.Project,
+    service: deps.DatasetsDep,
+    store: deps.StoreDep,
+    settings: deps.SettingsDep,
+    key: deps.KeyDep,
+) -> Response:
+    """Send a file; its rows are validated in the background."""
+    with store.scratch() as folder:
+        form = await receive(request, folder, settings.max_upload_bytes)
+        register = partial(
+            service.register,
+            project,
+            form.upload,
+            name=form.name,
+            requested=form.requested,
+            metadata=form.metadata,
+            key=key,
+        )
+        view, replayed = await run_in_threadpool(register)
+    headers = {"Location": f"/v1/datasets/{view.dataset.id}", "Retry-After": str(render.POLL_SECONDS)}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(render.dataset_read(request, view).model_dump(mode="json"), 202, headers)
+
+
+@router.get("")
+def list_datasets(
+    request: Request,
+    response: Response,
+    project: deps.Project,
+    service: deps.DatasetsDep,
+    status: Annotated[DatasetStatus | None, Query()] = None,
+    limit: deps.Limit = 50,
+    after: deps.After = None,
+) -> Page[DatasetRead]:
+    """Data sets, newest first."""
+    before = None if after is None else deps.decode_cursor(after)
+    found = service.page(project, status=status, before=before, limit=limit + 1)
+    return render.page(
+        request, response, found, limit, partial(render.dataset_read, request), lambda view: view.dataset.id
+    )
+
+
+@router.get("/{dataset_id}", response_model=DatasetRead)
+async def get_dataset(
+    request: Request,
+    response: Response,
+    dataset_id: str,
+    project: deps.Project,
+    service: deps.DatasetsDep,
+    wait: Wait = 0,
+) -> Any:
+    """One data set; ``wait`` holds the answer while it is being validated."""
+
+    def mark(view: DatasetView) -> object:
+        return view.dataset.status if view.dataset.status == DatasetStatus.VALIDATING else None
+
+    view = await until_changed(partial(service.get, project, dataset_id), mark, wait)
+    settled = view.dataset.status != DatasetStatus.VALIDATING
+    if render.mark_state(request, response, render.dataset_version(view), settled=settled):
+        return Response(status_code=304, headers=dict(response.headers))
+    return render.dataset_read(request, view)
+
+
+@router.get("/{dataset_id}/rejected")
+def list_rejected_rows(
+    request: Request,
+    response: Response,
+    dataset_id: str,
+    project: deps.Project,
+    service: deps.DatasetsDep,
+    limit: deps.Limit = 100,
+    after: deps.After = None,
+) -> Page[RejectedRead]:
+    """Every row that cannot be used, and why."""
+    found = service.rejected(project, dataset_id, after=deps.number_cursor(after, -1), limit=limit + 1)
+    return render.page(
+        request,
+        response,
+        found,
+        limit,
+        lambda row: RejectedRead(row=row.row, code=row.code, detail=row.detail),
+        lambda row: row.row,
+    )
+
+
+@router.get("/{dataset_id}/rows")
+def list_rows(
+    request: Request,
+    response: Response,
+    dataset_id: str,
+    project: deps.Project,
+    service: deps.DatasetsDep,
+    limit: deps.Limit = 20,
+    after: deps.After = None,
+) -> Page[RowRead]:
+    """Usable rows, as they will be trained on."""
+    found = service.rows(project, dataset_id, after=deps.number_cursor(after, -1), limit=limit + 1)
+    return render.page(request, response, found, limit, lambda row: RowRead(**row), lambda row: int(row["row"]))
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def delete_dataset(dataset_id: str, project: deps.Project, service: deps.DatasetsDep) -> None:
+    """Take the data set and its bytes away; finished jobs keep their results."""
+    service.delete(project, dataset_id)

@@ -1,0 +1,36 @@
+"""``/v1/gradient-sets``."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+
+from app.api import deps, render
+from app.api.edge import StrictRoute
+from app.api.schemas import GradientSetRead, Page
+
+router = APIRouter(prefix="/v1/gradient-sets", tags=["gradient sets"], route_class=StrictRoute)
+
+
+@router.get("")
+def list_gradient_sets(
+    request: Request,
+    response: Response,
+    project: deps.Project,
+    service: deps.JobsDep,
+    limit: deps.Limit = 50,
+    after: deps.After = None,
+) -> Page[GradientSetRead]:
+    """Gradient sets, newest first."""
+    before = None if after is None else deps.decode_cursor(after)
+    found = service.gradient_sets(project, before=before, limit=limit + 1)
+    return render.page(request, response, found, limit, partial(render.gradient_set_read, request), lambda row: row.id)
+
+
+@router.get("/{gradient_set_id}")
+def get_gradient_set(
+    request: Request, gradient_set_id: str, project: deps.Project, service: deps.JobsDep
+) -> GradientSetRead:
+    """One gradient set."""
+    return render.gradient_set_read(request, service.gradient_set(project, gradient_set_id))

@@ -1,0 +1,58 @@
+"""``/livez``, ``/readyz``, ``/v1/version`` and the pages behind problem types."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from app.api.edge import StrictRoute
+from app.errors import PROBLEMS, NotFoundError, ServiceError
+from app.services.health import Health
+from spice_select.version import GRADIENT_FORMAT, __version__
+
+router = APIRouter(tags=["service"], route_class=StrictRoute)
+
+
+@router.get("/livez")
+def live() -> dict[str, str]:
+    """Whether the process answers; looks at nothing else."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def ready(request: Request, response: Response) -> dict[str, Any]:
+    """Whether requests can be served: the database answers and its migrations are at the head."""
+    health: Health = request.app.state.health
+    checks = health.checks()
+    failing = {name: reason for name, reason in checks.items() if reason is not None}
+    if failing:
+        errors = [{"detail": f"{name}: {reason}"} for name, reason in failing.items()]
+        raise ServiceError(
+            "not-ready", "; ".join(e["detail"] for e in errors), errors=errors, headers={"Retry-After": "2"}
+        )
+    response.headers["Cache-Control"] = "no-store"
+    return {"status": "ok", "checks": dict.fromkeys(checks, "ok")}
+
+
+@router.get("/v1/version")
+def version(request: Request) -> dict[str, Any]:
+    """Versions of the code, the API and the database schema."""
+    health: Health = request.app.state.health
+    return {"version": __version__, "api": "v1", "schema": health.head, "gradient_format": GRADIENT_FORMAT}
+
+
+@router.get("/problems/{slug}", response_class=HTMLResponse)
+def problem_page(slug: str) -> str:
+    """What a problem type means."""
+    problem = PROBLEMS.get(slug)
+    if problem is None:
+        raise NotFoundError(f"problem {slug[:100]}")
+    again = "The same request may succeed later." if problem.retryable else "Repeating the same request will not help."
+    title, meaning = html.escape(problem.title), html.escape(problem.meaning)
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        f"<h1>{title}</h1><p><code>{html.escape(slug)}</code>, HTTP {problem.status}</p><p>{meaning}</p><p>{again}</p></html>"
+    )

@@ -1,0 +1,144 @@
+"""``/v1/jobs``."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+
+from app.api import deps, render
+from app.api.edge import StrictRoute
+from app.api.schemas import EventRead, FileRead, JobCreate, JobRead, Page, SampleRead
+from app.api.waiting import Wait, until_changed
+from app.services.jobs import JobRequest, JobView
+from app.status import ACTIVE, JobStatus
+from spice_select.config import digest_of
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+PROVENANCE = "provenance.intoto.jsonl"
+
+
+def _accepted(request: Request, view: JobView, headers: dict[str, str]) -> Response:
+    body = render.job_read(request, view).model_dump(mode="json")
+    base = {"Location": f"/v1/jobs/{view.job.id}", "Retry-After": str(render.POLL_SECONDS)}
+    return JSONResponse(body, 202, {**base, **headers})
+
+
+@router.post("", status_code=202, response_model=JobRead)
+def create_job(
+    request: Request, body: JobCreate, project: deps.Project, service: deps.JobsDep, key: deps.KeyDep
+) -> Response:
+    """Queue a job."""
+    asked = JobRequest(
+        dataset_id=body.dataset_id,
+        selection=body.selection_config(),
+        gradients=body.gradient_config(),
+        proxy=body.proxy,
+        name=body.name,
+        metadata=body.metadata,
+        deadline_seconds=body.deadline_seconds,
+    )
+    digest = digest_of(body.model_dump(mode="json", exclude_unset=True))
+    view, replayed = service.create(project, asked, key=key, body=digest)
+    return _accepted(request, view, {"Idempotency-Replayed": "true"} if replayed else {})
+
+
+@router.get("")
+def list_jobs(
+    request: Request,
+    response: Response,
+    project: deps.Project,
+    service: deps.JobsDep,
+    status: Annotated[JobStatus | None, Query()] = None,
+    dataset_id: Annotated[str | None, Query(max_length=40)] = None,
+    limit: deps.Limit = 50,
+    after: deps.After = None,
+) -> Page[JobRead]:
+    """Jobs, newest first."""
+    before = None if after is None else deps.decode_cursor(after)
+    found = service.page(project, status=status, dataset_id=dataset_id, before=before, limit=limit + 1)
+    return render.page(request, response, found, limit, partial(render.job_read, request), lambda view: view.job.id)
+
+
+@router.get("/{job_id}", response_model=JobRead)
+async def get_job(
+    request: Request, response: Response, job_id: str, project: deps.Project, service: deps.JobsDep, wait: Wait = 0
+) -> Any:
+    """One job; ``wait`` holds the answer until its status or phase changes."""
+
+    def mark(view: JobView) -> object:
+        return (view.job.status, view.phase) if view.job.status in ACTIVE else None
+
+    view = await until_changed(partial(service.get, project, job_id), mark, wait)
+    settled = view.job.status not in ACTIVE
+    if render.mark_state(request, response, render.job_version(view), settled=settled):
+        return Response(status_code=304, headers=dict(response.headers))
+    return render.job_read(request, view)
+
+
+@router.post("/{job_id}/cancel", status_code=202, response_model=JobRead)
+def cancel_job(request: Request, job_id: str, project: deps.Project, service: deps.JobsDep) -> Response:
+    """Stop a job; what it has chosen so far is kept."""
+    return _accepted(request, service.cancel(project, job_id), {})
+
+
+@router.get("/{job_id}/events")
+def list_events(
+    request: Request,
+    response: Response,
+    job_id: str,
+    project: deps.Project,
+    service: deps.JobsDep,
+    limit: deps.Limit = 100,
+    after: deps.After = None,
+) -> Page[EventRead]:
+    """History of the job, oldest first."""
+    found = service.events(project, job_id, after=deps.number_cursor(after, 0), limit=limit + 1)
+    return render.page(request, response, found, limit, render.event_read, lambda event: event.id)
+
+
+@router.get("/{job_id}/selection")
+def list_selection(
+    request: Request,
+    response: Response,
+    job_id: str,
+    project: deps.Project,
+    service: deps.JobsDep,
+    limit: deps.Limit = 100,
+    after: deps.After = None,
+) -> Page[SampleRead]:
+    """The ranking: what was chosen, in order, with the evidence."""
+    found = service.ranking(project, job_id, after=deps.number_cursor(after, 0), limit=limit + 1)
+    return render.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)
+
+
+@router.get("/{job_id}/files")
+def list_files(job_id: str, project: deps.Project, service: deps.JobsDep) -> Page[FileRead]:
+    """Files of the result."""
+    files = [FileRead.model_validate(file) for file in service.files(project, job_id)]
+    return Page(data=files, has_more=False, next_cursor=None)
+
+
+@router.head("/{job_id}/files/{name}", response_class=FileResponse, include_in_schema=False)
+@router.get("/{job_id}/files/{name}", response_class=FileResponse)
+def get_file(request: Request, job_id: str, name: str, project: deps.Project, service: deps.JobsDep) -> Response:
+    """One file of the result, with ranges and a strong ETag that is its sha256."""
+    file, path = service.file(project, job_id, name)
+    etag = f'"{file.sha256}"'
+    headers = {"ETag": etag, "Cache-Control": "private, immutable, max-age=31536000", "Accept-Ranges": "bytes"}
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type=file.media_type, headers=headers, filename=file.name)
+
+
+@router.get("/{job_id}/provenance")
+def get_provenance(job_id: str, project: deps.Project, service: deps.JobsDep) -> Response:
+    """The in-toto statement: which bytes, by which model, code and settings."""
+    _, path = service.file(project, job_id, PROVENANCE)
+    statement = json.loads(path.read_text().splitlines()[0])
+    return JSONResponse(statement, media_type="application/vnd.in-toto+json")

@@ -1,0 +1,92 @@
+"""``create_app()``: the HTTP face, put together from settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app import logs
+from app.api import problems
+from app.api.edge import Edge
+from app.api.routes import datasets, gradient_sets, health, jobs
+from app.api.schemas import ProblemRead
+from app.persistence.session import Database
+from app.services.datasets import DatasetService
+from app.services.health import Health
+from app.services.jobs import JobService
+from app.services.proxies import Proxies
+from app.settings import Settings
+from app.storage import ArtifactStore
+from spice_select.version import __version__
+
+DESCRIPTION = """
+Choose the part of an instruction-tuning data set that is worth training on (SPICE, arXiv 2601.23155).
+
+Send a data set, queue a job with a budget, poll, fetch the chosen rows with the evidence for each choice.
+Every error is `application/problem+json`.
+"""
+
+
+def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], bool] | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: Read from the environment when left out.
+        worker_alive: Whether the embedded worker lives; None where workers are elsewhere.
+    """
+    settings = settings or Settings()
+    logs.configure(settings.log_level, settings.log_format)
+    database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
+    store = ArtifactStore(settings.data_dir)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        database.dispose()
+
+    app = FastAPI(
+        title="SPICE Select",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_url="/v1/openapi.json",
+        lifespan=lifespan,
+        responses={"default": {"model": ProblemRead, "description": "A problem (RFC 9457)"}},
+    )
+    app.state.settings = settings
+    app.state.store = store
+    app.state.datasets = DatasetService(database, store)
+    app.state.jobs = JobService(database, store, Proxies(settings))
+    app.state.health = Health(database, worker_alive)
+    for module in (datasets, jobs, gradient_sets, health):
+        app.include_router(module.router)
+    problems.install(app)
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The contract: every error is a problem, and HEAD is where GET is without being listed twice."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            openapi_version="3.1.0",
+        )
+        for operations in schema["paths"].values():
+            operations.pop("head", None)
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+                default = operation["responses"].get("default", {})
+                if "application/json" in default.get("content", {}):
+                    default["content"] = {problems.MEDIA_TYPE: default["content"]["application/json"]}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema.get("components", {}).get("schemas", {}).pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,44 @@
+"""Whether this process can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.persistence.session import Database
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Health:
+    """Readiness checks.
+
+    Args:
+        database: The service's database.
+        worker_alive: Says whether the embedded worker process lives; None where workers are elsewhere.
+    """
+
+    def __init__(self, database: Database, worker_alive: Callable[[], bool] | None = None) -> None:
+        self.database = database
+        self.worker_alive = worker_alive
+        self.head = ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini"))).get_current_head()
+
+    def checks(self) -> dict[str, str | None]:
+        """Name of each check to what is wrong, or None."""
+        found: dict[str, str | None] = {"database": self._database()}
+        if self.worker_alive is not None:
+            found["worker"] = None if self.worker_alive() else "the embedded worker is not running"
+        return found
+
+    def _database(self) -> str | None:
+        try:
+            with self.database.engine.connect() as connection:
+                at = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        except SQLAlchemyError:
+            return "it does not answer, or was never migrated"
+        return None if at == self.head else f"migrations are at {at}, not at {self.head}"

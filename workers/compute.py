@@ -1,0 +1,210 @@
+"""The units that need torch: a gradient shard and a selection. Imported only where they run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.errors import ServiceError
+from app.services.briefs import GradientsBrief, SelectBrief
+from app.services.commits import GradientsOutcome, SelectionOutcome
+from app.services.units import Claim
+from app.settings import Settings
+from app.storage import ArtifactStore, file_sha256
+from spice_select.config import GradientConfig, ProxyConfig
+from spice_select.errors import CorruptShardError, Stopped
+from spice_select.greedy import random_control, select
+from spice_select.pool_shards import Pool, load_pool, measure_shard
+from spice_select.proxy import Proxy, load_proxy
+from spice_select.results import summarise, write_results
+from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts
+from spice_select.store import write_shard
+from workers.device import choose_device, describe_device
+from workers.heartbeat import Heartbeat
+from workers.run_unit import ArtifactsLostError
+
+
+class Compute:
+    """Gradients and selections of one worker process.
+
+    Args:
+        settings: For the device.
+        store: Artifacts.
+    """
+
+    def __init__(self, settings: Settings, store: ArtifactStore) -> None:
+        self.store = store
+        self.device = choose_device(settings.device)
+        self.device_name = describe_device(self.device)
+        self._loaded: tuple[str, Proxy] | None = None
+
+    def gradients(self, claim: Claim, brief: GradientsBrief, heartbeat: Heartbeat) -> GradientsOutcome:
+        """Measure one shard of the pool and store it.
+
+        Raises:
+            ServiceError: ``proxy-changed`` or ``artifact-corrupt``.
+            Stopped: The heartbeat said so.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        heartbeat.phase("loading_model")
+        proxy = self._proxy(brief.proxy, brief.proxy_revision, brief.gradients)
+        rows = self._intact(claim.project_id, brief.rows_sha256)
+        heartbeat.phase("computing_gradients", measure="samples")
+        began = time.monotonic()
+        shard = measure_shard(
+            rows,
+            brief.first_position,
+            proxy,
+            brief.gradients,
+            header={"fingerprint": brief.fingerprint, "shard": claim.shard},
+            on_progress=lambda completed, _total, _tokens: heartbeat.advance(completed),
+            should_stop=heartbeat.should_stop,
+        )
+        seconds = time.monotonic() - began
+        with self.store.scratch() as folder:
+            path = folder / "shard"
+            sha256 = self.store.add(claim.project_id, path, write_shard(path, shard))
+        result = {
+            "samples": len(shard.rows),
+            "tokens": int(shard.tokens.sum()),
+            "excluded": len(shard.excluded),
+            "truncated": len(shard.truncated),
+            "halvings": shard.header.get("halvings", 0),
+            "seconds": round(seconds, 3),
+            "device": self.device_name,
+            "proxy": asdict(ProxyFacts.of(proxy)),
+        }
+        return GradientsOutcome(sha256, result)
+
+    def select(self, claim: Claim, brief: SelectBrief, folder: Path, heartbeat: Heartbeat) -> SelectionOutcome:
+        """Choose from the whole pool and write the files of the result into the store.
+
+        Raises:
+            ArtifactsLostError: Gradient shards have to be made again.
+            Stopped: The lease was lost or the process is going down. A cancelled job keeps its prefix instead.
+        """
+        heartbeat.phase("loading_gradients")
+        marks = [time.monotonic()]
+        pool = self._pool(claim, brief)
+        marks.append(time.monotonic())
+        config = brief.config.selection
+        heartbeat.phase("selecting", total=config.budget.resolve_count(len(pool.positions)), measure="picks")
+        selection = select(
+            pool.features,
+            config,
+            costs=pool.tokens.tolist(),
+            on_progress=heartbeat.advance,
+            should_stop=heartbeat.should_stop,
+        )
+        if selection.partial and (heartbeat.lost or heartbeat.stop is None):
+            raise Stopped("the selection is given back")
+        control = random_control(pool.features, config, len(selection.indices), config.seed)
+        marks.append(time.monotonic())
+        heartbeat.phase("writing_files")
+        tokens = pool.tokens.tolist()
+        summary = summarise(
+            selection,
+            tokens=tokens,
+            excluded=len(pool.excluded),
+            truncated=len(pool.truncated),
+            random_utility=control,
+        )
+        facts = self._facts(brief, pool)
+        written = write_results(
+            folder / "files",
+            rows_shards=[self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []],
+            source_shards=[
+                self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.source_shards or []
+            ],
+            selection=selection,
+            positions=pool.positions.tolist(),
+            tokens=tokens,
+            summary=summary,
+            facts=facts,
+        )
+        for file in written.files:
+            self.store.add(claim.project_id, folder / "files" / file.name, file.sha256)
+        marks.append(time.monotonic())
+        names = ("loading_gradients", "selecting", "writing_files")
+        result: dict[str, Any] = {
+            **summary,
+            "excluded_samples": pool.excluded[:100],
+            "seconds": {name: round(marks[i + 1] - marks[i], 3) for i, name in enumerate(names)},
+            "proxy": asdict(facts.proxy),
+            "device": facts.device,
+            "halvings": pool.halvings,
+        }
+        ranking = [row._asdict() for row in written.ranking]
+        return SelectionOutcome(result, ranking, [asdict(file) for file in written.files], selection.partial)
+
+    def _proxy(self, config: ProxyConfig, revision: str, gradients: GradientConfig) -> Proxy:
+        """Load the proxy model, or take the one that is loaded already."""
+        wanted = f"{revision}/{gradients.digest()}"
+        if self._loaded is None or self._loaded[0] != wanted:
+            self._loaded = None  # the old one goes before the new one comes: two may not fit
+            self._loaded = (wanted, load_proxy(config, gradients, device=self.device))
+        proxy = self._loaded[1]
+        if proxy.revision != revision:
+            self._loaded = None
+            raise ServiceError(
+                "proxy-changed", f"{config.model} is at {proxy.revision}, the job was made for {revision}"
+            )
+        return proxy
+
+    def _intact(self, project_id: str, sha256: str) -> Path:
+        """A stored file whose bytes are what its name says."""
+        path = self.store.path(project_id, sha256)
+        if file_sha256(path) != sha256:
+            raise ServiceError("artifact-corrupt", f"the stored file {sha256} has changed")
+        return path
+
+    def _pool(self, claim: Claim, brief: SelectBrief) -> Pool:
+        """Put the pool together; name the units of shards that are missing or rotten."""
+        paths: list[tuple[Path, str | None]] = []
+        lost: list[str] = []
+        for shard in brief.shards:
+            try:
+                paths.append((self.store.path(claim.project_id, shard.sha256), shard.sha256))
+            except ServiceError:
+                lost.append(shard.unit_id)
+        if not lost:
+            try:
+                return load_pool(paths, brief.gradient_set.fingerprint)
+            except CorruptShardError:
+                lost = [
+                    shard.unit_id
+                    for shard, (path, _) in zip(brief.shards, paths, strict=True)
+                    if file_sha256(path) != shard.sha256
+                ]
+                if not lost:
+                    raise
+        raise ArtifactsLostError(lost, f"{len(lost)} of {len(brief.shards)} gradient shards are missing or changed")
+
+    def _facts(self, brief: SelectBrief, pool: Pool) -> RunFacts:
+        dataset, made = brief.dataset, brief.shards[0].result
+        return RunFacts(
+            dataset=DatasetFacts(
+                name=dataset.name or dataset.id,
+                uri=f"spice:dataset/{dataset.id}",
+                sha256=dataset.sha256,
+                bytes=dataset.bytes,
+                rows_sha256=dataset.rows_sha256 or "",
+                num_rows=dataset.num_rows or 0,
+                num_usable=dataset.num_usable or 0,
+                container=dataset.container or "",
+                form=dataset.format or "",
+                columns=dataset.columns or {},
+            ),
+            proxy=ProxyFacts(**made["proxy"]),
+            config=brief.config,
+            gradient_fingerprint=brief.gradient_set.fingerprint,
+            gradients_reused=brief.job.gradients_reused,
+            halvings=pool.halvings,
+            device=str(made["device"]),
+            invocation_id=brief.job.id,
+            started_on=brief.job.started_at or brief.created_at,
+            finished_on=datetime.now(UTC),
+            builder="service",
+        )

@@ -1,0 +1,46 @@
+"""The dispatcher: rings every runnable unit and sweeps up what nobody ends. Any number of replicas may run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app import logs
+from app.persistence.session import Database
+from app.services.units import UnitService
+from app.settings import Settings
+from workers.loop import SWEEP_SECONDS, stop_on_signals
+
+MAX_PAUSE_SECONDS = 10.0
+
+
+def dispatch(settings: Settings, ring: Callable[[str], None]) -> None:
+    """Ring until the process is asked to end; a broker or database that is away only costs time.
+
+    Args:
+        settings: Of the service.
+        ring: Sends the doorbell of a unit.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    shutdown = stop_on_signals()
+    log = logs.get_logger()
+    database = Database(settings.resolved_database_url, pool_size=2)
+    units = UnitService(database, settings)
+    log.info("dispatcher_started")
+    pause = settings.poll_seconds
+    until_sweep = 0.0
+    while not shutdown.is_set():
+        try:
+            if until_sweep <= 0:
+                units.sweep()
+                until_sweep = SWEEP_SECONDS
+            rung = units.ring(ring)
+            if rung:
+                log.info("units_rung", count=rung)
+            pause = settings.poll_seconds
+        except Exception as error:  # the loop is what keeps accepted jobs from being lost: it never ends by itself
+            pause = min(MAX_PAUSE_SECONDS, pause * 2)
+            log.error("dispatcher_round_failed", error=str(error), next_try_seconds=pause)
+        shutdown.wait(pause)
+        until_sweep -= pause
+    database.dispose()
+    log.info("dispatcher_stopped")

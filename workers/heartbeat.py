@@ -1,0 +1,97 @@
+"""Keeps the lease of one unit alive from a thread of its own, carries the progress out and the wish to stop in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from app.logs import get_logger
+from app.services.units import Claim, Report, UnitService
+from app.settings import Settings
+
+REPORT_SECONDS = 1.0
+LEASE_SHARE = 0.75
+
+
+class Heartbeat:
+    """Lease, progress and stop of a claimed unit; a context manager around the work.
+
+    Args:
+        units: Where the lease is renewed.
+        claim: The lease.
+        settings: For lease, heartbeat and stall times.
+        shutdown: Set when the process is asked to end.
+    """
+
+    def __init__(self, units: UnitService, claim: Claim, settings: Settings, shutdown: threading.Event) -> None:
+        self.units, self.claim, self.settings, self.shutdown = units, claim, settings, shutdown
+        self.lost = False
+        self.stop: str | None = None
+        self._log = get_logger(unit_id=claim.unit_id, epoch=claim.epoch)
+        self._report = Report(phase=None, completed=0, total=None, measure=None, rate=None)
+        self._phase_began = self._moved_at = self._renewed_at = time.monotonic()
+        self._end = threading.Event()
+        self._beat_now = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{claim.unit_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._beat_now.set()
+        self._thread.join()
+
+    def phase(self, name: str, total: int | None = None, measure: str | None = None) -> None:
+        """Say which step begins; told at once."""
+        self._phase_began = self._moved_at = time.monotonic()
+        self._report = Report(phase=name, completed=0, total=total, measure=measure, rate=None)
+        self._beat_now.set()
+
+    def advance(self, completed: int, total: int | None = None) -> None:
+        """Say how far the step is; told with the next heartbeat."""
+        now = time.monotonic()
+        old = self._report
+        if completed != old.completed:
+            self._moved_at = now
+        rate = completed / (now - self._phase_began) if completed and now > self._phase_began else None
+        self._report = Report(old.phase, completed, total if total is not None else old.total, old.measure, rate)
+
+    def should_stop(self) -> bool:
+        """Whether the work is to end at the next chance: lost lease, cancelled job, or the process is going down."""
+        return self.lost or self.stop is not None or self.shutdown.is_set()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            self._beat_now.clear()
+            self._beat()
+            if self.lost:
+                return
+            self._beat_now.wait(min(self.settings.heartbeat_seconds, REPORT_SECONDS))
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._moved_at > self.settings.stall_seconds:
+            # A wedged device keeps this thread alive; it must not keep the lease.
+            self._log.error("unit_stalled", seconds=round(now - self._moved_at))
+            self.lost = True
+            return
+        try:
+            reply = self.units.heartbeat(self.claim, self._report)
+        except Exception as error:  # whatever keeps us from the database, the lease decides
+            self._log.warning("heartbeat_failed", error=str(error))
+            if time.monotonic() - self._renewed_at > LEASE_SHARE * self.settings.lease_seconds:
+                self.lost = True
+            return
+        self._renewed_at = time.monotonic()
+        if not reply.held:
+            self._log.warning("lease_lost")
+            self.lost = True
+        elif reply.stop is not None and self.stop is None:
+            self._log.info("stop_requested", outcome=reply.stop)
+            self.stop = reply.stop

@@ -1,0 +1,84 @@
+"""An ``ingest`` unit: the uploaded bytes become shards of usable rows in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from app.services.briefs import IngestBrief
+from app.services.commits import IngestOutcome
+from app.services.units import Claim
+from app.settings import Settings
+from app.storage import ArtifactStore
+from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
+from spice_select.intake.manifest import ShardInfo
+from workers.heartbeat import Heartbeat
+
+
+def ingest(
+    claim: Claim, brief: IngestBrief, store: ArtifactStore, settings: Settings, folder: Path, heartbeat: Heartbeat
+) -> IngestOutcome:
+    """Parse an upload in a limited child process and move what came out into the store.
+
+    Args:
+        claim: The lease.
+        brief: Which bytes, and how the client said to read them.
+        store: Artifacts.
+        settings: For the limits.
+        folder: Scratch folder; must outlive the outcome's ``rejected``.
+        heartbeat: Told the progress.
+
+    Raises:
+        DatasetError: The file as a whole cannot be used.
+        Stopped: The heartbeat said so.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by read_dataset()
+    out = folder / "rows"
+    manifest = read_dataset(
+        store.path(claim.project_id, brief.sha256),
+        out,
+        IntakeOptions.model_validate({"format": brief.format, "columns": brief.columns}),
+        IntakeLimits(
+            max_bytes=settings.max_upload_bytes,
+            max_rows=settings.max_rows,
+            max_row_bytes=settings.max_row_bytes,
+            memory_bytes=settings.ingest_memory_bytes,
+            wall_seconds=settings.ingest_seconds,
+        ),
+        on_progress=lambda _rows, done, total: heartbeat.advance(done, total),
+        should_stop=heartbeat.should_stop,
+    )
+    shards = [
+        {**_kept(store, claim, out, shard), "last_source_row": last}
+        for shard, last in ((shard, _last_source_row(out / shard.name)) for shard in manifest.shards)
+    ]
+    source_shards = [_kept(store, claim, out, shard) for shard in manifest.source_shards]
+    return IngestOutcome(_columns(manifest, shards, source_shards), _rejected(out / "rejected.jsonl"))
+
+
+def _last_source_row(path: Path) -> int:
+    """Source row of the last row of a shard, so that pages of rows can skip whole shards."""
+    return int(pq.read_table(path, columns=["source_row"]).column("source_row")[-1].as_py())
+
+
+def _kept(store: ArtifactStore, claim: Claim, out: Path, shard: ShardInfo) -> dict[str, Any]:
+    store.add(claim.project_id, out / shard.name, shard.sha256)
+    return shard.model_dump()
+
+
+def _columns(
+    manifest: DatasetManifest, shards: list[dict[str, Any]], source_shards: list[dict[str, Any]]
+) -> dict[str, Any]:
+    taken = {"bytes", "sha256", "shards", "source_shards", "schema_version"}
+    return {**manifest.model_dump(exclude=taken), "shards": shards, "source_shards": source_shards}
+
+
+def _rejected(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)

@@ -1,0 +1,62 @@
+"""The embedded worker: polls the same claim that a Celery doorbell leads to, so no broker is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+from app import logs
+from app.settings import Settings
+from workers.run_unit import UnitRunner
+
+SWEEP_SECONDS = 2.0
+
+
+def worker_name() -> str:
+    """Name of this process, as leases show it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set, so that a unit is given back at the next batch."""
+    shutdown = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        shutdown.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return shutdown
+
+
+def poll(settings: Settings, *, parent: int | None = None) -> None:
+    """Claim and run units until the process is asked to end.
+
+    Args:
+        settings: Of the service.
+        parent: Process id of the embedded service; when it is gone, so is this worker.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    shutdown = stop_on_signals()
+    log = logs.get_logger()
+    runner = UnitRunner(settings, worker_name(), shutdown)
+    log.info("worker_started", owner=runner.owner)
+    swept = 0.0
+    while not shutdown.is_set() and (parent is None or os.getppid() == parent):
+        try:
+            if time.monotonic() - swept > SWEEP_SECONDS:
+                runner.units.sweep()
+                swept = time.monotonic()
+            claim = runner.units.claim_next(runner.owner)
+            if claim is not None:
+                runner.run_claim(claim)
+                continue
+        except Exception as error:  # a database that is away for a while must not end the worker
+            log.error("worker_round_failed", exc_info=error)
+            shutdown.wait(1.0)
+        shutdown.wait(settings.poll_seconds)
+    log.info("worker_stopped", owner=runner.owner)

@@ -1,0 +1,65 @@
+"""The Celery application. A message is a doorbell that carries a unit id; the database holds everything else.
+
+The parent process never imports torch: CUDA does not survive a fork, so only the children may touch it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_init
+
+from app import logs
+from app.settings import Settings
+
+QUEUE = "units"
+HARD_LIMIT_SECONDS = 4 * 3600
+"""A unit is minutes of work; a selection over a very large pool may take hours. Stalls are caught by the heartbeat."""
+VISIBILITY_SECONDS = HARD_LIMIT_SECONDS + 3600
+
+settings = Settings()
+
+celery_app = Celery("spice-select", broker=settings.broker_url.get_secret_value(), include=["workers.tasks"])
+celery_app.conf.update(
+    task_default_queue=QUEUE,
+    # Acknowledged after the run and never sent back: a lost doorbell is rung again from the database, and one that
+    # is sent back by the broker would run a unit that kills its worker for ever.
+    task_acks_late=True,
+    task_reject_on_worker_lost=False,
+    worker_prefetch_multiplier=1,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_time_limit=HARD_LIMIT_SECONDS,
+    visibility_timeout=VISIBILITY_SECONDS,
+    # Every wait on the broker is bounded: at the defaults a paused Redis blocks a publisher for minutes.
+    broker_transport_options={
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,
+    # The lease decides whether work goes on, not the broker.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_soft_shutdown_timeout=30,
+    worker_max_tasks_per_child=20,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    task_publish_retry=False,
+)
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    logs.configure(settings.log_level, settings.log_format)
+
+
+@worker_init.connect
+def _assert_parent_is_light(**_: Any) -> None:
+    assert "torch" not in sys.modules, "the parent of the worker must not import torch: CUDA does not survive a fork"

@@ -1,0 +1,162 @@
+"""One claimed unit from its brief to its commit, whoever claimed it: the Celery task or the polling loop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.errors import ServiceError
+from app.logs import get_logger
+from app.persistence.session import Database
+from app.services.briefs import BriefService
+from app.services.commits import CommitService
+from app.services.units import Claim, UnitService
+from app.settings import Settings
+from app.status import UnitKind
+from app.storage import ArtifactStore
+from spice_select.errors import SpiceError, Stopped
+from workers.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from workers.compute import Compute
+
+COMMIT_TRIES = 5
+
+
+class ArtifactsLostError(Exception):
+    """Gradient shards that a selection needs are missing or rotten; their units have to run again.
+
+    Args:
+        unit_ids: The units that made them.
+        detail: Which files, and what is wrong.
+    """
+
+    def __init__(self, unit_ids: list[str], detail: str) -> None:
+        super().__init__(detail)
+        self.unit_ids = unit_ids
+        self.detail = detail
+
+
+class UnitRunner:
+    """Runs units in this process. Models stay loaded between units.
+
+    Args:
+        settings: Of the service.
+        owner: Name of this worker, as leases show it.
+        shutdown: Set when the process is asked to end.
+    """
+
+    def __init__(self, settings: Settings, owner: str, shutdown: threading.Event) -> None:
+        self.settings, self.owner, self.shutdown = settings, owner, shutdown
+        self.database = Database(settings.resolved_database_url, pool_size=4)
+        self.store = ArtifactStore(settings.data_dir)
+        self.units = UnitService(self.database, settings)
+        self.briefs = BriefService(self.database)
+        self.commits = CommitService(self.database)
+        self.busy = False
+        self._compute: Compute | None = None
+
+    @property
+    def compute(self) -> Compute:
+        """The part that needs torch, loaded on first use: an ingest must not wait for it."""
+        if self._compute is None:
+            from workers.compute import Compute
+
+            self._compute = Compute(self.settings, self.store)
+        return self._compute
+
+    def run(self, unit_id: str) -> bool:
+        """Claim a unit and do it; safe to call twice for one unit.
+
+        Returns:
+            Whether the unit could be claimed.
+        """
+        claim = self.units.claim(unit_id, self.owner)
+        if claim is None:
+            return False
+        self.run_claim(claim)
+        return True
+
+    def run_claim(self, claim: Claim) -> None:
+        """Do a claimed unit and record how it ended."""
+        structlog.contextvars.bind_contextvars(
+            unit_id=claim.unit_id, kind=claim.kind, epoch=claim.epoch, job_id=claim.job_id
+        )
+        log = get_logger()
+        log.info("unit_started", attempt=claim.attempt, shard=claim.shard)
+        began = time.monotonic()
+        self.busy = True
+        try:
+            with Heartbeat(self.units, claim, self.settings, self.shutdown) as heartbeat:
+                ended = self._guarded(claim, heartbeat)
+            log.info("unit_ended", outcome=ended, seconds=round(time.monotonic() - began, 3))
+        finally:
+            self.busy = False
+            structlog.contextvars.unbind_contextvars("unit_id", "kind", "epoch", "job_id")
+
+    def _guarded(self, claim: Claim, heartbeat: Heartbeat) -> str:
+        log = get_logger()
+        try:
+            work: dict[UnitKind, Callable[[Claim, Heartbeat], bool]] = {
+                UnitKind.INGEST: self._ingest,
+                UnitKind.GRADIENTS: self._gradients,
+                UnitKind.SELECT: self._select,
+            }
+            return "committed" if work[claim.kind](claim, heartbeat) else "stale"
+        except Stopped:
+            if heartbeat.lost:
+                return "lease_lost"
+            self._tell(lambda: self.units.release(claim))
+            return "released"
+        except ArtifactsLostError as lost:
+            log.error("artifacts_lost", units=lost.unit_ids, detail=lost.detail)
+            self._tell(lambda: self.units.recompute(claim, lost.unit_ids, lost.detail))
+            return "waits_for_recompute"
+        except (ServiceError, SpiceError) as error:
+            code, detail, errors = error.code, error.detail, error.errors
+            log.warning("unit_failed", code=code, detail=detail)
+        except MemoryError as error:
+            code, detail, errors = "out-of-memory", str(error) or "the worker ran out of memory", []
+            log.error("unit_failed", code=code, detail=detail)
+        except Exception as error:  # the unit must end in a recorded state whatever happened
+            code, detail, errors = "internal", f"{type(error).__name__} in the worker; see its log", []
+            log.error("unit_crashed", exc_info=error)
+        self._tell(lambda: self.units.fail(claim, code, detail, errors))
+        return f"failed: {code}"
+
+    def _tell(self, call: Callable[[], Any]) -> Any:
+        """Call the database, again when the connection broke: commits are safe to repeat, the epoch sees to it."""
+        for attempt in range(1, COMMIT_TRIES + 1):
+            try:
+                return call()
+            except DBAPIError as error:
+                if attempt == COMMIT_TRIES:
+                    raise
+                get_logger().warning("database_retry", attempt=attempt, error=str(error))
+                time.sleep(min(2.0**attempt / 4, 4.0))
+        raise AssertionError("unreachable")
+
+    def _ingest(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        from workers.ingest import ingest
+
+        heartbeat.phase("validating", measure="bytes")
+        brief = self.briefs.ingest(claim)
+        with self.store.scratch() as folder:
+            outcome = ingest(claim, brief, self.store, self.settings, folder, heartbeat)
+            return bool(self._tell(lambda: self.commits.ingest(claim, outcome)))
+
+    def _gradients(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        brief = self.briefs.gradients(claim)
+        outcome = self.compute.gradients(claim, brief, heartbeat)
+        return bool(self._tell(lambda: self.commits.gradients(claim, outcome)))
+
+    def _select(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        brief = self.briefs.select(claim)
+        with self.store.scratch() as folder:
+            outcome = self.compute.select(claim, brief, folder, heartbeat)
+            return bool(self._tell(lambda: self.commits.selection(claim, outcome)))
