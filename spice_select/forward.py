@@ -1,0 +1,70 @@
+"""One batch through the model and back: the losses of its samples, and their features by way of the recorder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from spice_select.batches import Batch
+from spice_select.config import GradientConfig
+from spice_select.examples import IGNORED
+from spice_select.loss import VocabularyHead, cross_entropy_, head_gradient, head_of, same_logits
+from spice_select.recorder import Recorder
+
+
+class BatchPass:
+    """Runs batches through the model: losses and features of each."""
+
+    def __init__(self, model: Any, config: GradientConfig, recorder: Recorder, logit_bytes: int) -> None:
+        self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.device = self.model.get_input_embeddings().weight.device
+        self.mean = config.loss == "mean"
+        self.recorder = recorder
+        self.logit_bytes = logit_bytes
+        self.head = self._checked_head()
+
+    def _checked_head(self) -> VocabularyHead | None:
+        """The head, if hidden states through it give the model's own logits; None means: ask the model itself."""
+        head = head_of(self.model)
+        if head is None or self.model.base_model is self.model:
+            return None
+        probe = torch.arange(4, device=self.device).unsqueeze(0) % head.weight.shape[0]
+        with torch.no_grad(), self.recorder.paused():
+            hidden = self.model.base_model(input_ids=probe, use_cache=False).last_hidden_state
+            if hidden.shape[-1] != head.weight.shape[1]:
+                return None
+            theirs = self.model(input_ids=probe, use_cache=False).logits[0]
+            return head if same_logits(head.logits(hidden[0]).to(theirs.dtype), theirs) else None
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses, float64 of shape (b,), and features of shape (b, d), both on the model's device."""
+        where = batch.targets != IGNORED
+        counts = where.sum(dim=1)
+        weights = torch.ones(where.shape, dtype=torch.float64)
+        if self.mean:
+            weights /= counts.clamp(min=1).unsqueeze(1)
+        arguments: dict[str, Any] = {"input_ids": batch.input_ids.to(self.device), "use_cache": False}
+        if not batch.attention_mask[:, 0].all():
+            arguments["attention_mask"] = batch.attention_mask.to(self.device)
+            positions = batch.attention_mask.long().cumsum(dim=1) - 1
+            arguments["position_ids"] = positions.clamp(min=0).to(self.device)
+        chosen = where.to(self.device)
+        targets, token_weights = batch.targets[where].to(self.device), weights[where].to(self.device)
+        with self.recorder.batch(*where.shape) as features:
+            if self.head is not None:
+                states = self.model.base_model(**arguments).last_hidden_state[chosen]
+                token_losses, gradient = head_gradient(
+                    states.detach(), targets, token_weights, self.head, logit_bytes=self.logit_bytes
+                )
+            else:
+                states = self.model(**arguments).logits[chosen]
+                gradient = states.detach().to(torch.promote_types(states.dtype, torch.float32), copy=True)
+                token_losses = cross_entropy_(gradient, targets, token_weights)
+                gradient = gradient.to(states.dtype)
+            if len(targets):
+                torch.autograd.backward(states, gradient)
+        # A padded matrix and a sum over rows, for an order of addition that never changes.
+        table = torch.zeros(where.shape, dtype=torch.float64, device=self.device)
+        table[chosen] = token_losses.double() * token_weights
+        return table.sum(dim=1), features

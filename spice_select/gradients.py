@@ -1,0 +1,202 @@
+"""Per-sample gradients of a batch of examples, projected while they are computed.
+
+Every weight is frozen, so no weight gradient is ever formed. A hook on each measured layer keeps the projected inputs
+of the forward pass; when the gradient of the layer's output comes by in the backward pass it is projected too, and the
+sum over tokens of their outer products is the sample's (sketched) weight gradient. Only positions that carry a label
+go through the vocabulary head.
+
+What is measured is the gradient of each sample's own loss: the mean (or sum) of the cross-entropy over its own response
+tokens. A batch's loss is the sum of its samples' losses, so no sample sees another.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from spice_select.batches import collate, plan_batches
+from spice_select.config import GradientConfig
+from spice_select.errors import ConfigError, Stopped
+from spice_select.examples import IGNORED, Example
+from spice_select.forward import BatchPass
+from spice_select.loss import LOGIT_BYTES
+from spice_select.model_state import arithmetic, frozen
+from spice_select.recorder import Recorder
+from spice_select.targets import find_targets
+
+GradientProgress = Callable[[int, int, int], None]
+"""Called after each batch with completed samples, all samples, and tokens so far."""
+
+
+@dataclass(frozen=True)
+class SampleGradients:
+    """What was measured about n examples, in the order they were given.
+
+    Attributes:
+        features: float32 of shape (n, d): the (sketched) gradients; zero rows where there is none.
+        losses: float64 of shape (n,): loss in nats, mean or sum over the response tokens as configured.
+        label_tokens: int64 of shape (n,): tokens that were learned.
+        tokens: int64 of shape (n,): all tokens.
+        norms: float64 of shape (n,): length of each gradient before it was scaled to one.
+        finite: bool of shape (n,): False where loss or gradient was NaN or infinite.
+        halvings: How often a batch was cut in two for lack of memory.
+    """
+
+    features: torch.Tensor
+    losses: torch.Tensor
+    label_tokens: torch.Tensor
+    tokens: torch.Tensor
+    norms: torch.Tensor
+    finite: torch.Tensor
+    halvings: int
+
+
+def collect_gradients(
+    model: Any,
+    examples: Sequence[Example],
+    config: GradientConfig,
+    *,
+    on_progress: GradientProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> torch.Tensor:
+    """Gradient of each example's loss, g_i; see `measure` for the losses and counts beside it.
+
+    Args:
+        model: A causal language model of transformers, plain or with PEFT adapters; left as it was found.
+        examples: What to measure.
+        config: What is measured about each.
+        on_progress: Called after each batch.
+        should_stop: Asked before each batch.
+
+    Returns:
+        float32 tensor of shape (n, d) on the CPU, row i for example i; zeros where the gradient is not finite,
+        with a warning.
+
+    Raises:
+        Stopped: ``should_stop`` said so.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by measure()
+    measured = measure(model, examples, config, on_progress=on_progress, should_stop=should_stop)
+    broken = (~measured.finite).nonzero().flatten().tolist()
+    if broken:
+        named = ", ".join(map(str, broken[:10]))
+        warnings.warn(f"{len(broken)} gradients are not finite and were set to zero: {named}", stacklevel=2)
+    return measured.features
+
+
+def measure(
+    model: Any,
+    examples: Sequence[Example],
+    config: GradientConfig,
+    *,
+    on_progress: GradientProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    feature_dtype: torch.dtype = torch.float32,
+    padding_side: Literal["left", "right"] = "right",
+    logit_bytes: int = LOGIT_BYTES,
+) -> SampleGradients:
+    """Gradient, loss and token counts of each example.
+
+    With ``sketch_dim=None`` a row is every measured weight's exact gradient, ``weight.grad.flatten()`` of one layer
+    after the other in the order of ``spice_select.targets``; otherwise at most ``sketch_dim`` numbers per layer.
+
+    Args:
+        model: A causal language model of transformers, plain or with PEFT adapters; left as it was found.
+        examples: What to measure. One without labels has a zero gradient and loss 0.
+        config: What is measured about each.
+        on_progress: Called after each batch.
+        should_stop: Asked before each batch.
+        feature_dtype: Type of the features.
+        padding_side: Where batches are padded; the result does not depend on it beyond rounding.
+        logit_bytes: Largest block of logits held at once, in bytes.
+
+    Returns:
+        Tensors on the CPU, row i for example i.
+
+    Raises:
+        Stopped: ``should_stop`` said so.
+        ConfigError: Examples that the model cannot take: too long, tokens it does not know, labels of another length.
+        UnsupportedProxyError: A model whose gradients cannot be taken this way.
+        OutOfMemoryError: One example alone does not fit the device.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
+    _check_examples(model, examples)
+    lengths = [len(example.input_ids) for example in examples]
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(frozen(model))
+        stack.enter_context(arithmetic(model, getattr(torch, config.dtype)))
+        recorder = stack.enter_context(Recorder(model, find_targets(model, config)))
+        forward = BatchPass(model, config, recorder, logit_bytes)
+        n = len(examples)
+        result = SampleGradients(
+            features=torch.zeros((n, recorder.width), dtype=feature_dtype),
+            losses=torch.zeros(n, dtype=torch.float64),
+            label_tokens=torch.tensor([_learned(example) for example in examples], dtype=torch.int64),
+            tokens=torch.tensor(lengths, dtype=torch.int64),
+            norms=torch.zeros(n, dtype=torch.float64),
+            finite=torch.ones(n, dtype=torch.bool),
+            halvings=0,
+        )
+        completed = lengths.count(0)
+        tokens = halvings = 0
+        todo = deque(plan_batches(lengths, config.batch_tokens))
+        while todo:
+            if should_stop is not None and should_stop():
+                raise Stopped(f"stopped after {completed} of {n} samples")
+            indices = todo.popleft()
+            try:
+                losses, features = forward(collate([examples[i] for i in indices], padding_side=padding_side))
+            except torch.OutOfMemoryError:
+                if len(indices) == 1:
+                    raise
+                halvings += 1
+                todo.extendleft([indices[len(indices) // 2 :], indices[: len(indices) // 2]])
+                continue
+            _store(result, indices, losses, features, unit=config.normalize == "unit")
+            completed += len(indices)
+            tokens += sum(lengths[i] for i in indices)
+            if on_progress is not None:
+                on_progress(completed, n, tokens)
+    return SampleGradients(**{**vars(result), "halvings": halvings})
+
+
+def _store(
+    result: SampleGradients, indices: list[int], losses: torch.Tensor, features: torch.Tensor, *, unit: bool
+) -> None:
+    """Put the rows of one batch where they belong."""
+    norms = features.double().norm(dim=1)
+    finite = torch.isfinite(norms) & torch.isfinite(losses)
+    if unit:
+        features = features / torch.where(norms > 0, norms, 1.0).to(features.dtype).unsqueeze(1)
+    features = torch.where(finite.unsqueeze(1), features, 0.0)
+    rows = torch.tensor(indices)
+    result.features[rows] = features.to(device="cpu", dtype=result.features.dtype)
+    result.losses[rows] = losses.cpu()
+    result.norms[rows] = norms.cpu()
+    result.finite[rows] = finite.cpu()
+
+
+def _learned(example: Example) -> int:
+    """Labels that count: the first token is predicted by nothing."""
+    return len(example.labels[1:]) - example.labels[1:].count(IGNORED)
+
+
+def _check_examples(model: Any, examples: Sequence[Example]) -> None:
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    context = getattr(model.config, "max_position_embeddings", None)
+    for index, example in enumerate(examples):
+        ids, labels = example.input_ids, example.labels
+        if len(ids) != len(labels):
+            raise ConfigError(f"example {index} has {len(ids)} tokens and {len(labels)} labels")
+        if not ids:
+            continue
+        if context is not None and len(ids) > context:
+            raise ConfigError(f"example {index} has {len(ids)} tokens, the model takes {context}")
+        if min(ids) < 0 or max(ids) >= vocabulary or max(labels) >= vocabulary:
+            raise ConfigError(f"example {index} holds a token outside the model's {vocabulary}")

@@ -1,0 +1,119 @@
+"""What a proxy model's folder must look like, checked without loading anything: no torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from spice_select.errors import UnknownProxyError, UnsafeProxyError, UnsupportedProxyError
+
+BUILTIN = {"builtin:tiny": "1"}
+"""Name -> revision of every model that is made in code; a new revision means other weights or other tokens."""
+
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+_CODE_OF_MODEL = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_BLOCK = 2**22
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder whose model cannot be used, or not without running its code or unpickling its weights.
+
+    Args:
+        path: A folder in the form of the Hugging Face hub.
+
+    Raises:
+        UnknownProxyError: No folder, or no ``config.json`` in it.
+        UnsafeProxyError: The model brings its own code, or has no safetensors weights.
+        UnsupportedProxyError: Not a causal language model.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by check_config()
+    if not path.is_dir():
+        raise UnknownProxyError(f"no folder {path}")
+    check_config(read_config(path))
+    if not any(path.glob("*.safetensors")):
+        pickles = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in path.glob(pattern)]
+        if pickles:
+            raise UnsafeProxyError(
+                f"{path.name} has only pickled weights ({sorted(pickles)[0]}); safetensors are needed"
+            )
+        raise UnknownProxyError(f"{path.name} has no safetensors weights")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The ``config.json`` of a folder.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        UnknownProxyError: It is missing, or not a JSON object.
+    """
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+    except FileNotFoundError as error:
+        raise UnknownProxyError(f"{path.name} has no config.json: not a model folder") from error
+    except (OSError, ValueError) as error:
+        raise UnknownProxyError(f"config.json of {path.name} cannot be read") from error
+    if not isinstance(config, dict):
+        raise UnknownProxyError(f"config.json of {path.name} is not an object")
+    return config
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Refuse a model by its settings alone.
+
+    Args:
+        config: Content of ``config.json``.
+
+    Raises:
+        UnsafeProxyError: The model brings its own code.
+        UnsupportedProxyError: Not a causal language model.
+    """
+    if config.get("auto_map"):
+        raise UnsafeProxyError("the model wants to run its own code (auto_map), which is never done")
+    kind = config.get("model_type")
+    architectures = config.get("architectures") or []
+    if not kind:
+        raise UnsupportedProxyError("config.json names no model_type")
+    if config.get("is_encoder_decoder"):
+        raise UnsupportedProxyError(f"{kind} is an encoder-decoder, not a causal language model")
+    if architectures and not any(str(name).endswith(_CAUSAL) for name in architectures):
+        raise UnsupportedProxyError(f"{architectures[0]} is not a causal language model")
+
+
+def folder_digest(path: Path) -> str:
+    """Sha256 (hex) over names and bytes of everything in a folder that decides weights, settings and tokens.
+
+    Args:
+        path: A model folder.
+    """
+    files = sorted({file for pattern in _CODE_OF_MODEL for file in path.glob(pattern) if file.is_file()})
+    sha = hashlib.sha256()
+    for file in files:
+        sha.update(f"{file.name}\0{file_digest([file])}\n".encode())
+    return sha.hexdigest()
+
+
+def weights_digest(path: Path) -> str:
+    """Sha256 (hex) over the bytes of the safetensors files in the order of their names.
+
+    Args:
+        path: A model folder.
+    """
+    return file_digest(sorted(path.glob("*.safetensors")))
+
+
+def file_digest(files: Iterable[Path]) -> str:
+    """Sha256 (hex) over the bytes of files, one after the other.
+
+    Args:
+        files: What to read, in order.
+    """
+    sha = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                sha.update(block)
+    return sha.hexdigest()

@@ -1,0 +1,114 @@
+"""Hooks that turn one forward and backward pass into the per-sample features of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from spice_select.errors import UnsupportedProxyError
+from spice_select.targets import Target
+
+
+class _Tap(torch.autograd.Function):
+    """Passes a layer's output on unchanged and hands the gradient that comes back to the recorder."""
+
+    @staticmethod
+    def forward(ctx: Any, output: torch.Tensor, _anchor: torch.Tensor, record: Callable[[torch.Tensor], None]) -> Any:
+        """Pass the output on; the anchor requires a gradient, so the result does too."""
+        ctx.record = record
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """Record, and pass on only what something earlier still needs."""
+        ctx.record(gradients[0])
+        return (gradients[0] if ctx.needs_input_grad[0] else None), None, None
+
+
+class Recorder:
+    """Hooks on the measured layers that fill one batch's features.
+
+    Args:
+        model: The model; its weights must be frozen.
+        targets: What to measure.
+    """
+
+    def __init__(self, model: nn.Module, targets: list[Target]) -> None:
+        self.targets = targets
+        self.width = targets[-1].start + targets[-1].size
+        self._anchor = torch.zeros((), device=next(model.parameters()).device, requires_grad=True)
+        self._features: torch.Tensor | None = None
+        self._shape = (0, 0)
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Recorder:
+        for target in self.targets:
+            self._handles.append(target.module.register_forward_hook(self._hook(target)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Let the model run without recording."""
+        self._features = None
+        yield
+
+    @contextmanager
+    def batch(self, rows: int, length: int) -> Generator[torch.Tensor]:
+        """Record one forward and backward pass of a batch of shape (rows, length).
+
+        Args:
+            rows: Examples, b.
+            length: Padded tokens of each, t.
+
+        Yields:
+            Features of shape (b, d), filled by the backward pass.
+        """
+        weight = self.targets[0].module.weight
+        wide = torch.promote_types(weight.dtype, torch.float32)  # type: ignore[arg-type]
+        self._shape = (rows, length)
+        self._features = torch.zeros((rows, self.width), dtype=wide, device=self._anchor.device)
+        try:
+            yield self._features
+        finally:
+            self._features = None
+
+    def _hook(self, target: Target) -> Callable[..., Any]:
+        def hook(_module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+            features = self._features
+            if features is None:
+                return None
+            with torch.no_grad():
+                inputs = self._by_sample(target, arguments[0])
+                kept = inputs if target.inputs is None else inputs @ target.inputs
+
+            def record(gradient: torch.Tensor) -> None:
+                outputs = self._by_sample(target, gradient)
+                if target.outputs is not None:
+                    outputs = outputs @ target.outputs
+                left, right = (kept, outputs) if target.inputs_first else (outputs, kept)
+                product = torch.bmm(left.to(features.dtype).mT, right.to(features.dtype))
+                columns = features[:, target.start : target.start + target.size]
+                columns.add_(product.flatten(1), alpha=target.scale)
+
+            return _Tap.apply(output, self._anchor, record)  # type: ignore[no-untyped-call]
+
+        return hook
+
+    def _by_sample(self, target: Target, values: torch.Tensor) -> torch.Tensor:
+        """The values as (b, t, width), whether the model keeps the two apart or not.
+
+        Raises:
+            UnsupportedProxyError: A layer that sees some tokens only, as an expert does.
+        """
+        rows, length = self._shape
+        if values.shape[:-1] not in ((rows, length), (rows * length,)):
+            raise UnsupportedProxyError(f"{target.name} does not see every token of every sample once")
+        return values.reshape(rows, length, values.shape[-1])

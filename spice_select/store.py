@@ -1,0 +1,155 @@
+"""Gradient shards on disk: one safetensors file each, written so that it is whole or not there, checked when read.
+
+Tensors: ``features``, ``rows``, ``losses``, ``tokens``, ``label_tokens``, ``truncated``. Metadata: ``format``,
+``header`` (what the shard was made from, with its ``fingerprint``), ``excluded``, and ``digest`` over all of it, so
+that a changed byte is found even when nobody remembers the file's own sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from spice_select.errors import CorruptShardError, MismatchedShardError
+from spice_select.version import GRADIENT_FORMAT
+
+_TENSORS: dict[str, type[np.generic]] = {
+    "features": np.float32,
+    "rows": np.int64,
+    "losses": np.float64,
+    "tokens": np.int64,
+    "label_tokens": np.int64,
+}
+
+
+@dataclass(frozen=True)
+class GradientShard:
+    """Gradients of m samples of a pool.
+
+    Attributes:
+        features: float32 of shape (m, d), the (sketched) gradients.
+        rows: int64 of shape (m,), position of each sample among the usable rows of the pool; ascending.
+        losses: float64 of shape (m,), nats.
+        tokens: int64 of shape (m,), tokens of prompt and response.
+        label_tokens: int64 of shape (m,), tokens that were learned.
+        excluded: Samples of this part of the pool without a gradient, each ``{"row", "code", "detail"}``.
+        truncated: Positions of samples that were cut at the maximal length.
+        header: What the shard was made from; ``fingerprint`` names it.
+    """
+
+    features: np.ndarray
+    rows: np.ndarray
+    losses: np.ndarray
+    tokens: np.ndarray
+    label_tokens: np.ndarray
+    excluded: list[dict[str, Any]]
+    truncated: list[int]
+    header: dict[str, Any]
+
+
+def write_shard(path: Path, shard: GradientShard) -> str:
+    """Write a shard; the file appears under its name only when all of it is on the disk.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        shard: What to write.
+
+    Returns:
+        Sha256 (hex) of the file.
+
+    Raises:
+        ValueError: Arrays whose lengths do not agree.
+    """
+    tensors = {name: np.ascontiguousarray(getattr(shard, name), dtype=kind) for name, kind in _TENSORS.items()}
+    if tensors["features"].ndim != 2 or len({len(array) for array in tensors.values()}) != 1:
+        raise ValueError(f"arrays of unlike length: { {name: array.shape for name, array in tensors.items()} }")
+    tensors["truncated"] = np.asarray(shard.truncated, dtype=np.int64)
+    metadata = {
+        "format": str(GRADIENT_FORMAT),
+        "header": _json(shard.header),
+        "excluded": _json(shard.excluded),
+    }
+    metadata["digest"] = _digest(tensors, metadata)
+    payload = save(tensors, metadata)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return hashlib.sha256(payload).hexdigest()
+
+
+def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = None) -> GradientShard:
+    """Read a shard and check every byte of it.
+
+    Args:
+        path: The file.
+        sha256: Digest (hex) the file must have, where it is known.
+        fingerprint: ``header["fingerprint"]`` the shard must have, where it matters.
+
+    Returns:
+        The shard; its arrays are its own.
+
+    Raises:
+        CorruptShardError: A file that is missing, cut short or changed.
+        MismatchedShardError: A sound shard of another format or fingerprint.
+    """
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        raise CorruptShardError(f"{path.name} cannot be read: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(payload).hexdigest() != sha256:
+        raise CorruptShardError(f"the bytes of {path.name} do not match their sha256")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+        tensors = load(payload)
+        digest = metadata.pop("digest")
+        if set(tensors) != {*_TENSORS, "truncated"} or _digest(tensors, metadata) != digest:
+            raise CorruptShardError(f"the content of {path.name} does not match its digest")
+        header, excluded = json.loads(metadata["header"]), json.loads(metadata["excluded"])
+        found_format = metadata["format"]
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise CorruptShardError(f"{path.name} is no sound gradient shard") from error
+    if found_format != str(GRADIENT_FORMAT):
+        raise MismatchedShardError(f"{path.name} has format {found_format}, this version reads {GRADIENT_FORMAT}")
+    if fingerprint is not None and header.get("fingerprint") != fingerprint:
+        raise MismatchedShardError(f"{path.name} was made from other data, settings or model than asked for")
+    return GradientShard(
+        **{name: tensors[name] for name in _TENSORS},
+        excluded=excluded,
+        truncated=tensors["truncated"].tolist(),
+        header=header,
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """Sha256 (hex) over names, types, shapes and bytes of the tensors and over the metadata."""
+    sha = hashlib.sha256(_json(metadata).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        sha.update(f"|{name}|{array.dtype.str}|{array.shape}|".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
