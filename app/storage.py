@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class ArtifactStore:
         self._scratch.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def scratch(self) -> Iterator[Path]:
+    def scratch(self) -> Generator[Path]:
         """A folder of one's own on the same file system (so that a rename is atomic), removed at the end."""
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         try:

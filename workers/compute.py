@@ -48,7 +48,6 @@ class Compute:
             ServiceError: ``proxy-changed`` or ``artifact-corrupt``.
             Stopped: The heartbeat said so.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
-        heartbeat.phase("loading_model")
         proxy = self._proxy(brief.proxy, brief.proxy_revision, brief.gradients)
         rows = self._intact(claim.project_id, brief.rows_sha256)
         heartbeat.phase("computing_gradients", measure="samples")
@@ -84,8 +83,7 @@ class Compute:
         Raises:
             ArtifactsLostError: Gradient shards have to be made again.
             Stopped: The lease was lost or the process is going down. A cancelled job keeps its prefix instead.
-        """
-        heartbeat.phase("loading_gradients")
+        """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by _pool()
         marks = [time.monotonic()]
         pool = self._pool(claim, brief)
         marks.append(time.monotonic())
@@ -140,7 +138,11 @@ class Compute:
         return SelectionOutcome(result, ranking, [asdict(file) for file in written.files], selection.partial)
 
     def _proxy(self, config: ProxyConfig, revision: str, gradients: GradientConfig) -> Proxy:
-        """Load the proxy model, or take the one that is loaded already."""
+        """Load the proxy model, or take the one that is loaded already.
+
+        Raises:
+            ServiceError: ``proxy-changed`` when the files are no longer the ones the job was made for.
+        """
         wanted = f"{revision}/{gradients.digest()}"
         if self._loaded is None or self._loaded[0] != wanted:
             self._loaded = None  # the old one goes before the new one comes: two may not fit
@@ -154,14 +156,23 @@ class Compute:
         return proxy
 
     def _intact(self, project_id: str, sha256: str) -> Path:
-        """A stored file whose bytes are what its name says."""
+        """A stored file whose bytes are what its name says.
+
+        Raises:
+            ServiceError: ``artifact-corrupt`` when they are not.
+        """
         path = self.store.path(project_id, sha256)
         if file_sha256(path) != sha256:
             raise ServiceError("artifact-corrupt", f"the stored file {sha256} has changed")
         return path
 
     def _pool(self, claim: Claim, brief: SelectBrief) -> Pool:
-        """Put the pool together; name the units of shards that are missing or rotten."""
+        """Put the pool together.
+
+        Raises:
+            ArtifactsLostError: Shards are missing or rotten; names their units.
+            CorruptShardError: A shard is unreadable though its bytes are what they should be.
+        """
         paths: list[tuple[Path, str | None]] = []
         lost: list[str] = []
         for shard in brief.shards:

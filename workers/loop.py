@@ -44,6 +44,7 @@ def poll(settings: Settings, *, parent: int | None = None) -> None:
     shutdown = stop_on_signals()
     log = logs.get_logger()
     runner = UnitRunner(settings, worker_name(), shutdown)
+    runner.warm_up()
     log.info("worker_started", owner=runner.owner)
     swept = 0.0
     while not shutdown.is_set() and (parent is None or os.getppid() == parent):

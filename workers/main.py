@@ -55,11 +55,11 @@ celery_app.conf.update(
 )
 
 
-@setup_logging.connect
+@setup_logging.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _set_up_logging(**_: Any) -> None:
     logs.configure(settings.log_level, settings.log_format)
 
 
-@worker_init.connect
+@worker_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _assert_parent_is_light(**_: Any) -> None:
     assert "torch" not in sys.modules, "the parent of the worker must not import torch: CUDA does not survive a fork"

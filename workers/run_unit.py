@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -60,15 +61,21 @@ class UnitRunner:
         self.commits = CommitService(self.database)
         self.busy = False
         self._compute: Compute | None = None
+        self._compute_lock = threading.Lock()
 
     @property
     def compute(self) -> Compute:
         """The part that needs torch, loaded on first use: an ingest must not wait for it."""
-        if self._compute is None:
-            from workers.compute import Compute
+        with self._compute_lock:
+            if self._compute is None:
+                from workers.compute import Compute
 
-            self._compute = Compute(self.settings, self.store)
-        return self._compute
+                self._compute = Compute(self.settings, self.store)
+            return self._compute
+
+    def warm_up(self) -> None:
+        """Load torch in the background, so that the first gradients need not wait for it."""
+        threading.Thread(target=lambda: self.compute, name="warm-up", daemon=True).start()
 
     def run(self, unit_id: str) -> bool:
         """Claim a unit and do it; safe to call twice for one unit.
@@ -115,7 +122,7 @@ class UnitRunner:
             return "released"
         except ArtifactsLostError as lost:
             log.error("artifacts_lost", units=lost.unit_ids, detail=lost.detail)
-            self._tell(lambda: self.units.recompute(claim, lost.unit_ids, lost.detail))
+            self._tell(partial(self.units.recompute, claim, lost.unit_ids, lost.detail))
             return "waits_for_recompute"
         except (ServiceError, SpiceError) as error:
             code, detail, errors = error.code, error.detail, error.errors
@@ -131,15 +138,13 @@ class UnitRunner:
 
     def _tell(self, call: Callable[[], Any]) -> Any:
         """Call the database, again when the connection broke: commits are safe to repeat, the epoch sees to it."""
-        for attempt in range(1, COMMIT_TRIES + 1):
+        for attempt in range(1, COMMIT_TRIES):
             try:
                 return call()
             except DBAPIError as error:
-                if attempt == COMMIT_TRIES:
-                    raise
                 get_logger().warning("database_retry", attempt=attempt, error=str(error))
                 time.sleep(min(2.0**attempt / 4, 4.0))
-        raise AssertionError("unreachable")
+        return call()
 
     def _ingest(self, claim: Claim, heartbeat: Heartbeat) -> bool:
         from workers.ingest import ingest
@@ -151,11 +156,13 @@ class UnitRunner:
             return bool(self._tell(lambda: self.commits.ingest(claim, outcome)))
 
     def _gradients(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        heartbeat.phase("loading_model")
         brief = self.briefs.gradients(claim)
         outcome = self.compute.gradients(claim, brief, heartbeat)
         return bool(self._tell(lambda: self.commits.gradients(claim, outcome)))
 
     def _select(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        heartbeat.phase("loading_gradients")
         brief = self.briefs.select(claim)
         with self.store.scratch() as folder:
             outcome = self.compute.select(claim, brief, folder, heartbeat)

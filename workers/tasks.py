@@ -19,7 +19,7 @@ _shutdown = threading.Event()
 _runner: UnitRunner | None = None
 
 
-@worker_process_init.connect
+@worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _give_back_on_terminate(**_: Any) -> None:
     """On a cold shutdown the pool terminates its children: let the unit go back instead of waiting out its lease."""
 
@@ -33,7 +33,11 @@ def _give_back_on_terminate(**_: Any) -> None:
 
 @celery_app.task(name=RUN_UNIT)  # type: ignore[untyped-decorator]  # Celery ships no types
 def run_unit(unit_id: str) -> None:
-    """Do a unit; safe to deliver twice, late, or never."""
+    """Do a unit; safe to deliver twice, late, or never.
+
+    Raises:
+        SystemExit: The pool has asked this child to end.
+    """
     global _runner
     if _runner is None:
         _runner = UnitRunner(settings, worker_name(), _shutdown)

@@ -56,6 +56,14 @@ def idempotency_key(
     return parse_key(header)
 
 
+class CursorError(ServiceError):
+    """A cursor that is none of ours."""
+
+    def __init__(self) -> None:
+        detail = "after: not a cursor of this list"
+        super().__init__("validation-error", detail, errors=[{"detail": detail, "parameter": "after", "in": "query"}])
+
+
 def encode_cursor(position: str | int) -> str:
     """An opaque cursor: clients must not read or make it."""
     return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
@@ -65,38 +73,32 @@ def decode_cursor(cursor: str) -> str:
     """The position in a cursor of ours.
 
     Raises:
-        ServiceError: ``validation-error`` when it is none.
+        CursorError: It is none.
     """
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-        raise bad_cursor() from error
+        raise CursorError from error
     if not text.isprintable() or len(text) > 60:
-        raise bad_cursor()
+        raise CursorError
     return text
-
-
-def bad_cursor() -> ServiceError:
-    """The error for a cursor that is none of ours."""
-    finding = {"detail": "after: not a cursor of this list", "parameter": "after", "in": "query"}
-    return ServiceError("validation-error", "after: not a cursor of this list", errors=[finding])
 
 
 def number_cursor(cursor: str | None, start: int) -> int:
     """The number in a cursor, or ``start`` without one.
 
     Raises:
-        ServiceError: ``validation-error`` when it holds no number.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised through bad_cursor()
+        CursorError: It holds no number.
+    """
     if cursor is None:
         return start
     text = decode_cursor(cursor)
     try:
         number = int(text)
     except ValueError as error:
-        raise bad_cursor() from error
+        raise CursorError from error
     if not -1 <= number < 2**62:
-        raise bad_cursor()
+        raise CursorError
     return number
 
 

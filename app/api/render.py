@@ -23,7 +23,7 @@ from app.persistence.tables import Event, GradientSet
 from app.services.datasets import DatasetView
 from app.services.jobs import JobView
 from app.services.progress import Progress, unit_progress
-from app.status import ACTIVE, DatasetStatus
+from app.status import ACTIVE, DatasetStatus, JobStatus
 from spice_select.config import RunConfig
 
 Row = TypeVar("Row")
@@ -89,7 +89,7 @@ def job_read(request: Request, view: JobView) -> JobRead:
     return JobRead(
         id=job.id,
         name=job.name,
-        status=job.status,  # type: ignore[arg-type]  # the enum's value
+        status=JobStatus(job.status),
         phase=view.phase,
         dataset_id=job.dataset_id,
         gradient_set_id=job.gradient_set_id,

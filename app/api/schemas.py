@@ -79,7 +79,7 @@ class JobCreate(Model):
     """The job expires this long after it was made; what was chosen by then is kept."""
     name: Name | None = None
     """For people."""
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
     """For machines."""
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self) -> Generator[Session]:
         """A transaction that may change rows; commits at the end of the block, rolls back on an exception."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             if self.is_sqlite:
@@ -48,7 +48,7 @@ class Database:
             yield session
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> Generator[Session]:
         """A transaction that only reads."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session

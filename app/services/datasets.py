@@ -111,7 +111,7 @@ class DatasetService:
 
         Raises:
             NotFoundError: There is none of this id in the project.
-        """
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
             dataset = self._find(Datasets(session), project_id, dataset_id)
             validating = dataset.status == DatasetStatus.VALIDATING

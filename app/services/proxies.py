@@ -45,7 +45,7 @@ class Proxies:
 
         Raises:
             ServiceError: ``unknown-proxy``, ``proxy-not-allowed`` or ``hub-unreachable``.
-        """
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the three below
         proxy = proxy or ProxyConfig(model=self.settings.default_proxy)
         if proxy.model.startswith("builtin:"):
             return self._builtin(proxy)
@@ -97,7 +97,11 @@ class Proxies:
 
 
 def _hub_commit(model: str, revision: str | None) -> str:
-    """Ask the hub which commit a branch or tag is at."""
+    """Ask the hub which commit a branch or tag is at.
+
+    Raises:
+        ServiceError: ``unknown-proxy`` or ``hub-unreachable``.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 

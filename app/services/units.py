@@ -239,7 +239,10 @@ class UnitService:
             return len(ids)
 
     def sweep(self) -> None:
-        """End what nobody else will: units that keep killing workers, jobs past their deadline, stopped jobs whose worker died."""
+        """End what nobody else will.
+
+        That is: units that keep killing workers, jobs past their deadline, stopped jobs whose worker died.
+        """
         with self.database.write() as session:
             units, jobs = Units(session), Jobs(session)
             for unit in units.lock_struck_out(self.settings.max_strikes):

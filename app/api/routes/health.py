@@ -24,7 +24,11 @@ def live() -> dict[str, str]:
 
 @router.get("/readyz")
 def ready(request: Request, response: Response) -> dict[str, Any]:
-    """Whether requests can be served: the database answers and its migrations are at the head."""
+    """Whether requests can be served: the database answers and its migrations are at the head.
+
+    Raises:
+        ServiceError: ``not-ready`` when not.
+    """
     health: Health = request.app.state.health
     checks = health.checks()
     failing = {name: reason for name, reason in checks.items() if reason is not None}
@@ -46,13 +50,17 @@ def version(request: Request) -> dict[str, Any]:
 
 @router.get("/problems/{slug}", response_class=HTMLResponse)
 def problem_page(slug: str) -> str:
-    """What a problem type means."""
+    """What a problem type means.
+
+    Raises:
+        NotFoundError: There is no such problem type.
+    """
     problem = PROBLEMS.get(slug)
     if problem is None:
         raise NotFoundError(f"problem {slug[:100]}")
     again = "The same request may succeed later." if problem.retryable else "Repeating the same request will not help."
     title, meaning = html.escape(problem.title), html.escape(problem.meaning)
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
-        f"<h1>{title}</h1><p><code>{html.escape(slug)}</code>, HTTP {problem.status}</p><p>{meaning}</p><p>{again}</p></html>"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><h1>{title}</h1>"
+        f"<p><code>{html.escape(slug)}</code>, HTTP {problem.status}</p><p>{meaning}</p><p>{again}</p></html>"
     )
