@@ -1,0 +1,215 @@
+"""``AsyncClient``: the calls of ``spice_select.client.Client``, to be awaited; lists are asynchronous iterators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from spice_select.client.budget import BudgetLike
+from spice_select.client.models import Answer, Dataset, DatasetRow, Event, File, Item, Job, RankedSample, RejectedRow
+from spice_select.client.operations import (
+    PAGE_ROWS,
+    Operations,
+    Selected,
+    as_source,
+    dataset_path,
+    job_body,
+    job_path,
+)
+from spice_select.client.transport import DEFAULT_TIMEOUT_SECONDS, AsyncTransport, connection
+
+
+class AsyncClient:
+    """A service, with calls to be awaited. Arguments and errors are those of ``Client``.
+
+    Args:
+        base_url: Address of the service; ``SPICE_API_URL``, else this machine's port 8000.
+        api_key: Sent as a bearer token; ``SPICE_API_KEY``, else none.
+        transport: Another httpx transport, for tests and special networks.
+        timeout: Longest silence of the service, seconds.
+        retries: How many times a request is repeated that failed for a passing reason.
+
+    Attributes:
+        datasets: Calls about data sets.
+        jobs: Calls about jobs.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        retries: int = 5,
+    ) -> None:
+        self._transport = AsyncTransport(connection(base_url, api_key, timeout), transport)
+        self._operations = Operations(retries, timeout)
+        self.datasets = AsyncDatasets(self._transport, self._operations)
+        self.jobs = AsyncJobs(self._transport, self._operations)
+
+    async def select(
+        self,
+        source: str | Path | bytes,
+        budget: BudgetLike = "10%",
+        out: str | Path | None = None,
+        *,
+        name: str | None = None,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        on_progress: Callable[[Dataset | Job], object] | None = None,
+        max_wait: float | None = None,
+        **config: Any,
+    ) -> Selected:
+        """The whole way: send a file, choose from it, fetch the files."""
+        upload = {"name": name, "form": format, "columns": columns, "metadata": None}
+        return await self._transport.run(
+            self._operations.select(
+                as_source(source),
+                None if out is None else Path(out),
+                upload=upload,
+                job=job_body(budget, config),
+                on_progress=on_progress,
+                max_wait=max_wait,
+            )
+        )
+
+    async def version(self) -> Answer:
+        """What the service says about itself."""
+        return await self._transport.run(self._operations.fetch("/v1/version", Answer))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+@dataclass(frozen=True)
+class _Group:
+    _transport: AsyncTransport
+    _operations: Operations
+
+    async def _pages(self, path: str, model: type[Item], **params: Any) -> AsyncIterator[Item]:
+        after: str | None = None
+        while True:
+            page = await self._transport.run(self._operations.page(path, model, after, **params))
+            for item in page.data:
+                yield item
+            if not page.has_more or page.next_cursor is None:
+                return
+            after = page.next_cursor
+
+
+class AsyncDatasets(_Group):
+    """Calls about data sets."""
+
+    async def push(
+        self,
+        source: str | Path | bytes,
+        *,
+        name: str | None = None,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Send a file, in pieces, as a new data set; it is validated afterwards, see ``wait``."""
+        return await self._transport.run(self._operations.push(as_source(source), name, format, columns, metadata))
+
+    async def get(self, dataset_id: str) -> Dataset:
+        """One data set."""
+        return await self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
+
+    def list(self) -> AsyncIterator[Dataset]:
+        """Every data set, newest first."""
+        return self._pages("/v1/datasets", Dataset)
+
+    async def delete(self, dataset_id: str) -> None:
+        """Delete a data set that no running job uses."""
+        await self._transport.run(self._operations.delete(dataset_path(dataset_id)))
+
+    def rejected(self, dataset_id: str) -> AsyncIterator[RejectedRow]:
+        """Every row that cannot be used, and why."""
+        return self._pages(f"{dataset_path(dataset_id)}/rejected", RejectedRow, limit=PAGE_ROWS)
+
+    def rows(self, dataset_id: str) -> AsyncIterator[DatasetRow]:
+        """Every usable row."""
+        return self._pages(f"{dataset_path(dataset_id)}/rows", DatasetRow)
+
+    async def wait(
+        self,
+        dataset_id: str,
+        *,
+        on_progress: Callable[[Dataset], object] | None = None,
+        max_wait: float | None = None,
+    ) -> Dataset:
+        """Wait until a data set is ready or invalid; ``WaitTimeoutError`` after ``max_wait`` seconds."""
+        operation = self._operations.wait(dataset_path(dataset_id), Dataset, on_progress, max_wait)
+        return await self._transport.run(operation)
+
+
+class AsyncJobs(_Group):
+    """Calls about jobs."""
+
+    async def submit(
+        self, dataset_id: str, budget: BudgetLike, *, idempotency_key: str | None = None, **config: Any
+    ) -> Job:
+        """Post a job, see ``Jobs.submit``."""
+        body = {"dataset_id": dataset_id, **job_body(budget, config)}
+        return await self._transport.run(self._operations.submit(body, idempotency_key))
+
+    async def get(self, job_id: str) -> Job:
+        """One job."""
+        return await self._transport.run(self._operations.fetch(job_path(job_id), Job))
+
+    def list(self, *, status: str | None = None, dataset_id: str | None = None) -> AsyncIterator[Job]:
+        """Every job, newest first, of one state or one data set if given."""
+        return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop; what it has chosen is kept."""
+        return await self._transport.run(self._operations.cancel(job_id))
+
+    async def wait(
+        self, job_id: str, *, on_progress: Callable[[Job], object] | None = None, max_wait: float | None = None
+    ) -> Job:
+        """Wait until a job has ended, however it ended; ``WaitTimeoutError`` after ``max_wait`` seconds."""
+        return await self._transport.run(self._operations.wait(job_path(job_id), Job, on_progress, max_wait))
+
+    def events(self, job_id: str) -> AsyncIterator[Event]:
+        """The history of a job, oldest first."""
+        return self._pages(f"{job_path(job_id)}/events", Event)
+
+    def selection(self, job_id: str) -> AsyncIterator[RankedSample]:
+        """The ranking of a job, in pick order."""
+        return self._pages(f"{job_path(job_id)}/selection", RankedSample, limit=PAGE_ROWS)
+
+    async def files(self, job_id: str) -> Sequence[File]:
+        """The files of a job."""
+        return await self._transport.run(self._operations.files(job_id))
+
+    async def download(
+        self,
+        job_id: str,
+        folder: str | Path,
+        *,
+        names: Collection[str] | None = None,
+        on_bytes: Callable[[File, int], object] | None = None,
+    ) -> dict[str, Path]:
+        """Fetch files of a job, going on where an earlier call broke off, and check their sha256."""
+        return await self._transport.run(self._operations.download(job_id, Path(folder), names, on_bytes))
+
+    async def provenance(self, job_id: str) -> dict[str, Any]:
+        """The in-toto statement of a job."""
+        return await self._transport.run(self._operations.provenance(job_id))

@@ -1,0 +1,266 @@
+"""``Client``: a service, with blocking calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from spice_select.client.budget import BudgetLike
+from spice_select.client.models import Answer, Dataset, DatasetRow, Event, File, Item, Job, RankedSample, RejectedRow
+from spice_select.client.operations import (
+    PAGE_ROWS,
+    Operations,
+    Selected,
+    as_source,
+    dataset_path,
+    job_body,
+    job_path,
+)
+from spice_select.client.transport import DEFAULT_TIMEOUT_SECONDS, BlockingTransport, connection
+
+
+class Client:
+    """A service, with blocking calls. Errors are ``ClientError`` with ``code``, ``status`` and ``request_id``.
+
+    Args:
+        base_url: Address of the service; ``SPICE_API_URL``, else this machine's port 8000.
+        api_key: Sent as a bearer token; ``SPICE_API_KEY``, else none.
+        transport: Another httpx transport, for tests and special networks.
+        timeout: Longest silence of the service, seconds.
+        retries: How many times a request is repeated that failed for a passing reason.
+
+    Attributes:
+        datasets: Calls about data sets.
+        jobs: Calls about jobs.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        retries: int = 5,
+    ) -> None:
+        self._transport = BlockingTransport(connection(base_url, api_key, timeout), transport)
+        self._operations = Operations(retries, timeout)
+        self.datasets = Datasets(self._transport, self._operations)
+        self.jobs = Jobs(self._transport, self._operations)
+
+    def select(
+        self,
+        source: str | Path | bytes,
+        budget: BudgetLike = "10%",
+        out: str | Path | None = None,
+        *,
+        name: str | None = None,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        on_progress: Callable[[Dataset | Job], object] | None = None,
+        max_wait: float | None = None,
+        **config: Any,
+    ) -> Selected:
+        """The whole way: send a file, choose from it, fetch the files.
+
+        Args:
+            source: File, or its bytes.
+            budget: How much to choose.
+            out: Folder for the files; None fetches none.
+            name: Name of the data set for people; the file's name when left out.
+            format: Record form, when it should not be found.
+            columns: Role to column.
+            on_progress: Told the data set, then the job, after each look.
+            max_wait: Longest wait for each of the two, seconds; None for ever.
+            **config: As for ``jobs.submit``.
+        """
+        upload = {"name": name, "form": format, "columns": columns, "metadata": None}
+        return self._transport.run(
+            self._operations.select(
+                as_source(source),
+                None if out is None else Path(out),
+                upload=upload,
+                job=job_body(budget, config),
+                on_progress=on_progress,
+                max_wait=max_wait,
+            )
+        )
+
+    def version(self) -> Answer:
+        """What the service says about itself."""
+        return self._transport.run(self._operations.fetch("/v1/version", Answer))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Group:
+    _transport: BlockingTransport
+    _operations: Operations
+
+    def _pages(self, path: str, model: type[Item], **params: Any) -> Iterator[Item]:
+        after: str | None = None
+        while True:
+            page = self._transport.run(self._operations.page(path, model, after, **params))
+            yield from page.data
+            if not page.has_more or page.next_cursor is None:
+                return
+            after = page.next_cursor
+
+
+class Datasets(_Group):
+    """Calls about data sets."""
+
+    def push(
+        self,
+        source: str | Path | bytes,
+        *,
+        name: str | None = None,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Send a file, in pieces, as a new data set; it is validated afterwards, see ``wait``.
+
+        Args:
+            source: File, or its bytes.
+            name: Name for people; the file's name when left out.
+            format: Record form, when it should not be found.
+            columns: Role to column.
+            metadata: Key-values of your own.
+        """
+        return self._transport.run(self._operations.push(as_source(source), name, format, columns, metadata))
+
+    def get(self, dataset_id: str) -> Dataset:
+        """One data set."""
+        return self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
+
+    def list(self) -> Iterator[Dataset]:
+        """Every data set, newest first."""
+        return self._pages("/v1/datasets", Dataset)
+
+    def delete(self, dataset_id: str) -> None:
+        """Delete a data set that no running job uses."""
+        self._transport.run(self._operations.delete(dataset_path(dataset_id)))
+
+    def rejected(self, dataset_id: str) -> Iterator[RejectedRow]:
+        """Every row that cannot be used, and why."""
+        return self._pages(f"{dataset_path(dataset_id)}/rejected", RejectedRow, limit=PAGE_ROWS)
+
+    def rows(self, dataset_id: str) -> Iterator[DatasetRow]:
+        """Every usable row."""
+        return self._pages(f"{dataset_path(dataset_id)}/rows", DatasetRow)
+
+    def wait(
+        self,
+        dataset_id: str,
+        *,
+        on_progress: Callable[[Dataset], object] | None = None,
+        max_wait: float | None = None,
+    ) -> Dataset:
+        """Wait until a data set is ready or invalid.
+
+        Args:
+            dataset_id: Which.
+            on_progress: Told the data set after each look.
+            max_wait: Longest wait, seconds; then ``WaitTimeoutError``.
+        """
+        return self._transport.run(self._operations.wait(dataset_path(dataset_id), Dataset, on_progress, max_wait))
+
+
+class Jobs(_Group):
+    """Calls about jobs."""
+
+    def submit(self, dataset_id: str, budget: BudgetLike, *, idempotency_key: str | None = None, **config: Any) -> Job:
+        """Post a job.
+
+        Args:
+            dataset_id: What to choose from.
+            budget: How much, such as ``"10%"``, 500 or ``"50000 tokens"``.
+            idempotency_key: Calls with one key make one job; a fresh one when left out.
+            **config: ``method``, ``proxy`` (a name, a mapping or a ``ProxyConfig``), ``gradients``, ``selection``,
+                ``seed``, ``deadline_seconds``, ``name``, ``metadata``.
+        """
+        body = {"dataset_id": dataset_id, **job_body(budget, config)}
+        return self._transport.run(self._operations.submit(body, idempotency_key))
+
+    def get(self, job_id: str) -> Job:
+        """One job."""
+        return self._transport.run(self._operations.fetch(job_path(job_id), Job))
+
+    def list(self, *, status: str | None = None, dataset_id: str | None = None) -> Iterator[Job]:
+        """Every job, newest first.
+
+        Args:
+            status: Only those in this state.
+            dataset_id: Only those on this data set.
+        """
+        return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id)
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop; what it has chosen is kept."""
+        return self._transport.run(self._operations.cancel(job_id))
+
+    def wait(
+        self, job_id: str, *, on_progress: Callable[[Job], object] | None = None, max_wait: float | None = None
+    ) -> Job:
+        """Wait until a job has ended, however it ended: see ``status`` and ``error`` of what is returned.
+
+        Args:
+            job_id: Which.
+            on_progress: Told the job after each look, about once a second.
+            max_wait: Longest wait, seconds; then ``WaitTimeoutError``, and the job goes on.
+        """
+        return self._transport.run(self._operations.wait(job_path(job_id), Job, on_progress, max_wait))
+
+    def events(self, job_id: str) -> Iterator[Event]:
+        """The history of a job, oldest first."""
+        return self._pages(f"{job_path(job_id)}/events", Event)
+
+    def selection(self, job_id: str) -> Iterator[RankedSample]:
+        """The ranking of a job, in pick order."""
+        return self._pages(f"{job_path(job_id)}/selection", RankedSample, limit=PAGE_ROWS)
+
+    def files(self, job_id: str) -> Sequence[File]:
+        """The files of a job."""
+        return self._transport.run(self._operations.files(job_id))
+
+    def download(
+        self,
+        job_id: str,
+        folder: str | Path,
+        *,
+        names: Collection[str] | None = None,
+        on_bytes: Callable[[File, int], object] | None = None,
+    ) -> dict[str, Path]:
+        """Fetch files of a job, going on where an earlier call broke off, and check their sha256.
+
+        Args:
+            job_id: Which.
+            folder: Where to; made when missing.
+            names: Only these; all when left out.
+            on_bytes: Told the file and how many of its bytes are there.
+
+        Returns:
+            Name -> path.
+        """
+        return self._transport.run(self._operations.download(job_id, Path(folder), names, on_bytes))
+
+    def provenance(self, job_id: str) -> dict[str, Any]:
+        """The in-toto statement of a job."""
+        return self._transport.run(self._operations.provenance(job_id))

@@ -1,0 +1,221 @@
+"""What the service answers, as types. Fields a newer service adds are kept and never refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
+"""The closed set of states a job does not leave."""
+
+
+class Answer(BaseModel):
+    """Base of every answer: frozen, open to new fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+Item = TypeVar("Item", bound=Answer)
+
+
+class Finding(Answer):
+    """One thing that is wrong, and where."""
+
+    detail: str
+    pointer: str | None = None
+
+
+class Problem(Answer):
+    """An error as the service states it, in an HTTP answer or stored on a job or a data set."""
+
+    title: str | None = None
+    status: int | None = None
+    detail: str | None = None
+    code: str | None = None
+    request_id: str | None = None
+    retryable: bool = False
+    errors: list[Finding] = []
+
+
+class Digest(Answer):
+    """Digest (hex) of some bytes."""
+
+    sha256: str
+
+
+class Progress(Answer):
+    """A count on its way. Rate is per second, time to go in seconds."""
+
+    phase: str | None = None
+    completed: int = 0
+    total: int = 0
+    unit: str = ""
+    fraction: float | None = None
+    rate_per_second: float | None = None
+    eta_seconds: float | None = None
+    updated_at: datetime | None = None
+
+
+class Dataset(Answer):
+    """A registered data set. ``status``: ``validating``, then ``ready`` or ``invalid``."""
+
+    id: str
+    name: str | None = None
+    status: str
+    format: str | None = None
+    container: str | None = None
+    columns: dict[str, str] | None = None
+    bytes: int | None = None
+    digest: Digest | None = None
+    rows_digest: Digest | None = None
+    num_rows: int | None = None
+    num_usable: int | None = None
+    num_rejected: int | None = None
+    rejected: dict[str, int] | None = None
+    warnings: list[str] | None = None
+    error: Problem | None = None
+    metadata: dict[str, Any] = {}
+    progress: Progress | None = None
+    created_at: datetime | None = None
+    ready_at: datetime | None = None
+    version: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its validation is over."""
+        return self.status != "validating"
+
+    @property
+    def step(self) -> str | None:
+        """The step it is in."""
+        return None if self.progress is None else self.progress.phase
+
+
+class RejectedRow(Answer):
+    """A row that cannot be used. ``row`` is its 0-based position in the source."""
+
+    row: int
+    code: str
+    detail: str
+
+
+class DatasetRow(Answer):
+    """A usable row."""
+
+    row: int
+    row_sha256: str
+    record: Any
+    messages: list[dict[str, Any]] = []
+
+
+class Certificate(Answer):
+    """What is proven about a choice; utilities in nats."""
+
+    utility: float | None = None
+    upper_bound: float | None = None
+    ratio: float | None = None
+    curvature: float | None = None
+    greedy_bound: float | None = None
+
+
+class JobResult(Answer):
+    """The numbers of a finished job; utilities and gains in nats."""
+
+    selected: int
+    pool: int
+    excluded: int = 0
+    truncated: int = 0
+    tokens_selected: int | None = None
+    tokens_pool: int | None = None
+    utility: float | None = None
+    stop_reason: str | None = None
+    first_gain: float | None = None
+    last_gain: float | None = None
+    mean_conflict: float | None = None
+    certificate: Certificate | None = None
+    random_control: dict[str, Any] | None = None
+    seconds: dict[str, float | None] = {}
+    proxy: dict[str, Any] = {}
+    device: str | None = None
+
+
+class Job(Answer):
+    """A job. ``status`` is one of queued, running, cancelling and the states of ``ENDED``; ``phase`` is open."""
+
+    id: str
+    name: str | None = None
+    status: str
+    phase: str | None = None
+    dataset_id: str | None = None
+    gradient_set_id: str | None = None
+    gradients_reused: bool | None = None
+    config: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    progress: Progress | None = None
+    result: JobResult | None = None
+    error: Problem | None = None
+    partial: bool = False
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    cancelling_at: datetime | None = None
+    finished_at: datetime | None = None
+    deadline_at: datetime | None = None
+    version: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is in a state it does not leave."""
+        return self.status in ENDED
+
+    @property
+    def step(self) -> str | None:
+        """The step it is in."""
+        return self.phase
+
+
+class Event(Answer):
+    """One line of a job's history."""
+
+    id: int | str | None = None
+    type: str | None = None
+    created_at: datetime | None = None
+    data: dict[str, Any] = {}
+
+
+class RankedSample(Answer):
+    """One pick and the evidence for it; gains and scores in nats."""
+
+    rank: int
+    source_row: int
+    row_sha256: str
+    gain: float
+    base_gain: float
+    epsilon: float
+    conflict: float
+    score: float
+    tokens: int
+
+
+class File(Answer):
+    """A file of a finished job."""
+
+    name: str
+    media_type: str | None = None
+    bytes: int
+    sha256: str
+
+
+class Page(Answer, Generic[Item]):
+    """One page of a list; ``next_cursor`` goes into ``after`` of the next."""
+
+    data: list[Item]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
+class FileList(Answer):
+    """The files of a job."""
+
+    data: list[File] = Field(default_factory=list)

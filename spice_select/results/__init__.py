@@ -1,0 +1,15 @@
+"""The files of a result: the chosen rows, the evidence for each, the card, the provenance and the digests.
+
+write          writes them all; ``summarise`` states the numbers
+chosen_rows    rows of shards in pick order, streamed
+json_columns   typed columns for JSON records
+card           the data card, ``README.md``
+llamafactory   ``dataset_info.json``
+"""
+
+from __future__ import annotations
+
+from spice_select.results.write import MEDIA_TYPES, STATED, RankingRow, Written, summarise, write_results
+from spice_select.run_facts import ResultFile
+
+__all__ = ["MEDIA_TYPES", "STATED", "RankingRow", "ResultFile", "Written", "summarise", "write_results"]
