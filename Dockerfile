@@ -11,7 +11,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/srv \
     HOME=/tmp \
-    TMPDIR=/tmp \
     SPICE_DATA_DIR=/data
 RUN groupadd --gid 10001 spice \
     && useradd --uid 10001 --gid spice --no-create-home --home-dir /tmp --shell /usr/sbin/nologin spice \
@@ -40,6 +39,8 @@ COPY spice_select spice_select
 RUN pip install --no-deps --force-reinstall .
 
 FROM base AS api
+# A large upload passes through a nameless temporary file, which belongs on the data volume and not in memory.
+ENV TMPDIR=/data
 COPY --from=build-api /opt/venv /opt/venv
 COPY alembic.ini ./
 COPY migrations migrations

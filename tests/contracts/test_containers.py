@@ -107,6 +107,12 @@ def test_the_images_start_the_same_commands_by_themselves(compose: dict[str, Any
         assert json.loads(found[1]) == compose["services"][target]["command"]
 
 
+def test_the_worker_image_sets_what_the_tests_set_for_a_worker() -> None:
+    stage = dockerfile_stage("worker")
+    for name, value in processes.WORKER_ENVIRONMENT.items():
+        assert re.search(rf"\b{name}={value}$", stage, re.MULTILINE)
+
+
 def test_every_service_is_accounted_for(compose: dict[str, Any]) -> None:
     assert set(compose["services"]) == {*OURS, "postgres", "redis"}
     assert compose["services"]["worker-gpu"]["profiles"] == ["gpu"]

@@ -19,7 +19,7 @@ BREAKS = {
     "app never reaches torch": ("app/status.py", "import numpy"),
     "workers never reach app.api": ("workers/__init__.py", "import fastapi"),
     "Only workers.main and workers.tasks know Celery": ("workers/device.py", "import celery"),
-    "Routes never touch the database": ("app/api/deps.py", "from app.persistence.tables import Job"),
+    "Routes run no queries": ("app/api/deps.py", "from app.persistence.repositories import Jobs"),
     "The mathematics reads no file": ("spice_select/fisher.py", "import pathlib"),
     "client, cli, config and errors": ("spice_select/errors.py", "import numpy"),
 }

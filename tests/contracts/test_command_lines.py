@@ -1,0 +1,105 @@
+"""Every command line of the containers starts, gets ready and ends on SIGTERM, on real servers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fixtures.processes import (
+    ApiProcess,
+    CeleryWorker,
+    Dispatcher,
+    LaunchedProcess,
+    NotReadyError,
+    Service,
+    environment,
+    run_migrations,
+)
+
+GRACE_SECONDS = 15.0
+LAST_WORDS = {
+    ApiProcess: "Finished server process",
+    CeleryWorker: "shutdown (MainProcess)",
+    Dispatcher: "dispatcher_stopped",
+    Service: "worker_stopped",
+}
+
+
+def ended_in_order(process: LaunchedProcess) -> bool:
+    """Whether SIGTERM let it finish; uvicorn raises the signal again once it is done."""
+    began = time.monotonic()
+    status = process.stop(GRACE_SECONDS)
+    words = process.log_text()
+    return (
+        status in {0, -signal.SIGTERM}
+        and time.monotonic() - began < GRACE_SECONDS
+        and LAST_WORDS[type(process)] in words
+    )
+
+
+@pytest.fixture
+def env(empty_database_url: str, broker_url: str, tmp_path: Path) -> dict[str, str]:
+    return environment(database_url=empty_database_url, broker_url=broker_url, data_dir=tmp_path / "data")
+
+
+def test_the_processes_of_a_deployment_start_and_end_in_order(env: dict[str, str], tmp_path: Path) -> None:
+    run_migrations(env)
+    run_migrations(env)  # the migrate container runs again at every start
+    processes: list[LaunchedProcess] = [
+        ApiProcess(env, tmp_path),
+        CeleryWorker(env, tmp_path, name="worker-1"),
+        CeleryWorker(env, tmp_path, name="worker-2"),
+        Dispatcher(env, tmp_path),
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.wait_ready()
+        api = processes[0]
+        assert isinstance(api, ApiProcess)
+        answer = httpx.get(f"{api.url}/v1/version", trust_env=False)
+        assert answer.status_code == httpx.codes.OK
+        assert "server" not in answer.headers
+        for process in processes:
+            assert ended_in_order(process), process.log_text()
+    finally:
+        for process in processes:
+            process.stop(1)
+
+
+def test_the_api_is_not_ready_before_the_migrations_ran(env: dict[str, str], tmp_path: Path) -> None:
+    api = ApiProcess(env, tmp_path).start()
+    try:
+        deadline = time.monotonic() + api.ready_seconds
+        while (answer := ready(api)) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        api.stop(GRACE_SECONDS)
+    assert answer is not None
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_embedded_service_needs_nothing_but_a_folder(tmp_path: Path) -> None:
+    service = Service(environment(data_dir=tmp_path / "data"), tmp_path)
+    with service:
+        assert httpx.get(f"{service.url}/livez", trust_env=False).status_code == httpx.codes.OK
+        assert ended_in_order(service), service.log_text()
+
+
+def ready(api: ApiProcess) -> httpx.Response | None:
+    try:
+        return httpx.get(f"{api.url}/readyz", trust_env=False)
+    except httpx.ConnectError:
+        return None
+
+
+def test_a_process_that_ends_early_shows_its_log(tmp_path: Path) -> None:
+    env = environment(data_dir=tmp_path / "data", extra={"SPICE_LEASE_SECONDS": "soon"})
+    with pytest.raises(NotReadyError, match="lease_seconds"):
+        Service(env, tmp_path).start().wait_ready(30)
