@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from spice_select.errors import DatasetError
+from spice_select.forms import FORMS, required_roles, usual_columns
 from spice_select.intake.manifest import Container
-from spice_select.records import FORMS, required_roles, usual_columns
 
 BOM: Final = b"\xef\xbb\xbf"
 DELIMITERS: Final = (",", "\t", ";")
@@ -127,7 +127,7 @@ def _csv_delimiter(text: bytes, named_columns: Collection[str]) -> str | None:
     for delimiter in DELIMITERS:
         rows = _first_rows(lines, delimiter)
         header = [name.strip().lower() for name in rows[0]] if rows else []
-        if len(header) == len(set(header)) and known & set(header):
+        if known & set(header):
             return delimiter
         if len(header) >= 2 and len(rows) >= 3 and all(len(row) == len(header) for row in rows):
             agreeing.append(delimiter)

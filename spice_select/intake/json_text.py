@@ -207,7 +207,8 @@ class RecordDecoder:
         try:
             value = self._decode(text)
         except json.JSONDecodeError as error:
-            _refuse(line + error.lineno - 1, f"invalid JSON at column {error.colno}: {error.msg}", row=row)
+            reason = "something follows the record" if error.msg == "Extra data" else error.msg
+            _refuse(line + error.lineno - 1, f"invalid JSON at column {error.colno}: {reason}", row=row)
         except _ConstantError as error:
             _refuse(line, f"invalid JSON: {error} is not a JSON value", row=row)
         except RecursionError:

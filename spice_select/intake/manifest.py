@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from spice_select.config import Model
-from spice_select.records import FORMS, ColumnRole, Form, roles_of
+from spice_select.forms import FORMS, ColumnRole, Form, roles_of
 
 Container = Literal["jsonl", "json", "csv", "parquet"]
 Compression = Literal["none", "gzip"]
@@ -40,7 +40,7 @@ class IntakeLimits(Model):
     """Most bytes after decompression; for Parquet, of the decoded columns."""
     max_ratio: Annotated[int, Field(ge=2)] = 100
     """Most bytes that one byte of gzip may stand for, once ``ratio_free_bytes`` have come out."""
-    ratio_free_bytes: Annotated[int, Field(ge=0)] = 32 * 2**20
+    ratio_free_bytes: Annotated[int, Field(ge=0)] = 8 * 2**20
     """Decompressed bytes below which the ratio is not looked at."""
     max_rows: Annotated[int, Field(ge=1)] = 5_000_000
     """Most records, usable or not."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from spice_select.errors import DatasetError, RowError
+from spice_select.forms import ColumnRole, Form, detect_form, required_roles, usual_columns
 from spice_select.intake.containers import Found, find_container
 from spice_select.intake.csv_rows import csv_rows
 from spice_select.intake.manifest import DatasetManifest, IntakeLimits, IntakeOptions
 from spice_select.intake.rows import ArrowRow, RawRow, RowStream, json_rows, too_long
 from spice_select.intake.source import ByteSource
 from spice_select.intake.writer import FolderWriter
-from spice_select.records import ColumnRole, Form, detect_form, required_roles, to_messages, usual_columns
+from spice_select.records import compact_json, to_messages
 
 SAMPLE_ROWS: Final = 1000
 """Records that decide the form of a data set."""
@@ -74,8 +75,7 @@ def parse(
                 report(count, stream.bytes_done(), source.total)
         _check_columns(columns, options, names)
         if not writer.usable:
-            reasons = ", ".join(f"{code} {number}" for code, number in writer.rejected.most_common())
-            raise DatasetError(f"none of the {count} rows can be used: {reasons}", code="dataset-no-usable-rows")
+            _refuse_all(count, writer.rejected)
         writer.finish()
         manifest = DatasetManifest(
             container=found.container,
@@ -154,7 +154,7 @@ def _sealed(rows: Iterator[RawRow], names: _ColumnNames, limits: IntakeLimits) -
         if row.problem is not None:
             yield _Row(row.index, None, None, row.problem, None)
             continue
-        record = json.dumps(row.value, ensure_ascii=False, separators=(",", ":"))
+        record = compact_json(row.value)
         problem = _problem_of(row.value, record, limits)
         if problem is None and isinstance(row.value, dict):
             names.see(row.value)
@@ -190,9 +190,8 @@ def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> 
     if decided is not None:
         return decided
     if not records:
-        raise DatasetError(
-            f"none of the first {len(sample)} rows is an object with columns", code="dataset-no-usable-rows"
-        )
+        reasons = Counter("not-an-object" if row.problem is None else row.problem.code for row in sample)
+        _refuse_all(len(sample), reasons)
     given = options.columns or {}
     for role, column in given.items():
         if column not in names:
@@ -240,6 +239,11 @@ def _write(row: _Row, form: Form, columns: dict[ColumnRole, str], writer: Folder
         writer.reject(row.row, problem)
     else:
         writer.add(row.row, row.record, messages, row.arrow)
+
+
+def _refuse_all(count: int, reasons: Counter[str]) -> NoReturn:
+    listed = ", ".join(f"{code} {number}" for code, number in reasons.most_common())
+    raise DatasetError(f"none of the first {count} rows can be used: {listed}", code="dataset-no-usable-rows")
 
 
 def _warn_of_rejections(count: int, usable: int) -> list[str]:

@@ -47,17 +47,33 @@ class ByteSource:
         self._decoded = 0
         self._unpacked: IO[bytes] | None = None
         self._file = path.open("rb")
+        self._stream: gzip.GzipFile | IO[bytes] = self._file
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
         self.sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
         self._file.seek(0)
         self.compression: Compression = "gzip" if self._file.read(2) == _GZIP_MAGIC else "none"
-        self._file.seek(0)
-        self._stream: gzip.GzipFile | IO[bytes] = self._file
         if self.compression == "gzip":
-            self._stream = gzip.GzipFile(fileobj=self._file, mode="rb")
+            # Once through to the end first: an upload that was cut off, or a bomb, is found before any row is read.
+            self._rewind()
+            while self._read(CHUNK):
+                pass
+        self._rewind()
         self.head = b""
         while len(self.head) < HEAD and (piece := self._read(HEAD - len(self.head))):
             self.head += piece
         self._unread = self.head
+
+    def _rewind(self) -> None:
+        self._file.seek(0)
+        self._decoded = 0
+        if self.compression == "gzip":
+            self._stream = gzip.GzipFile(fileobj=self._file, mode="rb")
 
     @property
     def done(self) -> int:
@@ -84,8 +100,9 @@ class ByteSource:
             piece = self._stream.read(size)
         except EOFError:
             raise DatasetError("the gzip file is cut off before its end", code="dataset-truncated") from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise DatasetError(f"the gzip file is broken: {error}", code="dataset-unreadable") from None
+        except (gzip.BadGzipFile, zlib.error):
+            detail = "the gzip file is broken: a checksum does not match, or something that is not gzip follows it"
+            raise DatasetError(detail, code="dataset-unreadable") from None
         self._decoded += len(piece)
         limits = self._limits
         if self._decoded > limits.max_decoded_bytes:

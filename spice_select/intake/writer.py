@@ -23,7 +23,7 @@ from spice_select.intake.stored import (
     source_name,
     temporary_name,
 )
-from spice_select.records import Message, row_sha256
+from spice_select.records import Message, compact_json, row_sha256
 
 if TYPE_CHECKING:
     from spice_select.intake.rows import ArrowRow
@@ -84,7 +84,7 @@ class FolderWriter:
         """
         digest = row_sha256(record)
         self._whole.update(digest.encode() + b"\n")
-        text = json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
+        text = compact_json(messages)
         self._pending.append(_Usable(row, digest, record, text, arrow))
         self._pending_bytes += len(record) + len(text)
         self.usable += 1
