@@ -39,6 +39,19 @@ def test_what_the_dependencies_bring_along_is_pinned() -> None:
     assert not needed - set(pins()) - {"setuptools"}
 
 
+def test_every_direct_dependency_has_a_reason_on_record() -> None:
+    page = (ROOT / "docs" / "decisions" / "0008-dependencies.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| ([\w, ]+) \| .+ \|$", page, re.MULTILINE))
+    extras: dict[str, list[str]] = {}
+    for extra in ("base", *EXTRAS):
+        lines = PYPROJECT["project"]["dependencies" if extra == "base" else "optional-dependencies"]
+        for line in lines if extra == "base" else lines[extra]:
+            extras.setdefault(canonicalize_name(Requirement(line).name), []).append(extra)
+    assert {canonicalize_name(name): places for name, places in rows.items()} == {
+        name: ", ".join(places) for name, places in extras.items()
+    }
+
+
 def test_the_light_installs_hold_no_torch() -> None:
     heavy = {"torch", "transformers", "peft", "numpy", "safetensors", "tokenizers"}
     assert not closure(direct_requirements()) & (heavy | {"fastapi", "sqlalchemy", "celery", "pyarrow"})
