@@ -108,12 +108,14 @@ def cross_entropy_(logits: torch.Tensor, targets: torch.Tensor, weights: torch.T
         Losses in nats, shape (m,), in the type of the logits.
     """
     column = targets.unsqueeze(1)
+    logits.sub_(logits.amax(dim=1, keepdim=True))
     chosen = logits.gather(1, column).squeeze(1)
-    normaliser = logits.logsumexp(dim=1)
-    logits.sub_(normaliser.unsqueeze(1)).exp_()
-    logits.scatter_add_(1, column, torch.full_like(column, -1, dtype=logits.dtype))
-    logits.mul_(weights.to(logits.dtype).unsqueeze(1))
-    return normaliser - chosen
+    normaliser = logits.exp_().sum(dim=1)
+    # weight * (softmax - one-hot), without another pass for the division
+    weights = weights.to(dtype=logits.dtype)
+    logits.mul_((weights / normaliser).unsqueeze(1))
+    logits.scatter_add_(1, column, -weights.unsqueeze(1))
+    return normaliser.log() - chosen
 
 
 def same_logits(ours: torch.Tensor, theirs: torch.Tensor) -> bool:

@@ -1,13 +1,14 @@
-"""The built-in proxy ``builtin:tiny``: a Qwen2 model of about 100,000 weights, made in code from a seed.
+"""The built-in proxy ``builtin:tiny``: a Qwen2 model of about 150,000 weights, made in code from a seed.
 
 It needs no download and has the same weights on every machine: they come from SHAKE-256 and exact arithmetic, not
-from a random generator whose stream may change with a library. Its tokens are the bytes of the text.
+from a random generator whose stream may change with a library. It was never trained.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from spice_select.tiny_vocabulary import PIECES
+
 SPECIAL_TOKENS = ("<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>")
-"""Ids 256 to 259; the ids below are the bytes themselves."""
+"""They come after the 256 bytes (whose ids are the bytes themselves) and the pieces."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -30,19 +33,20 @@ _CONTEXT = 32768
 
 
 def tiny_config() -> Any:
-    """Shape of the model: hidden size 64, two layers, four heads, 260 tokens."""
+    """Shape of the model: hidden size 64, two layers, two heads that share keys and values, 1024 tokens."""
+    pad = 256 + len(PIECES)
     return Qwen2Config(
-        vocab_size=256 + len(SPECIAL_TOKENS),
+        vocab_size=pad + len(SPECIAL_TOKENS),
         hidden_size=64,
         intermediate_size=160,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
         max_position_embeddings=_CONTEXT,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=257,
-        pad_token_id=256,
+        eos_token_id=pad + 1,
+        pad_token_id=pad,
     )
 
 
@@ -66,9 +70,9 @@ def build_tiny_model() -> Any:
 
 def build_tiny_tokenizer() -> Any:
     """Byte-level tokenizer with a ChatML template that marks what is learned."""
-    alphabet = _byte_characters()
-    tokenizer = Tokenizer(models.BPE(vocab={character: byte for byte, character in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    vocabulary = {piece: index for index, piece in enumerate((*_byte_characters(), *PIECES))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=_merges(PIECES)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     pad, eos, start, end = SPECIAL_TOKENS
@@ -89,6 +93,18 @@ def _uniform(name: str, count: int, deviation: float) -> np.ndarray:
     stream = hashlib.shake_256(f"{_SEED} {name}".encode()).digest(4 * count)
     unit = (np.frombuffer(stream, dtype="<u4").astype(np.float64) + 0.5) / 2**31 - 1.0
     return (unit * (deviation * math.sqrt(3.0))).astype(np.float32)
+
+
+def _merges(pieces: Sequence[str]) -> list[tuple[str, str]]:
+    """The two parts each piece is merged from: what the merges before it leave of its characters."""
+    ranks: dict[tuple[str, str], int] = {}
+    for piece in pieces:
+        parts = list(piece)
+        while len(parts) > 2:
+            at = min(range(len(parts) - 1), key=lambda i: ranks.get((parts[i], parts[i + 1]), len(ranks)))
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        ranks[parts[0], parts[1]] = len(ranks)
+    return list(ranks)
 
 
 def _byte_characters() -> list[str]:

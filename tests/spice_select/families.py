@@ -96,7 +96,7 @@ def nasty_examples(seed: int, count: int = 9, longest: int = 23) -> list[Example
 @contextmanager
 def float64_throughout() -> Generator[None]:
     """Keep norms and softmaxes in float64: models round them to float32, which two correct ways round differently."""
-    to, softmax = torch.Tensor.to, torch.nn.functional.softmax
+    to, to_float, softmax = torch.Tensor.to, torch.Tensor.float, torch.nn.functional.softmax
 
     def stay(tensor: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
         if tensor.dtype == torch.float64 and arguments[:1] == (torch.float32,):
@@ -107,7 +107,7 @@ def float64_throughout() -> Generator[None]:
         return softmax(values, *arguments, dtype=torch.float64 if values.dtype == torch.float64 else dtype, **named)
 
     with (
-        mock.patch.object(torch.Tensor, "float", lambda tensor: tensor),
+        mock.patch.object(torch.Tensor, "float", lambda t: t if t.dtype == torch.float64 else to_float(t)),
         mock.patch.object(torch.Tensor, "to", stay),
         mock.patch.object(torch.nn.functional, "softmax", wide),
     ):
