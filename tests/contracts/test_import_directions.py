@@ -21,6 +21,7 @@ BREAKS = {
     "Only workers.main and workers.tasks know Celery": ("workers/device.py", "import celery"),
     "Routes run no queries": ("app/api/deps.py", "from app.persistence.repositories import Jobs"),
     "The mathematics reads no file": ("spice_select/fisher.py", "import pathlib"),
+    "Inside the library": ("spice_select/store.py", "import spice_select.pipeline"),
     "client, cli, config and errors": ("spice_select/errors.py", "import numpy"),
 }
 
