@@ -114,6 +114,8 @@ def to_messages(record: object, form: Form, columns: Mapping[ColumnRole, str]) -
 def _prompt(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> list[Message]:
     asked = _column(record, columns["prompt"])
     if isinstance(asked, list):
+        if not asked:
+            raise RowError(f"column {_quoted(columns['prompt'])} is empty", code="empty-prompt")
         return _conversation(asked, columns["prompt"])
     has_input = "input" in columns and record.get(columns["input"]) is not None
     parts = [_text(record, columns["prompt"], code=None)]

@@ -1,4 +1,4 @@
-"""The child process of the intake: limits itself, then reads. ``python -m spice_select.intake TASK``."""
+"""The child process of the intake: limits itself, then reads. ``python -m spice_select.intake SOURCE FOLDER TASK``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Final
 
 from spice_select.errors import DatasetError
@@ -63,10 +64,12 @@ def say(word: ChildWord) -> None:
     sys.stdout.flush()
 
 
-def main(argument: str) -> int:
+def main(source: str, folder: str, argument: str) -> int:
     """Do what the parent asked for.
 
     Args:
+        source: Path of the file to read.
+        folder: Path of the data set folder.
         argument: A ``ChildTask`` as JSON.
 
     Returns:
@@ -77,7 +80,7 @@ def main(argument: str) -> int:
     try:
         from spice_select.intake.parse import parse
 
-        manifest = parse(task.source, task.folder, task.options, task.limits, _Reporter())
+        manifest = parse(Path(source), Path(folder), task.options, task.limits, _Reporter())
         say(ChildWord(rows=manifest.num_rows, bytes=manifest.bytes, total_bytes=manifest.bytes))
     except DatasetError as error:
         pointer = error.errors[0]["pointer"] if error.errors else None
@@ -103,4 +106,4 @@ def main(argument: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -32,10 +32,8 @@ _END_SECONDS: Final = 30.0
 
 
 class ChildTask(BaseModel):
-    """What the child is asked for, as one JSON argument."""
+    """What the child is asked for, as one JSON argument beside the two paths, which may hold any bytes."""
 
-    source: Path
-    folder: Path
     options: IntakeOptions
     limits: IntakeLimits
 
@@ -80,9 +78,10 @@ def read_dataset(
     """  # ruff: ignore[docstring-extraneous-exception] - raised by _watch() and _refuse()
     limits = limits or IntakeLimits()
     out.mkdir(parents=True, exist_ok=True)
-    task = ChildTask(source=source.resolve(), folder=out.resolve(), options=options or IntakeOptions(), limits=limits)
+    task = ChildTask(options=options or IntakeOptions(), limits=limits)
+    paths = (source.resolve(), out.resolve())
     with tempfile.TemporaryDirectory(prefix="spice-intake-") as empty:
-        child = _start(task, Path(empty))
+        child = _start(paths, task, Path(empty))
         try:
             word = _watch(child, limits, on_progress, should_stop)
             if child.returncode != 0 or word.code is not None:
@@ -94,7 +93,7 @@ def read_dataset(
             raise
 
 
-def _start(task: ChildTask, folder: Path) -> subprocess.Popen[bytes]:
+def _start(paths: tuple[Path, Path], task: ChildTask, folder: Path) -> subprocess.Popen[bytes]:
     # Nothing of our own environment goes along: no secrets, no settings that could change the result. One thread and
     # few arenas keep the address space small however many processors there are.
     environment = {
@@ -110,7 +109,7 @@ def _start(task: ChildTask, folder: Path) -> subprocess.Popen[bytes]:
     }
     environment.update((name, os.environ[name]) for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ)
     return subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true] - our own interpreter and module
-        [sys.executable, "-s", "-P", "-m", "spice_select.intake", task.model_dump_json()],
+        [sys.executable, "-s", "-P", "-m", "spice_select.intake", *paths, task.model_dump_json()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
