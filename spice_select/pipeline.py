@@ -1,8 +1,310 @@
-"""The whole way of a run: rows -> gradients -> selection -> files. Worker and library use these same functions."""
+"""The whole way of a run on one machine: file -> rows -> gradients -> selection -> files.
+
+Each step is the function that the service's workers call, so a run gives the same bytes as a job of the same settings.
+"""
 
 from __future__ import annotations
 
-from spice_select.fingerprint import gradient_fingerprint
-from spice_select.pool_shards import Pool, load_pool, measure_shard
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-__all__ = ["Pool", "gradient_fingerprint", "load_pool", "measure_shard"]
+import torch
+
+from spice_select.config import ProxyConfig, RunConfig
+from spice_select.errors import BudgetError, StoreError
+from spice_select.fingerprint import gradient_fingerprint
+from spice_select.greedy import random_control, select
+from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
+from spice_select.pool_shards import Pool, load_pool, measure_shard
+from spice_select.proxy import Proxy, load_proxy
+from spice_select.proxy_files import BUILTIN, folder_digest
+from spice_select.results import RankingRow, summarise, write_results
+from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts, is_commit
+from spice_select.selection import Selection
+from spice_select.store import read_shard, write_shard
+
+__all__ = ["Pool", "RunProgress", "RunResult", "gradient_fingerprint", "load_pool", "measure_shard", "run"]
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is.
+
+    Attributes:
+        phase: ``validating``, ``loading_model``, ``computing_gradients``, ``loading_gradients``, ``selecting`` or
+            ``writing_files``.
+        completed: Done so far in this phase.
+        total: To be done in this phase; 0 where it is not known.
+        unit: What is counted: ``bytes``, ``samples``, ``picks`` or ``steps``.
+    """
+
+    phase: str
+    completed: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run led to.
+
+    Attributes:
+        manifest: What was read.
+        selection: The selection; ``indices`` count candidates, ``ranking`` names rows of the source.
+        ranking: One row per pick.
+        summary: The numbers on one page, as in a job's ``result``.
+        files: Name -> path of what was written; empty without an output folder.
+        statement: The in-toto statement.
+        gradients_reused: Whether every gradient came from the cache.
+    """
+
+    manifest: DatasetManifest
+    selection: Selection
+    ranking: list[RankingRow]
+    summary: dict[str, Any]
+    files: dict[str, Path]
+    statement: dict[str, Any]
+    gradients_reused: bool
+
+
+def run(
+    source: Path,
+    config: RunConfig,
+    out: Path | None = None,
+    *,
+    cache: Path | None = None,
+    device: str = "cpu",
+    options: IntakeOptions | None = None,
+    limits: IntakeLimits | None = None,
+    name: str | None = None,
+    on_progress: Callable[[RunProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> RunResult:
+    """Choose part of a file of training records.
+
+    Args:
+        source: JSON Lines, JSON array, CSV or Parquet, plain or gzip.
+        config: Proxy model, gradients and selection.
+        out: Folder for the files of the result; None writes none.
+        cache: Folder for gradients, so that another budget or penalty on the same data computes none.
+        device: torch device of the proxy model.
+        options: Record form and columns, when they should not be found.
+        limits: Caps on the source.
+        name: Name of the data set; the file's name when left out.
+        on_progress: Told about every step.
+        should_stop: Asked often; while choosing, a stop keeps the picks so far.
+
+    Returns:
+        The selection, where its rows are in the source, and the files.
+
+    Raises:
+        BudgetError: More samples are asked for than the file has usable rows.
+        DatasetError: The file as a whole cannot be read.
+        ProxyError: The proxy model cannot be used.
+        Stopped: ``should_stop`` said so before anything was chosen.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
+    source, started = Path(source), datetime.now(UTC)
+    clock = _Clock(on_progress)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spice-select-")))
+        clock.enter("validating", unit="bytes")
+        manifest = read_dataset(
+            source, scratch / "rows", options, limits, lambda _rows, done, total: clock.tell(done, total), should_stop
+        )
+        _check_budget(config, manifest)
+        shards = [scratch / "rows" / shard.name for shard in manifest.shards]
+        store = _Store(config, manifest, cache or scratch, device, clock, should_stop)
+        paths, proxy = store.fill(shards)
+        clock.enter("loading_gradients")
+        pool = load_pool([(path, None) for path in paths], store.fingerprint(proxy.revision))
+        clock.enter("selecting", unit="picks")
+        tokens = pool.tokens.tolist()
+        selection = select(
+            pool.features, config.selection, costs=tokens, on_progress=clock.tell, should_stop=should_stop
+        )
+        control = random_control(pool.features, config.selection, len(selection.indices), config.selection.seed)
+        clock.enter("writing_files")
+        summary = summarise(
+            selection,
+            tokens=tokens,
+            excluded=len(pool.excluded),
+            truncated=len(pool.truncated),
+            random_utility=control,
+        )
+        facts = RunFacts(
+            dataset=DatasetFacts.from_manifest(manifest, name=name or source.name, reference=source.name),
+            proxy=proxy,
+            config=_resolved(config, proxy),
+            gradient_fingerprint=store.fingerprint(proxy.revision),
+            gradients_reused=store.reused,
+            halvings=pool.halvings,
+            device=_device_name(device),
+            invocation_id=f"urn:uuid:{uuid.uuid4()}",
+            started_on=started,
+            finished_on=datetime.now(UTC),
+            builder="library",
+        )
+        target = out or scratch / "out"
+        target.mkdir(parents=True, exist_ok=True)
+        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".spice-select-", dir=target)))
+        written = write_results(
+            staging,
+            rows_shards=shards,
+            source_shards=[scratch / "rows" / shard.name for shard in manifest.source_shards],
+            selection=selection,
+            positions=pool.positions.tolist(),
+            tokens=tokens,
+            summary=summary,
+            facts=facts,
+        )
+        files: dict[str, Path] = {}
+        for file in written.files if out is not None else ():
+            files[file.name] = (staging / file.name).replace(target / file.name)
+    numbers = {**summary, "seconds": clock.seconds(), "proxy": asdict(proxy), "device": facts.device}
+    return RunResult(manifest, selection, written.ranking, numbers, files, written.statement, store.reused)
+
+
+class _Clock:
+    """Reports steps and remembers how long each phase took, in seconds."""
+
+    def __init__(self, on_progress: Callable[[RunProgress], None] | None) -> None:
+        self._on_progress = on_progress
+        self._phases: dict[str, float] = {}
+        self._phase, self._unit, self._since = "", "steps", time.monotonic()
+
+    def enter(self, phase: str, *, unit: str = "steps") -> None:
+        """Begin a phase."""
+        self.seconds()
+        self._phase, self._unit = phase, unit
+        self.tell(0, 0)
+
+    def tell(self, completed: int, total: int) -> None:
+        """Report a count of the present phase."""
+        if self._on_progress is not None:
+            self._on_progress(RunProgress(self._phase, completed, total, self._unit))
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds per phase so far."""
+        now = time.monotonic()
+        if self._phase:
+            self._phases[self._phase] = round(self._phases.get(self._phase, 0.0) + now - self._since, 3)
+        self._since = now
+        return dict(self._phases)
+
+
+class _Store:
+    """The gradient shards of one pool in a folder, made where they are not there yet.
+
+    Attributes:
+        reused: Whether all of them were there.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        manifest: DatasetManifest,
+        folder: Path,
+        device: str,
+        clock: _Clock,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._config, self._manifest, self._folder = config, manifest, folder
+        self._device, self._clock, self._should_stop = device, clock, should_stop
+        self._proxy: Proxy | None = None
+        self.reused = True
+
+    def fingerprint(self, revision: str) -> str:
+        """Name of the gradients under a revision of the proxy model."""
+        return gradient_fingerprint(
+            rows_sha256=self._manifest.rows_sha256, proxy_revision=revision, config=self._config.gradients
+        )
+
+    def fill(self, shards: list[Path]) -> tuple[list[Path], ProxyFacts]:
+        """Make what is missing; returns the shards and what is known about the proxy model."""
+        revision = _known_revision(self._config.proxy) or self._load().revision
+        fingerprint = self.fingerprint(revision)
+        folder = self._folder / "gradients" / fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
+        facts: ProxyFacts | None = None
+        paths, first = [], 0
+        for number, (rows, info) in enumerate(zip(shards, self._manifest.shards, strict=True)):
+            path = folder / f"{number:05d}.safetensors"
+            found = _stored_facts(path, fingerprint, number)
+            if found is None:
+                self.reused = False
+                found = ProxyFacts.of(self._load())
+                self._measure(rows, path, number, first, fingerprint, found)
+            facts = facts or found
+            paths.append(path)
+            first += info.rows
+        assert facts is not None, "the intake refuses a data set without a usable row"
+        return paths, facts
+
+    def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
+        self._clock.enter("computing_gradients", unit="samples")
+        total = self._manifest.num_usable
+        self._clock.tell(first, total)
+        shard = measure_shard(
+            rows,
+            first,
+            self._load(),
+            self._config.gradients,
+            header={"fingerprint": fingerprint, "shard": number, "proxy": asdict(facts)},
+            on_progress=lambda completed, _total, _tokens: self._clock.tell(first + completed, total),
+            should_stop=self._should_stop,
+        )
+        write_shard(path, shard)
+
+    def _load(self) -> Proxy:
+        if self._proxy is None:
+            self._clock.enter("loading_model")
+            self._proxy = load_proxy(self._config.proxy, self._config.gradients, device=self._device)
+        return self._proxy
+
+
+def _stored_facts(path: Path, fingerprint: str, number: int) -> ProxyFacts | None:
+    """What a stored shard says about its proxy model; None when it is not there or cannot be trusted."""
+    if not path.exists():
+        return None
+    try:
+        header = read_shard(path, fingerprint=fingerprint).header
+        return ProxyFacts(**header["proxy"]) if header.get("shard") == number else None
+    except (StoreError, KeyError, TypeError):
+        return None
+
+
+def _known_revision(proxy: ProxyConfig) -> str | None:
+    """Revision of a proxy model that can be told without loading it; None for the others."""
+    if proxy.model in BUILTIN and proxy.revision is None:
+        return BUILTIN[proxy.model]
+    folder = Path(proxy.model).expanduser()
+    if proxy.revision is None and folder.is_dir():
+        return folder_digest(folder)
+    return proxy.revision if proxy.revision is not None and is_commit(proxy.revision) else None
+
+
+def _resolved(config: RunConfig, proxy: ProxyFacts) -> RunConfig:
+    """The settings with the commit of a hub model filled in."""
+    if is_commit(proxy.revision) and not Path(proxy.model).expanduser().is_dir():
+        pinned = config.proxy.model_copy(update={"revision": proxy.revision})
+        return config.model_copy(update={"proxy": pinned})
+    return config
+
+
+def _check_budget(config: RunConfig, manifest: DatasetManifest) -> None:
+    count = config.selection.budget.resolve_count(manifest.num_usable)
+    if count is not None and count > manifest.num_usable:
+        raise BudgetError(
+            f"count is {count}, the data set has {manifest.num_usable} usable rows", pointer="#/selection/budget/count"
+        )
+
+
+def _device_name(device: str) -> str:
+    return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device

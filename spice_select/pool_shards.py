@@ -88,11 +88,11 @@ def measure_shard(
 
     Raises:
         Stopped: ``should_stop`` said so.
-    """  # ruff: ignore[DOC502] - raised by measure()
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by measure()
     encoding = encode(
         read_conversations(rows_path), proxy.tokenizer, max_length=config.max_length, overflow=config.overflow
     )
-    excluded = [
+    excluded: list[dict[str, Any]] = [
         {"row": first_position + item.index, "code": item.code, "detail": item.detail} for item in encoding.excluded
     ]
     truncated = [first_position + index for index in encoding.truncated]
@@ -143,7 +143,7 @@ def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Po
         CorruptShardError: The bytes of a shard do not match their digest.
         MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
         EmptyPoolError: No candidate is left.
-    """  # ruff: ignore[DOC502] - CorruptShardError is raised by read_shard()
+    """  # ruff: ignore[docstring-extraneous-exception] - CorruptShardError is raised by read_shard()
     read = [read_shard(path, sha256=digest, fingerprint=fingerprint) for path, digest in shards]
     excluded = [item for shard in read for item in shard.excluded]
     truncated = [row for shard in read for row in shard.truncated]

@@ -86,7 +86,7 @@ class DatasetFacts:
             num_usable=manifest.num_usable,
             container=manifest.container,
             form=manifest.format,
-            columns=dict(manifest.columns),
+            columns={str(role): column for role, column in manifest.columns.items()},
         )
 
 

@@ -49,7 +49,7 @@ class ChosenRows:
                 table = pq.read_table(shards[shard], columns=columns)
                 table = table.take(pa.array(rows[ranks] - starts[shard])).combine_chunks()
                 writer.write_batch(
-                    pa.RecordBatch.from_arrays([_whole(column) for column in table.columns], self.schema)
+                    pa.RecordBatch.from_arrays([_whole(column) for column in table.columns], schema=self.schema)
                 )
                 self._batch[ranks] = batch
                 self._offset[ranks] = np.arange(len(ranks))
