@@ -37,7 +37,7 @@ for module in modules:
 
 INSTALLS = {
     "client": ([], ["spice_select", "spice_select.client", "spice_select.cli", "spice_select.config"]),
-    "api": (["server"], ["app.main", "app.__main__", "spice_select.client", "spice_select.cli"]),
+    "api": (["server"], ["app.main", "app.__main__", "spice_select.client"]),
     "dispatcher": (["server", "worker"], ["workers.__main__", "workers.main", "workers.tasks"]),
 }
 
