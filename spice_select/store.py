@@ -1,8 +1,9 @@
 """Gradient shards on disk: one safetensors file each, written so that it is whole or not there, checked when read.
 
-Tensors: ``features``, ``rows``, ``losses``, ``tokens``, ``label_tokens``, ``truncated``. Metadata: ``format``,
-``header`` (what the shard was made from, with its ``fingerprint``), ``excluded``, and ``digest`` over all of it, so
-that a changed byte is found even when nobody remembers the file's own sha256.
+Tensors: ``features``, ``rows``, ``losses``, ``tokens``, ``label_tokens``, ``truncated``. Metadata: one JSON object
+``shard`` with ``format``, ``header`` (what the shard was made from, with its ``fingerprint``), ``excluded``, and
+``digest`` over all of it, so that a changed byte is found even when nobody remembers the file's own sha256. The same
+shard is always the same bytes.
 """
 
 from __future__ import annotations
@@ -73,13 +74,9 @@ def write_shard(path: Path, shard: GradientShard) -> str:
     if tensors["features"].ndim != 2 or len({len(array) for array in tensors.values()}) != 1:
         raise ValueError(f"arrays of unlike length: { {name: array.shape for name, array in tensors.items()} }")
     tensors["truncated"] = np.asarray(shard.truncated, dtype=np.int64)
-    metadata = {
-        "format": str(GRADIENT_FORMAT),
-        "header": _json(shard.header),
-        "excluded": _json(shard.excluded),
-    }
-    metadata["digest"] = _digest(tensors, metadata)
-    payload = save(tensors, metadata)
+    about: dict[str, Any] = {"format": GRADIENT_FORMAT, "header": shard.header, "excluded": shard.excluded}
+    about["digest"] = _digest(tensors, about)
+    payload = save(tensors, {"shard": _json(about)})  # one entry: several would be written in random order
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         with temporary.open("wb") as file:
@@ -120,16 +117,15 @@ def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = 
         raise CorruptShardError(f"the bytes of {path.name} do not match their sha256")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = file.metadata() or {}
+            about = json.loads(file.metadata()["shard"])
         tensors = load(payload)
-        digest = metadata.pop("digest")
-        if set(tensors) != {*_TENSORS, "truncated"} or _digest(tensors, metadata) != digest:
+        digest = about.pop("digest")
+        if set(tensors) != {*_TENSORS, "truncated"} or _digest(tensors, about) != digest:
             raise CorruptShardError(f"the content of {path.name} does not match its digest")
-        header, excluded = json.loads(metadata["header"]), json.loads(metadata["excluded"])
-        found_format = metadata["format"]
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        header, excluded, found_format = about["header"], about["excluded"], about["format"]
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise CorruptShardError(f"{path.name} is no sound gradient shard") from error
-    if found_format != str(GRADIENT_FORMAT):
+    if found_format != GRADIENT_FORMAT:
         raise MismatchedShardError(f"{path.name} has format {found_format}, this version reads {GRADIENT_FORMAT}")
     if fingerprint is not None and header.get("fingerprint") != fingerprint:
         raise MismatchedShardError(f"{path.name} was made from other data, settings or model than asked for")
@@ -145,9 +141,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
-    """Sha256 (hex) over names, types, shapes and bytes of the tensors and over the metadata."""
-    sha = hashlib.sha256(_json(metadata).encode())
+def _digest(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
+    """Sha256 (hex) over names, types, shapes and bytes of the tensors and over what is said about them."""
+    sha = hashlib.sha256(_json(about).encode())
     for name in sorted(tensors):
         array = tensors[name]
         sha.update(f"|{name}|{array.dtype.str}|{array.shape}|".encode())
