@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +14,8 @@ import httpx
 import pytest
 
 from tests.fixtures.processes import (
+    BIN,
+    ROOT,
     ApiProcess,
     CeleryWorker,
     Dispatcher,
@@ -29,6 +35,19 @@ LAST_WORDS = {
 }
 
 
+def health_command(target: str, process: LaunchedProcess) -> list[str]:
+    """The health check of an image, aimed at a process of this test."""
+    stage = (ROOT / "Dockerfile").read_text(encoding="utf-8").partition(f" AS {target}\n")[2]
+    found = re.search(r"^HEALTHCHECK .*\\\n\s*CMD (\[.+\])$", stage, re.MULTILINE)
+    assert found
+    program, *arguments = json.loads(found[1])
+    if isinstance(process, ApiProcess):
+        arguments = [argument.replace(":8000/", f":{process.port}/") for argument in arguments]
+    else:
+        arguments = [argument.replace("celery@$(hostname)", f"{process.name}@localhost") for argument in arguments]
+    return [str(BIN / program) if (BIN / program).exists() else program, *arguments]
+
+
 def ended_in_order(process: LaunchedProcess) -> bool:
     """Whether SIGTERM let it finish; uvicorn raises the signal again once it is done."""
     began = time.monotonic()
@@ -43,7 +62,8 @@ def ended_in_order(process: LaunchedProcess) -> bool:
 
 @pytest.fixture
 def env(empty_database_url: str, broker_url: str, tmp_path: Path) -> dict[str, str]:
-    return environment(database_url=empty_database_url, broker_url=broker_url, data_dir=tmp_path / "data")
+    path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}  # as in the images
+    return environment(database_url=empty_database_url, broker_url=broker_url, data_dir=tmp_path / "data", extra=path)
 
 
 def test_the_processes_of_a_deployment_start_and_end_in_order(env: dict[str, str], tmp_path: Path) -> None:
@@ -65,6 +85,11 @@ def test_the_processes_of_a_deployment_start_and_end_in_order(env: dict[str, str
         answer = httpx.get(f"{api.url}/v1/version", trust_env=False)
         assert answer.status_code == httpx.codes.OK
         assert "server" not in answer.headers
+        for target, process in (("api", api), ("worker", processes[1])):
+            done = subprocess.run(health_command(target, process), env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        for process in processes:
+            process.send_signal(signal.SIGTERM)  # all at once, as when a host goes down
         for process in processes:
             assert ended_in_order(process), process.log_text()
     finally:
