@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PLAIN_TEMPLATE = (
     "{{ bos }}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}### Response:\n"
-    "{% generation %}{{ message['content'] }}{{ eos }}{% endgeneration %}\n\n"
+    "{% generation %}{{ message['content'] }}{{ eos }}{% endgeneration %}{{ '\n\n' }}"
     "{% elif message['role'] == 'user' %}### Instruction:\n{{ message['content'] }}\n\n"
     "{% elif message['role'] == 'tool' %}### Result:\n{{ message['content'] }}\n\n"
     "{% else %}{{ message['content'] }}\n\n{% endif %}{% endfor %}"
@@ -134,6 +134,8 @@ class ChatFormat:
             text, ranges = self._apply(messages, spans=marked)
         if marked:
             return text, [(start, end) for start, end in ranges]
+        if all(message["role"] != "assistant" for message in messages):
+            return text, []
         learned = self._by_marks(messages, text, opening, closing) or self._by_prefix(messages, text)
         if not learned:
             raise RowError("the chat template rewrites the response beyond recognition", code="template-refused")
@@ -177,7 +179,7 @@ class ChatFormat:
                 whole, _ = self._apply(messages[: turn + 1])
             except RowError:
                 continue
-            if whole.startswith(prompt) and text.startswith(whole):
+            if len(whole) > len(prompt) and whole.startswith(prompt) and text.startswith(whole):
                 learned.append((len(prompt), len(whole)))
         return learned
 
