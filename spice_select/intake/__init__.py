@@ -2,6 +2,21 @@
 
 The file is hostile until proven otherwise: it is only ever opened in a child process of limited memory, time and file
 size. What the child leaves behind is the one form in which the rest of the package reads data.
+
+Why a file as a whole is refused (codes are stable; why a single row is, says ``spice_select.records``):
+
+    dataset-empty              no bytes, or no records
+    dataset-format-unknown     not JSON Lines, a JSON array, CSV or Parquet, plain or gzip
+    dataset-truncated          a gzip or Parquet file that ends too early
+    dataset-encoding           text that is not UTF-8; names the line
+    dataset-invalid-json       not JSON; names the line
+    dataset-invalid-csv        against the rules of CSV, such as a quote that is never closed; names the lines
+    dataset-duplicate-column   two columns of one name
+    dataset-too-large          more bytes, rows, columns or nesting than allowed, or gzip that explodes
+    dataset-unreadable         broken, or so hostile that the reading process crashed or ran out of memory or time
+    dataset-form-unknown       no known form fits the columns; lists them
+    dataset-column-missing     a column that was named, or that the named form needs, is in no row
+    dataset-no-usable-rows     every single row was rejected
 """
 
 from __future__ import annotations

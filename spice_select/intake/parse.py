@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
@@ -56,8 +57,7 @@ def parse(
     Raises:
         DatasetError: The source as a whole cannot be read; the folder holds no manifest then.
     """
-    source = ByteSource(path, limits)
-    try:
+    with closing(ByteSource(path, limits)) as source:
         found = find_container(source.head, (options.columns or {}).values())
         stream = _open(source, found, limits)
         names = _ColumnNames(limits.max_columns, stream.column_names)
@@ -66,17 +66,17 @@ def parse(
         if not sample:
             raise DatasetError("the file holds no rows", code="dataset-empty")
         form, columns = _decide(sample, options, names)
-        writer = FolderWriter(folder, stream.source_schema)
-        count = 0
-        for row in chain(sample, rows):
-            count += 1
-            _write(row, form, columns, writer)
-            if report is not None:
-                report(count, stream.bytes_done(), source.total)
-        _check_columns(columns, options, names)
-        if not writer.usable:
-            _refuse_all(count, writer.rejected)
-        writer.finish()
+        with closing(FolderWriter(folder, stream.source_schema)) as writer:
+            count = 0
+            for row in chain(sample, rows):
+                count += 1
+                _write(row, form, columns, writer)
+                if report is not None:
+                    report(count, stream.bytes_done(), source.total)
+            _check_columns(columns, options, names)
+            if not writer.usable:
+                _refuse_all(count, writer.rejected)
+            writer.finish()
         manifest = DatasetManifest(
             container=found.container,
             compression=source.compression,
@@ -96,8 +96,6 @@ def parse(
         )
         writer.write_manifest(manifest)
         return manifest
-    finally:
-        source.close()
 
 
 def _open(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStream:

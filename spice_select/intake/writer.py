@@ -106,6 +106,13 @@ class FolderWriter:
             self._close_shard()
         _commit(self._rejected, self._folder / REJECTED)
 
+    def close(self) -> None:
+        """Let go of files that were not finished; they keep their temporary names."""
+        self._rejected.close()
+        for file in (self._rows_file, self._source_file):
+            if file is not None:
+                file.close()
+
     def write_manifest(self, manifest: DatasetManifest) -> None:
         """Write the manifest, which makes the folder complete."""
         with (self._folder / temporary_name(MANIFEST)).open("w", encoding="utf-8", newline="\n") as file:
@@ -147,6 +154,10 @@ class _ParquetFile:
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.close()
 
     def commit(self, rows: int) -> ShardInfo:
         self._writer.close()
