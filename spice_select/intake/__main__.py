@@ -15,6 +15,7 @@ from spice_select.intake.manifest import IntakeLimits
 from spice_select.intake.process import FAILED, ChildTask, ChildWord
 
 _REPORT_SECONDS: Final = 0.25
+_LAST_SECONDS: Final = 5
 
 
 def limit_process(limits: IntakeLimits) -> None:
@@ -36,9 +37,11 @@ def limit_process(limits: IntakeLimits) -> None:
     }
     for kind, most in wanted.items():
         _, hard = resource.getrlimit(kind)
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        # At the soft limit of time comes a signal that says so, at the hard one only the end.
+        last = most + _LAST_SECONDS if kind == resource.RLIMIT_CPU else most
+        hard = last if hard == resource.RLIM_INFINITY else min(last, hard)
         try:
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (min(most, hard), hard))
         except (OSError, ValueError):
             # macOS knows no limit on address space; everywhere else a limit that does not hold is an error.
             if sys.platform != "darwin":

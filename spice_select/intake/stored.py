@@ -123,7 +123,7 @@ def read_source_rows(folder: Path, positions: Sequence[int]) -> pa.Table | None:
         inside = sorted(p for p in wanted if table is not None and p - shard * SHARD_ROWS < table.num_rows)
         if table is not None and inside:
             pieces.append(table.take(pa.array([p - shard * SHARD_ROWS for p in inside], type=pa.int64())))
-            place.update((p, len(place) + offset) for offset, p in enumerate(inside))
+            place.update({p: offset for offset, p in enumerate(inside, len(place))})
     _check_found(positions, place)
     if not pieces:
         return pq.read_table(folder / source_name(0), use_threads=False).slice(0, 0)
