@@ -14,7 +14,8 @@ BUILTIN = {"builtin:tiny": "1"}
 """Name -> revision of every model that is made in code; a new revision means other weights or other tokens."""
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
-_CODE_OF_MODEL = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_PARTS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _BLOCK = 2**22
 
 
@@ -27,8 +28,8 @@ def check_folder(path: Path) -> None:
     Raises:
         UnknownProxyError: No folder, or no ``config.json`` in it.
         UnsafeProxyError: The model brings its own code, or has no safetensors weights.
-        UnsupportedProxyError: Not a causal language model.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by check_config()
+        UnsupportedProxyError: Not a causal language model, or no tokenizer.
+    """
     if not path.is_dir():
         raise UnknownProxyError(f"no folder {path}")
     check_config(read_config(path))
@@ -39,6 +40,9 @@ def check_folder(path: Path) -> None:
                 f"{path.name} has only pickled weights ({sorted(pickles)[0]}); safetensors are needed"
             )
         raise UnknownProxyError(f"{path.name} has no safetensors weights")
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        # without this, transformers makes up a tokenizer that knows no word
+        raise UnsupportedProxyError(f"{path.name} has no tokenizer ({_TOKENIZERS[0]})")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def folder_digest(path: Path) -> str:
     Args:
         path: A model folder.
     """
-    files = sorted({file for pattern in _CODE_OF_MODEL for file in path.glob(pattern) if file.is_file()})
+    files = sorted({file for pattern in _PARTS for file in path.glob(pattern) if file.is_file()})
     sha = hashlib.sha256()
     for file in files:
         sha.update(f"{file.name}\0{file_digest([file])}\n".encode())
