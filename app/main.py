@@ -85,9 +85,8 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             operations.pop("head", None)
             for operation in operations.values():
                 operation["responses"].pop("422", None)
-                default = operation["responses"].get("default", {})
-                if "application/json" in default.get("content", {}):
-                    default["content"] = {problems.MEDIA_TYPE: default["content"]["application/json"]}
+                problem = {"schema": {"$ref": "#/components/schemas/ProblemRead"}}
+                operation["responses"]["default"]["content"] = {problems.MEDIA_TYPE: problem}
         for unused in ("HTTPValidationError", "ValidationError"):
             schema.get("components", {}).get("schemas", {}).pop(unused, None)
         app.openapi_schema = schema

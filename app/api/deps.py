@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
@@ -56,6 +57,10 @@ def idempotency_key(
     return parse_key(header)
 
 
+POSITION = re.compile(r"[a-z]+_[0-9A-Z]{26}|-?[0-9]{1,19}")
+"""What a cursor holds: an id or a number."""
+
+
 class CursorError(ServiceError):
     """A cursor that is none of ours."""
 
@@ -76,10 +81,10 @@ def decode_cursor(cursor: str) -> str:
         CursorError: It is none.
     """
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
         raise CursorError from error
-    if not text.isprintable() or len(text) > 60:
+    if not POSITION.fullmatch(text):
         raise CursorError
     return text
 

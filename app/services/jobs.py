@@ -215,9 +215,8 @@ class JobService:
         """
         with self.database.write() as session:
             self._find(Jobs(session), project_id, job_id)
-            job = stop_job(session, job_id, JobStatus.CANCELLED)
-            if job.status in TERMINAL:
-                raise ConflictError(f"the job has ended: {job.status}")
+            if not stop_job(session, job_id, JobStatus.CANCELLED):
+                raise ConflictError("the job has ended already")
         return self.get(project_id, job_id)
 
     def ranking(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[SelectedSample]:
@@ -296,7 +295,7 @@ class JobService:
         return job
 
 
-def stop_job(session: Any, job_id: str, outcome: JobStatus) -> Job:
+def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:
     """End a job now, or ask the worker that is selecting for it to end it with what it has.
 
     The unit is locked before the job, as everywhere: two orders would deadlock.
@@ -307,22 +306,22 @@ def stop_job(session: Any, job_id: str, outcome: JobStatus) -> Job:
         outcome: ``cancelled`` or ``expired``.
 
     Returns:
-        The job as it was found; a terminal one was left alone.
+        False when the job had ended already and was left alone.
     """
     jobs, units, events = Jobs(session), Units(session), Events(session)
     unit = units.lock_of_job(job_id)
     job = jobs.lock(job_id)
     if job.status in TERMINAL:
-        return job
+        return False
     jobs.request_stop(job_id, outcome)
     if unit.state == UnitState.LEASED and unit.lease_until is not None and unit.lease_until > now(session):
         if jobs.move(job_id, (JobStatus.QUEUED, JobStatus.RUNNING), JobStatus.CANCELLING):
             events.append(job.project_id, "job.cancelling", job_id=job_id, data={"reason": outcome})
-        return job
+        return True
     units.kill(unit.id, None)
     if jobs.move(job_id, ACTIVE, outcome):
         events.append(job.project_id, f"job.{outcome}", job_id=job_id)
-    return job
+    return True
 
 
 def _check_budget(budget: Budget, dataset: Dataset) -> None:

@@ -199,6 +199,9 @@ class UnitService:
         Each shard is made again under a new generation; a second loss counts as another failed attempt of the
         selection, so a disk that keeps eating files ends the job with a reason.
         """
+        if claim.attempt >= self.settings.max_attempts:
+            self.fail(claim, "artifact-lost", detail)
+            return
         with self.database.write() as session:
             units = Units(session)
             values = {

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, insert, select
+from sqlalchemy import CursorResult, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -42,11 +42,9 @@ def insert_unless_there(session: Session, table: type[Base], row: dict[str, Any]
         Whether the row was inserted. On PostgreSQL a competing transaction is waited for, so that after False the
         other's row can be read.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        result = session.execute(postgresql.insert(table).values(**row).on_conflict_do_nothing())
-    else:
-        result = session.execute(sqlite.insert(table).values(**row).on_conflict_do_nothing())
-    return cast("CursorResult[Any]", result).rowcount == 1
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**row).on_conflict_do_nothing().returning(literal(1))
+    return session.execute(statement).first() is not None
 
 
 def affected(result: Any) -> int:

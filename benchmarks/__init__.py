@@ -1,0 +1,1 @@
+"""Runnable measurements; results in benchmarks/README.md."""

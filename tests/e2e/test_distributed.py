@@ -1,0 +1,85 @@
+"""The whole service as it is deployed: API, dispatcher, Celery workers, PostgreSQL, a Redis-protocol broker."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import redis
+
+import spice_select as ss
+from spice_select.pipeline import run
+from tests.e2e.conftest import Deployment
+from tests.fixtures.service import jsonl, sums
+
+SETTINGS = {"gradients": {"sketch_dim": 16, "max_length": 128}}
+
+
+def loaded_libraries(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_two_workers_choose_what_the_library_chooses(deployment: Deployment, tmp_path: Path) -> None:
+    data = jsonl(sums(2100))
+    for _ in range(2):
+        deployment.add_worker()
+    dataset = deployment.push(data)
+    assert (dataset["status"], dataset["num_usable"]) == ("ready", 2100)
+    job = deployment.wait(deployment.submit(dataset["id"], budget={"count": 21}, **SETTINGS)["id"])
+    assert job["status"] == "succeeded", job
+    gradient_set = deployment.http.get(f"/v1/gradient-sets/{job['gradient_set_id']}").json()
+    assert (gradient_set["status"], gradient_set["num_shards"]) == ("ready", 3)
+    config = ss.RunConfig(
+        gradients=ss.GradientConfig(sketch_dim=16, max_length=128),
+        selection=ss.SelectionConfig(budget=ss.Budget(count=21)),
+    )
+    source = tmp_path / "pool.jsonl"
+    source.write_bytes(data)
+    run(source, config, tmp_path / "out")
+    chosen = deployment.http.get(f"/v1/jobs/{job['id']}/files/selected.jsonl").content
+    assert chosen == (tmp_path / "out" / "selected.jsonl").read_bytes()
+    again = deployment.wait(deployment.submit(dataset["id"], budget={"count": 5}, **SETTINGS)["id"])
+    assert again["gradients_reused"] is True
+    assert again["result"]["seconds"]["gradients"] == 0
+    for worker in deployment.workers:
+        assert "libtorch" not in loaded_libraries(worker.pid), "the parent must stay free of torch"
+    children = [child for worker in deployment.workers for child in psutil.Process(worker.pid).children()]
+    assert any("libtorch" in loaded_libraries(child.pid) for child in children)
+
+
+def test_a_killed_worker_and_an_emptied_broker_cost_only_time(deployment: Deployment) -> None:
+    first = deployment.add_worker()
+    dataset = deployment.push(jsonl(sums(3000)))
+    job = deployment.submit(dataset["id"], budget={"count": 10}, **SETTINGS)
+    deployment.settle(f"/v1/jobs/{job['id']}", lambda found: found["phase"] == "computing_gradients")
+    first.kill()
+    with redis.Redis.from_url(deployment.env["SPICE_BROKER_URL"], socket_timeout=5) as broker:
+        broker.flushall()
+    time.sleep(1)
+    deployment.add_worker()
+    ended = deployment.wait(job["id"])
+    assert ended["status"] == "succeeded", ended
+
+
+def test_jobs_are_accepted_while_the_broker_and_the_dispatcher_are_away(deployment: Deployment) -> None:
+    deployment.dispatcher.stop()
+    dataset = deployment.http.post("/v1/datasets", files={"file": ("a.jsonl", jsonl(sums(20)))})
+    assert dataset.status_code == 202
+    deployment.dispatcher.start().wait_ready()
+    deployment.add_worker()
+    ready = deployment.settle(dataset.headers["Location"], lambda found: found["status"] != "validating")
+    assert ready["status"] == "ready"
+
+
+def test_a_stopped_worker_gives_its_unit_back(deployment: Deployment) -> None:
+    worker = deployment.add_worker()
+    dataset = deployment.push(jsonl(sums(3000)))
+    job = deployment.submit(dataset["id"], budget={"count": 10}, **SETTINGS)
+    deployment.settle(f"/v1/jobs/{job['id']}", lambda found: found["phase"] == "computing_gradients")
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < 20
+    deployment.add_worker()
+    ended = deployment.wait(job["id"])
+    assert ended["status"] == "succeeded", ended
