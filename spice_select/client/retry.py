@@ -103,8 +103,8 @@ def send(request: Send, retries: int) -> Operation[httpx.Response]:
             again = request.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             if attempt == retries or not again or isinstance(error, httpx.UnsupportedProtocol):
                 raise ConnectionFailedError(
-                    f"no answer from the service: {error or type(error).__name__}",
-                    code=ConnectionFailedError.code,
+                    f"no answer from {_address(error)}: {error or type(error).__name__}",
+                    code="connection-failed",
                     retryable=True,
                 ) from error
             yield Sleep(_backoff(attempt))
@@ -159,6 +159,14 @@ def retry_after(headers: httpx.Headers) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _address(error: httpx.TransportError) -> str:
+    try:
+        url = error.request.url
+    except RuntimeError:
+        return "the service"
+    return f"the service at {url.scheme}://{url.netloc.decode()}"
 
 
 def _backoff(attempt: int) -> float:

@@ -6,12 +6,13 @@ one type, or it is kept as JSON text and named.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
+
+from spice_select.records import compact_json
 
 MAX_FIELDS = 256
 """A column of objects with more distinct keys than this is a dictionary, not a struct, and is kept as JSON text."""
@@ -78,11 +79,6 @@ def to_table(records: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Tabl
             values = [None if value is None else compact_json(value) for value in values]
         arrays.append(pa.array(values, column.type))
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def compact_json(value: Any) -> str:
-    """JSON text without spaces, characters as they are, key order kept: the form in which rows are written."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def shape_of(value: Any) -> Shape:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spice_select.llamafactory import TagCount, dataset_entry
 from spice_select.provenance import build_statement, statement_line
 from spice_select.results.card import data_card
 from spice_select.results.chosen_rows import ChosenRows
 from spice_select.results.json_columns import Columns, is_json_text, to_table
-from spice_select.results.llamafactory import TagCount, dataset_entry
 from spice_select.run_facts import ResultFile, RunFacts
 
 if TYPE_CHECKING:

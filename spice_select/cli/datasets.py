@@ -1,0 +1,134 @@
+"""``spice-select datasets``."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from spice_select.cli import options
+from spice_select.cli.output import (
+    Exit,
+    leave,
+    leave_detached,
+    note,
+    print_dataset,
+    print_json,
+    print_problem,
+    print_table,
+    shown,
+    size,
+)
+from spice_select.cli.progress import ProgressView
+from spice_select.client import Client, Dataset
+
+app = typer.Typer(help="Register data sets and look at them.", no_args_is_help=True, rich_markup_mode=None)
+
+DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Id of a data set (ds_...).")]
+
+
+@app.command()
+def push(
+    file: options.SourceFile,
+    name: Annotated[str | None, typer.Option(help="Name for people; the file's name when left out.")] = None,
+    format: options.Format = None,
+    column: options.Column = None,
+    metadata: options.Metadata = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it has been validated.")] = True,
+    max_wait: options.MaxWait = None,
+    json: options.Json = False,
+) -> None:
+    """Send a file as a new data set and wait until its rows have been validated."""
+    with options.service() as client:
+        dataset = client.datasets.push(
+            file,
+            name=name,
+            format=format,
+            columns=options.pairs(column, "--column"),
+            metadata=options.pairs(metadata, "--metadata"),
+        )
+        if wait:
+            dataset = wait_for(client, dataset, max_wait, quiet=json)
+    if json:
+        print_json(dataset)
+    else:
+        print_dataset(dataset)
+    end(dataset)
+
+
+def wait_for(client: Client, dataset: Dataset, max_wait: float | None, *, quiet: bool) -> Dataset:
+    """Wait for the validation, with progress; Ctrl-C ends the waiting only."""
+    try:
+        with ProgressView(quiet=quiet) as view:
+            return client.datasets.wait(dataset.id, on_progress=view.dataset, max_wait=max_wait)
+    except KeyboardInterrupt:
+        leave_detached("the validation", f"spice-select datasets show {dataset.id}")
+
+
+def end(dataset: Dataset) -> None:
+    """Exit with status 1 for an invalid data set, after saying why."""
+    if dataset.status == "invalid":
+        if dataset.error is not None:
+            print_problem(dataset.error, f"{dataset.id} is invalid")
+        leave(Exit.FAILED)
+
+
+@app.command("list")
+def list_datasets(
+    limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50, json: options.Json = False
+) -> None:
+    """List data sets, newest first."""
+    with options.service() as client:
+        found = list(islice(client.datasets.list(), limit))
+    if json:
+        print_json({"data": found})
+        return
+    print_table(
+        ["ID", "STATUS", "NAME", "FORM", "USABLE", "ROWS", "SIZE", "CREATED"],
+        (
+            [one.id, one.status, one.name, one.format, one.num_usable, one.num_rows, size(one.bytes), one.created_at]
+            for one in found
+        ),
+    )
+
+
+@app.command()
+def show(dataset: DatasetId, json: options.Json = False) -> None:
+    """Show one data set."""
+    with options.service() as client:
+        found = client.datasets.get(dataset)
+    if json:
+        print_json(found)
+        return
+    print_dataset(found)
+    if found.error is not None:
+        print_problem(found.error, f"{found.id} is {found.status}")
+
+
+@app.command()
+def rejected(
+    dataset: DatasetId,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows.")] = 100,
+    json: options.Json = False,
+) -> None:
+    """List the rows that cannot be used, and why."""
+    with options.service() as client:
+        found = list(islice(client.datasets.rejected(dataset), limit + 1))
+    if json:
+        print_json({"data": found[:limit], "has_more": len(found) > limit})
+        return
+    print_table(["ROW", "REASON", "DETAIL"], ([row.row, row.code, shown(row.detail)] for row in found[:limit]))
+    if len(found) > limit:
+        note(f"there are more than {limit}; --limit shows them")
+
+
+@app.command()
+def delete(dataset: DatasetId, json: options.Json = False) -> None:
+    """Delete a data set; results of finished jobs stay."""
+    with options.service() as client:
+        client.datasets.delete(dataset)
+    if json:
+        print_json({"id": dataset, "deleted": True})
+    else:
+        note(f"{dataset} deleted")

@@ -1,0 +1,159 @@
+"""``spice-select jobs``."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from spice_select.cli import options
+from spice_select.cli.output import (
+    exit_of,
+    leave,
+    leave_detached,
+    note,
+    print_job,
+    print_json,
+    print_problem,
+    print_table,
+)
+from spice_select.cli.progress import ProgressView
+from spice_select.client import Client, Job
+
+app = typer.Typer(help="Submit jobs, watch and cancel them.", no_args_is_help=True, rich_markup_mode=None)
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...).")]
+
+
+@app.command()
+def submit(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Id of a data set that is ready (ds_...).")],
+    budget: options.BudgetOption,
+    method: options.Method = None,
+    proxy: options.Proxy = None,
+    revision: options.Revision = None,
+    alpha: options.Alpha = None,
+    conflict_penalty: options.ConflictPenalty = None,
+    stop_ratio: options.StopRatio = None,
+    information: options.Information = None,
+    seed: options.Seed = None,
+    targets: options.Targets = None,
+    sketch_dim: options.SketchDim = None,
+    loss: options.Loss = None,
+    normalize: options.Normalize = None,
+    max_length: options.MaxLength = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds after which the job expires; what was chosen by then is kept.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    metadata: options.Metadata = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeating the command with the same key makes no second job.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
+    max_wait: options.MaxWait = None,
+    json: options.Json = False,
+) -> None:
+    """Submit a job; settings that are left out are the service's defaults."""
+    selection = options.without_none(
+        alpha=alpha, conflict_penalty=conflict_penalty, stop_ratio=stop_ratio, information=information
+    )
+    gradients = options.without_none(
+        targets=targets, sketch_dim=sketch_dim, loss=loss, normalize=normalize, max_length=max_length
+    )
+    with options.service() as client:
+        job = client.jobs.submit(
+            dataset,
+            budget,
+            idempotency_key=idempotency_key,
+            method=method,
+            proxy=options.proxy_settings(proxy, revision),
+            selection=selection or None,
+            gradients=gradients or None,
+            seed=seed,
+            deadline_seconds=deadline,
+            name=name,
+            metadata=options.pairs(metadata, "--metadata"),
+        )
+        if wait:
+            finish(client, job.id, max_wait, json=json)
+    if json:
+        print_json(job)
+    else:
+        print_job(job)
+        note(f"watch it with: spice-select jobs watch {job.id}")
+
+
+@app.command()
+def watch(job: JobId, max_wait: options.MaxWait = None, json: options.Json = False) -> None:
+    """Wait until a job has ended; the exit status says how."""
+    with options.service() as client:
+        finish(client, job, max_wait, json=json)
+
+
+def finish(client: Client, job_id: str, max_wait: float | None, *, json: bool) -> None:
+    """Wait for a job, print it and exit as it ended; Ctrl-C ends the waiting, not the job."""
+    try:
+        with ProgressView(quiet=json) as view:
+            job = client.jobs.wait(job_id, on_progress=view.job, max_wait=max_wait)
+    except KeyboardInterrupt:
+        leave_detached(job_id, f"spice-select jobs watch {job_id}")
+    present(job, json=json)
+    leave(exit_of(job))
+
+
+def present(job: Job, *, json: bool) -> None:
+    """Print a job, and its error if it has one."""
+    if json:
+        print_json(job)
+        return
+    print_job(job)
+    if job.error is not None:
+        print_problem(job.error, f"{job.id} {job.status}")
+
+
+@app.command("list")
+def list_jobs(
+    status: Annotated[
+        str | None, typer.Option(help="Only in this state: queued, running, succeeded, failed, cancelled, expired.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only on this data set.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
+    json: options.Json = False,
+) -> None:
+    """List jobs, newest first."""
+    with options.service() as client:
+        found = list(islice(client.jobs.list(status=status, dataset_id=dataset), limit))
+    if json:
+        print_json({"data": found})
+        return
+    print_table(
+        ["ID", "STATUS", "PHASE", "DATA SET", "SELECTED", "NAME", "CREATED"],
+        (
+            [
+                one.id,
+                one.status,
+                one.phase,
+                one.dataset_id,
+                f"{one.result.selected} of {one.result.pool}" if one.result else None,
+                one.name,
+                one.created_at,
+            ]
+            for one in found
+        ),
+    )
+
+
+@app.command()
+def show(job: JobId, json: options.Json = False) -> None:
+    """Show one job."""
+    with options.service() as client:
+        present(client.jobs.get(job), json=json)
+
+
+@app.command()
+def cancel(job: JobId, json: options.Json = False) -> None:
+    """Stop a job; what it has chosen so far is kept."""
+    with options.service() as client:
+        present(client.jobs.cancel(job), json=json)

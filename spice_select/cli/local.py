@@ -1,0 +1,145 @@
+"""``spice-select run``, ``verify`` and ``version``: no service needed. Heavy packages are imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spice_select.cli import options
+from spice_select.cli.output import Exit, leave, note, out, print_fields, print_json, shown
+from spice_select.cli.progress import ProgressView
+from spice_select.version import GRADIENT_FORMAT, __version__
+
+
+def run(
+    file: options.SourceFile,
+    budget: options.BudgetOption,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the files of the result.")
+    ] = Path("spice-output"),
+    cache: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Folder for gradients: another budget on the same data computes none."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    format: options.Format = None,
+    column: options.Column = None,
+    method: options.Method = None,
+    proxy: options.Proxy = None,
+    revision: options.Revision = None,
+    alpha: options.Alpha = None,
+    conflict_penalty: options.ConflictPenalty = None,
+    stop_ratio: options.StopRatio = None,
+    information: options.Information = None,
+    seed: options.Seed = None,
+    targets: options.Targets = None,
+    sketch_dim: options.SketchDim = None,
+    loss: options.Loss = None,
+    normalize: options.Normalize = None,
+    max_length: options.MaxLength = None,
+    json: options.Json = False,
+) -> None:
+    """Choose from a file on this machine, without a service."""
+    config = options.run_config(
+        budget,
+        options.without_none(
+            method=method,
+            alpha=alpha,
+            conflict_penalty=conflict_penalty,
+            stop_ratio=stop_ratio,
+            information=information,
+        ),
+        options.without_none(
+            targets=targets, sketch_dim=sketch_dim, loss=loss, normalize=normalize, max_length=max_length
+        ),
+        options.proxy_settings(proxy, revision),
+        seed,
+    )
+    columns = options.pairs(column, "--column")
+
+    from spice_select.intake import IntakeOptions
+    from spice_select.pipeline import run as run_pipeline
+
+    intake = options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
+    with ProgressView(quiet=json) as view:
+        result = run_pipeline(
+            file,
+            config,
+            output,
+            cache=cache,
+            device=_device(device),
+            options=intake,
+            on_progress=lambda step: view.show(step.phase, step.completed, step.total, step.unit),
+        )
+        view.end("done")
+    if json:
+        print_json(
+            {
+                **result.summary,
+                "gradients_reused": result.gradients_reused,
+                "files": {name: str(path) for name, path in result.files.items()},
+            }
+        )
+        return
+    print_fields(summary_fields(result.summary))
+    note(f"files are in {output}; check them with: spice-select verify {output} --source {file}")
+
+
+def _device(wish: str) -> str:
+    if wish not in {"auto", "cpu", "cuda"} and not wish.startswith("cuda:"):
+        options.refuse(f"no device {wish!r}; there is auto, cpu and cuda")
+    import torch
+
+    if wish == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wish != "cpu" and not torch.cuda.is_available():
+        options.refuse(f"device {wish}: no CUDA device here")
+    return wish
+
+
+def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a result for a person."""
+    certificate = summary["certificate"]
+    return {
+        "selected": f"{summary['selected']} of {summary['pool']} rows",
+        "tokens": f"{summary['tokens_selected']} of {summary['tokens_pool']}",
+        "utility": f"{shown(summary['utility'])} nats; {shown(summary['random_control']['utility'])} at random",
+        "gain": f"{shown(summary['first_gain'])} nats first, {shown(summary['last_gain'])} last",
+        "mean conflict": summary["mean_conflict"],
+        "proven": f"at least {100 * certificate['ratio']:.1f} % of the best"
+        if certificate and certificate["ratio"] is not None
+        else None,
+        "ended because": summary["stop_reason"],
+        "seconds": summary["seconds"],
+    }
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with the files of a result.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The file that the rows were chosen from."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Check every digest of a result, and its rows against the source if that is given."""
+    from spice_select.verify import verify_folder
+
+    report = verify_folder(folder, source)
+    if json:
+        print_json({"ok": report.ok, "checks": [check._asdict() for check in report.checks]})
+    else:
+        for check in report.checks:
+            out().print(f"{'ok    ' if check.ok else 'FAILED'}  {check.name}: {check.detail}", markup=False)
+    if not report.ok:
+        leave(Exit.FAILED)
+
+
+def version(json: options.Json = False) -> None:
+    """Print the version."""
+    if json:
+        print_json({"version": __version__, "gradient_format": GRADIENT_FORMAT})
+    else:
+        out().print(f"spice-select {__version__}")

@@ -1,0 +1,86 @@
+"""The entry: what goes wrong becomes one line on standard error and an exit status, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from spice_select.cli import datasets, jobs, local, pull
+from spice_select.cli.output import Exit, error_json, print_error, print_json
+from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
+
+USAGE_CODES = frozenset({"invalid-url", "validation-error"})
+
+app = typer.Typer(
+    name="spice-select",
+    help=(
+        "Choose the part of an instruction-tuning data set that is worth training on. "
+        "Commands talk to the service at SPICE_API_URL (http://127.0.0.1:8000), with SPICE_API_KEY if it wants one; "
+        "`run`, `verify` and `version` need no service."
+    ),
+    epilog="Exit status: 0 done, 1 failed, 2 usage, 3 cancelled or expired, 4 wait timed out, 130 detached by Ctrl-C.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(jobs.app, name="jobs")
+app.command("pull")(pull.pull)
+app.command("run")(local.run)
+app.command("verify")(local.verify)
+app.command("version")(local.version)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line.
+
+    Args:
+        arguments: Those of the process when left out.
+
+    Raises:
+        ModuleNotFoundError: A module of our own is missing.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given, prog_name="spice-select")
+    except SpiceError as error:
+        _fail(error, given)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "spice_select":
+            raise
+        _fail(SpiceError(f"this command needs {error.name}: pip install 'spice-select[compute]'"), given)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to say, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(SpiceError(f"{where}{error.strerror or error}"), given)
+    except Exception as error:
+        if os.environ.get("SPICE_DEBUG"):
+            raise
+        _fail(
+            SpiceError(f"internal error: {type(error).__name__}: {error}; SPICE_DEBUG=1 shows where it comes from"),
+            given,
+        )
+    sys.exit(Exit.DONE)
+
+
+def _fail(error: SpiceError, arguments: Sequence[str]) -> NoReturn:
+    print_error(error)
+    if "--json" in arguments:
+        print_json(error_json(error))
+    sys.exit(_status_of(error))
+
+
+def _status_of(error: SpiceError) -> Exit:
+    if isinstance(error, WaitTimeoutError):
+        return Exit.WAIT_TIMED_OUT
+    if isinstance(error, ConfigError) or (isinstance(error, ClientError) and error.code in USAGE_CODES):
+        return Exit.USAGE
+    return Exit.FAILED

@@ -1,0 +1,143 @@
+"""Options that several commands share, and what they become in a job or a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from spice_select.client import Client, parse_budget
+from spice_select.config import GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
+from spice_select.errors import ConfigError
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
+BudgetOption: TypeAlias = Annotated[
+    str, typer.Option("--budget", "-b", help='How much to choose: "10%", "100" samples or "50000 tokens".')
+]
+SourceFile: TypeAlias = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON Lines, JSON, CSV or Parquet, or gzip.")
+]
+Format: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Record form: messages, sharegpt, alpaca, prompt_completion, question_answer or text; else it is found."
+    ),
+]
+Column: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", help="ROLE=NAME for a column under an unusual name; may be repeated.", metavar="ROLE=NAME"
+    ),
+]
+Metadata: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--metadata", help="KEY=VALUE of your own; may be repeated.", metavar="KEY=VALUE")
+]
+MaxWait: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--max-wait", min=0, help="Longest wait in seconds; then status 4, and the work goes on."),
+]
+Method: TypeAlias = Annotated[str | None, typer.Option(help="spice, fisher, random or top_norm.")]
+Proxy: TypeAlias = Annotated[str | None, typer.Option(help="Proxy model: builtin:tiny, a hub id or a local folder.")]
+Revision: TypeAlias = Annotated[str | None, typer.Option(help="Commit of the hub model.")]
+Alpha: TypeAlias = Annotated[float | None, typer.Option(help="Fisher scale in U(S) = logdet(I + alpha F_S).")]
+ConflictPenalty: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the conflict in the score, lambda.")]
+StopRatio: TypeAlias = Annotated[
+    float | None, typer.Option(help="Stop when a gain falls to this share of the first, omega.")
+]
+Information: TypeAlias = Annotated[str | None, typer.Option(help="logdet, diagonal or scalar.")]
+Seed: TypeAlias = Annotated[int | None, typer.Option(help="Seed of the projections and of methods that draw.")]
+Targets: TypeAlias = Annotated[str | None, typer.Option(help="Measured weights: linear or lora.")]
+SketchDim: TypeAlias = Annotated[int | None, typer.Option(help="Numbers kept per layer.")]
+Loss: TypeAlias = Annotated[str | None, typer.Option(help="Loss of a sample: mean or sum over its response tokens.")]
+Normalize: TypeAlias = Annotated[str | None, typer.Option(help="unit or none.")]
+MaxLength: TypeAlias = Annotated[int | None, typer.Option(help="Longest sequence in tokens.")]
+
+
+Settings = TypeVar("Settings", bound=Model)
+
+
+def refuse(detail: str) -> NoReturn:
+    """End the command as misused.
+
+    Args:
+        detail: What is wrong with what was given.
+
+    Raises:
+        ConfigError: Always.
+    """
+    raise ConfigError(detail)
+
+
+def pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
+    """``NAME=VALUE`` options as a mapping.
+
+    Args:
+        given: The options.
+        option: Their name, for the message.
+
+    Raises:
+        ConfigError: One has no ``=``.
+    """
+    found = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"{option} {text!r}: write NAME=VALUE")
+        found[name] = value
+    return found or None
+
+
+def without_none(**given: Any) -> dict[str, Any]:
+    """Only what was given, so that the defaults of the other side hold."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def proxy_settings(proxy: str | None, revision: str | None) -> dict[str, Any] | None:
+    """The ``proxy`` of a job.
+
+    Raises:
+        ConfigError: A revision without a model.
+    """
+    if revision is not None and proxy is None:
+        raise ConfigError("--revision needs --proxy", pointer="#/proxy/revision")
+    return without_none(model=proxy, revision=revision) or None
+
+
+def run_config(
+    budget: str,
+    selection: Mapping[str, Any],
+    gradients: Mapping[str, Any],
+    proxy: Mapping[str, Any] | None,
+    seed: int | None,
+) -> RunConfig:
+    """The settings of a run on this machine."""
+    seeds = without_none(seed=seed)
+    return RunConfig(
+        proxy=checked(ProxyConfig, proxy or {}, "proxy"),
+        gradients=checked(GradientConfig, {**gradients, **seeds}, "gradients"),
+        selection=checked(SelectionConfig, {**selection, **seeds, "budget": parse_budget(budget)}, "selection"),
+    )
+
+
+def checked(model: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+    """A settings model.
+
+    Raises:
+        ConfigError: A value that it refuses, with a pointer to each.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        findings = [
+            {"detail": item["msg"], "pointer": "/".join(["#", where, *(str(part) for part in item["loc"])])}
+            for item in error.errors()
+        ]
+        raise ConfigError(f"{findings[0]['pointer']}: {findings[0]['detail']}", errors=findings) from error
+
+
+def service() -> Client:
+    """The service that the environment names."""
+    return Client()

@@ -1,0 +1,221 @@
+"""What the commands print: results on standard output, everything about the way there on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import typer
+from pydantic import BaseModel
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from spice_select.client import Dataset, Job, Problem
+from spice_select.errors import ClientError, SpiceError
+
+
+class Exit(IntEnum):
+    """Exit statuses."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    CANCELLED = 3
+    WAIT_TIMED_OUT = 4
+    DETACHED = 130
+
+
+def out() -> Console:
+    """Standard output."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line for a person, beside the result."""
+    err().print(Text(text))
+
+
+def print_json(value: Any) -> None:
+    """The result as JSON on one line."""
+    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def plain(value: Any) -> Any:
+    """Answers of the service as plain JSON."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Rows under a header; in a pipe nothing is cut off or filled up."""
+    lines = [[shown(value) for value in row] for row in [columns, *rows]]
+    widths = [max(cell_len(line[place]) for line in lines) for place in range(len(columns))]
+    for number, line in enumerate(lines):
+        cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+        out().print(Text("  ".join(cells).rstrip(), style="bold" if number == 0 else ""))
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Names and values, one a line, without those that have none."""
+    found = {name: shown(value) for name, value in fields.items() if value not in (None, {}, [])}
+    width = max((len(name) for name in found), default=0)
+    for name, value in found.items():
+        out().print(Text(f"{name:<{width}}  ", style="bold").append(value, style="not bold"))
+
+
+def shown(value: Any) -> str:
+    """A value for a person."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    if isinstance(value, float):
+        return format(value, ".4g")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {shown(item)}" for key, item in value.items())
+    return str(value)
+
+
+def size(count: int | None) -> str:
+    """Bytes for a person."""
+    if count is None:
+        return "-"
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def print_dataset(dataset: Dataset) -> None:
+    """A data set for a person."""
+    print_fields(
+        {
+            "data set": dataset.id,
+            "name": dataset.name,
+            "status": dataset.status,
+            "records": f"{dataset.format} in {dataset.container}" if dataset.format else None,
+            "columns": dataset.columns,
+            "size": size(dataset.bytes),
+            "sha256": dataset.digest.sha256 if dataset.digest else None,
+            "rows": dataset.num_rows,
+            "usable": dataset.num_usable,
+            "rejected": dataset.rejected or None,
+            "created": dataset.created_at,
+            "metadata": dataset.metadata,
+        }
+    )
+    for warning in dataset.warnings or []:
+        note(f"note: {warning}")
+
+
+def print_job(job: Job) -> None:
+    """A job for a person."""
+    result = job.result
+    fields: dict[str, Any] = {
+        "job": job.id,
+        "name": job.name,
+        "status": f"{job.status}{', partial' if job.partial else ''}",
+        "phase": job.phase if not job.ended else None,
+        "data set": job.dataset_id,
+        "created": job.created_at,
+        "finished": job.finished_at,
+        "metadata": job.metadata,
+    }
+    if result is not None:
+        fields |= {
+            "selected": f"{result.selected} of {result.pool} rows",
+            "tokens": f"{result.tokens_selected} of {result.tokens_pool}",
+            "utility": f"{shown(result.utility)} nats",
+            "gain": f"{shown(result.first_gain)} nats first, {shown(result.last_gain)} last",
+            "mean conflict": result.mean_conflict,
+            "proven": f"at least {100 * result.certificate.ratio:.1f} % of the best"
+            if result.certificate is not None and result.certificate.ratio is not None
+            else None,
+            "ended because": result.stop_reason,
+            "gradients": "reused" if job.gradients_reused else "computed",
+            "seconds": {name: seconds for name, seconds in result.seconds.items() if seconds is not None},
+        }
+    print_fields(fields)
+
+
+def print_problem(problem: Problem, what: str) -> None:
+    """A stored error, as ``print_error`` prints one that was raised."""
+    _error_lines(
+        f"{what}: {problem.detail or problem.title or 'no reason given'}",
+        problem.code,
+        problem.request_id,
+        [finding.model_dump() for finding in problem.errors],
+    )
+
+
+def print_error(error: SpiceError) -> None:
+    """One line that says what is wrong, and one for each finding that has a place."""
+    request_id = error.request_id if isinstance(error, ClientError) else None
+    _error_lines(error.detail, error.code, request_id, error.errors)
+
+
+def _error_lines(detail: str, code: str | None, request_id: str | None, findings: list[dict[str, Any]]) -> None:
+    tail = ", ".join(part for part in (code, f"request {request_id}" if request_id else None) if part)
+    note(f"error: {detail}" + (f" ({tail})" if tail else ""))
+    for finding in findings:
+        pointer, said = finding.get("pointer"), finding.get("detail")
+        if said != detail:
+            note(f"  {pointer or '-'}  {said}")
+        elif pointer:
+            note(f"  at {pointer}")
+
+
+def error_json(error: SpiceError) -> dict[str, Any]:
+    """An error as the object that ``--json`` prints."""
+    found: dict[str, Any] = {
+        "code": error.code,
+        "detail": error.detail,
+        "retryable": error.retryable,
+        "errors": error.errors,
+    }
+    if isinstance(error, ClientError):
+        found |= {"status": error.status, "request_id": error.request_id}
+    return {"error": found}
+
+
+def leave(status: Exit) -> NoReturn:
+    """End the command with this status.
+
+    Args:
+        status: The status.
+
+    Raises:
+        Exit: Always.
+    """
+    raise typer.Exit(status)
+
+
+def leave_detached(what: str, command: str) -> NoReturn:
+    """Ctrl-C has ended the waiting, not the work: say how to come back, and end the command."""
+    note(f"\ndetached; {what} goes on. Come back with: {command}")
+    leave(Exit.DETACHED)
+
+
+def exit_of(job: Job) -> Exit:
+    """Exit status for how a job ended."""
+    if job.status == "succeeded":
+        return Exit.DONE
+    return Exit.CANCELLED if job.status in {"cancelled", "expired"} else Exit.FAILED

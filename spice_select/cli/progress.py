@@ -1,0 +1,172 @@
+"""Progress for a person who waits: a live bar in a terminal, a line now and then elsewhere. On standard error."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from spice_select.cli.output import err
+from spice_select.client import Dataset, Job
+
+LINE_SECONDS = 5.0
+"""Shortest time between two lines about the same phase."""
+
+
+class ProgressView:
+    """Shows phases one after the other.
+
+    Args:
+        quiet: Show nothing.
+        console: Where to; standard error when left out.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._quiet = quiet
+        self._console = console or err()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._phase = ""
+        self._line_at = -LINE_SECONDS
+        self._since = 0.0
+        self._first = 0
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description:<22}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[count]:>22}"),
+                TextColumn("{task.fields[rate]:>10}"),
+                TextColumn("{task.fields[eta]}"),
+                console=self._console,
+                transient=False,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(
+        self,
+        phase: str,
+        completed: int = 0,
+        total: int = 0,
+        unit: str = "",
+        *,
+        rate: float | None = None,
+        eta: float | None = None,
+    ) -> None:
+        """Show where the work is.
+
+        Args:
+            phase: The step.
+            completed: Done so far.
+            total: To be done; 0 where it is not known.
+            unit: What is counted.
+            rate: Per second; taken from what was shown before when left out.
+            eta: Seconds to go; likewise.
+        """
+        if self._quiet or not phase:
+            return
+        now = time.monotonic()
+        fresh = phase != self._phase
+        if fresh:
+            self._phase, self._since, self._first = phase, now, completed
+        elif rate is None and now > self._since + 0.2 and completed > self._first:
+            rate = (completed - self._first) / (now - self._since)
+        if eta is None and rate and total:
+            eta = (total - completed) / rate
+        if self._bar is not None:
+            self._move(fresh, completed, total, unit, rate, eta)
+        elif fresh or now >= self._line_at + LINE_SECONDS:
+            self._line_at = now
+            parts = [_count(completed, total, unit), _rate(rate), _eta(eta)]
+            self._console.print(
+                ": ".join([phase, ", ".join(part for part in parts if part)]).rstrip(": "), markup=False
+            )
+
+    def end(self, status: str) -> None:
+        """Show that it is over."""
+        if self._bar is not None:
+            self._finish()
+        elif not self._quiet:
+            self._console.print(status, markup=False)
+
+    def job(self, job: Job) -> None:
+        """Show a job."""
+        if job.ended:
+            self.end(job.status)
+            return
+        progress = job.progress
+        if progress is None or (progress.phase or job.phase) != job.phase:
+            self.show(job.phase or job.status)
+            return
+        self.show(
+            job.phase or job.status,
+            progress.completed,
+            progress.total,
+            progress.unit,
+            rate=progress.rate_per_second,
+            eta=progress.eta_seconds,
+        )
+
+    def dataset(self, dataset: Dataset) -> None:
+        """Show a data set."""
+        if dataset.ended:
+            self.end(dataset.status)
+            return
+        progress = dataset.progress
+        if progress is None:
+            self.show(dataset.status)
+            return
+        self.show(dataset.status, progress.completed, progress.total, progress.unit, rate=progress.rate_per_second)
+
+    def _move(self, fresh: bool, completed: int, total: int, unit: str, rate: float | None, eta: float | None) -> None:
+        assert self._bar is not None
+        if fresh:
+            self._finish()
+            self._task = self._bar.add_task(self._phase, total=total or None, count="", rate="", eta="")
+        assert self._task is not None
+        self._bar.update(
+            self._task,
+            completed=completed,
+            total=total or None,
+            count=_count(completed, total, unit),
+            rate=_rate(rate),
+            eta=_eta(eta),
+        )
+
+    def _finish(self) -> None:
+        # A phase that is over stands as done, also when its last count was never heard of.
+        if self._bar is not None and self._task is not None:
+            task = next(task for task in self._bar.tasks if task.id == self._task)
+            whole = task.total or 1
+            self._bar.update(self._task, completed=whole, total=whole, eta="")
+
+
+def _count(completed: int, total: int, unit: str) -> str:
+    if not total:
+        return ""
+    return f"{completed}/{total} {unit}"
+
+
+def _rate(rate: float | None) -> str:
+    if not rate:
+        return ""
+    return f"{rate / 1000:.1f}k/s" if rate >= 1000 else f"{rate:.3g}/s"
+
+
+def _eta(eta: float | None) -> str:
+    if eta is None:
+        return ""
+    minutes, seconds = divmod(int(eta + 0.5), 60)
+    return f"{minutes} min {seconds:02d} s left" if minutes else f"{seconds} s left"

@@ -1,0 +1,124 @@
+"""``spice-select pull``: files of a job, ready for a trainer."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spice_select import llamafactory, trainers
+from spice_select.cli import options
+from spice_select.cli.output import note, print_json, size
+from spice_select.client import Client
+from spice_select.errors import ClientError
+
+SELECTED = "selected.jsonl"
+
+
+def pull(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...).")],
+    output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the files.")],
+    format: Annotated[
+        str | None,
+        typer.Option(help="jsonl, parquet, hf, llamafactory, axolotl or trl; every file of the result when left out."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the entry in dataset_info.json, for --format llamafactory.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Fetch the files of a job, going on where an earlier call broke off; every digest is checked."""
+    ways: dict[str | None, Callable[[], tuple[dict[str, Path], str]]] = {
+        None: lambda: _plain(client, job, output, None, f"verify them with: spice-select verify {output}"),
+        "jsonl": lambda: _plain(client, job, output, [SELECTED], ""),
+        "parquet": lambda: _plain(client, job, output, ["selected.parquet"], ""),
+        "hf": lambda: _plain(
+            client, job, output, ["README.md", "selected.parquet"], f'datasets.load_dataset("{output}", split="train")'
+        ),
+        "llamafactory": lambda: _llamafactory(client, job, output, name),
+        "axolotl": lambda: _conversations(client, job, output, "axolotl.yaml"),
+        "trl": lambda: _conversations(client, job, output, "trl.yaml"),
+    }
+    if format not in ways:
+        known = ", ".join(way for way in ways if way is not None)
+        options.refuse(f"no format {format!r}; there is {known}")
+    with options.service() as client:
+        _check_files(client, job)
+        files, hint = ways[format]()
+    if json:
+        print_json({"job_id": job, "files": {label: str(path) for label, path in files.items()}})
+        return
+    for path in files.values():
+        note(f"{path} ({size(path.stat().st_size)})")
+    if hint:
+        note(hint)
+
+
+def _check_files(client: Client, job: str) -> None:
+    """Refuse a job without files.
+
+    Raises:
+        ClientError: It has none.
+    """
+    if not client.jobs.files(job):
+        raise ClientError(f"{job} has no files: it is {client.jobs.get(job).status}", code="no-files")
+
+
+def _plain(client: Client, job: str, output: Path, names: list[str] | None, hint: str) -> tuple[dict[str, Path], str]:
+    return client.jobs.download(job, output, names=names), hint
+
+
+def _llamafactory(client: Client, job: str, output: Path, name: str | None) -> tuple[dict[str, Path], str]:
+    """The rows under a name of their own, and an entry added to the ``dataset_info.json`` that may be there."""
+    with _Scratch(output, job) as scratch:
+        fetched = client.jobs.download(job, scratch, names=[SELECTED, "dataset_info.json"])
+        entries: dict[str, Any] = jsonlib.loads(fetched["dataset_info.json"].read_text(encoding="utf-8"))
+        if not entries:
+            options.refuse("LLaMA-Factory cannot read the record form of this data set; take --format trl or axolotl")
+        ((found, entry),) = entries.items()
+        # Two jobs on one data set must not take each other's name.
+        label = name or f"{found}_{job[-8:].lower()}"
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", label):
+            options.refuse(f"--name {label!r}: letters, digits, '_', '-' and '.' only")
+        rows = output / f"{label}.jsonl"
+        if rows.exists() and rows.read_bytes() != fetched[SELECTED].read_bytes():
+            options.refuse(f"{rows} is there already and holds other rows; choose another --name")
+        info = output / "dataset_info.json"
+        llamafactory.merge_dataset_info(info, {label: {**entry, "file_name": rows.name}})
+        fetched[SELECTED].replace(rows)
+    return {rows.name: rows, info.name: info}, f"in LLaMA-Factory: dataset_dir: {output}, dataset: {label}"
+
+
+def _conversations(client: Client, job: str, output: Path, config: str) -> tuple[dict[str, Path], str]:
+    """The rows as conversations, and the lines of configuration that read them."""
+    dependencies = client.jobs.provenance(job)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    about = next(item["annotations"] for item in dependencies if item.get("name") == "dataset")
+    form, columns = about["format"], about["columns"]
+    fetched = client.jobs.download(job, output, names=[SELECTED])
+    rows = output / trainers.ROWS
+    trainers.write_conversations(fetched[SELECTED], rows, form, columns)
+    text = trainers.axolotl_config(rows, form) if config == "axolotl.yaml" else trainers.trl_config(rows)
+    (output / config).write_text(text, encoding="utf-8")
+    files = {**fetched, rows.name: rows, config: output / config}
+    return files, f"add {output / config} to your configuration:\n{text}".rstrip()
+
+
+class _Scratch:
+    """A scratch folder beside the files, so that what is fetched can be moved and resumed."""
+
+    def __init__(self, output: Path, job: str) -> None:
+        self._path = output / f".spice-{job}"
+
+    def __enter__(self) -> Path:
+        self._path.mkdir(parents=True, exist_ok=True)
+        return self._path
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            for path in self._path.iterdir():
+                path.unlink()
+            self._path.rmdir()

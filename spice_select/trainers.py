@@ -1,0 +1,57 @@
+"""Hand a result to a trainer: its rows as conversations, and the lines of configuration that read them.
+
+The conversations are those that were measured. No torch, no pyarrow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from spice_select.forms import ColumnRole, Form
+from spice_select.records import compact_json, to_messages
+
+ROWS = "train.jsonl"
+
+
+def write_conversations(selected: Path, target: Path, form: Form, columns: Mapping[ColumnRole, str]) -> int:
+    """Write rows in any record form as ``{"messages": [...]}``, or ``{"text": ...}`` for the form ``text``.
+
+    Args:
+        selected: A ``selected.jsonl``.
+        target: Where to.
+        form: Form of its records.
+        columns: Role to column.
+
+    Returns:
+        Rows written.
+    """
+    count = 0
+    partial = target.with_name(f".{target.name}.partial")
+    with selected.open("rb") as lines, partial.open("w", encoding="utf-8", newline="\n") as sink:
+        for line in lines:
+            messages = to_messages(json.loads(line), form, columns)
+            row = {"text": messages[0]["content"]} if form == "text" else {"messages": messages}
+            sink.write(compact_json(row) + "\n")
+            count += 1
+    partial.replace(target)
+    return count
+
+
+def axolotl_config(rows: Path, form: Form) -> str:
+    """The ``datasets`` block of an Axolotl configuration for what ``write_conversations`` wrote."""
+    kind = (
+        ["type: completion", "field: text"] if form == "text" else ["type: chat_template", "field_messages: messages"]
+    )
+    # A JSON string is a YAML string.
+    return _block([f"path: {json.dumps(str(rows.resolve()))}", "ds_type: json", "split: train", *kind])
+
+
+def trl_config(rows: Path) -> str:
+    """The ``datasets`` block of a TRL configuration (``trl sft --config``) for what ``write_conversations`` wrote."""
+    return _block(["path: json", f"data_files: {json.dumps(str(rows.resolve()))}", "split: train"])
+
+
+def _block(lines: list[str]) -> str:
+    return "datasets:\n  - " + "\n    ".join(lines) + "\n"
