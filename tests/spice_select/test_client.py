@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import json
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -17,36 +15,16 @@ from typing import Any
 import httpx
 import pytest
 
-from spice_select.client import AsyncClient, Client, Job, parse_budget
+from spice_select.client import AsyncClient, Client, Job
 from spice_select.client.operations import PATIENT_RETRIES
 from spice_select.client.retry import retry_after
-from spice_select.config import Budget, GradientConfig, ProxyConfig
+from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import ClientError, ConfigError, ConnectionFailedError, WaitTimeoutError
-from tests.fixtures.flaky import Answer, Drop, FlakyServer, Twist
+from tests.fixtures.flaky import Answer, Drop, FlakyServer
 from tests.fixtures.servers import free_port
 
 SUBMIT = "POST /v1/jobs"
 UNAVAILABLE = Answer(503, {"Retry-After": "0"})
-
-
-@pytest.fixture
-def server() -> Iterator[FlakyServer]:
-    with FlakyServer() as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: FlakyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    # Pauses are counted in test_pauses_grow; elsewhere they only cost time.
-    monkeypatch.setattr("spice_select.client.retry.FIRST_BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr("spice_select.client.retry.LONGEST_BACKOFF_SECONDS", 0.05)
-    with Client(server.url) as made:
-        yield made
-
-
-@pytest.fixture
-def content(seed: int) -> bytes:
-    return random.Random(seed).randbytes(300_000)
 
 
 @pytest.mark.parametrize("failures", [[Drop()], [UNAVAILABLE], [Drop(), UNAVAILABLE, Drop(4), Answer(502)]])
@@ -254,99 +232,6 @@ def test_lists_are_followed_to_their_end(server: FlakyServer, client: Client) ->
     assert list(client.jobs.list()) == []
 
 
-FILE = "GET /v1/jobs/job_1/files/big.bin"
-
-
-@pytest.fixture
-def big(server: FlakyServer, content: bytes) -> bytes:
-    server.files["big.bin"] = content
-    return content
-
-
-def ranges(server: FlakyServer) -> list[str | None]:
-    return [seen.headers.get("range") for seen in server.asked(FILE)]
-
-
-def test_a_broken_download_goes_on_where_it_broke(
-    server: FlakyServer, client: Client, big: bytes, tmp_path: Path
-) -> None:
-    server.fail(FILE, Drop(100_000), Drop(50_000), UNAVAILABLE)
-    told: list[int] = []
-    files = client.jobs.download("job_1", tmp_path / "new" / "folder", on_bytes=lambda _file, done: told.append(done))
-    assert files["big.bin"].read_bytes() == big
-    assert ranges(server) == [None, "bytes=100000-", "bytes=150000-", "bytes=150000-"]
-    assert told == sorted(told)
-    assert told[-1] == len(big)
-    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["big.bin"]
-
-
-def test_progress_counts_more_than_failures(server: FlakyServer, big: bytes, tmp_path: Path) -> None:
-    server.fail(FILE, *[Drop(10_000)] * 12)
-    with Client(server.url, retries=1) as client:
-        assert client.jobs.download("job_1", tmp_path)["big.bin"].read_bytes() == big
-
-
-def test_a_later_call_goes_on_with_what_an_earlier_one_left(
-    server: FlakyServer, client: Client, big: bytes, tmp_path: Path
-) -> None:
-    server.fail(FILE, Drop(70_000), Answer(403))
-    with pytest.raises(ClientError):
-        client.jobs.download("job_1", tmp_path)
-    assert not (tmp_path / "big.bin").exists()
-    assert client.jobs.download("job_1", tmp_path)["big.bin"].read_bytes() == big
-    assert ranges(server)[-1] == "bytes=70000-"
-
-
-@pytest.mark.parametrize("left", [b"x" * 1000, b"x" * 300_000, b"x" * 300_001])
-def test_wrong_bytes_left_by_an_earlier_call_are_thrown_away(
-    server: FlakyServer, client: Client, big: bytes, tmp_path: Path, left: bytes
-) -> None:
-    digest = hashlib.sha256(big).hexdigest()
-    (tmp_path / f".big.bin.{digest[:16]}.partial").write_bytes(left)
-    assert client.jobs.download("job_1", tmp_path)["big.bin"].read_bytes() == big
-
-
-def test_a_service_without_ranges_starts_the_file_again(
-    server: FlakyServer, client: Client, big: bytes, tmp_path: Path
-) -> None:
-    server.fail(FILE, Drop(70_000), Twist(ranges=False))
-    assert client.jobs.download("job_1", tmp_path)["big.bin"].read_bytes() == big
-
-
-def test_wrong_bytes_never_get_the_name_of_the_file(
-    server: FlakyServer, client: Client, big: bytes, tmp_path: Path
-) -> None:
-    (tmp_path / "big.bin").write_bytes(b"older")
-    for wrong in (big[:-1] + b"!", big[:-5], big + b"more"):
-        server.fail(FILE, Twist(body=wrong))
-        with pytest.raises(ClientError) as caught:
-            client.jobs.download("job_1", tmp_path)
-        assert caught.value.code == "digest-mismatch"
-        assert (tmp_path / "big.bin").read_bytes() == b"older"
-        assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_file_that_is_there_is_not_fetched_again(
-    server: FlakyServer, client: Client, big: bytes, tmp_path: Path
-) -> None:
-    client.jobs.download("job_1", tmp_path)
-    client.jobs.download("job_1", tmp_path)
-    assert len(server.asked(FILE)) == 1
-    server.files["empty"] = b""
-    assert client.jobs.download("job_1", tmp_path, names=["empty"])["empty"].read_bytes() == b""
-
-
-@pytest.mark.parametrize("name", ["../escape", "/etc/x", "a/b", "..", "a\\b"])
-def test_a_file_name_that_leaves_the_folder_is_refused(
-    server: FlakyServer, client: Client, tmp_path: Path, name: str
-) -> None:
-    server.files[name] = b"x"
-    with pytest.raises(ClientError) as caught:
-        client.jobs.download("job_1", tmp_path / "out")
-    assert caught.value.code == "unsafe-name"
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_whole_way_raises_what_the_job_failed_of(server: FlakyServer, client: Client) -> None:
     problem = {"code": "worker-killed", "detail": "three workers died", "request_id": "req_5"}
     server.states.clear()
@@ -357,13 +242,14 @@ def test_the_whole_way_raises_what_the_job_failed_of(server: FlakyServer, client
 
 
 def test_the_asynchronous_client_goes_the_same_way(
-    server: FlakyServer, big: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FlakyServer, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spice_select.client.retry.FIRST_BACKOFF_SECONDS", 0.01)
     path = tmp_path / "pool.jsonl"
     path.write_bytes(b'{"text": "x"}\n')
     server.fail(SUBMIT, Drop(), UNAVAILABLE)
-    server.fail(FILE, Drop(1000), Drop(1000))
+    server.files["big.bin"] = content
+    server.fail("GET /v1/jobs/job_1/files/big.bin", Drop(1000), Drop(1000))
     server.states.clear()
     server.states.extend([{"id": "ds_1", "status": "validating"}, {"id": "ds_1", "status": "ready"}])
     server.states.extend(states(("running", "selecting"), ("succeeded", None)))
@@ -375,7 +261,7 @@ def test_the_asynchronous_client_goes_the_same_way(
             return chosen, [dataset.id async for dataset in client.datasets.list()]
 
     chosen, listed = asyncio.run(go())
-    assert chosen.files["big.bin"].read_bytes() == big
+    assert chosen.files["big.bin"].read_bytes() == content
     assert len(server.jobs) == 1
     assert listed == ["ds_0", "ds_1", "ds_2"]
 
@@ -399,56 +285,6 @@ def test_a_field_that_a_job_does_not_have_is_refused(client: Client) -> None:
         client.jobs.submit("ds_1", 5, alpha=1.0)
     assert caught.value.errors[0]["pointer"] == "#/alpha"
     client.jobs.submit("ds_1", 5, proxy=ProxyConfig(model="org/name"))
-
-
-@pytest.mark.parametrize(
-    ("given", "budget"),
-    [
-        ("10%", Budget(fraction=0.1)),
-        (" 12.5 % ", Budget(fraction=0.125)),
-        ("100%", Budget(fraction=1.0)),
-        ("100", Budget(count=100)),
-        (7, Budget(count=7)),
-        ("50000 tokens", Budget(tokens=50000)),
-        ("50000t", Budget(tokens=50000)),
-        ("1 Token", Budget(tokens=1)),
-        ({"fraction": 0.5}, Budget(fraction=0.5)),
-        (Budget(count=3), Budget(count=3)),
-    ],
-)
-def test_budgets_are_understood(given: Any, budget: Budget) -> None:
-    assert parse_budget(given) == budget
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "",
-        "0",
-        "0%",
-        "-5",
-        "101%",
-        "-1%",
-        "0t",
-        "0.1",
-        "ten",
-        "10%%",
-        "nan%",
-        "inf",
-        "1e3",
-        "10 % tokens",
-        True,
-        0.1,
-        {"count": 1, "tokens": 2},
-        {"count": "7"},
-        {},
-        2**40,
-    ],  # fmt: skip
-)
-def test_what_is_no_budget_is_refused(given: Any) -> None:
-    with pytest.raises(ConfigError, match="10%") as caught:
-        parse_budget(given)
-    assert caught.value.errors[0]["pointer"] == "#/budget"
 
 
 def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
