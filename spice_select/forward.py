@@ -38,7 +38,10 @@ class BatchPass:
             return head if same_logits(head.logits(hidden[0]).to(theirs.dtype), theirs) else None
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Losses, float64 of shape (b,), and features of shape (b, d), both on the model's device."""
+        """Losses, float64 of shape (b,), and features of shape (b, d), both on the model's device.
+
+        Nothing here waits for the device: what decides a shape is worked out on the CPU.
+        """
         where = batch.targets != IGNORED
         counts = where.sum(dim=1)
         weights = torch.ones(where.shape, dtype=torch.float64)
@@ -49,22 +52,22 @@ class BatchPass:
             arguments["attention_mask"] = batch.attention_mask.to(self.device)
             positions = batch.attention_mask.long().cumsum(dim=1) - 1
             arguments["position_ids"] = positions.clamp(min=0).to(self.device)
-        chosen = where.to(self.device)
+        places = where.flatten().nonzero().squeeze(1).to(self.device)
         targets, token_weights = batch.targets[where].to(self.device), weights[where].to(self.device)
         with self.recorder.batch(*where.shape) as features:
             if self.head is not None:
-                states = self.model.base_model(**arguments).last_hidden_state[chosen]
+                states = self.model.base_model(**arguments).last_hidden_state.flatten(0, 1).index_select(0, places)
                 token_losses, gradient = head_gradient(
                     states.detach(), targets, token_weights, self.head, logit_bytes=self.logit_bytes
                 )
             else:
-                states = self.model(**arguments).logits[chosen]
+                states = self.model(**arguments).logits.flatten(0, 1).index_select(0, places)
                 gradient = states.detach().to(torch.promote_types(states.dtype, torch.float32), copy=True)
                 token_losses = cross_entropy_(gradient, targets, token_weights)
                 gradient = gradient.to(states.dtype)
             if len(targets):
                 torch.autograd.backward(states, gradient)
         # A padded matrix and a sum over rows, for an order of addition that never changes.
-        table = torch.zeros(where.shape, dtype=torch.float64, device=self.device)
-        table[chosen] = token_losses.double() * token_weights
-        return table.sum(dim=1), features
+        table = torch.zeros(where.numel(), dtype=torch.float64, device=self.device)
+        table.index_copy_(0, places, token_losses.double() * token_weights)
+        return table.view(where.shape).sum(dim=1), features

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import torch
 
-from spice_select.batches import collate, plan_batches
+from spice_select.batches import Batch, collate, plan_batches
 from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError, Stopped
 from spice_select.examples import IGNORED, Example
@@ -146,19 +146,23 @@ def measure(
         completed = lengths.count(0)
         tokens = halvings = 0
         todo = deque(plan_batches(lengths, config.batch_tokens))
-        while todo:
-            if should_stop is not None and should_stop():
-                raise Stopped(f"stopped after {completed} of {n} samples")
-            indices = todo.popleft()
-            try:
-                losses, features = forward(collate([examples[i] for i in indices], padding_side=padding_side))
-            except torch.OutOfMemoryError:
-                if len(indices) == 1:
-                    raise
-                halvings += 1
-                todo.extendleft([indices[len(indices) // 2 :], indices[: len(indices) // 2]])
-                continue
-            _store(result, indices, losses, features, unit=config.normalize == "unit")
+        under_way: deque[_Measured] = deque()
+        while todo or under_way:
+            if todo:
+                if should_stop is not None and should_stop():
+                    raise Stopped(f"stopped after {completed} of {n} samples")
+                indices = todo.popleft()
+                batch = collate([examples[i] for i in indices], padding_side=padding_side)
+                measured = _unless_out_of_memory(forward, batch)
+                if measured is None:
+                    halvings += 1
+                    todo.extendleft([indices[len(indices) // 2 :], indices[: len(indices) // 2]])
+                    continue
+                under_way.append(_Measured(indices, *measured, unit=config.normalize == "unit"))
+                # A device works on this batch while the one before it is written down.
+                if len(under_way) == 1 and todo and forward.device.type != "cpu":
+                    continue
+            indices = under_way.popleft().store(result)
             completed += len(indices)
             tokens += sum(lengths[i] for i in indices)
             if on_progress is not None:
@@ -166,20 +170,47 @@ def measure(
     return SampleGradients(**{**vars(result), "halvings": halvings})
 
 
-def _store(
-    result: SampleGradients, indices: list[int], losses: torch.Tensor, features: torch.Tensor, *, unit: bool
-) -> None:
-    """Put the rows of one batch where they belong."""
-    norms = features.double().norm(dim=1)
-    finite = torch.isfinite(norms) & torch.isfinite(losses)
-    if unit:
-        features = features / torch.where(norms > 0, norms, 1.0).to(features.dtype).unsqueeze(1)
-    features = torch.where(finite.unsqueeze(1), features, 0.0)
-    rows = torch.tensor(indices)
-    result.features[rows] = features.to(device="cpu", dtype=result.features.dtype)
-    result.losses[rows] = losses.cpu()
-    result.norms[rows] = norms.cpu()
-    result.finite[rows] = finite.cpu()
+class _Measured:
+    """Losses and features of one batch on their way from the device to the result."""
+
+    def __init__(self, indices: list[int], losses: torch.Tensor, features: torch.Tensor, *, unit: bool) -> None:
+        norms = features.double().norm(dim=1)
+        finite = torch.isfinite(norms) & torch.isfinite(losses)
+        if unit:
+            features = features / torch.where(norms > 0, norms, 1.0).to(features.dtype).unsqueeze(1)
+        features = torch.where(finite.unsqueeze(1), features, 0.0)
+        self.indices = indices
+        self.parts = [part.to("cpu", non_blocking=True) for part in (features, losses, norms, finite)]
+        event: Any = torch.cuda.Event
+        self.arrived = event() if features.is_cuda else None
+        if self.arrived is not None:
+            self.arrived.record()
+
+    def store(self, result: SampleGradients) -> list[int]:
+        """Put the rows where they belong, once they have arrived."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        rows = torch.tensor(self.indices)
+        features, result.losses[rows], result.norms[rows], result.finite[rows] = self.parts
+        result.features[rows] = features.to(dtype=result.features.dtype)
+        return self.indices
+
+
+def _unless_out_of_memory(forward: BatchPass, batch: Batch) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """What was measured, or None when the device has too little memory for a batch that can be cut in two.
+
+    Raises:
+        OutOfMemoryError: The batch is a single sample.
+    """
+    try:
+        return forward(batch)
+    except torch.OutOfMemoryError:
+        if len(batch.input_ids) == 1:
+            raise
+    # Out here the error has let go of the tensors it was holding on to.
+    if forward.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
 
 
 def _learned(example: Example) -> int:
