@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,11 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(launch: Callable[[Any], Any], database_url: str, broker_url: str, tmp_path: Path) -> Deployment:
+def deployment(
+    launch: Callable[[Any], Any], database_url: str, broker_url: str, tmp_path: Path
+) -> Iterator[Deployment]:
     """API and dispatcher on PostgreSQL and a Redis-protocol server; workers as the test adds them."""
     env = environment(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url, extra=FAST)
-    return Deployment(launch, env, tmp_path / "logs")
+    running = Deployment(launch, env, tmp_path / "logs")
+    yield running
+    running.http.close()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import redis
 
 import spice_select as ss
 from spice_select.pipeline import run
-from tests.e2e.conftest import Deployment
+from tests.e2e.conftest import ENDED, Deployment
 from tests.fixtures.service import jsonl, sums
 
 SETTINGS = {"gradients": {"sketch_dim": 16, "max_length": 128}}
+
+
+def computing(found: dict[str, Any]) -> bool:
+    return found["phase"] == "computing_gradients" or found["status"] in ENDED
 
 
 def loaded_libraries(pid: int) -> str:
@@ -52,7 +57,7 @@ def test_a_killed_worker_and_an_emptied_broker_cost_only_time(deployment: Deploy
     first = deployment.add_worker()
     dataset = deployment.push(jsonl(sums(3000)))
     job = deployment.submit(dataset["id"], budget={"count": 10}, **SETTINGS)
-    deployment.settle(f"/v1/jobs/{job['id']}", lambda found: found["phase"] == "computing_gradients")
+    deployment.settle(f"/v1/jobs/{job['id']}", computing)
     first.kill()
     with redis.Redis.from_url(deployment.env["SPICE_BROKER_URL"], socket_timeout=5) as broker:
         broker.flushall()
@@ -76,7 +81,7 @@ def test_a_stopped_worker_gives_its_unit_back(deployment: Deployment) -> None:
     worker = deployment.add_worker()
     dataset = deployment.push(jsonl(sums(3000)))
     job = deployment.submit(dataset["id"], budget={"count": 10}, **SETTINGS)
-    deployment.settle(f"/v1/jobs/{job['id']}", lambda found: found["phase"] == "computing_gradients")
+    deployment.settle(f"/v1/jobs/{job['id']}", computing)
     began = time.monotonic()
     worker.stop()
     assert time.monotonic() - began < 20
