@@ -21,11 +21,12 @@ _runner: UnitRunner | None = None
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _give_back_on_terminate(**_: Any) -> None:
-    """On a cold shutdown the pool terminates its children: let the unit go back instead of waiting out its lease."""
+    """In the child: the first SIGTERM stops the running unit at its next batch, so that it goes back at once."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        told_before = _shutdown.is_set()
         _shutdown.set()
-        if _runner is None or not _runner.busy:
+        if told_before and (_runner is None or not _runner.busy):
             raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
@@ -33,17 +34,13 @@ def _give_back_on_terminate(**_: Any) -> None:
 
 @celery_app.task(name=RUN_UNIT)  # type: ignore[untyped-decorator]  # Celery ships no types
 def run_unit(unit_id: str) -> None:
-    """Do a unit; safe to deliver twice, late, or never.
-
-    Raises:
-        SystemExit: The pool has asked this child to end.
-    """
+    """Do a unit; safe to deliver twice, late, or never."""
     global _runner
+    if _shutdown.is_set():
+        return
     if _runner is None:
         _runner = UnitRunner(settings, worker_name(), _shutdown)
     _runner.run(unit_id)
-    if _shutdown.is_set():
-        raise SystemExit(0)
 
 
 def ring(unit_id: str) -> None:
