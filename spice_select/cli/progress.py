@@ -143,14 +143,17 @@ class ProgressView:
             count=_count(completed, total, unit),
             rate=_rate(rate),
             eta=_eta(eta),
+            unit=unit,
+            refresh=fresh,
         )
 
     def _finish(self) -> None:
         # A phase that is over stands as done, also when its last count was never heard of.
         if self._bar is not None and self._task is not None:
             task = next(task for task in self._bar.tasks if task.id == self._task)
-            whole = task.total or 1
-            self._bar.update(self._task, completed=whole, total=whole, eta="")
+            whole = int(task.total or 0)
+            count = _count(whole, whole, task.fields.get("unit", ""))
+            self._bar.update(self._task, completed=whole or 1, total=whole or 1, count=count, eta="", refresh=True)
 
 
 def _count(completed: int, total: int, unit: str) -> str:

@@ -1,0 +1,263 @@
+"""The command line: what it prints, how it ends, and that it never shows a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from spice_select.cli.progress import ProgressView
+from spice_select.version import __version__
+from tests.fixtures.commands import DATASET, JOB, RESULT, Command
+from tests.fixtures.flaky import Answer, FlakyServer
+from tests.fixtures.results import MadeResult
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_version_in_both_forms(spice: Command) -> None:
+    assert spice("version").out == f"spice-select {__version__}\n"
+    assert spice("version", "--json").json()["version"] == __version__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["jobs", "submit", "--dataset", DATASET],
+        ["jobs", "submit", "--dataset", DATASET, "--budget", "lots"],
+        ["jobs", "submit", "--dataset", DATASET, "--budget", "0"],
+        ["jobs", "submit", "--dataset", DATASET, "--budget", "5", "--revision", "abc"],
+        ["jobs", "submit", "--dataset", DATASET, "--budget", "5", "--metadata", "nothing"],
+        ["datasets", "push", "/nowhere.jsonl"],
+        ["pull", JOB, "-o", "x", "--format", "csv"],
+        ["run", __file__, "--budget", "5", "--alpha", "-1"],
+        ["run", __file__, "--budget", "5", "--column", "nobody=x"],
+        ["run", __file__, "--budget", "5", "--device", "tpu"],
+        ["verify", "/nowhere"],
+    ],
+)
+def test_misuse_ends_with_status_2_and_says_why(service: FlakyServer, spice: Command, arguments: list[str]) -> None:
+    ended = spice(*arguments)
+    assert ended.status == 2
+    assert ended.err.strip()
+    assert not service.asked("POST /v1/jobs")
+
+
+def test_a_setting_out_of_range_is_pointed_at(spice: Command, made: MadeResult) -> None:
+    ended = spice("run", made.source, "--budget", "5", "--alpha", "0", "--stop-ratio", "2", "--json")
+    assert ended.status == 2
+    assert "  #/selection/stop_ratio  Input should be less than 1" in ended.err
+    pointers = [finding["pointer"] for finding in ended.json()["error"]["errors"]]
+    assert pointers == ["#/selection/alpha", "#/selection/stop_ratio"]
+
+
+def test_what_the_service_refuses_is_one_line_and_its_pointers(service: FlakyServer, spice: Command) -> None:
+    problem = {
+        "title": "Budget exceeds the pool", "detail": "count is 700, the data set has 586 usable rows", "status": 422,
+        "code": "budget-exceeds-pool", "request_id": "req_7",
+        "errors": [{"detail": "count is 700, the data set has 586 usable rows", "pointer": "#/budget/count"}],
+    }  # fmt: skip
+    service.fail("POST /v1/jobs", *[Answer(422, {}, json.dumps(problem).encode())] * 2)
+    arguments = ["jobs", "submit", "--dataset", DATASET, "--budget", "700"]
+    ended = spice(*arguments)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.splitlines() == [
+        "error: count is 700, the data set has 586 usable rows (budget-exceeds-pool, request req_7)",
+        "  at #/budget/count",
+    ]
+    error = spice(*arguments, "--json").json()["error"]
+    assert (error["code"], error["status"], error["request_id"]) == ("budget-exceeds-pool", 422, "req_7")
+
+
+def test_no_service_is_one_line(spice: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPICE_API_URL", "http://127.0.0.1:1")
+    ended = spice("jobs", "list")
+    assert ended.status == 1
+    assert ended.err.startswith("error: no answer from the service at http://127.0.0.1:1")
+    monkeypatch.setenv("SPICE_API_URL", "nonsense")
+    assert spice("jobs", "list").status == 2
+
+
+@pytest.mark.parametrize(("status", "expected"), [("succeeded", 0), ("failed", 1), ("cancelled", 3), ("expired", 3)])
+def test_the_exit_status_says_how_the_job_ended(
+    service: FlakyServer, spice: Command, status: str, expected: int
+) -> None:
+    state: dict[str, Any] = {"id": JOB, "status": status}
+    if status == "succeeded":
+        state["result"] = RESULT
+    elif status == "failed":
+        state["error"] = {"code": "worker-killed", "detail": "three workers died", "errors": []}
+    service.states[0] = state
+    ended = spice("jobs", "watch", JOB)
+    assert ended.status == expected
+    if status == "succeeded":
+        assert "6 of 60 rows" in ended.out
+        assert "at least 89.0 % of the best" in ended.out
+    if status == "failed":
+        assert f"error: {JOB} failed: three workers died (worker-killed)" in ended.err
+    submitted = spice("jobs", "submit", "--dataset", DATASET, "--budget", "10%", "--wait", "--json")
+    assert (submitted.status, submitted.json()["status"]) == (expected, status)
+
+
+def test_a_wait_that_times_out_ends_with_status_4(service: FlakyServer, spice: Command) -> None:
+    service.states[0] = {"id": JOB, "status": "running", "phase": "selecting"}
+    ended = spice("jobs", "watch", JOB, "--max-wait", "0.2")
+    assert ended.status == 4
+    assert "still running" in ended.err
+
+
+def test_ctrl_c_ends_the_waiting_and_says_how_to_come_back(service: FlakyServer) -> None:
+    service.states[0] = {"id": JOB, "status": "running", "phase": "selecting"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spice_select", "jobs", "watch", JOB],
+        cwd=ROOT, env={**os.environ, "SPICE_API_URL": service.url}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while len(service.seen) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert f"detached; {JOB} goes on. Come back with: spice-select jobs watch {JOB}" in err
+    assert "Traceback" not in err
+    assert not service.asked(f"POST /v1/jobs/{JOB}/cancel")
+
+
+def test_progress_is_a_line_for_each_phase_where_there_is_no_terminal(service: FlakyServer, spice: Command) -> None:
+    progress = {
+        "phase": "computing_gradients", "completed": 310, "total": 586, "unit": "samples", "rate_per_second": 95.1,
+        "eta_seconds": 2.9,
+    }  # fmt: skip
+    service.states.clear()
+    service.states.extend(
+        [
+            {"id": JOB, "status": "queued", "phase": "waiting_for_worker"},
+            {"id": JOB, "status": "running", "phase": "computing_gradients", "progress": progress},
+            {"id": JOB, "status": "running", "phase": "selecting"},
+            {"id": JOB, "status": "succeeded", "result": RESULT},
+        ]
+    )
+    assert spice("jobs", "watch", JOB).err.splitlines() == [
+        "waiting_for_worker",
+        "computing_gradients: 310/586 samples, 95.1/s, 3 s left",
+        "selecting",
+        "succeeded",
+    ]
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    sink = io.StringIO()
+    console = Console(file=sink, force_terminal=True, width=120, color_system=None)
+    with ProgressView(console=console) as view:
+        view.show("computing_gradients", 310, 586, "samples", rate=95.1, eta=62)
+        view.show("selecting", 3, 58, "picks")
+        view.end("succeeded")
+    text = sink.getvalue()
+    assert "310/586 samples" in text
+    assert "95.1/s" in text
+    assert "1 min 02 s left" in text
+    assert "586/586 samples" in text, "a phase that is over stands as done"
+    assert "58/58 picks" in text
+    assert text.rindex("selecting") > text.rindex("computing_gradients")
+
+
+def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) -> None:
+    ended = spice(
+        "jobs", "submit", "-d", DATASET, "-b", "50000 tokens", "--method", "fisher", "--proxy", "org/name",
+        "--revision", "abc", "--conflict-penalty", "0.3", "--stop-ratio", "0.5", "--loss", "sum", "--seed", "9",
+        "--name", "n", "--metadata", "team=search", "--deadline", "60", "--json",
+    )  # fmt: skip
+    assert ended.status == 0
+    assert ended.json()["asked"] == {
+        "dataset_id": DATASET, "budget": {"tokens": 50000}, "method": "fisher",
+        "proxy": {"model": "org/name", "revision": "abc"},
+        "selection": {"conflict_penalty": 0.3, "stop_ratio": 0.5}, "gradients": {"loss": "sum"}, "seed": 9,
+        "name": "n", "metadata": {"team": "search"}, "deadline_seconds": 60.0,
+    }  # fmt: skip
+
+
+def test_an_invalid_data_set_ends_with_status_1_and_the_row(
+    service: FlakyServer, spice: Command, made: MadeResult
+) -> None:
+    error = {
+        "code": "dataset-invalid-json",
+        "detail": "line 7: invalid JSON",
+        "errors": [{"detail": "x", "pointer": "#/rows/6"}],
+    }
+    service.states[0] = {"id": DATASET, "status": "invalid", "error": error}
+    ended = spice("datasets", "push", made.source)
+    assert ended.status == 1
+    assert "is invalid: line 7: invalid JSON (dataset-invalid-json)" in ended.err
+    assert "  #/rows/6  x" in ended.err
+    service.states[0] = {"id": DATASET, "status": "ready", "num_rows": 40, "num_usable": 39, "rejected": {"no-text": 1}}
+    ended = spice(
+        "datasets", "push", made.source, "--column", "prompt=q", "--column", "response=a", "--format", "alpaca"
+    )
+    assert ended.status == 0
+    assert "no-text 1" in ended.out
+    assert b'{"prompt": "q", "response": "a"}' in service.asked("POST /v1/datasets")[-1].body
+
+
+def test_lists_never_cut_an_id(service: FlakyServer, spice: Command) -> None:
+    service.lists["/v1/jobs"] = [{"id": f"{JOB}{i}", "status": "queued", "dataset_id": DATASET} for i in range(3)]
+    service.lists["/v1/datasets"] = [{"id": DATASET, "status": "ready", "name": "x" * 300}]
+    service.lists[f"/v1/datasets/{DATASET}/rejected"] = [
+        {"row": i, "code": "no-text", "detail": "column 'text' is empty"} for i in range(5)
+    ]
+    assert [line.split()[0] for line in spice("jobs", "list", "--limit", "2").out.splitlines()[1:]] == [
+        f"{JOB}0", f"{JOB}1",
+    ]  # fmt: skip
+    assert "x" * 300 in spice("datasets", "list").out
+    assert len(spice("jobs", "list", "--json").json()["data"]) == 3
+    shown = spice("datasets", "rejected", DATASET, "--limit", "3")
+    assert shown.out.count("no-text") == 3
+    assert "more than 3" in shown.err
+
+
+def test_run_goes_the_whole_way_without_a_service(spice: Command, made: MadeResult, tmp_path: Path) -> None:
+    arguments = ["run", made.source, "--budget", "10%", "-o", tmp_path / "out", "--cache", tmp_path / "cache",
+                 "--sketch-dim", "16", "--seed", "5", "--json"]  # fmt: skip
+    first = spice(*arguments).json()
+    assert (first["selected"], first["pool"], first["gradients_reused"]) == (4, 40, False)
+    assert spice(*arguments).json()["gradients_reused"]
+    assert spice("verify", tmp_path / "out", "--source", made.source).status == 0
+    assert spice("run", made.source, "--budget", "41", "-o", tmp_path / "none").status == 1
+
+
+def test_the_light_commands_import_nothing_heavy(service: FlakyServer) -> None:
+    service.lists["/v1/jobs"] = []
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'numpy', 'pyarrow', 'peft', 'safetensors'): sys.modules[name] = None\n"
+        "from spice_select.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    for arguments in (["version"], ["jobs", "list"], ["pull", JOB, "-o", "x", "--format", "trl"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT, env={**os.environ, "SPICE_API_URL": service.url}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "has no files" in done.stderr if arguments[0] == "pull" else done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, "verify", "."], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'spice-select[compute]'" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m spice_select run --help | head -1", shell=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("Usage")
+    assert "Traceback" not in done.stderr
