@@ -15,17 +15,17 @@ from spice_select.errors import EmptyPoolError, NonFiniteGradientError, PoolErro
 
 Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]"
 
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 8 * 2**20
 """Size of one float64 block of rows, bytes; does not affect results."""
 NAMED_ROWS = 20
 """How many bad rows an error names."""
 
 
 class Candidates:
-    """The candidates' gradients, one row a sample.
+    """The gradients to choose from, one row a sample.
 
     Args:
-        gradients: Matrix of shape (n, d), any real dtype: torch on any device, or numpy.
+        gradients: Matrix of shape (n, d), any real dtype: torch on any device, or numpy (a memory map stays on disk).
 
     Attributes:
         size: Number of samples, n.
@@ -54,8 +54,16 @@ class Candidates:
         self.size, self.dimension = int(gradients.shape[0]), int(gradients.shape[1])
         self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
         self.squared_norms = torch.empty(self.size, dtype=torch.float64, device=self.device)
+        self._digests = torch.empty(self.size, dtype=torch.int64, device=self.device)
+        multipliers = torch.randint(
+            -(2**62), 2**62, (self.dimension,), generator=torch.Generator().manual_seed(0), dtype=torch.int64
+        ).to(self.device)
         for start, block in self.blocks():
-            self.squared_norms[start : start + len(block)] = (block * block).sum(dim=1)
+            part = slice(start, start + len(block))
+            torch.sum(block * block, dim=1, out=self.squared_norms[part])
+            # Integer sums wrap around without rounding, so equal rows have equal digests wherever they stand.
+            words = (block + 0.0).view(torch.int64)
+            torch.sum(words * multipliers, dim=1, out=self._digests[part])
         self._require_finite()
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
@@ -67,11 +75,34 @@ class Candidates:
         """The named rows as float64 of shape (m, d).
 
         Args:
-            rows: Row numbers, int64 of shape (m,).
+            rows: Row numbers, int64 of shape (m,), on any device.
         """
         if isinstance(self._source, torch.Tensor):
-            return self._float64(self._source[rows.to(self._source.device)])
+            return self._float64(self._source.index_select(0, rows.to(self.device)))
         return self._float64(self._source[rows.cpu().numpy()])
+
+    def next_copies(self, keys: torch.Tensor) -> torch.Tensor:
+        """For every row the next row with bitwise the same gradient and the same key, or -1.
+
+        Args:
+            keys: Anything else that tells two rows apart (their cost, whether they may be chosen), shape (n,).
+
+        Returns:
+            int64 of shape (n,) on the CPU.
+        """
+        following = torch.full((self.size,), -1, dtype=torch.int64)
+        pairs = torch.stack([self._digests.cpu(), torch.unique(keys.cpu(), return_inverse=True)[1]], dim=1)
+        _, group, counts = torch.unique(pairs, dim=0, return_inverse=True, return_counts=True)
+        repeated = torch.nonzero(counts[group] > 1).flatten()
+        repeated = repeated[torch.argsort(group[repeated], stable=True)]
+        first, second = repeated[:-1], repeated[1:]
+        same_group = group[first] == group[second]
+        first, second = first[same_group], second[same_group]
+        for start in range(0, len(first), self.block_rows):
+            part = slice(start, start + self.block_rows)
+            equal = (self.take(first[part]) == self.take(second[part])).all(dim=1).cpu()
+            following[first[part][equal]] = second[part][equal]
+        return following
 
     def _float64(self, rows: Gradients) -> torch.Tensor:
         if isinstance(rows, torch.Tensor):

@@ -19,4 +19,4 @@ def conflict(products: torch.Tensor, squared_norms: torch.Tensor, mean_norm: flo
     Returns:
         float64 of shape (m,).
     """
-    return torch.clamp(-products / (squared_norms.sqrt() * mean_norm + ETA), min=0.0)
+    return torch.clamp(-products / (squared_norms.sqrt() * mean_norm + ETA), min=0.0).abs_()

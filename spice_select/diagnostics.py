@@ -14,9 +14,9 @@ from typing import Literal
 
 import torch
 
+from spice_select.candidates import Candidates
 from spice_select.config import SelectionConfig
 from spice_select.fisher import capacitance
-from spice_select.candidates import Candidates
 
 EXACT_CURVATURE_OPERATIONS = 2e12
 """Multiply-adds up to which the curvature is computed exactly (about a minute on two cores)."""
@@ -57,7 +57,7 @@ class Certificate:
 
 def certify(
     pool: Candidates,
-    indices: Sequence[int],
+    indices: torch.Tensor,
     config: SelectionConfig,
     *,
     utility: float,
@@ -69,14 +69,14 @@ def certify(
 
     Args:
         pool: The pool, D.
-        indices: Chosen rows, S, in pick order.
+        indices: Chosen rows, S, in pick order, int64 of shape (k,).
         config: Settings of the run; alpha and the kind of budget are used.
         utility: U(S), nats.
         gains: Gain of each pick, nats.
         epsilons: Epsilon of each pick, nats.
         conflicts: Conflict of each pick.
     """
-    rows = pool.take(torch.tensor(list(indices), dtype=torch.int64, device=pool.device))
+    rows = pool.take(indices)
     upper, bound = None, None
     if config.budget.tokens is None:
         upper, bound = upper_bound(pool, indices, rows, config.alpha, utility)
@@ -132,13 +132,13 @@ def marginal_gains(pool: Candidates, rows: torch.Tensor, alpha: float) -> torch.
 
 
 def upper_bound(
-    pool: Candidates, indices: Sequence[int], rows: torch.Tensor, alpha: float, utility: float
+    pool: Candidates, indices: torch.Tensor, rows: torch.Tensor, alpha: float, utility: float
 ) -> tuple[float, Literal["marginal", "base", "trace"]]:
     """The smallest of three proven bounds on U over all sets of len(indices) samples.
 
     Args:
         pool: The pool.
-        indices: Chosen rows, k of them.
+        indices: Chosen rows, int64 of shape (k,).
         rows: Their gradients, float64 of shape (k, d).
         alpha: Fisher scale.
         utility: U of the chosen rows, nats.
@@ -150,7 +150,7 @@ def upper_bound(
     if k == 0:
         return 0.0, "base"
     gains = marginal_gains(pool, rows, alpha)
-    gains[torch.tensor(list(indices), device=pool.device)] = 0.0  # a member adds nothing to a set that holds it
+    gains[indices.to(pool.device)] = 0.0  # a member adds nothing to a set that holds it
     norms = pool.squared_norms.topk(k).values
     rank = min(k, pool.dimension)
     bounds: dict[Literal["marginal", "base", "trace"], float] = {
@@ -232,4 +232,5 @@ def _mean_ranks(values: Sequence[float]) -> torch.Tensor:
     numbers = torch.tensor(list(values), dtype=torch.float64)
     _, group, counts = torch.unique(numbers, sorted=True, return_inverse=True, return_counts=True)
     ends = counts.cumsum(0).to(torch.float64)
-    return (ends - (counts - 1) / 2)[group]
+    mean_ranks: torch.Tensor = ends - (counts - 1) / 2
+    return mean_ranks[group]

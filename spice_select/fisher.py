@@ -1,8 +1,19 @@
-"""Exact log-determinant information: utility and marginal gains in float64, in the smaller of the two spaces."""
+"""Exact log-determinant information: utility U(S) = logdet(I + alpha F_S) and its quadratic forms, in float64.
+
+With P = (I + alpha F_S)^-1 the marginal gain is Delta_x(S) = log(1 + alpha g_x^T P g_x). P is not inverted: each pick
+j lowers it by v_j v_j^T, v_j = P g_j sqrt(alpha / (1 + alpha g_j^T P g_j)), so P = I - V^T V, and the quadratic form
+of a sample falls by (g_x . v_j)^2. While |S| << d this is kept as V (the space of picks); beyond, P itself is kept too
+(the space of features), and per sample the cheaper of the two is used.
+"""
 
 from __future__ import annotations
 
+import math
+
 import torch
+
+ROUNDING = 2.0**-52
+"""Spacing of float64 around one."""
 
 
 def capacitance(rows: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -31,3 +42,111 @@ def log_determinant(rows: torch.Tensor, alpha: float) -> float:
         return 0.0
     factor = torch.linalg.cholesky(capacitance(rows, alpha))
     return float(2.0 * factor.diagonal().log().sum())
+
+
+class FisherLogDet:
+    """P = (I + alpha F_S)^-1 of a growing set S.
+
+    Args:
+        dimension: Length of a gradient, d.
+        alpha: Fisher scale.
+        device: Where the arithmetic runs.
+
+    Attributes:
+        count: Size of S.
+        amplification: Sum over S of alpha |g|^2 / (1 + alpha g^T P g): how much rounding of the gradients is amplified.
+    """
+
+    def __init__(self, dimension: int, alpha: float, device: torch.device) -> None:
+        self.alpha = alpha
+        self.count = 0
+        self.amplification = 0.0
+        self._directions = torch.empty(0, dimension, dtype=torch.float64, device=device)
+        self._kept_from = 0
+        self._inverse: torch.Tensor | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Length of a gradient, d."""
+        return self._directions.shape[1]
+
+    @property
+    def directions(self) -> torch.Tensor:
+        """The v_j that are kept, in pick order, float64 of shape (count - first kept, d)."""
+        return self._directions[: self.count - self._kept_from]
+
+    def project(self, rows: torch.Tensor) -> torch.Tensor:
+        """P g of each row.
+
+        Args:
+            rows: float64 of shape (m, d).
+
+        Returns:
+            float64 of shape (m, d).
+        """
+        if self._inverse is not None:
+            return rows @ self._inverse
+        return torch.addmm(rows, rows @ self.directions.T, self.directions, alpha=-1.0)
+
+    def lowered(self, forms: torch.Tensor, ages: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Quadratic forms g^T P g now, from what they were some picks ago.
+
+        Args:
+            forms: Quadratic forms as they were, float64 of shape (m,).
+            ages: How many picks ago that was, int64 of shape (m,).
+            rows: Gradients, float64 of shape (m, d).
+
+        Returns:
+            float64 of shape (m,).
+        """
+        oldest = int(ages.max())
+        if oldest == 0:
+            return forms
+        if self._inverse is not None and oldest > min(self.dimension, len(self.directions)):
+            return (rows * (rows @ self._inverse)).sum(dim=1)
+        products = rows @ self.directions[-oldest:].T
+        if int(ages.min()) < oldest:
+            columns = torch.arange(oldest, 0, -1, device=rows.device)
+            products.masked_fill_(columns > ages[:, None], 0.0)
+        return forms - products.square_().sum(dim=1)
+
+    def extend(self, directions: torch.Tensor, squared_norms: torch.Tensor, forms: torch.Tensor) -> None:
+        """Add samples to S.
+
+        Args:
+            directions: Their v_j in order, float64 of shape (p, d).
+            squared_norms: Their |g|^2, shape (p,).
+            forms: Their g^T P g at the moment each was added, shape (p,).
+        """
+        self.amplification += float((self.alpha * squared_norms / (1.0 + self.alpha * forms)).sum())
+        if self._inverse is None and self.count + len(directions) > self.dimension // 2 + 1:
+            self._inverse = torch.eye(self.dimension, dtype=torch.float64, device=directions.device)
+            self._inverse.addmm_(self.directions.T, self.directions, alpha=-1.0)
+        if self._inverse is not None:
+            self._inverse.addmm_(directions.T, directions, alpha=-1.0)
+        self._append(directions)
+
+    def rounding(self, squared_norms: torch.Tensor) -> torch.Tensor:
+        """How far a quadratic form can be off by rounding, estimated from above.
+
+        Args:
+            squared_norms: |g|^2, shape (m,).
+        """
+        return squared_norms * (ROUNDING * (8.0 + 2.0 * math.sqrt(self.amplification)))
+
+    def _append(self, directions: torch.Tensor) -> None:
+        kept = self.directions
+        if self._inverse is not None and len(kept) >= 3 * self.dimension:
+            # With P at hand only the last d directions can be cheaper than P itself.
+            self._kept_from += len(kept) - self.dimension
+            self._directions[: self.dimension] = kept[-self.dimension :].clone()
+            kept = self._directions[: self.dimension]
+        needed = len(kept) + len(directions)
+        if needed > len(self._directions):
+            larger = torch.empty(
+                max(64, needed * 3 // 2), self.dimension, dtype=torch.float64, device=directions.device
+            )
+            larger[: len(kept)] = kept
+            self._directions = larger
+        self._directions[len(kept) : needed] = directions
+        self.count += len(directions)

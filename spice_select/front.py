@@ -1,0 +1,175 @@
+"""Exact lazy greedy for the log-determinant, in matrix-matrix products.
+
+A gain only falls as the set grows, so the last gain computed for a sample bounds its score from above. The front is
+the set of samples with the largest bounds, all of them brought up to date; everything else is outside. While the best
+score of the front is above every bound outside, the greedy choice is known without touching the rest of the pool.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from spice_select.candidates import Candidates
+from spice_select.errors import SpiceError
+from spice_select.fisher import FisherLogDet
+from spice_select.scoring import NOTHING, Proposal, Rule, is_settled, top_rows
+from spice_select.window import Window
+
+FRONT = 512
+"""Samples in the front of a large pool; does not affect results."""
+COLUMNS = 48
+"""Samples whose inner products with the front are computed together; does not affect results."""
+REFRESH = 256
+"""Samples refreshed in one product, so that those of one age go together; does not affect results."""
+PRECISION = 1e-10
+"""Relative error of a gain above which this way of computing is given up for a slower, safer one."""
+
+
+class PrecisionLostError(SpiceError):
+    """Gradients so long that subtracting projections no longer leaves digits to compare; never leaves the library."""
+
+
+class Front:
+    """Proposes the next pick, exactly. Bookkeeping lives on the CPU, matrix products on the candidates' device.
+
+    Args:
+        candidates: The pool.
+        alpha: Fisher scale.
+        rule: What candidates are compared by.
+        copies: For every row the next identical one, or -1, int64 of shape (n,).
+
+    Attributes:
+        refreshed: Number of times a gain was brought up to date.
+    """
+
+    def __init__(self, candidates: Candidates, alpha: float, rule: Rule, copies: torch.Tensor) -> None:
+        self._candidates, self._alpha, self._rule, self._copies = candidates, alpha, rule, copies
+        self._fisher = FisherLogDet(candidates.dimension, alpha, candidates.device)
+        self._norms = candidates.squared_norms.cpu()
+        self._forms = self._norms.clone()
+        self._stamps = torch.zeros(candidates.size, dtype=torch.int64)
+        self._bounds = torch.log1p(alpha * (self._norms + self._fisher.rounding(self._norms)))
+        self._waiting = torch.zeros(candidates.size, dtype=torch.bool)  # copies behind an identical row
+        self._waiting[copies[copies >= 0]] = True
+        self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
+        self._smallest = max(16, min(FRONT, candidates.size // 48))
+        self._size = self._smallest
+        self._window: Window | None = None
+        self.refreshed = 0
+
+    def propose(self, allowed: torch.Tensor) -> Proposal | None:
+        """The greedy choice among the allowed rows, or None when there is none.
+
+        Args:
+            allowed: Rows that may be chosen, bool of shape (n,) on the CPU.
+
+        Returns:
+            The choice; ``accept`` makes it part of the set.
+        """
+        while True:
+            if self._window is None:
+                rows = torch.nonzero(allowed & ~self._waiting).flatten()
+                if len(rows) == 0:
+                    return None
+                self._window = self._open(rows)
+            found = self._best(self._window, allowed)
+            if found is not None:
+                return found
+            if self._window.picked == 0:
+                self._size = min(2 * self._size, self._candidates.size)
+            elif self._window.picked > self._size // 2:
+                self._size = max(self._smallest, self._size // 2)
+            self._close(self._window)
+
+    def accept(self, proposal: Proposal) -> None:
+        """Add the proposed row to the set.
+
+        Args:
+            proposal: What ``propose`` returned last.
+        """
+        assert self._window is not None
+        self._window.pick(proposal.place)
+        self.refreshed += len(self._rows)
+        copy = int(self._copies[proposal.row])
+        if copy >= 0:
+            # The place passes to the identical row, whose products are the same.
+            self._rows[proposal.place], self._waiting[copy] = copy, False
+        else:
+            self._taken[proposal.place] = True
+
+    def _best(self, window: Window, allowed: torch.Tensor) -> Proposal | None:
+        """Best of the front if nothing outside can be better, else None."""
+        closed = self._taken | ~allowed[self._rows]
+        if window.is_full or bool(closed.all()):
+            return None
+        gains = window.gains().masked_fill_(closed, NOTHING)
+        conflicts = window.conflicts()
+        found, tolerance = self._rule.best(gains, conflicts, self._rows)
+        self._require_precision(gains, window.forms, found)
+        if self._outside_bound >= found.score - tolerance:
+            outside = torch.nonzero(self._outside & allowed).flatten()
+            if not is_settled(found, tolerance, self._rule.bounds(self._bounds[outside], outside), outside):
+                return None
+        if window.column_of[found.place] < 0:
+            scores = gains - self._rule.penalty * conflicts
+            scores.masked_fill_(window.column_of >= 0, NOTHING)[found.place] = math.inf
+            likely = scores.topk(min(COLUMNS, len(scores))).indices
+            window.add_columns(likely[scores[likely] > NOTHING])
+        return found
+
+    def _require_precision(self, gains: torch.Tensor, forms: torch.Tensor, found: Proposal) -> None:
+        """Rounding must be too small to hide a better candidate or to change the gain that is reported.
+
+        Raises:
+            PrecisionLostError: It is not.
+        """
+        uppers = torch.log1p(self._alpha * (forms + self._rounding))
+        hidden = (uppers - gains > PRECISION * uppers) & (gains > NOTHING)
+        if bool((hidden & (self._rule.bounds(uppers, self._rows) >= found.score)).any()):
+            raise PrecisionLostError("gradients too long for the fast way of computing gains")
+
+    def _open(self, rows: torch.Tensor) -> Window:
+        """A window on those of the rows with the largest bounds, all up to date."""
+        while True:
+            bounds = self._rule.bounds(self._bounds[rows], rows)
+            top = top_rows(bounds, self._size)
+            stale = rows[top[self._stamps[rows[top]] < self._fisher.count]]
+            if len(stale) == 0:
+                break
+            self._refresh(stale)
+        self._rows = rows[top]
+        self._taken = torch.zeros(len(top), dtype=torch.bool)
+        self._outside = torch.zeros(self._candidates.size, dtype=torch.bool)
+        self._outside[rows] = True
+        self._outside[self._rows] = False
+        bounds[top] = NOTHING
+        self._outside_bound = float(bounds.max())
+        norms = self._norms[self._rows]
+        self._rounding = self._fisher.rounding(norms)
+        gradients, forms = self._candidates.take(self._rows), self._forms[self._rows]
+        return Window(gradients, norms, forms, self._fisher, self._total, max(8, min(len(top), 2 * FRONT)))
+
+    def _close(self, window: Window) -> None:
+        """Carry the picks of the window into P, and what is known of its other rows into the bounds."""
+        window.close()
+        left = torch.nonzero(~self._taken).flatten()
+        self._write_back(self._rows[left], window.forms[left])
+        self._window = None
+
+    def _refresh(self, rows: torch.Tensor) -> None:
+        """Bring the bounds of these rows up to date."""
+        ages = self._fisher.count - self._stamps[rows]
+        device = self._candidates.device
+        for part in torch.split(rows[ages.argsort(stable=True)], REFRESH):
+            ages = (self._fisher.count - self._stamps[part]).to(device)
+            forms = self._fisher.lowered(self._forms[part].to(device), ages, self._candidates.take(part)).cpu()
+            self._write_back(part, forms.clamp_(min=0.0))
+        self.refreshed += len(rows)
+
+    def _write_back(self, rows: torch.Tensor, forms: torch.Tensor) -> None:
+        self._forms[rows] = forms
+        self._stamps[rows] = self._fisher.count
+        uppers = torch.log1p(self._alpha * (forms + self._fisher.rounding(self._norms[rows])))
+        self._bounds[rows] = torch.minimum(self._bounds[rows], uppers)

@@ -1,0 +1,95 @@
+"""Classic lazy greedy, exact for any information whose gains only fall: refresh the largest bounds until one stands."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from spice_select.candidates import BLOCK_BYTES, Candidates
+from spice_select.conflict import conflict
+from spice_select.scoring import NOTHING, Proposal, Rule, is_settled, top_rows
+
+
+class Information(Protocol):
+    """What a set knows; its gains never rise as the set grows."""
+
+    def gains(self, rows: torch.Tensor) -> torch.Tensor:
+        """Gains now, nats, float64 on the CPU."""
+
+    def add(self, row: int) -> None:
+        """Add a sample to the set."""
+
+
+class LazyGreedy:
+    """Proposes the next pick, exactly, for any ``Information``.
+
+    Args:
+        candidates: The pool.
+        information: Where gains come from.
+        rule: What candidates are compared by.
+        copies: For every row the next identical one, or -1, int64 of shape (n,).
+
+    Attributes:
+        refreshed: Number of times a gain was brought up to date.
+    """
+
+    def __init__(self, candidates: Candidates, information: Information, rule: Rule, copies: torch.Tensor) -> None:
+        self._candidates, self._information, self._rule, self._copies = candidates, information, rule, copies
+        self._norms = candidates.squared_norms.cpu()
+        self._waiting = torch.zeros(candidates.size, dtype=torch.bool)  # copies behind an identical row
+        self._waiting[copies[copies >= 0]] = True
+        self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
+        self._count = 0
+        self._batch = max(1, min(32, BLOCK_BYTES // (8 * candidates.dimension)))
+        self._gains = torch.cat(
+            [information.gains(part) for part in torch.split(torch.arange(candidates.size), candidates.block_rows)]
+        )
+        self.refreshed = 0
+
+    def propose(self, allowed: torch.Tensor) -> Proposal | None:
+        """The greedy choice among the allowed rows, or None when there is none.
+
+        Args:
+            allowed: Rows that may be chosen, bool of shape (n,) on the CPU.
+
+        Returns:
+            The choice; ``accept`` makes it part of the set.
+        """
+        rows = torch.nonzero(allowed & ~self._waiting).flatten()
+        if len(rows) == 0:
+            return None
+        bounds = self._rule.bounds(self._gains[rows], rows)
+        known = torch.zeros(len(rows), dtype=torch.bool)
+        conflicts = torch.zeros(len(rows), dtype=torch.float64)
+        batch, norm, size = self._batch, float(self._total.norm()), max(1, self._count)
+        while True:
+            open_bounds = bounds.masked_fill(known, NOTHING)
+            places = top_rows(open_bounds, batch)
+            places = places[~known[places]]
+            for part in torch.split(places, self._batch):
+                self._gains[rows[part]] = self._information.gains(rows[part])
+                gradients = self._candidates.take(rows[part])
+                products = (gradients @ self._total).cpu() / size
+                conflicts[part] = conflict(products, self._norms[rows[part]], norm / size)
+            known[places] = True
+            self.refreshed += len(places)
+            seen = torch.nonzero(known).flatten()
+            found, tolerance = self._rule.best(self._gains[rows[seen]], conflicts[seen], rows[seen])
+            rest = torch.nonzero(~known).flatten()
+            if is_settled(found, tolerance, bounds[rest], rows[rest]):
+                return found
+            batch *= 2
+
+    def accept(self, proposal: Proposal) -> None:
+        """Add the proposed row to the set.
+
+        Args:
+            proposal: What ``propose`` returned last.
+        """
+        self._information.add(proposal.row)
+        self._total += self._candidates.take(torch.tensor([proposal.row]))[0]
+        self._count += 1
+        copy = int(self._copies[proposal.row])
+        if copy >= 0:
+            self._waiting[copy] = False

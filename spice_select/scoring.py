@@ -1,0 +1,114 @@
+"""How two candidates compare: score, tolerance of a tie, and when a choice can no longer be overtaken.
+
+Score of x is Delta_x(S) - lambda conflict(x|S), divided by the sample's cost when the budget is in tokens and the rule
+is gain per token. Scores closer than rounding can tell apart are a tie, and a tie goes to the lower row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+TIE = 1e-12
+"""Scores closer than this share of their terms count as equal: float64 rounding of the gains stays below it."""
+
+
+class Proposal(NamedTuple):
+    """The candidate that comes next.
+
+    Attributes:
+        row: Its row in the pool.
+        gain: Delta_x(S), nats.
+        conflict: conflict(x|S), in [0, 1].
+        score: What it was compared by.
+        place: Where the engine that proposed it keeps it.
+    """
+
+    row: int
+    gain: float
+    conflict: float
+    score: float
+    place: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What candidates are compared by.
+
+    Attributes:
+        penalty: Weight of the conflict, lambda >= 0.
+        costs: Cost of every row, float64 of shape (n,) on the CPU, when gains count per cost; None when they do not.
+    """
+
+    penalty: float
+    costs: torch.Tensor | None = None
+
+    def bounds(self, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Upper bounds on the scores from upper bounds on the gains, because a conflict is never negative.
+
+        Args:
+            gains: Upper bounds on the gains, nats, shape (m,).
+            rows: Their rows, shape (m,).
+        """
+        return gains if self.costs is None else gains / self.costs[rows]
+
+    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
+        """The highest score, ties to the lower row, and how far from it another score still ties.
+
+        Args:
+            gains: Gains, nats, -inf for rows that may not be chosen, shape (m,), on the CPU.
+            conflicts: Conflicts, shape (m,).
+            rows: Rows, shape (m,).
+        """
+        penalties = self.penalty * conflicts
+        scores, tolerances = gains - penalties, TIE * (gains + penalties)
+        if self.costs is not None:
+            scores, tolerances = scores / self.costs[rows], tolerances / self.costs[rows]
+        top = int(scores.argmax())
+        tolerance = float(tolerances[top])
+        tied = torch.nonzero(scores >= scores[top] - tolerance).flatten()
+        place = int(tied[rows[tied].argmin()]) if len(tied) > 1 else top
+        proposal = Proposal(int(rows[place]), float(gains[place]), float(conflicts[place]), float(scores[place]), place)
+        return proposal, tolerance
+
+
+def is_settled(proposal: Proposal, tolerance: float, bounds: torch.Tensor, rows: torch.Tensor) -> bool:
+    """Whether none of the other rows can be a better choice, whatever their true scores are.
+
+    Args:
+        proposal: Best of the rows whose scores are known.
+        tolerance: How far below its score another still ties.
+        bounds: Upper bounds on the scores of the other rows, shape (m,).
+        rows: The other rows, shape (m,).
+    """
+    if len(bounds) == 0 or float(bounds.max()) < proposal.score - tolerance:
+        return True
+    if float(bounds.max()) > proposal.score + tolerance:
+        return False
+    return not bool((rows[bounds >= proposal.score - tolerance] < proposal.row).any())
+
+
+def top_rows(bounds: torch.Tensor, count: int) -> torch.Tensor:
+    """Places of the ``count`` largest bounds, the lower place first among equal ones.
+
+    Bounds that differ only by rounding are taken as equal, so that a pool of equals is worked off from its lower end.
+
+    Args:
+        bounds: float64 of shape (m,).
+        count: How many, at most m.
+    """
+    if count >= len(bounds):
+        return torch.arange(len(bounds))
+    mantissas, exponents = torch.frexp(bounds)
+    coarse = torch.ldexp((mantissas * 2.0**40).round(), exponents)
+    threshold = coarse.topk(count).values[-1]
+    above = torch.nonzero(coarse > threshold).flatten()
+    level = torch.nonzero(coarse == threshold).flatten()
+    return torch.cat([above, level[: count - len(above)]])
+
+
+NOTHING = -math.inf
+"""Gain of a row that may not be chosen."""
