@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import Any
 
-from billiard import active_children
+from billiard import Value, active_children
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_shutting_down
+from celery.apps.worker import Worker
+from celery.signals import setup_logging, worker_init
 
 from app import logs
 from app.settings import Settings
@@ -22,6 +24,12 @@ QUEUE = "units"
 HARD_LIMIT_SECONDS = 4 * 3600
 """A unit is minutes of work; a selection over a very large pool may take hours. Stalls are caught by the heartbeat."""
 VISIBILITY_SECONDS = HARD_LIMIT_SECONDS + 3600
+
+GIVE_BACK = signal.SIGUSR2
+"""Tells a child to give its unit back; the pool keeps SIGTERM and SIGUSR1 for itself."""
+
+busy_children = Value("i", 0)
+"""Children that run a unit, in memory shared with the parent: its event loop stands still while it shuts down."""
 
 settings = Settings()
 
@@ -70,9 +78,17 @@ def _assert_parent_is_light(**_: Any) -> None:
     assert "torch" not in sys.modules, "the parent of the worker must not import torch: CUDA does not survive a fork"
 
 
-@worker_shutting_down.connect  # type: ignore[untyped-decorator]  # Celery ships no types
-def _tell_children(**_: Any) -> None:
-    """In the parent: pass the wish to end on, so that a running unit is given back and not waited out."""
-    for child in active_children():
-        with suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGTERM)
+class DrainingWorker(Worker):  # type: ignore[misc]  # Celery ships no types
+    """A parent that passes the wish to end on to its children and waits only until their units are given back."""
+
+    def wait_for_soft_shutdown(self) -> None:
+        """Tell the children, then give them ``worker_soft_shutdown_timeout`` seconds for the batch they are in."""
+        for child in active_children():
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, GIVE_BACK)
+        deadline = time.monotonic() + float(self.app.conf.worker_soft_shutdown_timeout)
+        while busy_children.value > 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+celery_app.Worker = celery_app.subclass_with_self(DrainingWorker, name="Worker")

@@ -59,7 +59,6 @@ class UnitRunner:
         self.units = UnitService(self.database, settings)
         self.briefs = BriefService(self.database)
         self.commits = CommitService(self.database)
-        self.busy = False
         self._compute: Compute | None = None
         self._compute_lock = threading.Lock()
 
@@ -97,13 +96,11 @@ class UnitRunner:
         log = get_logger()
         log.info("unit_started", attempt=claim.attempt, shard=claim.shard)
         began = time.monotonic()
-        self.busy = True
         try:
             with Heartbeat(self.units, claim, self.settings, self.shutdown) as heartbeat:
                 ended = self._guarded(claim, heartbeat)
             log.info("unit_ended", outcome=ended, seconds=round(time.monotonic() - began, 3))
         finally:
-            self.busy = False
             structlog.contextvars.unbind_contextvars("unit_id", "kind", "epoch", "job_id")
 
     def _guarded(self, claim: Claim, heartbeat: Heartbeat) -> str:
