@@ -16,7 +16,7 @@ import torch
 
 from spice_select.candidates import Candidates
 from spice_select.config import SelectionConfig
-from spice_select.fisher import capacitance
+from spice_select.fisher import capacitance, stable_factor
 
 EXACT_CURVATURE_OPERATIONS = 2e12
 """Multiply-adds up to which the curvature is computed exactly (about a minute on two cores)."""
@@ -105,7 +105,7 @@ def greedy_guarantee(curvature: float) -> float:
     return -math.expm1(-curvature) / curvature if curvature > 0 else 1.0
 
 
-def marginal_gains(pool: Candidates, rows: torch.Tensor, alpha: float) -> torch.Tensor:
+def marginal_gains(pool: Candidates, rows: torch.Tensor, alpha: float) -> torch.Tensor | None:
     """Delta_x(S) = log(1 + alpha g_x^T (I + alpha F_S)^-1 g_x) of every sample of the pool, nats.
 
     Args:
@@ -114,12 +114,14 @@ def marginal_gains(pool: Candidates, rows: torch.Tensor, alpha: float) -> torch.
         alpha: Fisher scale.
 
     Returns:
-        float64 of shape (n,).
+        float64 of shape (n,), or None when the gradients are too unequal in length for a trustworthy answer.
     """
     forms = pool.squared_norms.clone()
     if len(rows) == 0:
         return torch.log1p(alpha * forms)
-    factor = torch.linalg.cholesky(capacitance(rows, alpha))
+    factor = stable_factor(capacitance(rows, alpha))
+    if factor is None:
+        return None
     in_samples = len(rows) <= pool.dimension
     for start, block in pool.blocks():
         part = slice(start, start + len(block))
@@ -149,15 +151,16 @@ def upper_bound(
     k = len(indices)
     if k == 0:
         return 0.0, "base"
-    gains = marginal_gains(pool, rows, alpha)
-    gains[indices.to(pool.device)] = 0.0  # a member adds nothing to a set that holds it
     norms = pool.squared_norms.topk(k).values
     rank = min(k, pool.dimension)
     bounds: dict[Literal["marginal", "base", "trace"], float] = {
-        "marginal": utility + float(gains.topk(k).values.sum()),
         "base": float(torch.log1p(alpha * norms).sum()),
         "trace": rank * math.log1p(alpha * float(norms.sum()) / rank),
     }
+    gains = marginal_gains(pool, rows, alpha)
+    if gains is not None:
+        gains[indices.to(pool.device)] = 0.0  # a member adds nothing to a set that holds it
+        bounds["marginal"] = utility + float(gains.topk(k).values.sum())
     name = min(bounds, key=lambda bound: bounds[bound])
     return max(bounds[name], utility), name
 
@@ -166,8 +169,8 @@ def total_curvature(pool: Candidates, alpha: float) -> tuple[float, bool]:
     """Total curvature c = 1 - min_x Delta_x(D without x) / Delta_x(empty), and whether it is exact.
 
     With the leverage h = alpha g^T (I + alpha F_D)^-1 g, Delta_x(D without x) = -log(1 - h). Samples with a zero
-    gradient have no part in it. A pool whose full Fisher would cost more than ``EXACT_CURVATURE_OPERATIONS`` gets the
-    bound c <= 1.
+    gradient have no part in it. A pool whose full Fisher would cost more than ``EXACT_CURVATURE_OPERATIONS``, or whose
+    gradients are too unequal in length for float64, gets the bound c <= 1.
 
     Args:
         pool: The pool, D.
@@ -183,14 +186,17 @@ def total_curvature(pool: Candidates, alpha: float) -> tuple[float, bool]:
     if not bool(alive.any()):
         return 0.0, True
     if n <= d:
-        rows = torch.cat([block for _, block in pool.blocks()])
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(capacitance(rows, alpha)))
-        last = -torch.log(inverse.diagonal().clamp(max=1.0))
+        factor = stable_factor(capacitance(torch.cat([block for _, block in pool.blocks()]), alpha))
+        if factor is None:
+            return 1.0, False
+        last = -torch.log(torch.cholesky_inverse(factor).diagonal().clamp(max=1.0))
     else:
         full = torch.eye(d, dtype=torch.float64, device=pool.device)
         for _, block in pool.blocks():
             full.addmm_(block.T, block, alpha=alpha)
-        factor = torch.linalg.cholesky(full)
+        factor = stable_factor(full)
+        if factor is None:
+            return 1.0, False
         last = torch.empty(n, dtype=torch.float64, device=pool.device)
         for start, block in pool.blocks():
             half = torch.linalg.solve_triangular(factor, block.T, upper=False)

@@ -16,6 +16,10 @@ ROUNDING = 2.0**-52
 """Spacing of float64 around one."""
 
 
+WORST_PIVOT_RATIO = 1e5
+"""Largest over smallest Cholesky pivot up to which results from the factor are trusted (about 1e-6 of a gain)."""
+
+
 def capacitance(rows: torch.Tensor, alpha: float) -> torch.Tensor:
     """I + alpha R^T R or I + alpha R R^T, whichever is smaller; both have the same determinant.
 
@@ -31,6 +35,19 @@ def capacitance(rows: torch.Tensor, alpha: float) -> torch.Tensor:
     return gram
 
 
+def stable_factor(matrix: torch.Tensor) -> torch.Tensor | None:
+    """Lower Cholesky factor of a matrix, or None when rounding would spoil what is computed from it.
+
+    Args:
+        matrix: Symmetric, float64 of shape (s, s).
+    """
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    pivots = factor.diagonal()
+    if int(failed) != 0 or float(pivots.max()) > WORST_PIVOT_RATIO * float(pivots.min()):
+        return None
+    return factor
+
+
 def log_determinant(rows: torch.Tensor, alpha: float) -> float:
     """Utility U(S) = logdet(I + alpha F_S), nats.
 
@@ -40,8 +57,38 @@ def log_determinant(rows: torch.Tensor, alpha: float) -> float:
     """
     if len(rows) == 0:
         return 0.0
-    factor = torch.linalg.cholesky(capacitance(rows, alpha))
-    return float(2.0 * factor.diagonal().log().sum())
+    factor = stable_factor(capacitance(rows, alpha))
+    if factor is not None:
+        return float(2.0 * factor.diagonal().log().sum())
+    # One gain after the other, the longest row first: slower, and no number is formed that swallows the identity.
+    vectors = rows[rows.norm(dim=1).argsort(descending=True)].clone()
+    utility = 0.0
+    for first in range(len(vectors)):
+        length = float(vectors[first].norm())
+        utility += math.log1p(alpha * length**2)
+        if length > 0.0:
+            vectors[first + 1 :] = whiten(vectors[first + 1 :], vectors[first] / length, alpha * length**2)
+    return utility
+
+
+def whiten(vectors: torch.Tensor, unit: torch.Tensor, information: float) -> torch.Tensor:
+    """Shrink the part of each vector along a unit vector by 1 / sqrt(1 + information) and leave the rest alone.
+
+    The split is made twice, because after the first time rounding has left a trace of the unit vector in the rest that
+    is large beside the shrunken part.
+
+    Args:
+        vectors: float64 of shape (m, d).
+        unit: A vector of length one, shape (d,).
+        information: alpha |w|^2 of the pick w along the unit vector.
+
+    Returns:
+        float64 of shape (m, d).
+    """
+    along = vectors @ unit
+    rest = torch.addmm(vectors, along[:, None], unit[None], alpha=-1.0)
+    rest.addmm_((rest @ unit)[:, None], unit[None], alpha=-1.0)
+    return rest.addmm_((along / math.sqrt(1.0 + information))[:, None], unit[None])
 
 
 class FisherLogDet:

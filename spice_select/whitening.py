@@ -1,17 +1,15 @@
 """The log-determinant for gradients of very different lengths: no subtraction of large numbers, at a higher price.
 
 Every sample carries w = (product of one factor per pick) g with |w|^2 = g^T (I + alpha F_S)^-1 g. Adding j shrinks the
-part of each w along w_j by 1 / sqrt(1 + alpha |w_j|^2) and leaves the rest alone; the split is made twice, because
-after the first rounding has left a trace of w_j in the rest that is large beside the shrunken part.
+part of each w along w_j by 1 / sqrt(1 + alpha |w_j|^2) and leaves the rest alone.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from spice_select.candidates import Candidates
+from spice_select.fisher import whiten
 
 
 class WhitenedRows:
@@ -27,7 +25,7 @@ class WhitenedRows:
         self._rows = torch.cat([block for _, block in candidates.blocks()])
         self._stamps = [0] * candidates.size
         self._units: list[torch.Tensor] = []
-        self._shrinks: list[float] = []
+        self._information: list[float] = []
 
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Marginal gains now, nats, float64 on the CPU.
@@ -41,7 +39,7 @@ class WhitenedRows:
         vectors = self._rows[rows.to(device)]
         for step in range(int(stamps.min()), count):
             behind = torch.nonzero(stamps <= step).flatten().to(device)
-            vectors[behind] = _shrink(vectors[behind], self._units[step], self._shrinks[step])
+            vectors[behind] = whiten(vectors[behind], self._units[step], self._information[step])
         self._rows[rows.to(device)] = vectors
         for row in rows.tolist():
             self._stamps[row] = count
@@ -57,11 +55,4 @@ class WhitenedRows:
         length = float(vector.norm())
         if length > 0.0:
             self._units.append(vector / length)
-            self._shrinks.append(1.0 / math.sqrt(1.0 + self._alpha * length**2))
-
-
-def _shrink(vectors: torch.Tensor, unit: torch.Tensor, factor: float) -> torch.Tensor:
-    along = vectors @ unit
-    rest = vectors - torch.outer(along, unit)
-    rest -= torch.outer(rest @ unit, unit)
-    return rest.addmm_((along * factor)[:, None], unit[None])
+            self._information.append(self._alpha * length**2)

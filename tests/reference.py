@@ -5,9 +5,12 @@ Nothing here imports from the package under test except plain types.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import mpmath
+import numpy as np
 import torch
 
 
@@ -47,3 +50,123 @@ def one_at_a_time_gradients(
         losses.append(loss.detach())
     model.zero_grad(set_to_none=True)
     return torch.stack(rows), torch.stack(losses)
+
+
+def dense_select(
+    gradients: np.ndarray,
+    *,
+    alpha: float,
+    penalty: float,
+    count: int,
+    stop_ratio: float | None = None,
+    costs: Sequence[int] | None = None,
+    tokens: int | None = None,
+    per_token: bool = False,
+) -> tuple[list[int], list[float], list[float]]:
+    """SPICE by its definition: every candidate, every step, one log-determinant of the d x d matrix each, in float64.
+
+    Args:
+        gradients: float64 of shape (n, d).
+        alpha: Fisher scale.
+        penalty: Weight of the conflict, lambda.
+        count: Most picks.
+        stop_ratio: Early stop, omega.
+        costs: Tokens of each sample, for a token budget.
+        tokens: The token budget.
+        per_token: Compare scores per token.
+
+    Returns:
+        Picks, their gains and their conflicts. Scores within 1e-11 of the best are a tie and go to the lower row.
+    """
+    n, d = gradients.shape
+    fisher = np.eye(d)
+    chosen: list[int] = []
+    gains: list[float] = []
+    conflicts: list[float] = []
+    left = math.inf if tokens is None else tokens
+    while len(chosen) < count:
+        before = np.linalg.slogdet(fisher)[1]
+        options = []
+        for row in range(n):
+            if row in chosen or (costs is not None and tokens is not None and costs[row] > left):
+                continue
+            g = gradients[row]
+            gain = np.linalg.slogdet(fisher + alpha * np.outer(g, g))[1] - before
+            conflict = 0.0
+            if chosen:
+                mean = np.mean([gradients[other] for other in chosen], axis=0)
+                conflict = max(0.0, -float(g @ mean) / (np.linalg.norm(g) * np.linalg.norm(mean) + 1e-8))
+            score = gain - penalty * conflict
+            options.append((score / costs[row] if per_token and costs is not None else score, row, gain, conflict))
+        if not options:
+            break
+        best = max(score for score, _, _, _ in options)
+        _, row, gain, conflict = min(
+            (option for option in options if option[0] >= best - 1e-11 * max(1.0, abs(best))),
+            key=lambda option: option[1],
+        )
+        if stop_ratio is not None and gains and gain <= stop_ratio * gains[0]:
+            break
+        chosen.append(row)
+        gains.append(float(gain))
+        conflicts.append(conflict)
+        fisher = fisher + alpha * np.outer(gradients[row], gradients[row])
+        if costs is not None:
+            left -= costs[row]
+    return chosen, gains, conflicts
+
+
+def precise_gains(gradients: np.ndarray, order: Sequence[int], alpha: float, digits: int = 80) -> list[float]:
+    """Marginal gain of each pick in a given order, by log-determinants in arithmetic of so many decimal digits.
+
+    Args:
+        gradients: float64 of shape (n, d), taken as exact numbers.
+        order: Rows in pick order.
+        alpha: Fisher scale, taken as an exact number.
+        digits: Decimal digits.
+    """
+    with mpmath.workdps(digits):
+        fisher = mpmath.eye(gradients.shape[1])
+        before, gains = mpmath.mpf(0), []
+        for row in order:
+            g = mpmath.matrix([mpmath.mpf(float(value)) for value in gradients[row]])
+            fisher = fisher + mpmath.mpf(alpha) * (g * g.T)
+            after = mpmath.log(mpmath.det(fisher))
+            gains.append(float(after - before))
+            before = after
+    return gains
+
+
+def precise_select(gradients: np.ndarray, alpha: float, penalty: float, count: int, digits: int = 80) -> list[int]:
+    """Exact picks of ``dense_select`` in arithmetic of so many decimal digits; exact ties go to the lower row.
+
+    Args:
+        gradients: float64 of shape (n, d), taken as exact numbers.
+        alpha: Fisher scale, taken as an exact number.
+        penalty: Weight of the conflict, lambda.
+        count: Number of picks.
+        digits: Decimal digits.
+    """
+    with mpmath.workdps(digits):
+        n, d = gradients.shape
+        rows = [mpmath.matrix([mpmath.mpf(float(value)) for value in row]) for row in gradients]
+        inverse, total, chosen = mpmath.eye(d), mpmath.zeros(d, 1), []
+        for _ in range(count):
+            best, best_row = mpmath.mpf("-inf"), -1
+            for row in range(n):
+                if row in chosen:
+                    continue
+                g = rows[row]
+                score = mpmath.log(1 + alpha * (g.T * inverse * g)[0])
+                if chosen:
+                    mean = total / len(chosen)
+                    cosine = (g.T * mean)[0] / (mpmath.norm(g) * mpmath.norm(mean) + mpmath.mpf(1e-8))
+                    score -= penalty * max(mpmath.mpf(0), -cosine)
+                if score > best + mpmath.mpf(10) ** (-digits // 2):
+                    best, best_row = score, row
+            g = rows[best_row]
+            u = inverse * g
+            inverse = inverse - (alpha / (1 + alpha * (g.T * u)[0])) * (u * u.T)
+            total = total + g
+            chosen.append(best_row)
+    return chosen
