@@ -50,7 +50,7 @@ class IntakeLimits(Model):
     """Longest record in bytes; longer ones are rejected one by one."""
     max_depth: Annotated[int, Field(ge=1, le=500)] = 64
     """Deepest nesting of a record."""
-    memory_bytes: Annotated[int, Field(ge=2**28)] = 3 * 2**30
+    memory_bytes: Annotated[int, Field(ge=2**29)] = 3 * 2**30
     """Address space of the reading process."""
     cpu_seconds: Annotated[int, Field(ge=1)] = 3600
     """Processor time of the reading process."""

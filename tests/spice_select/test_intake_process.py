@@ -32,8 +32,16 @@ def refusal(source: Path, out: Path, **limits: Any) -> DatasetError:
     return caught.value
 
 
+def is_reader(process: psutil.Process) -> bool:
+    """Whether a process has become a reader: not a server of other tests, nor a copy of ours on its way to one."""
+    try:
+        return "spice_select.intake" in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
+
+
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in psutil.Process().children() if is_reader(child)]
 
 
 def test_a_refusal_crosses_the_process_border_whole(tmp_path: Path) -> None:
@@ -190,7 +198,7 @@ def test_a_child_whose_parent_is_gone_ends_by_itself(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())}) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
-        (child,) = psutil.Process(parent.pid).children()
+        (child,) = filter(is_reader, psutil.Process(parent.pid).children())
         parent.kill()
     child.wait(timeout=20)
 
@@ -222,8 +230,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
             watcher.join()
         return most
 
-    small, large = peak(4_000), peak(40_000)
-    assert large < small + 24 * 2**20, (small, large)
+    small, large = peak(4_000), peak(30_000)
+    assert large < small + 16 * 2**20, (small, large)
 
 
 def test_options_reach_the_child(tmp_path: Path) -> None:
