@@ -230,7 +230,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
             watcher.join()
         return most
 
-    small, large = peak(4_000), peak(30_000)
+    small, large = peak(4_000), peak(24_000)
     assert large < small + 16 * 2**20, (small, large)
 
 
