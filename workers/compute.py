@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from app.errors import ServiceError
 from app.services.briefs import GradientsBrief, SelectBrief
 from app.services.commits import GradientsOutcome, SelectionOutcome
@@ -25,6 +27,9 @@ from spice_select.store import write_shard
 from workers.device import choose_device, describe_device
 from workers.heartbeat import Heartbeat
 from workers.run_unit import ArtifactsLostError
+
+MAX_LISTED = 1000
+"""Excluded samples that a job's result lists; the count is always whole."""
 
 
 class Compute:
@@ -128,7 +133,7 @@ class Compute:
         names = ("loading_gradients", "selecting", "writing_files")
         result: dict[str, Any] = {
             **summary,
-            "excluded_samples": pool.excluded[:100],
+            "excluded_samples": self._listed(claim.project_id, brief, pool.excluded[:MAX_LISTED]),
             "seconds": {name: round(marks[i + 1] - marks[i], 3) for i, name in enumerate(names)},
             "proxy": asdict(facts.proxy),
             "device": facts.device,
@@ -192,6 +197,22 @@ class Compute:
                 if not lost:
                     raise
         raise ArtifactsLostError(lost, f"{len(lost)} of {len(brief.shards)} gradient shards are missing or changed")
+
+    def _listed(self, project_id: str, brief: SelectBrief, excluded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Excluded samples by their row in the source, which is what their owner knows."""
+        wanted = {item["row"] for item in excluded}
+        source_rows: dict[int, int] = {}
+        first = 0
+        for shard in brief.dataset.shards or []:
+            here = [position for position in wanted if first <= position < first + shard["rows"]]
+            if here:
+                column = pq.read_table(self.store.path(project_id, shard["sha256"]), columns=["source_row"]).column(0)
+                source_rows.update((position, column[position - first].as_py()) for position in here)
+            first += shard["rows"]
+        return [
+            {"source_row": source_rows[item["row"]], "code": item["code"], "detail": item["detail"]}
+            for item in excluded
+        ]
 
     def _facts(self, brief: SelectBrief, pool: Pool) -> RunFacts:
         dataset, made = brief.dataset, brief.shards[0].result

@@ -373,3 +373,16 @@ def test_every_method_runs(service: InProcessService, method: str) -> None:
     job = service.submit(dataset["id"], method=method)
     service.drain()
     assert service.job(job["id"])["result"]["selected"] == 3
+
+
+def test_samples_that_cannot_be_measured_are_counted_and_listed_by_source_row(service: InProcessService) -> None:
+    records: list[dict[str, Any]] = list(sums(6))
+    records.insert(2, {"instruction": "nothing", "output": ""})
+    records.insert(4, {"instruction": "long", "output": "word " * 100})
+    dataset = service.push(jsonl(records))
+    gradients = {"sketch_dim": 4, "max_length": 128, "overflow": "exclude"}
+    job = service.submit(dataset["id"], gradients=gradients, budget={"fraction": 1.0})
+    service.drain()
+    result = service.job(job["id"])["result"]
+    assert (result["pool"], result["excluded"], result["selected"]) == (6, 1, 6)
+    assert [(entry["source_row"], entry["code"]) for entry in result["excluded_samples"]] == [(4, "too-long")]
