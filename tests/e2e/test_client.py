@@ -21,7 +21,7 @@ from tests.e2e.conftest import FAST
 from tests.fixtures.processes import Service, environment
 from tests.fixtures.results import alpaca, jsonl
 
-SETTINGS: dict[str, Any] = {"gradients": {"sketch_dim": 16, "max_length": 128}, "seed": None}
+SETTINGS: dict[str, Any] = {"gradients": {"sketch_dim": 16, "max_length": 128}}
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +75,11 @@ def test_a_job_of_the_service_and_a_run_without_it_give_the_same_bytes(
     from spice_select.config import Budget, GradientConfig, RunConfig, SelectionConfig
 
     with Client(service.url) as spice:
-        chosen = spice.select(source, 9, tmp_path / "service", max_wait=120, **SETTINGS)
+        spice.select(source, 9, tmp_path / "service", max_wait=120, **SETTINGS)
     config = RunConfig(
         gradients=GradientConfig(sketch_dim=16, max_length=128), selection=SelectionConfig(budget=Budget(count=9))
     )
     run(source, config, tmp_path / "library")
-    assert chosen.job.gradients_reused or chosen.job.status == "succeeded"
     for name in set(MEDIA_TYPES) - {"provenance.intoto.jsonl", "SHA256SUMS"}:
         assert (tmp_path / "service" / name).read_bytes() == (tmp_path / "library" / name).read_bytes(), name
 

@@ -17,16 +17,24 @@ from spice_select.verify import verify_folder
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+def environment(folder: Path) -> dict[str, str]:
+    # The service's data lies below the test's folder, so that its processes can be told from others.
+    (folder / "scratch").mkdir()
+    (folder / "work").mkdir()
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")}
+
+
+def processes_of(folder: Path) -> list[int]:
+    found = psutil.process_iter(["cmdline"])
+    return [process.pid for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
 
 
 @pytest.mark.slow
 def test_the_demo_ends_with_one_line_of_json_and_verified_files(tmp_path: Path) -> None:
-    before = set(psutil.pids())
+    env, work = environment(tmp_path), tmp_path / "work"
     done = subprocess.run(
         [sys.executable, "-m", "examples.demo"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=280, check=False,
+        cwd=work, env=env, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     *human, last = done.stdout.splitlines()
@@ -34,17 +42,14 @@ def test_the_demo_ends_with_one_line_of_json_and_verified_files(tmp_path: Path) 
     assert set(summary) == {"job_id", "status", "selected", "pool", "files"}
     assert (summary["status"], summary["selected"], summary["pool"]) == ("succeeded", 60, 598)
     assert set(summary["files"]) == set(MEDIA_TYPES)
-    assert all((tmp_path / path).is_file() for path in summary["files"].values())
-    assert verify_folder(tmp_path / "demo-output", ROOT / "examples" / "bundled.jsonl").ok
+    assert all((work / path).is_file() for path in summary["files"].values())
+    assert verify_folder(work / "demo-output", ROOT / "examples" / "bundled.jsonl").ok
     table = "\n".join(human)
     for word in ("picks", "gain", "conflict", "tokens kept", "certificate", "seconds", "duplicate", "junk"):
         assert word in table
-    ours = [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if process.pid not in before and str(tmp_path) in " ".join(process.info["cmdline"] or [])
-    ]
-    assert not ours, "the demo leaves no process behind"
+    assert not processes_of(tmp_path), "the demo leaves no process behind"
+    assert [path.name for path in work.iterdir()] == ["demo-output"], "nor a file beside its output"
+    assert not list((tmp_path / "scratch").glob("spice-*"))
 
 
 def test_a_demo_that_fails_shows_what_the_service_said(tmp_path: Path) -> None:
@@ -54,12 +59,14 @@ def test_a_demo_that_fails_shows_what_the_service_said(tmp_path: Path) -> None:
         "demo.BUNDLED = Path('broken.jsonl')\n"
         "raise SystemExit(demo.main())\n"
     )
-    (tmp_path / "broken.jsonl").write_text('{"text": \n')
+    env, work = environment(tmp_path), tmp_path / "work"
+    (work / "broken.jsonl").write_text('{"text": \n')
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        cwd=work, env=env, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "demo failed: the bundled data set is invalid" in done.stderr
     assert "worker_started" in done.stderr.partition("the last the service said:")[2]
     assert "Traceback" not in done.stderr
+    assert not processes_of(tmp_path)
