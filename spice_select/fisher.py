@@ -41,6 +41,7 @@ def stable_factor(matrix: torch.Tensor) -> torch.Tensor | None:
     Args:
         matrix: Symmetric, float64 of shape (s, s).
     """
+    factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
     pivots = factor.diagonal()
     if int(failed) != 0 or float(pivots.max()) > WORST_PIVOT_RATIO * float(pivots.min()):
