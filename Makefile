@@ -42,5 +42,8 @@ format: $(STAMP)  ## rewrite the formatting and the fixable lint
 serve: $(STAMP)  ## the embedded service on http://127.0.0.1:8000
 	$(BIN)/python -m app --port $(PORT) --data-dir $(DATA_DIR)
 
+bench: $(STAMP)  ## every benchmark: a table, then one JSON line each
+	$(BIN)/python -m benchmarks
+
 clean:  ## remove what the targets made (not .venv)
 	rm -rf demo-output spice-data build dist .pytest_cache .mypy_cache .ruff_cache
