@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from alembic import command
@@ -35,6 +36,7 @@ class EmbeddedWorker:
         self._environment = environment
         self._ending = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
         self._thread = threading.Thread(target=self._keep_alive, name="embedded-worker", daemon=True)
 
     def start(self) -> None:
@@ -42,8 +44,8 @@ class EmbeddedWorker:
         self._thread.start()
 
     def alive(self) -> bool:
-        """Whether it runs at this moment."""
-        return self._process is not None and self._process.poll() is None
+        """Whether it runs and has said that it is taking up work."""
+        return self._ready and self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
         """Let it give back its unit, and end it."""
@@ -59,16 +61,36 @@ class EmbeddedWorker:
 
     def _keep_alive(self) -> None:
         log = logs.get_logger()
-        arguments = [sys.executable, "-m", "workers", "poll", "--parent", str(os.getpid())]
         while not self._ending.is_set():
-            # A session of its own: Ctrl-C reaches only us, and the worker is told in an orderly way.
-            self._process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true] - our own interpreter and module
-                arguments, env=self._environment, cwd=ROOT, start_new_session=True
-            )
-            status = self._process.wait()
+            status = self._run_once()
+            self._ready = False
             if not self._ending.is_set():
                 log.error("embedded_worker_died", status=status)
                 time.sleep(RESTART_PAUSE_SECONDS)
+
+    def _run_once(self) -> int:
+        """Start the process, wait until it says that it is ready, then until it ends; its exit status."""
+        heard, said = os.pipe()
+        arguments = [sys.executable, "-m", "workers", "poll", "--parent", str(os.getpid()), "--ready-fd", str(said)]
+        try:
+            # A session of its own: Ctrl-C reaches only us, and the worker is told in an orderly way.
+            self._process = subprocess.Popen(  # ruff: ignore[subprocess-without-shell-equals-true] - our own interpreter and module
+                arguments, env=self._environment, cwd=ROOT, start_new_session=True, pass_fds=(said,)
+            )
+        finally:
+            os.close(said)
+        with os.fdopen(heard, "rb") as words:
+            self._ready = words.read(1) != b""
+        return self._process.wait()
+
+
+def end_on_terminate(_signal: int, _frame: FrameType | None) -> None:
+    """The server raises the signal again once it is done: let that unwind, so that the worker is ended as well.
+
+    Raises:
+        SystemExit: Always.
+    """
+    raise SystemExit(0)
 
 
 def migrate(url: str) -> None:
@@ -98,6 +120,7 @@ def main() -> None:
     }
     worker = EmbeddedWorker(environment)
     worker.start()
+    signal.signal(signal.SIGTERM, end_on_terminate)
     try:
         uvicorn.run(
             create_app(settings, worker_alive=worker.alive),

@@ -91,6 +91,10 @@ PROBLEMS: dict[str, Problem] = {
     "dataset-column-missing": Problem("Column missing", 422, "`columns` names a column that no row has."),
     "dataset-truncated": Problem("The file is truncated", 422, "The compressed or columnar file ends too early."),
     "dataset-invalid-json": Problem("Invalid JSON", 422, "A line or element is not valid JSON; `detail` names it."),
+    "dataset-invalid-csv": Problem("Invalid CSV", 422, "The table cannot be read as CSV; `detail` names the line."),
+    "dataset-duplicate-column": Problem(
+        "Column named twice", 422, "Two columns have the same name, so a row cannot say which is meant."
+    ),
     "dataset-encoding": Problem("Not UTF-8", 422, "The text is in another encoding than UTF-8."),
     "dataset-too-large": Problem(
         "The data set is too large", 422, "More rows, columns or bytes than the limits allow."

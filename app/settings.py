@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     """Most rows of a data set."""
     max_row_bytes: int = Field(default=1_000_000, ge=1000)
     """Longest row; a longer one is rejected and listed."""
-    ingest_memory_bytes: int = Field(default=4 * 2**30, ge=2**28)
+    ingest_memory_bytes: int = Field(default=4 * 2**30, ge=2**29)
     """Address space of the child that parses uploads."""
     ingest_seconds: float = Field(default=1800, gt=0)
     """Time the child that parses uploads may take."""

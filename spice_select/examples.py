@@ -133,7 +133,7 @@ def load_examples(records: Iterable[Mapping[str, Any]], tokenizer: Any, max_leng
     rows = list(records)
     found = detect_form(rows)
     if found is None:
-        raise DatasetError("the records have none of the known forms", code="dataset-unknown-format")
+        raise DatasetError("the records have none of the known forms", code="dataset-form-unknown")
     form, columns = found
     conversations: list[Sequence[Message]] = []
     places: list[int] = []

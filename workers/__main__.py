@@ -13,13 +13,14 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     poll = commands.add_parser("poll", help="claim and run units without a broker")
     poll.add_argument("--parent", type=int, default=None, help="end when this process does")
+    poll.add_argument("--ready-fd", type=int, default=None, help="told when the worker takes up work")
     commands.add_parser("dispatch", help="ring Celery workers for runnable units")
     arguments = parser.parse_args()
     settings = Settings()
     if arguments.command == "poll":
         from workers.loop import poll as run
 
-        run(settings, parent=arguments.parent)
+        run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd)
     else:
         from workers.dispatcher import dispatch
         from workers.tasks import ring

@@ -33,12 +33,13 @@ def stop_on_signals() -> threading.Event:
     return shutdown
 
 
-def poll(settings: Settings, *, parent: int | None = None) -> None:
+def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None = None) -> None:
     """Claim and run units until the process is asked to end.
 
     Args:
         settings: Of the service.
         parent: Process id of the embedded service; when it is gone, so is this worker.
+        ready_fd: File descriptor that is told, and closed, when the first unit could be taken.
     """
     logs.configure(settings.log_level, settings.log_format)
     shutdown = stop_on_signals()
@@ -46,6 +47,9 @@ def poll(settings: Settings, *, parent: int | None = None) -> None:
     runner = UnitRunner(settings, worker_name(), shutdown)
     runner.warm_up()
     log.info("worker_started", owner=runner.owner)
+    if ready_fd is not None:
+        os.write(ready_fd, b"+")
+        os.close(ready_fd)
     swept = 0.0
     while not shutdown.is_set() and (parent is None or os.getppid() == parent):
         try:

@@ -16,7 +16,7 @@ from typing import IO, Final, NoReturn
 from pydantic import BaseModel, ValidationError
 
 import spice_select
-from spice_select.errors import DatasetError, Stopped
+from spice_select.errors import DatasetError, SpiceError, Stopped
 from spice_select.intake.manifest import DatasetManifest, IntakeLimits, IntakeOptions
 from spice_select.intake.stored import MANIFEST, clear_folder
 
@@ -182,7 +182,8 @@ def _refuse(returncode: int, word: ChildWord, limits: IntakeLimits) -> NoReturn:
     elif returncode < 0:
         detail = f"the reader of the file was ended by {signal.Signals(-returncode).name}"
     else:
-        detail = f"the reader of the file ended with status {returncode}"
+        # It neither said what is wrong with the data nor was it ended: a fault of ours or of this machine.
+        raise SpiceError(f"the reader of the file ended with status {returncode}")
     raise DatasetError(detail, code="dataset-unreadable")
 
 

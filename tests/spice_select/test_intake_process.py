@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spice_select.errors import DatasetError, Stopped
+from spice_select.errors import DatasetError, SpiceError, Stopped
 from spice_select.intake import IntakeLimits, IntakeOptions, read_dataset
 from spice_select.intake import process as module
 
@@ -111,7 +111,6 @@ def test_size_of_written_files_is_limited(tmp_path: Path) -> None:
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
-        ("import sys; sys.exit(1)", "status 1"),
         ("print('{\"rows\": 1}')", "no manifest"),
         ("print('rubbish')", "unreadable"),
         ("print('x' * 10**6)", "wild"),
@@ -130,6 +129,21 @@ def test_whatever_becomes_of_the_child_is_an_answer(
     monkeypatch.setattr(module.subprocess, "Popen", other_child)
     (tmp_path / "source").write_bytes(LINE)
     assert says in refusal(tmp_path / "source", tmp_path / "out").detail
+
+
+def test_a_child_that_breaks_without_a_word_is_our_fault_and_not_that_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def broken_child(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", "import a_package_that_is_not_there"], **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", broken_child)
+    (tmp_path / "source").write_bytes(LINE)
+    with pytest.raises(SpiceError, match="status 1") as caught:
+        read_dataset(tmp_path / "source", tmp_path / "out")
+    assert caught.value.code == "internal"
 
 
 def test_stopping_ends_the_child_and_leaves_nothing(tmp_path: Path) -> None:
