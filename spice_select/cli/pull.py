@@ -12,7 +12,7 @@ import typer
 
 from spice_select import llamafactory, trainers
 from spice_select.cli import options
-from spice_select.cli.output import note, print_json, size
+from spice_select.cli.output import note, out, print_json, size
 from spice_select.client import Client
 from spice_select.errors import ClientError
 
@@ -53,7 +53,7 @@ def pull(
         print_json({"job_id": job, "files": {label: str(path) for label, path in files.items()}})
         return
     for path in files.values():
-        note(f"{path} ({size(path.stat().st_size)})")
+        out().print(f"{path} ({size(path.stat().st_size)})", markup=False)
     if hint:
         note(hint)
 
