@@ -14,7 +14,7 @@ import torch
 from spice_select.candidates import Candidates
 from spice_select.errors import SpiceError
 from spice_select.fisher import FisherLogDet
-from spice_select.scoring import NOTHING, Proposal, Rule, is_settled, top_rows
+from spice_select.scoring import NOTHING, Proposal, Rule, descending, is_settled
 from spice_select.window import Window
 
 FRONT = 512
@@ -131,25 +131,41 @@ class Front:
             raise PrecisionLostError("gradients too long for the fast way of computing gains")
 
     def _open(self, rows: torch.Tensor) -> Window:
-        """A window on those of the rows with the largest bounds, all up to date."""
-        while True:
-            bounds = self._rule.bounds(self._bounds[rows], rows)
-            top = top_rows(bounds, self._size)
-            stale = rows[top[self._stamps[rows[top]] < self._fisher.count]]
-            if len(stale) == 0:
-                break
-            self._refresh(stale)
-        self._rows = rows[top]
-        self._taken = torch.zeros(len(top), dtype=torch.bool)
+        """A window on those of the rows with the largest gains, all up to date."""
+        self._rows = self._largest(rows)
+        self._taken = torch.zeros(len(self._rows), dtype=torch.bool)
         self._outside = torch.zeros(self._candidates.size, dtype=torch.bool)
         self._outside[rows] = True
         self._outside[self._rows] = False
-        bounds[top] = NOTHING
-        self._outside_bound = float(bounds.max())
+        outside = torch.nonzero(self._outside).flatten()
+        bounds = self._rule.bounds(self._bounds[outside], outside)
+        self._outside_bound = float(bounds.max()) if len(outside) > 0 else NOTHING
         norms = self._norms[self._rows]
         self._rounding = self._fisher.rounding(norms)
         gradients, forms = self._candidates.take(self._rows), self._forms[self._rows]
-        return Window(gradients, norms, forms, self._fisher, self._total, max(8, min(len(top), 2 * FRONT)))
+        return Window(gradients, norms, forms, self._fisher, self._total, max(8, min(len(norms), 2 * FRONT)))
+
+    def _largest(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows with the largest bounds, refreshed from the largest down until no other can be among them."""
+        bounds = self._rule.bounds(self._bounds[rows], rows)
+        reach = 4 * self._size
+        while True:
+            order = descending(bounds, reach)
+            done, step = 0, self._size
+            while done < len(order):
+                part = order[done : done + step]
+                stale = rows[part[self._stamps[rows[part]] < self._fisher.count]]
+                if len(stale) > 0:
+                    self._refresh(stale)
+                bounds[part] = self._rule.bounds(self._bounds[rows[part]], rows[part])
+                done, step = done + len(part), 2 * step
+                best = order[:done][descending(bounds[order[:done]], self._size)]
+                least = float(bounds[best[-1]]) if len(best) == self._size else NOTHING
+                if done < len(order) and float(bounds[order[done]]) < least:
+                    return rows[best]
+            if len(order) == len(rows):
+                return rows[best]
+            reach *= 4
 
     def _close(self, window: Window) -> None:
         """Carry the picks of the window into P, and what is known of its other rows into the bounds."""

@@ -8,7 +8,7 @@ import torch
 
 from spice_select.candidates import BLOCK_BYTES, Candidates
 from spice_select.conflict import conflict
-from spice_select.scoring import NOTHING, Proposal, Rule, is_settled, top_rows
+from spice_select.scoring import NOTHING, Proposal, Rule, is_settled, descending
 
 
 class Information(Protocol):
@@ -65,7 +65,7 @@ class LazyGreedy:
         batch, norm, size = self._batch, float(self._total.norm()), max(1, self._count)
         while True:
             open_bounds = bounds.masked_fill(known, NOTHING)
-            places = top_rows(open_bounds, batch)
+            places = descending(open_bounds, batch)
             places = places[~known[places]]
             for part in torch.split(places, self._batch):
                 self._gains[rows[part]] = self._information.gains(rows[part])
