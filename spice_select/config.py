@@ -86,7 +86,7 @@ class GradientConfig(Model):
     overflow: Literal["truncate", "exclude"] = "truncate"
     """What happens to a longer sample: cut at the end (counted), or left out of the pool (counted and listed)."""
     batch_tokens: Annotated[int, Field(ge=8, le=2**24)] = 8192
-    """Padded tokens in one batch; part of the fingerprint because it fixes the batch plan."""
+    """Most padded tokens in one batch; part of the fingerprint because it fixes the batch plan. A CPU takes fewer."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the model; gradients are stored as float32."""
     lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16

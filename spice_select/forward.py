@@ -8,6 +8,7 @@ import torch
 
 from spice_select.batches import Batch
 from spice_select.config import GradientConfig
+from spice_select.errors import UnsupportedProxyError
 from spice_select.examples import IGNORED
 from spice_select.loss import VocabularyHead, cross_entropy_, head_gradient, head_of, same_logits
 from spice_select.recorder import Recorder
@@ -22,20 +23,34 @@ class BatchPass:
         self.mean = config.loss == "mean"
         self.recorder = recorder
         self.logit_bytes = logit_bytes
-        self.head = self._checked_head()
+        with torch.no_grad(), recorder.paused():
+            self._refuse_lookahead()
+            self.head = self._checked_head()
+
+    def _probe(self, length: int) -> dict[str, Any]:
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        return {"input_ids": (torch.arange(length, device=self.device) % vocabulary).unsqueeze(0), "use_cache": False}
+
+    def _refuse_lookahead(self) -> None:
+        """Refuse a model that sees later tokens.
+
+        Raises:
+            UnsupportedProxyError: A longer text changed the logits of its beginning.
+        """
+        short, long = (self.model(**self._probe(length)).logits[0] for length in (3, 4))
+        if not same_logits(short, long[:3]):
+            raise UnsupportedProxyError(f"{type(self.model).__name__} is not causal: it looks at later tokens")
 
     def _checked_head(self) -> VocabularyHead | None:
         """The head, if hidden states through it give the model's own logits; None means: ask the model itself."""
         head = head_of(self.model)
         if head is None or self.model.base_model is self.model:
             return None
-        probe = torch.arange(4, device=self.device).unsqueeze(0) % head.weight.shape[0]
-        with torch.no_grad(), self.recorder.paused():
-            hidden = self.model.base_model(input_ids=probe, use_cache=False).last_hidden_state
-            if hidden.shape[-1] != head.weight.shape[1]:
-                return None
-            theirs = self.model(input_ids=probe, use_cache=False).logits[0]
-            return head if same_logits(head.logits(hidden[0]).to(theirs.dtype), theirs) else None
+        hidden = self.model.base_model(**self._probe(4)).last_hidden_state
+        if hidden.shape[-1] != head.weight.shape[1]:
+            return None
+        theirs = self.model(**self._probe(4)).logits[0]
+        return head if same_logits(head.logits(hidden[0]).to(theirs.dtype), theirs) else None
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Losses, float64 of shape (b,), and features of shape (b, d), both on the model's device.

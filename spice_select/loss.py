@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +118,7 @@ def cross_entropy_(logits: torch.Tensor, targets: torch.Tensor, weights: torch.T
 
 
 def same_logits(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    """Whether two ways to the same logits agree up to the rounding of their type.
+    """Whether two ways to the same logits agree up to the rounding of their type; NaN agrees with NaN.
 
     Args:
         ours: Logits of the described head.
@@ -127,6 +126,7 @@ def same_logits(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
     """
     if ours.shape != theirs.shape:
         return False
-    tolerance = math.sqrt(torch.finfo(ours.dtype).eps)
-    size = theirs.abs().max().clamp(min=1.0)
-    return bool(((ours - theirs).abs().max() / size) <= tolerance)
+    # never finer than float32, to which models round their norms and softmaxes
+    tolerance = max(torch.finfo(ours.dtype).eps, torch.finfo(torch.float32).eps) ** (2 / 3)
+    size = float(theirs[theirs.isfinite()].abs().max()) if theirs.isfinite().any() else 1.0
+    return torch.allclose(ours, theirs, rtol=0, atol=tolerance * max(size, 1.0), equal_nan=True)

@@ -20,7 +20,8 @@ class _Tap(torch.autograd.Function):
     def forward(ctx: Any, output: torch.Tensor, _anchor: torch.Tensor, record: Callable[[torch.Tensor], None]) -> Any:
         """Pass the output on; the anchor requires a gradient, so the result does too."""
         ctx.record = record
-        return output.view_as(output)
+        # The same memory, but not as a view: some models add to a layer's output in place.
+        return output.data
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:

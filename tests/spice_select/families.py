@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    FalconConfig,
     Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
@@ -59,6 +60,8 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         attn_pdrop=0.3,
     ),
     "gpt_neox": lambda: GPTNeoXConfig(**_SIZES),
+    # adds to the output of a linear layer in place
+    "falcon": lambda: FalconConfig(**_SIZES, ffn_hidden_size=40, parallel_attn=True, multi_query=True),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Qwen3MoeConfig
+from transformers import AutoModelForCausalLM, BertConfig, Qwen3MoeConfig
 from transformers.pytorch_utils import Conv1D
 
 from spice_select.config import GradientConfig
@@ -310,6 +310,15 @@ def test_examples_the_model_cannot_take_are_refused(example: Example) -> None:
 
 def test_no_examples_give_no_rows() -> None:
     assert measure(build("qwen2"), [], GradientConfig(sketch_dim=4)).features.shape == (0, 14 * 4)
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = AutoModelForCausalLM.from_config(BertConfig(vocab_size=53, initializer_range=0.3, **sizes)).eval()
+    with pytest.raises(UnsupportedProxyError, match="BertLMHeadModel is not causal"):
+        measure(model, nasty_examples(17), GradientConfig())
+    decoder = AutoModelForCausalLM.from_config(BertConfig(vocab_size=53, is_decoder=True, **sizes)).eval()
+    assert measure(decoder, nasty_examples(17), GradientConfig()).finite.all()
 
 
 def test_experts_are_refused_by_name() -> None:
