@@ -46,7 +46,11 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name that needs torch on first use."""
+    """Load a public name that needs torch on first use.
+
+    Raises:
+        AttributeError: There is no such name.
+    """
     if name not in _LAZY:
         raise AttributeError(f"module 'spice_select' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
