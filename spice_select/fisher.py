@@ -102,7 +102,7 @@ class FisherLogDet:
 
     Attributes:
         count: Size of S.
-        amplification: Sum over S of alpha |g|^2 / (1 + alpha g^T P g): how much rounding of the gradients is amplified.
+        amplification: Largest alpha |g|^2 / (1 + alpha g^T P g) of a pick: how much its rounding is amplified in v.
     """
 
     def __init__(self, dimension: int, alpha: float, device: torch.device) -> None:
@@ -166,7 +166,9 @@ class FisherLogDet:
             squared_norms: Their |g|^2, shape (p,).
             forms: Their g^T P g at the moment each was added, shape (p,).
         """
-        self.amplification += float((self.alpha * squared_norms / (1.0 + self.alpha * forms)).sum())
+        self.amplification = max(
+            self.amplification, float((self.alpha * squared_norms / (1.0 + self.alpha * forms)).max())
+        )
         if self._inverse is None and self.count + len(directions) > self.dimension // 2 + 1:
             self._inverse = torch.eye(self.dimension, dtype=torch.float64, device=directions.device)
             self._inverse.addmm_(self.directions.T, self.directions, alpha=-1.0)
@@ -174,13 +176,16 @@ class FisherLogDet:
             self._inverse.addmm_(directions.T, directions, alpha=-1.0)
         self._append(directions)
 
-    def rounding(self, squared_norms: torch.Tensor) -> torch.Tensor:
+    def rounding(self, squared_norms: torch.Tensor, forms: torch.Tensor) -> torch.Tensor:
         """How far a quadratic form can be off by rounding, estimated from above.
+
+        The form is a difference of numbers up to |g|^2, and each (g . v_j)^2 carries the rounding of v_j.
 
         Args:
             squared_norms: |g|^2, shape (m,).
+            forms: Quadratic forms, shape (m,).
         """
-        return squared_norms * (ROUNDING * (8.0 + 2.0 * math.sqrt(self.amplification)))
+        return ROUNDING * (8.0 * squared_norms + 4.0 * math.sqrt(self.amplification) * (squared_norms * forms).sqrt())
 
     def _append(self, directions: torch.Tensor) -> None:
         kept = self.directions

@@ -23,7 +23,7 @@ COLUMNS = 48
 """Samples whose inner products with the front are computed together; does not affect results."""
 REFRESH = 256
 """Samples refreshed in one product, so that those of one age go together; does not affect results."""
-PRECISION = 1e-10
+PRECISION = 1e-8
 """Relative error of a gain above which this way of computing is given up for a slower, safer one."""
 
 
@@ -50,7 +50,7 @@ class Front:
         self._norms = candidates.squared_norms.cpu()
         self._forms = self._norms.clone()
         self._stamps = torch.zeros(candidates.size, dtype=torch.int64)
-        self._bounds = torch.log1p(alpha * (self._norms + self._fisher.rounding(self._norms)))
+        self._bounds = torch.log1p(alpha * (self._norms + self._fisher.rounding(self._norms, self._norms)))
         self._waiting = torch.zeros(candidates.size, dtype=torch.bool)  # copies behind an identical row
         self._waiting[copies[copies >= 0]] = True
         self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
@@ -141,7 +141,7 @@ class Front:
         bounds = self._rule.bounds(self._bounds[outside], outside)
         self._outside_bound = float(bounds.max()) if len(outside) > 0 else NOTHING
         norms = self._norms[self._rows]
-        self._rounding = self._fisher.rounding(norms)
+        self._rounding = self._fisher.rounding(norms, self._forms[self._rows])
         gradients, forms = self._candidates.take(self._rows), self._forms[self._rows]
         return Window(gradients, norms, forms, self._fisher, self._total, max(8, min(len(norms), 2 * FRONT)))
 
@@ -187,5 +187,5 @@ class Front:
     def _write_back(self, rows: torch.Tensor, forms: torch.Tensor) -> None:
         self._forms[rows] = forms
         self._stamps[rows] = self._fisher.count
-        uppers = torch.log1p(self._alpha * (forms + self._fisher.rounding(self._norms[rows])))
+        uppers = torch.log1p(self._alpha * (forms + self._fisher.rounding(self._norms[rows], forms)))
         self._bounds[rows] = torch.minimum(self._bounds[rows], uppers)
