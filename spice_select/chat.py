@@ -18,15 +18,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from spice_select.errors import RowError
-
-if TYPE_CHECKING:
-    from spice_select.records import Message
+from spice_select.records import Message
 
 PLAIN_TEMPLATE = (
     "{{ bos }}{% for message in messages %}"

@@ -6,13 +6,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from spice_select.chat import ChatFormat, Rendered
 from spice_select.errors import DatasetError, RowError, UnsupportedProxyError
-
-if TYPE_CHECKING:
-    from spice_select.records import Message
+from spice_select.records import Message, detect_form, to_messages
 
 IGNORED = -100
 """Label of a token that is not learned."""
@@ -128,8 +126,6 @@ def load_examples(records: Iterable[Mapping[str, Any]], tokenizer: Any, max_leng
     Raises:
         DatasetError: No known form fits the records.
     """
-    from spice_select.records import detect_form, to_messages
-
     rows = list(records)
     found = detect_form(rows)
     if found is None:
