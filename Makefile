@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS ?= 60
 SEED ?= 1
+JOBS ?= 2
 PORT ?= 8000
 DATA_DIR ?= spice-data
 
@@ -27,7 +28,7 @@ demo: $(STAMP)  ## embedded service, bundled data set, a finished 10 % job, file
 	$(BIN)/python -m examples.demo
 
 test: $(STAMP)  ## every test, on real PostgreSQL and Redis-protocol servers that it starts itself
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

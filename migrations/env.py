@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from app.persistence.session import Database
 from app.persistence.tables import Base
-from app.persistence.types import Instant, SafeJSON, SafeText
+from app.persistence.types import Instant, SafeJSON, SafeString, SafeText
 from app.settings import Settings
 
 config = context.config
@@ -16,6 +16,8 @@ url = config.attributes.get("url") or Settings().resolved_database_url
 
 def render_item(kind, item, _context):
     """Spell our column types so that a migration stands on its own."""
+    if kind == "type" and isinstance(item, SafeString):
+        return f"sa.String(length={item.impl.length})"
     names = {SafeText: "sa.Text()", SafeJSON: "JSON", Instant: "sa.DateTime(timezone=True)"}
     return names.get(type(item), False) if kind == "type" else False
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, false
+from sqlalchemy import BigInteger, Boolean, Float, ForeignKey, Index, Integer, MetaData, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.persistence.types import Instant, SafeJSON, SafeText
+from app.persistence.types import Instant, SafeJSON, SafeString, SafeText
 
 Big = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only in a column of this exact type
 
@@ -34,9 +34,9 @@ class Base(DeclarativeBase):
     }
 
 
-Id = String(40)
-Sha256 = String(64)
-Word = String(40)
+Id = SafeString(40)
+Sha256 = SafeString(64)
+Word = SafeString(40)
 
 
 class Project(Base):
@@ -240,10 +240,10 @@ class File(Base):
     __tablename__ = "file"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    name: Mapped[str] = mapped_column(SafeString(200), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
     position: Mapped[int]
-    media_type: Mapped[str] = mapped_column(String(100))
+    media_type: Mapped[str] = mapped_column(SafeString(100))
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(Sha256)
 
@@ -254,8 +254,8 @@ class IdempotencyKey(Base):
     __tablename__ = "idempotency_key"
 
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), primary_key=True)
-    operation: Mapped[str] = mapped_column(String(60), primary_key=True)
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    operation: Mapped[str] = mapped_column(SafeString(60), primary_key=True)
+    key: Mapped[str] = mapped_column(SafeString(255), primary_key=True)
     request_sha256: Mapped[str] = mapped_column(Sha256)
     resource_id: Mapped[str] = mapped_column(Id)
     created_at: Mapped[datetime]

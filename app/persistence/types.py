@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Text
+from sqlalchemy import JSON, DateTime, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -29,6 +29,17 @@ class SafeText(TypeDecorator[str]):
     """Text from strangers."""
 
     impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Make the text storable."""
+        return None if value is None else str(storable(value))
+
+
+class SafeString(TypeDecorator[str]):
+    """Short text from strangers, such as an id in a path: an unstorable one must be unknown, not an error."""
+
+    impl = String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.databases import fresh_database
 from tests.fixtures.service import InProcessService
 
 
@@ -19,4 +20,24 @@ def service(sqlite_url: str, tmp_path: Path) -> Iterator[InProcessService]:
 def any_service(any_database_url: str, tmp_path: Path) -> Iterator[InProcessService]:
     """The service, once on SQLite and once on PostgreSQL."""
     with InProcessService(any_database_url, tmp_path / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_service(
+    request: pytest.FixtureRequest, _migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[InProcessService]:
+    """One service for the tests of a module that leave nothing behind: requests that are refused."""
+    folder = tmp_path_factory.mktemp("shared")
+    if request.param == "sqlite":
+        path = folder / "spice.db"
+        path.write_bytes(_migrated_sqlite.read_bytes())
+        with InProcessService(f"sqlite:///{path}", folder / "data") as running:
+            yield running
+        return
+    template = request.getfixturevalue("_migrated_postgres")
+    with (
+        fresh_database(request.getfixturevalue("postgres_url"), template=template) as url,
+        InProcessService(url, folder / "data") as running,
+    ):
         yield running

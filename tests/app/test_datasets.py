@@ -138,11 +138,12 @@ def test_invalid_json_points_at_the_row(service: InProcessService) -> None:
     ],
 )
 def test_a_bad_upload_is_refused_at_once(
-    service: InProcessService, kwargs: dict[str, Any], status: int, code: str
+    shared_service: InProcessService, kwargs: dict[str, Any], status: int, code: str
 ) -> None:
-    response = service.http.post("/v1/datasets", **kwargs)
+    response = shared_service.http.post("/v1/datasets", **kwargs)
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert response.headers["content-type"] == "application/problem+json"
+    assert shared_service.http.get("/v1/datasets").json()["data"] == []
 
 
 def test_a_file_over_the_limit_is_refused_while_it_arrives(sqlite_url: str, tmp_path: Any) -> None:

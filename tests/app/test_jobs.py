@@ -22,6 +22,11 @@ def ready(any_service: InProcessService) -> dict[str, Any]:
     return any_service.push(jsonl(sums(12)))
 
 
+@pytest.fixture(scope="module")
+def shared_ready(shared_service: InProcessService) -> dict[str, Any]:
+    return shared_service.push(jsonl(sums(12)))
+
+
 def test_a_job_goes_the_whole_way(any_service: InProcessService, ready: dict[str, Any]) -> None:
     response = any_service.http.post(
         "/v1/jobs",
@@ -197,15 +202,20 @@ def test_provenance_names_every_input(service: InProcessService) -> None:
     ],
 )
 def test_a_bad_job_is_refused_with_a_pointer(
-    any_service: InProcessService, ready: dict[str, Any], change: dict[str, Any], status: int, code: str, pointer: str
+    shared_service: InProcessService,
+    shared_ready: dict[str, Any],
+    change: dict[str, Any],
+    status: int,
+    code: str,
+    pointer: str,
 ) -> None:
-    body = {"dataset_id": ready["id"], "budget": {"count": 3}, **change}
-    response = any_service.http.post("/v1/jobs", json=body)
+    body = {"dataset_id": shared_ready["id"], "budget": {"count": 3}, **change}
+    response = shared_service.http.post("/v1/jobs", json=body)
     problem = response.json()
     assert (response.status_code, problem["code"], problem["status"]) == (status, code, status), problem
     assert pointer in [error.get("pointer") for error in problem["errors"]], problem
     assert response.headers["content-type"] == "application/problem+json"
-    assert any_service.http.get("/v1/jobs").json()["data"] == [], "nothing was stored"
+    assert shared_service.http.get("/v1/jobs").json()["data"] == [], "nothing was stored"
 
 
 def test_a_job_on_a_data_set_that_is_not_ready_is_told_to_wait(service: InProcessService) -> None:

@@ -52,9 +52,9 @@ def raw(body: bytes) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_bad_requests_get_problems(
-    service: InProcessService, method: str, url: str, kwargs: dict[str, Any], status: int, code: str
+    shared_service: InProcessService, method: str, url: str, kwargs: dict[str, Any], status: int, code: str
 ) -> None:
-    response = service.http.request(method, url, **kwargs)
+    response = shared_service.http.request(method, url, **kwargs)
     problem = response.json()
     assert (response.status_code, problem["code"]) == (status, code), problem
     assert response.headers["content-type"] == "application/problem+json"
@@ -63,7 +63,7 @@ def test_bad_requests_get_problems(
     assert problem["title"]
     assert problem["detail"]
     assert isinstance(problem["retryable"], bool)
-    assert service.http.get(problem["type"]).status_code == 200
+    assert shared_service.http.get(problem["type"]).status_code == 200
     if status == 405:
         assert "GET" in response.headers["Allow"]
 
