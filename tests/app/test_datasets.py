@@ -56,7 +56,7 @@ def test_rows_are_shown_page_by_page_with_their_digests(service: InProcessServic
         ("application/x-ndjson", jsonl(sums(4))),
         ("application/json", json.dumps(sums(4)).encode()),
         ("text/csv", b"instruction,output\n" + b"".join(f"Say {i},It is {i}\n".encode() for i in range(4))),
-        ("application/gzip", gzip.compress(jsonl(sums(4)))),
+        ("application/gzip", gzip.compress(jsonl(sums(4)), mtime=0)),
         ("application/octet-stream", jsonl(sums(4))),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_column_mapping_overrides_detection(service: InProcessService) -> None
 @pytest.mark.parametrize(
     ("data", "code", "says"),
     [
-        (gzip.compress(jsonl(sums(200)))[:-30], "dataset-truncated", ""),
+        (gzip.compress(jsonl(sums(200)), mtime=0)[:-30], "dataset-truncated", ""),
         (jsonl(sums(3)) + b'{"instruction": "a", "output": \n' + jsonl(sums(1)), "dataset-invalid-json", "line 4"),
         (bytes(range(256)) * 20, "dataset-format-unknown", ""),
         (b"\n\n  \n", "dataset-empty", ""),

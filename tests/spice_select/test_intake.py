@@ -112,7 +112,7 @@ def stored(out: Path, manifest: DatasetManifest) -> list[Any]:
 def test_every_form_in_every_container(tmp_path: Path, form: str, container: str, compressed: bool) -> None:
     records = records_of(form)
     content = CONTAINERS[container](records)
-    manifest, out = ingest(tmp_path, gzip.compress(content) if compressed else content)
+    manifest, out = ingest(tmp_path, gzip.compress(content, mtime=0) if compressed else content)
     assert (manifest.container, manifest.compression) == (container, "gzip" if compressed else "none")
     assert manifest.format == form
     assert (manifest.num_rows, manifest.num_usable, manifest.num_rejected) == (len(records), len(records), 0)
@@ -212,8 +212,8 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(tmp_path: Path) -> None
         (b" \n\n" + as_jsonl(records_of("alpaca")), 16),
         (b"\n \n" + as_array(records_of("alpaca")) + b"\n\n", 16),
         (json.dumps(records_of("alpaca")).encode(), 16),
-        (gzip.compress(as_jsonl(records_of("alpaca"))) * 2, 32),
-        (gzip.compress(as_jsonl(records_of("alpaca"))) + bytes(512), 16),
+        (gzip.compress(as_jsonl(records_of("alpaca")), mtime=0) * 2, 32),
+        (gzip.compress(as_jsonl(records_of("alpaca")), mtime=0) + bytes(512), 16),
         (as_csv(records_of("alpaca"), delimiter=";"), 16),
         (as_csv(records_of("alpaca"), delimiter="\t"), 16),
         (b'text\nhello\n\n"two\nlines"\n', 2),

@@ -40,14 +40,14 @@ def damaged(content: bytes, position: int) -> bytes:
     return bytes(changed)
 
 
-ZIPPED = gzip.compress(LINE * 500 + RANDOM.randbytes(64).hex().encode())
+ZIPPED = gzip.compress(LINE * 500 + RANDOM.randbytes(64).hex().encode(), mtime=0)
 
 # name: (content, code, what the detail must say, pointer)
 REFUSED: dict[str, tuple[bytes, str, str, str | None]] = {
     "nothing": (b"", "dataset-empty", "empty", None),
     "white space": (b" \n\t\r\n", "dataset-empty", "white space", None),
     "byte order mark only": (b"\xef\xbb\xbf", "dataset-empty", "white space", None),
-    "gzip of nothing": (gzip.compress(b""), "dataset-empty", "white space", None),
+    "gzip of nothing": (gzip.compress(b"", mtime=0), "dataset-empty", "white space", None),
     "empty array": (b" [ \n ] ", "dataset-empty", "no rows", None),
     "CSV header only": (b"instruction,output\n", "dataset-empty", "no rows", None),
     "gzip cut in the data": (ZIPPED[: len(ZIPPED) // 2], "dataset-truncated", "cut off", None),
@@ -57,11 +57,11 @@ REFUSED: dict[str, tuple[bytes, str, str, str | None]] = {
     "gzip with a flipped byte": (damaged(ZIPPED, len(ZIPPED) - 6), "dataset-unreadable", "gzip", None),
     "gzip with a flipped data byte": (damaged(ZIPPED, len(ZIPPED) // 2), "dataset-unreadable", "gzip", None),
     "gzip and then rubbish": (ZIPPED + b"rubbish", "dataset-unreadable", "gzip", None),
-    "gzip in gzip": (gzip.compress(ZIPPED), "dataset-format-unknown", "gzip inside gzip", None),
+    "gzip in gzip": (gzip.compress(ZIPPED, mtime=0), "dataset-format-unknown", "gzip inside gzip", None),
     "broken line": (LINE * 2 + b'{"instruction": \n' + LINE, "dataset-invalid-json", "line 3: ", "#/rows/2"),
     "broken line after blanks": (LINE + b"\n\n" + LINE + b"{]\n", "dataset-invalid-json", "line 5: ", "#/rows/2"),
     "broken first line": (b"not json\n" + LINE * 3, "dataset-invalid-json", "line 1: ", "#/rows/0"),
-    "broken line in gzip": (gzip.compress(LINE * 9 + b"{"), "dataset-invalid-json", "line 10: ", "#/rows/9"),
+    "broken line in gzip": (gzip.compress(LINE * 9 + b"{", mtime=0), "dataset-invalid-json", "line 10: ", "#/rows/9"),
     "cut last line": (LINE * 3 + ROW[:-4], "dataset-invalid-json", "line 4: ", "#/rows/3"),
     "python's dict": (b"{'instruction': 'q', 'output': 'a'}\n", "dataset-invalid-json", "line 1: ", "#/rows/0"),
     "two records on a line": (LINE + ROW + ROW + b"\n", "dataset-invalid-json", "line 2: ", "#/rows/1"),
@@ -189,9 +189,9 @@ def test_an_optional_column_may_turn_up_late(tmp_path: Path) -> None:
         (LINE * 10, {"max_rows": 9}),
         (b"[" + b",".join([ROW] * 10) + b"]", {"max_rows": 9}),
         (b"instruction,output\n" + b"q,a\n" * 10, {"max_rows": 9}),
-        (gzip.compress(LINE * 100), {"max_decoded_bytes": 1000}),
-        (gzip.compress(LINE * 10_000), {"ratio_free_bytes": 2**16}),
-        (gzip.compress(bytes(2**24)), {}),
+        (gzip.compress(LINE * 100, mtime=0), {"max_decoded_bytes": 1000}),
+        (gzip.compress(LINE * 10_000, mtime=0), {"ratio_free_bytes": 2**16}),
+        (gzip.compress(bytes(2**24), mtime=0), {}),
         (b"instruction,output,c\nq,a,c\n", {"max_columns": 2}),
     ],
 )
