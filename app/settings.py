@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     """Time between two heartbeats; well under a third of the lease."""
     ring_seconds: float = Field(default=15, gt=0)
     """A runnable unit that nobody has claimed is rung again after this time."""
-    poll_seconds: float = Field(default=0.25, gt=0)
+    poll_seconds: float = Field(default=0.5, gt=0)
     """Pause of the dispatcher and of the embedded worker between two looks at the database."""
     stall_seconds: float = Field(default=600, gt=0)
     """A unit whose progress has not moved for this long is given up, so that a wedged device loses its lease."""
