@@ -23,34 +23,28 @@ class BatchPass:
         self.mean = config.loss == "mean"
         self.recorder = recorder
         self.logit_bytes = logit_bytes
-        with torch.no_grad(), recorder.paused():
-            self._refuse_lookahead()
+        with torch.no_grad():
             self.head = self._checked_head()
 
-    def _probe(self, length: int) -> dict[str, Any]:
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        return {"input_ids": (torch.arange(length, device=self.device) % vocabulary).unsqueeze(0), "use_cache": False}
-
-    def _refuse_lookahead(self) -> None:
-        """Refuse a model that sees later tokens.
+    def _checked_head(self) -> VocabularyHead | None:
+        """The head, if hidden states through it give the model's own logits; None means: ask the model itself.
 
         Raises:
-            UnsupportedProxyError: A longer text changed the logits of its beginning.
+            UnsupportedProxyError: Two texts that differ in their last token only have unlike logits before it.
         """
-        short, long = (self.model(**self._probe(length)).logits[0] for length in (3, 4))
-        if not same_logits(short, long[:3]):
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        texts = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=self.device) % vocabulary
+        theirs = self.model(input_ids=texts, use_cache=False).logits
+        if not same_logits(theirs[0, :3], theirs[1, :3]):
             raise UnsupportedProxyError(f"{type(self.model).__name__} is not causal: it looks at later tokens")
-
-    def _checked_head(self) -> VocabularyHead | None:
-        """The head, if hidden states through it give the model's own logits; None means: ask the model itself."""
         head = head_of(self.model)
         if head is None or self.model.base_model is self.model:
             return None
-        hidden = self.model.base_model(**self._probe(4)).last_hidden_state
+        hidden = self.model.base_model(input_ids=texts, use_cache=False).last_hidden_state.flatten(0, 1)
         if hidden.shape[-1] != head.weight.shape[1]:
             return None
-        theirs = self.model(**self._probe(4)).logits[0]
-        return head if same_logits(head.logits(hidden[0]).to(theirs.dtype), theirs) else None
+        ours = head.logits(hidden).to(theirs.dtype)
+        return head if same_logits(ours, theirs.flatten(0, 1)) else None
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Losses, float64 of shape (b,), and features of shape (b, d), both on the model's device.

@@ -28,14 +28,14 @@ from spice_select.forward import BatchPass
 from spice_select.loss import LOGIT_BYTES
 from spice_select.model_state import arithmetic, frozen
 from spice_select.recorder import Recorder
-from spice_select.targets import find_targets
+from spice_select.targets import Target, find_targets
 
 GradientProgress = Callable[[int, int, int], None]
 """Called after each batch with completed samples, all samples, and tokens so far."""
 
 
-CPU_BATCH_TOKENS = 1024
-"""Most padded tokens of a batch on a CPU: activations that its caches hold made a batch up to twice as fast."""
+CPU_BATCH_NUMBERS = 2**19
+"""Numbers in the widest activation of a batch on a CPU: what its caches hold is up to twice as fast."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,7 @@ def measure(
         )
         completed = lengths.count(0)
         tokens = halvings = 0
-        most = config.batch_tokens if forward.device.type != "cpu" else min(config.batch_tokens, CPU_BATCH_TOKENS)
-        todo = deque(plan_batches(lengths, most))
+        todo = deque(plan_batches(lengths, batch_tokens_on(forward.device, recorder.targets, config)))
         under_way: deque[_Measured] = deque()
         while todo or under_way:
             if todo:
@@ -173,6 +172,20 @@ def measure(
             if on_progress is not None:
                 on_progress(completed, n, tokens)
     return SampleGradients(**{**vars(result), "halvings": halvings})
+
+
+def batch_tokens_on(device: torch.device, targets: list[Target], config: GradientConfig) -> int:
+    """Most padded tokens of a batch: as configured, on a CPU fewer, by the width of the model.
+
+    Args:
+        device: Where the model is.
+        targets: The measured weights.
+        config: Its ``batch_tokens`` is never exceeded.
+    """
+    if device.type != "cpu":
+        return config.batch_tokens
+    widest = max(size for target in targets for size in target.weight.shape)
+    return min(config.batch_tokens, max(512, min(2048, CPU_BATCH_NUMBERS // widest)))
 
 
 class _Measured:

@@ -73,8 +73,8 @@ class Sketch:
 
     Attributes:
         shape: Its sizes.
-        inputs: Signs of shape (i, p_in), or None where the input is not projected.
-        outputs: Signs of shape (o, p_out), or None where the output gradient is not projected.
+        inputs: Signs of shape (p_in, i), or None where the input is not projected.
+        outputs: Signs of shape (p_out, o), or None where the output gradient is not projected.
         scale: What a product of the two projected sides is multiplied with, 1 / sqrt of the projected sides' p.
     """
 
@@ -104,10 +104,10 @@ def make_sketch(
     inputs = outputs = None
     scale = 1.0
     if shape.p_in < shape.in_features:
-        inputs = _signs(f"{layer}|in|{seed}", shape.in_features, shape.p_in).to(device=device, dtype=dtype)
+        inputs = _signs(f"{layer}|in|{seed}", shape.p_in, shape.in_features).to(device=device, dtype=dtype)
         scale /= math.sqrt(shape.p_in)
     if shape.p_out < shape.out_features:
-        outputs = _signs(f"{layer}|out|{seed}", shape.out_features, shape.p_out).to(device=device, dtype=dtype)
+        outputs = _signs(f"{layer}|out|{seed}", shape.p_out, shape.out_features).to(device=device, dtype=dtype)
         scale /= math.sqrt(shape.p_out)
     return Sketch(shape, inputs, outputs, scale)
 

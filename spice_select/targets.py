@@ -32,8 +32,8 @@ class Target:
     Attributes:
         name: Name of its module, without the wrappers of PEFT.
         module: The layer whose input and output gradient are watched.
-        inputs: Matrix of shape (i, p_in) that inputs are multiplied with, or None where they are kept.
-        outputs: Matrix of shape (o, p_out) that output gradients are multiplied with, or None where they are kept.
+        inputs: Matrix of shape (p_in, i) that projects inputs, or None where they are kept.
+        outputs: Matrix of shape (p_out, o) that projects output gradients, or None where they are kept.
         scale: Factor of the finished product.
         inputs_first: Whether the weight is stored (i, o), as in Conv1D, and not (o, i).
         start: First column of its features.
@@ -48,6 +48,12 @@ class Target:
     inputs_first: bool
     start: int
     size: int
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The measured weight itself."""
+        weight: torch.Tensor = self.module.weight  # type: ignore[assignment]
+        return weight
 
 
 def find_targets(model: nn.Module, config: GradientConfig) -> list[Target]:
@@ -141,9 +147,9 @@ def _make_target(name: str, layer: Any, config: GradientConfig, start: int, *, f
     sketch = make_sketch(label, shape, config.seed, dtype=weight.dtype, device=weight.device)
     inputs, scale = sketch.inputs, sketch.scale
     if fresh:
-        down = fresh_adapter(name, config.lora_rank, in_features, config.seed).T
+        down = fresh_adapter(name, config.lora_rank, in_features, config.seed)
         if inputs is not None:
-            down = down @ inputs.to(device="cpu", dtype=torch.float64)
+            down = inputs.to(device="cpu", dtype=torch.float64) @ down
         inputs = down.to(device=weight.device, dtype=weight.dtype)
         scale *= config.lora_alpha / config.lora_rank
         inputs_first = False

@@ -50,9 +50,9 @@ def sketched(gradients: torch.Tensor, name: str, dim: int, *, seed: int, inputs_
     shape = sketch_shape(gradients.shape[2], gradients.shape[1], dim)
     sketch = make_sketch(name, shape, seed, dtype=torch.float64)
     if sketch.inputs is not None:
-        gradients = gradients @ sketch.inputs
+        gradients = gradients @ sketch.inputs.T
     if sketch.outputs is not None:
-        gradients = sketch.outputs.T @ gradients
+        gradients = sketch.outputs @ gradients
     return (gradients.mT if inputs_first else gradients).flatten(1) * sketch.scale
 
 
@@ -70,7 +70,7 @@ def with_adapters(model: Any, rank: int, alpha: float) -> Any:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact_gradients_are_those_of_autograd(family: str, loss: str) -> None:
     model, examples, config = build(family), nasty_examples(1), exact(loss=loss)
-    weights = [target.module.weight for target in find_targets(model, config)]
+    weights = [target.weight for target in find_targets(model, config)]
     found = measure(model, examples, config, feature_dtype=torch.float64)
     filled = [example for example in examples if example.input_ids]
     expected, losses = reference.one_at_a_time_gradients(model, filled, weights, mean=loss == "mean")
@@ -88,11 +88,11 @@ def test_sketched_gradients_are_the_projected_exact_ones(family: str) -> None:
     targets = find_targets(model, config)
     found = measure(model, examples, config, feature_dtype=torch.float64).features
     filled = [example for example in examples if example.input_ids]
-    weights = [target.module.weight for target in targets]
+    weights = [target.weight for target in targets]
     rows, _ = reference.one_at_a_time_gradients(model, filled, weights, mean=True)
     blocks = zip(targets, rows.split([w.numel() for w in weights], dim=1), strict=True)
     expected = [
-        sketched(block.view(-1, *target.module.weight.shape), target.name, 12, seed=7, inputs_first=target.inputs_first)
+        sketched(block.view(-1, *target.weight.shape), target.name, 12, seed=7, inputs_first=target.inputs_first)
         for target, block in blocks
     ]
     assert relative_error(found[: len(filled)], torch.cat(expected, dim=1)) < TOLERANCE
@@ -136,7 +136,7 @@ def test_trained_adapters_are_measured_where_they_are(family: str) -> None:
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.3)
     examples, config = nasty_examples(4)[:-1], exact(targets="lora")
-    weights = [target.module.weight for target in find_targets(adapted, config)]
+    weights = [target.weight for target in find_targets(adapted, config)]
     assert sum(w.numel() for w in weights) == sum(p.numel() for n, p in adapted.named_parameters() if "lora_" in n)
     expected, losses = reference.one_at_a_time_gradients(adapted, examples, weights, mean=True)
     found = measure(adapted, examples, config, feature_dtype=torch.float64)
@@ -193,7 +193,7 @@ def test_a_head_that_does_more_than_its_settings_say_is_asked_itself() -> None:
     head.weight = model.lm_head.weight
     model.lm_head = head
     examples, config = nasty_examples(9)[:-1], exact()
-    weights = [target.module.weight for target in find_targets(model, config)]
+    weights = [target.weight for target in find_targets(model, config)]
     expected, _ = reference.one_at_a_time_gradients(model, examples, weights, mean=True)
     assert relative_error(measure(model, examples, config, feature_dtype=torch.float64).features, expected) < TOLERANCE
 

@@ -13,22 +13,22 @@ from spice_select.sketch import SketchShape, make_sketch, sketch_shape
 def sketched(shape: SketchShape, gradient: torch.Tensor, seed: int, layer: str = "layer") -> torch.Tensor:
     sketch = make_sketch(layer, shape, seed, dtype=torch.float64)
     if sketch.inputs is not None:
-        gradient = gradient @ sketch.inputs
+        gradient = gradient @ sketch.inputs.T
     if sketch.outputs is not None:
-        gradient = sketch.outputs.T @ gradient
+        gradient = sketch.outputs @ gradient
     return (gradient * sketch.scale).flatten()
 
 
 def gradient_pair(out_features: int, in_features: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two correlated matrices of low rank and length one: what sums of a few outer products look like."""
+    """Two matrices of rank 4 and length one, alike in everything but their size: same angles, same singular values."""
     generator = torch.Generator().manual_seed(seed)
 
-    def low_rank() -> torch.Tensor:
-        left = torch.randn(out_features, 3, generator=generator, dtype=torch.float64)
-        return left @ torch.randn(3, in_features, generator=generator, dtype=torch.float64)
+    def directions(width: int) -> torch.Tensor:
+        return torch.linalg.qr(torch.randn(width, 4, generator=generator, dtype=torch.float64))[0]
 
-    common = low_rank()
-    first, second = common + low_rank(), common + 0.5 * low_rank()
+    left, right = directions(out_features), directions(in_features)
+    first = left @ torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)) @ right.T
+    second = left @ torch.diag(torch.tensor([3.0, -1.0, 2.0, 2.0], dtype=torch.float64)) @ right.T
     return first / first.norm(), second / second.norm()
 
 
@@ -101,8 +101,8 @@ def test_signs_are_fixed_by_name_seed_and_version() -> None:
     assert sketch.inputs is not None
     assert sketch.outputs is not None
     # written down once: another machine, torch or numpy has to draw the very same
-    assert sketch.inputs[:3].tolist() == [[1.0, 1.0], [-1.0, 1.0], [1.0, 1.0]]
-    assert sketch.outputs[0].tolist() == [1.0, 1.0, 1.0]
+    assert sketch.inputs[:, :3].tolist() == [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0]]
+    assert sketch.outputs[0, :4].tolist() == [1.0, 1.0, 1.0, -1.0]
     assert set(sketch.outputs.flatten().tolist()) == {1.0, -1.0}
 
 
