@@ -58,12 +58,6 @@ def test_the_built_in_model_has_the_same_weights_on_every_machine() -> None:
     assert (proxy.revision, proxy.name) == (BUILTIN["builtin:tiny"], "builtin:tiny")
     assert proxy.weights_sha256 == "20ef0fccbe2875b646b887b348285045d6612a5db26e796b1516723be8ca049b"
     assert proxy.tokenizer_sha256 == "cfe73f2a4ab0c3ca3bf5cea73333d49d6504edad030eb4e8f8d3865bf14cfed5"
-    other = subprocess.run(
-        [sys.executable, "-c", "from spice_select.proxy import load_proxy\n"
-         "from spice_select.config import *\nprint(load_proxy(ProxyConfig(), GradientConfig()).weights_sha256)"],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    assert other.stdout.strip() == proxy.weights_sha256
 
 
 def test_a_saved_folder_gives_the_gradients_of_the_model_it_was_saved_from(folder: Path) -> None:
