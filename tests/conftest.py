@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Before anything imports a library that reads them.
 os.environ.update(OFFLINE)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests themselves keep every core busy
 for _name in [name for name in os.environ if name.startswith("SPICE_") and not name.startswith("SPICE_TEST_")]:
     del os.environ[_name]
 refuse_network()

@@ -11,6 +11,7 @@ from types import FrameType
 
 from app import logs
 from app.settings import Settings
+from spice_select.threads import let_idle_threads_sleep
 from workers.run_unit import UnitRunner
 
 SWEEP_SECONDS = 2.0
@@ -42,6 +43,7 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
         ready_fd: File descriptor that is told, and closed, when the first unit could be taken.
     """
     logs.configure(settings.log_level, settings.log_format)
+    let_idle_threads_sleep()
     shutdown = stop_on_signals()
     log = logs.get_logger()
     runner = UnitRunner(settings, worker_name(), shutdown)

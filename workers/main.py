@@ -19,6 +19,7 @@ from celery.signals import setup_logging, worker_init
 
 from app import logs
 from app.settings import Settings
+from spice_select.threads import let_idle_threads_sleep
 
 QUEUE = "units"
 HARD_LIMIT_SECONDS = 4 * 3600
@@ -32,6 +33,8 @@ busy_children = Value("i", 0)
 """Children that run a unit, in memory shared with the parent: its event loop stands still while it shuts down."""
 
 settings = Settings()
+
+let_idle_threads_sleep()
 
 celery_app = Celery("spice-select", broker=settings.broker_url.get_secret_value(), include=["workers.tasks"])
 celery_app.conf.update(

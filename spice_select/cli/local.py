@@ -60,6 +60,8 @@ def run(
     columns = options.pairs(column, "--column")
 
     from spice_select.intake import IntakeOptions
+
+    let_idle_threads_sleep()
     from spice_select.pipeline import run as run_pipeline
 
     intake = options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
