@@ -10,6 +10,7 @@ import typer
 from spice_select.cli import options
 from spice_select.cli.output import Exit, leave, note, out, print_fields, print_json, shown
 from spice_select.cli.progress import ProgressView
+from spice_select.threads import let_idle_threads_sleep
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 
@@ -59,9 +60,9 @@ def run(
     )
     columns = options.pairs(column, "--column")
 
+    let_idle_threads_sleep()
     from spice_select.intake import IntakeOptions
 
-    let_idle_threads_sleep()
     from spice_select.pipeline import run as run_pipeline
 
     intake = options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
