@@ -62,7 +62,6 @@ def run(
 
     let_idle_threads_sleep()
     from spice_select.intake import IntakeOptions
-
     from spice_select.pipeline import run as run_pipeline
 
     intake = options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
