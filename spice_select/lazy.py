@@ -8,7 +8,7 @@ import torch
 
 from spice_select.candidates import BLOCK_BYTES, Candidates
 from spice_select.conflict import conflict
-from spice_select.scoring import NOTHING, Proposal, Rule, is_settled, descending
+from spice_select.scoring import NOTHING, Proposal, Rule, descending, is_settled
 
 
 class Information(Protocol):
