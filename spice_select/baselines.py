@@ -1,20 +1,73 @@
-"""Controls on the same gradients: rows at random, rows with the longest gradients, with the same evidence per pick."""
+"""Other ways to choose from the same gradients: at random, or in the order of one number per sample."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from spice_select.candidates import Candidates, Gradients
 from spice_select.config import SelectionConfig
-from spice_select.conflict import conflict
-from spice_select.fisher import FisherLogDet, log_determinant
-from spice_select.lazy import Information
-from spice_select.scoring import TIE, Proposal
-from spice_select.surrogates import surrogate
-from spice_select.window import Window
+from spice_select.errors import ConfigError, PoolError
+from spice_select.evidence import BLOCK
+from spice_select.fisher import log_determinant
+from spice_select.scoring import TIE
 
-BLOCK = 128
-"""Rows whose inner products are taken together; does not affect results."""
+LENGTH_BINS = 32
+"""Bins of equal mass in the token histogram that ``length_matched`` keeps."""
+
+
+STRIDE = 4 * BLOCK
+"""Rows of an order that are looked at together; does not affect results."""
+
+
+class Ranking:
+    """Chooses rows in an order fixed beforehand.
+
+    Args:
+        order: Rows, int64 of shape (m,).
+        size: Number of rows in the pool, n.
+        values: What each row of the pool is ranked by, float64 of shape (n,); None for a random order.
+    """
+
+    def __init__(self, order: torch.Tensor, size: int, values: torch.Tensor | None = None) -> None:
+        self._order, self._values = order, values
+        self._taken = torch.zeros(size, dtype=torch.bool)
+        self._position = 0
+
+    def choose(self, allowed: torch.Tensor) -> tuple[int, float | None] | None:
+        """The next allowed row and its value, or None when there is no row.
+
+        Args:
+            allowed: Rows that may be chosen, bool of shape (n,) on the CPU.
+        """
+        ahead = self.ahead(allowed)
+        if len(ahead) == 0:
+            return None
+        return int(ahead[0]), None if self._values is None else float(self._values[ahead[0]])
+
+    def ahead(self, allowed: torch.Tensor) -> torch.Tensor:
+        """The next allowed rows.
+
+        Args:
+            allowed: Rows that may be chosen, bool of shape (n,) on the CPU.
+        """
+        for start in range(self._position, len(self._order), STRIDE):
+            rows = self._order[start : start + STRIDE]
+            rows = rows[allowed[rows]]
+            if len(rows) > 0:
+                return rows[:BLOCK]
+        return self._order[:0]
+
+    def take(self, row: int) -> None:
+        """Step over rows that have joined the set.
+
+        Args:
+            row: The row that joined.
+        """
+        self._taken[row] = True
+        while self._position < len(self._order) and bool(self._taken[self._order[self._position]]):
+            self._position += 1
 
 
 def random_order(size: int, seed: int) -> torch.Tensor:
@@ -27,154 +80,76 @@ def random_order(size: int, seed: int) -> torch.Tensor:
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
 
 
-def norm_order(squared_norms: torch.Tensor) -> torch.Tensor:
-    """All rows, the longest gradient first, ties (to rounding) to the lower row; int64 of shape (n,).
+def stratified_order(codes: torch.Tensor, seed: int) -> torch.Tensor:
+    """A random order in which every beginning holds each group by its share of the pool, to within one sample.
+
+    The r-th of m samples of a group, in random order, stands at (r - 1/2) / m of the whole.
 
     Args:
-        squared_norms: |g|^2, float64 of shape (n,).
+        codes: Group of every row, int64 of shape (n,).
+        seed: Seed of the draw.
     """
-    values, order = squared_norms.cpu().sort(descending=True, stable=True)
-    # A row belongs to the tie of the row before it when the two differ only by rounding.
-    group = torch.cat([torch.zeros(1, dtype=torch.int64), (values[1:] < values[:-1] * (1.0 - TIE)).cumsum(0)])
+    shuffled = random_order(len(codes), seed)
+    by_group = shuffled[codes[shuffled].argsort(stable=True)]
+    sizes = torch.bincount(codes)
+    starts = sizes.cumsum(0) - sizes
+    group = codes[by_group]
+    places = (torch.arange(len(codes)) - starts[group] + 0.5) / sizes[group]
+    return by_group[places.argsort(stable=True)]
+
+
+def descending_order(values: torch.Tensor) -> torch.Tensor:
+    """All rows, the largest value first, ties (to rounding) to the lower row; int64 of shape (n,).
+
+    Args:
+        values: float64 of shape (n,).
+    """
+    ordered, order = values.sort(descending=True, stable=True)
+    steps = ordered[:-1] - ordered[1:] > TIE * ordered[:-1].abs()
+    tie = torch.cat([torch.zeros(1, dtype=torch.int64), steps.cumsum(0)])
     by_row = order.argsort(stable=True)
-    return order[by_row[group[by_row].argsort(stable=True)]]
+    return order[by_row[tie[by_row].argsort(stable=True)]]
 
 
-class FixedOrder:
-    """Proposes rows in an order fixed beforehand, with the gain and conflict each has at its turn.
+def length_matched_order(costs: torch.Tensor, model: Sequence[int], seed: int) -> torch.Tensor:
+    """Random rows such that every beginning has the token histogram of the same beginning of a model selection.
+
+    Args:
+        costs: Tokens of every row, float64 of shape (n,).
+        model: Rows of the selection whose lengths are matched.
+        seed: Seed of the draw.
+
+    Returns:
+        int64 of shape (len(model),): for each row of the model one drawn at random from its bin of length.
+    """
+    edges = torch.quantile(costs, torch.linspace(0, 1, LENGTH_BINS + 1, dtype=torch.float64)[1:-1])
+    bins = torch.bucketize(costs, edges)
+    waiting: dict[int, list[int]] = {}
+    for row in random_order(len(costs), seed).tolist():
+        waiting.setdefault(int(bins[row]), []).append(row)
+    return torch.tensor([waiting[int(bins[row])].pop() for row in model], dtype=torch.int64)
+
+
+def similarity(candidates: Candidates, targets: torch.Tensor) -> torch.Tensor:
+    """Cosine of every row with the mean direction of the target samples (LESS), float64 of shape (n,) on the CPU.
 
     Args:
         candidates: The pool.
-        config: Settings of the run: method, information, alpha, conflict penalty and seed are used.
+        targets: Gradients of the target samples by the same proxy, float64 of shape (m, d).
 
-    Attributes:
-        refreshed: Number of gains computed.
+    Raises:
+        PoolError: The targets have no row, another dimension, or numbers that are not finite.
     """
-
-    def __init__(self, candidates: Candidates, config: SelectionConfig) -> None:
-        norms = candidates.squared_norms.cpu()
-        by_norm = config.method == "top_norm"
-        self._order = norm_order(norms) if by_norm else random_order(candidates.size, config.seed)
-        self._position = 0
-        self._penalty = config.conflict_penalty
-        self._alone = gains_alone(norms, config) if by_norm else None
-        self._turns: LogDetTurns | SurrogateTurns = (
-            LogDetTurns(candidates, config.alpha)
-            if config.information == "logdet"
-            else SurrogateTurns(candidates, surrogate(candidates, config.information, config.alpha))
+    if targets.ndim != 2 or len(targets) == 0 or targets.shape[1] != candidates.dimension:
+        raise PoolError(
+            f"targets must have the shape (samples, {candidates.dimension}) like the pool, not {tuple(targets.shape)}"
         )
-        self.refreshed = 0
-
-    def propose(self, allowed: torch.Tensor) -> Proposal | None:
-        """The next allowed row of the order, or None when there is none.
-
-        Args:
-            allowed: Rows that may be chosen, bool of shape (n,) on the CPU; a closed row never opens again.
-
-        Returns:
-            The choice, whose score is what the order was made by (the gain over the empty set) for ``top_norm``, and
-            the score that SPICE would have given it for ``random``; ``accept`` makes it part of the set.
-        """
-        while self._position < len(self._order) and not bool(allowed[self._order[self._position]]):
-            self._position += 1
-        if self._position == len(self._order):
-            return None
-        row = int(self._order[self._position])
-        ahead = self._order[self._position : self._position + 4 * BLOCK]
-        gain, against = self._turns.look(row, ahead[allowed[ahead]][:BLOCK])
-        score = gain - self._penalty * against if self._alone is None else float(self._alone[row])
-        return Proposal(row, gain, against, score, 0)
-
-    def accept(self, proposal: Proposal) -> None:
-        """Add the proposed row to the set.
-
-        Args:
-            proposal: What ``propose`` returned last.
-        """
-        self.refreshed += 1
-        self._position += 1
-        self._turns.take(proposal.row)
-
-
-class LogDetTurns:
-    """Gain and conflict of one row after another under logdet, a block of rows at a time.
-
-    Args:
-        candidates: The pool.
-        alpha: Fisher scale.
-    """
-
-    def __init__(self, candidates: Candidates, alpha: float) -> None:
-        self._candidates = candidates
-        self._fisher = FisherLogDet(candidates.dimension, alpha, candidates.device)
-        self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
-        self._place_of: dict[int, int] = {}
-        self._window: Window | None = None
-
-    def look(self, row: int, ahead: torch.Tensor) -> tuple[float, float]:
-        """Gain (nats) and conflict of a row now.
-
-        Args:
-            row: The row.
-            ahead: Rows likely to be asked for next, this one first.
-        """
-        if self._window is None or row not in self._place_of:
-            if self._window is not None:
-                self._window.close()
-            self._place_of = {int(other): place for place, other in enumerate(ahead)}
-            norms = self._candidates.squared_norms[ahead.to(self._candidates.device)].cpu()
-            gradients = self._candidates.take(ahead)
-            self._window = Window(gradients, norms, None, self._fisher, self._total, len(ahead))
-            self._window.add_columns(torch.arange(len(ahead)))
-        place = self._place_of[row]
-        return float(self._window.gains()[place]), float(self._window.conflicts()[place])
-
-    def take(self, row: int) -> None:
-        """Add a row to the set.
-
-        Args:
-            row: The row last looked at.
-        """
-        assert self._window is not None
-        self._window.pick(self._place_of[row])
-
-
-class SurrogateTurns:
-    """Gain and conflict of one row after another under a surrogate.
-
-    Args:
-        candidates: The pool.
-        information: The surrogate, for the empty set.
-    """
-
-    def __init__(self, candidates: Candidates, information: Information) -> None:
-        self._candidates, self._information = candidates, information
-        self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
-        self._count = 0
-
-    def look(self, row: int, ahead: torch.Tensor) -> tuple[float, float]:
-        """Gain (nats) and conflict of a row now.
-
-        Args:
-            row: The row.
-            ahead: Rows likely to be asked for next; not needed here.
-        """
-        del ahead
-        rows, size = torch.tensor([row]), max(1, self._count)
-        products = (self._candidates.take(rows) @ self._total).cpu() / size
-        norms = self._candidates.squared_norms[row].cpu()[None]
-        against = conflict(products, norms, float(self._total.norm()) / size)
-        return float(self._information.gains(rows)[0]), float(against[0])
-
-    def take(self, row: int) -> None:
-        """Add a row to the set.
-
-        Args:
-            row: The row last looked at.
-        """
-        self._information.add(row)
-        self._total += self._candidates.take(torch.tensor([row]))[0]
-        self._count += 1
+    if not bool(torch.isfinite(targets).all()):
+        raise PoolError("targets hold NaN or infinity")
+    mean = torch.nn.functional.normalize(targets, dim=1).mean(dim=0)
+    products = torch.cat([block @ mean for _, block in candidates.blocks()])
+    lengths = candidates.squared_norms.sqrt() * mean.norm()
+    return torch.where(lengths > 0, products / lengths, 0.0).cpu()
 
 
 def gains_alone(squared_norms: torch.Tensor, config: SelectionConfig) -> torch.Tensor:
@@ -186,6 +161,25 @@ def gains_alone(squared_norms: torch.Tensor, config: SelectionConfig) -> torch.T
     """
     shrink = 1.0 + config.alpha if config.information == "scalar" else 1.0
     return torch.log1p(config.alpha * squared_norms / shrink)
+
+
+def read_losses(losses: Sequence[float] | torch.Tensor | None, size: int) -> torch.Tensor:
+    """Loss of every sample as float64 of shape (n,).
+
+    Args:
+        losses: Nats, one for each sample.
+        size: Number of samples, n.
+
+    Raises:
+        ConfigError: There are none.
+        PoolError: Not one finite number for each sample.
+    """
+    if losses is None:
+        raise ConfigError("the method loss needs the loss of every sample", pointer="#/method")
+    numbers = torch.as_tensor(losses, dtype=torch.float64, device="cpu")
+    if numbers.shape != (size,) or not bool(torch.isfinite(numbers).all()):
+        raise PoolError(f"losses must hold one finite number for each of the {size} samples")
+    return numbers
 
 
 def random_control(gradients: Gradients | Candidates, config: SelectionConfig, count: int, seed: int) -> float:

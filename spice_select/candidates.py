@@ -6,6 +6,7 @@ Whatever the input is (numpy, a memory map, torch on any device), what decides i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import TypeAlias
 
 import numpy as np
@@ -54,6 +55,7 @@ class Candidates:
         self.size, self.dimension = int(gradients.shape[0]), int(gradients.shape[1])
         self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
         self.squared_norms = torch.empty(self.size, dtype=torch.float64, device=self.device)
+        self._scales: torch.Tensor | None = None
         self._digests = torch.empty(self.size, dtype=torch.int64, device=self.device)
         multipliers = torch.randint(
             -(2**62), 2**62, (self.dimension,), generator=torch.Generator().manual_seed(0), dtype=torch.int64
@@ -66,10 +68,34 @@ class Candidates:
             torch.sum(words * multipliers, dim=1, out=self._digests[part])
         self._require_finite()
 
+    def subset(self, rows: torch.Tensor) -> Candidates:
+        """Some of the rows as a pool of their own, in a copy.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,), at least one.
+        """
+        part = copy(self)
+        source = self._source
+        there = rows.to(self.device)
+        part._source = source.index_select(0, there) if isinstance(source, torch.Tensor) else source[rows.cpu().numpy()]
+        part.size, part.block_rows = len(rows), min(len(rows), self.block_rows)
+        part.squared_norms, part._digests = self.squared_norms[there], self._digests[there]
+        part._scales = None if self._scales is None else self._scales[there]
+        return part
+
+    def normalized(self) -> Candidates:
+        """The same rows scaled to length one; zero rows stay zero. Shares the memory."""
+        view = copy(self)
+        lengths = self.squared_norms.sqrt()
+        view._scales = torch.where(lengths > 0, 1.0 / lengths, 0.0)
+        view.squared_norms = (lengths > 0).to(torch.float64)
+        return view
+
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Every row once, as (first row, float64 block of shape (m, d))."""
         for start in range(0, self.size, self.block_rows):
-            yield start, self._float64(self._source[start : start + self.block_rows])
+            block = self._float64(self._source[start : start + self.block_rows])
+            yield start, block if self._scales is None else block * self._scales[start : start + len(block), None]
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """The named rows as float64 of shape (m, d).
@@ -78,8 +104,10 @@ class Candidates:
             rows: Row numbers, int64 of shape (m,), on any device.
         """
         if isinstance(self._source, torch.Tensor):
-            return self._float64(self._source.index_select(0, rows.to(self.device)))
-        return self._float64(self._source[rows.cpu().numpy()])
+            taken = self._float64(self._source.index_select(0, rows.to(self.device)))
+        else:
+            taken = self._float64(self._source[rows.cpu().numpy()])
+        return taken if self._scales is None else taken * self._scales[rows.to(self.device), None]
 
     def next_copies(self, keys: torch.Tensor) -> torch.Tensor:
         """For every row the next row with bitwise the same gradient and the same key, or -1.

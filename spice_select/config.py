@@ -11,7 +11,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["spice", "fisher", "random", "top_norm"]
+Method = Literal[
+    "spice",
+    "fisher",
+    "random",
+    "stratified",
+    "length_matched",
+    "top_norm",
+    "loss",
+    "less",
+    "dpp",
+    "facility_location",
+    "k_center",
+]
 Information = Literal["logdet", "diagonal", "scalar"]
 
 
@@ -99,11 +111,59 @@ class GradientConfig(Model):
     """Seed of the projections and of fresh adapters."""
 
 
+class Quotas(Model):
+    """How many samples each group must and may have, for a grouping of the samples given beside the gradients."""
+
+    column: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Column of the records that names the group; None when the groups are given directly."""
+    floors: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
+    """Least number of samples of a group."""
+    caps: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
+    """Largest number of samples of a group."""
+
+    @model_validator(mode="after")
+    def _floors_below_caps(self) -> Self:
+        crossed = [name for name, floor in self.floors.items() if floor > self.caps.get(name, floor)]
+        if crossed:
+            raise ValueError(f"the floor is above the cap of {', '.join(sorted(crossed))}")
+        return self
+
+
+class GlobalScope(Model):
+    """One pool."""
+
+    kind: Literal["global"] = "global"
+
+
+class WindowsScope(Model):
+    """Independent windows over a shuffled pool, the authors' way: what one window holds, the next does not know."""
+
+    kind: Literal["windows"]
+    size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 128
+    """Samples in a window; the last may be smaller."""
+    per_window: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Samples chosen from each; None shares the budget evenly."""
+
+
+class PartitionedScope(Model):
+    """Two rounds: greedy inside each part of the pool, then over the union of the winners."""
+
+    kind: Literal["partitioned"]
+    parts: Annotated[int, Field(ge=1, le=2**20)]
+    """Number of parts, of nearly equal size, drawn at random."""
+
+
+Scope = Annotated[GlobalScope | WindowsScope | PartitionedScope, Field(discriminator="kind")]
+
+
 class SelectionOptions(Model):
     """How to choose, apart from how much."""
 
     method: Method = "spice"
-    """``spice``, or a control on the same gradients: ``fisher`` (no penalty), ``random``, ``top_norm``."""
+    """``spice``, or another way to choose from the same gradients: ``fisher`` (no penalty), ``random``, ``stratified``
+    (random with the groups' shares of the pool), ``length_matched`` (random with the token histogram of SPICE's own
+    choice), ``top_norm``, ``loss`` (highest first), ``less`` (closest to a target set), ``dpp`` (greedy MAP),
+    ``facility_location``, ``k_center``."""
     information: Information = "logdet"
     """``logdet`` is exact; ``diagonal`` and ``scalar`` are the surrogates of the authors' code."""
     alpha: Annotated[float, Field(gt=0, le=1e12)] = 1.0
@@ -112,8 +172,18 @@ class SelectionOptions(Model):
     """Weight of the conflict in the score, lambda. The paper finds 0.1 to 0.5 robust; 0 is plain Fisher greedy."""
     stop_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Stop before a pick whose gain is at most this share of the first pick's gain, omega; None never stops early."""
+    min_gain: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Stop before a pick whose gain is at most this, nats."""
+    min_count: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Samples below which ``stop_ratio`` and ``min_gain`` do not stop."""
+    max_count: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Most samples, beside a budget in another unit."""
+    quotas: Quotas | None = None
+    """Floors and caps of groups of samples."""
+    scope: Scope = GlobalScope()
+    """``global``, or one of the ways for pools too large for one machine."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Seed of the methods that draw at random."""
+    """Seed of everything that is drawn at random."""
 
 
 class SelectionConfig(SelectionOptions):

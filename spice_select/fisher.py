@@ -12,12 +12,22 @@ import math
 
 import torch
 
+from spice_select.errors import SpiceError
+
 ROUNDING = 2.0**-52
 """Spacing of float64 around one."""
 
 
 WORST_PIVOT_RATIO = 1e5
 """Largest over smallest Cholesky pivot up to which results from the factor are trusted (about 1e-6 of a gain)."""
+
+
+PRECISION = 1e-8
+"""Relative rounding error of a gain above which subtracting projections is given up for a slower, safer way."""
+
+
+class PrecisionLostError(SpiceError):
+    """Gradients so long that subtracting projections no longer leaves digits to compare; never leaves the library."""
 
 
 def capacitance(rows: torch.Tensor, alpha: float) -> torch.Tensor:

@@ -8,14 +8,16 @@ score of the front is above every bound outside, the greedy choice is known with
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 from spice_select.candidates import Candidates
-from spice_select.errors import SpiceError
-from spice_select.fisher import FisherLogDet
+from spice_select.fisher import PRECISION, FisherLogDet, PrecisionLostError
+from spice_select.lazy import LazyGreedy
 from spice_select.scoring import NOTHING, Proposal, Rule, descending, is_settled
-from spice_select.window import Window
+from spice_select.whitening import WhitenedRows
+from spice_select.window import Window, absorb
 
 FRONT = 512
 """Samples in the front of a large pool; does not affect results."""
@@ -23,12 +25,6 @@ COLUMNS = 48
 """Samples whose inner products with the front are computed together; does not affect results."""
 REFRESH = 256
 """Samples refreshed in one product, so that those of one age go together; does not affect results."""
-PRECISION = 1e-8
-"""Relative error of a gain above which this way of computing is given up for a slower, safer one."""
-
-
-class PrecisionLostError(SpiceError):
-    """Gradients so long that subtracting projections no longer leaves digits to compare; never leaves the library."""
 
 
 class Front:
@@ -58,6 +54,30 @@ class Front:
         self._size = self._smallest
         self._window: Window | None = None
         self.refreshed = 0
+
+    def absorb(self, gradients: torch.Tensor) -> None:
+        """Add gradients that are no candidates to the set, before the first pick.
+
+        Args:
+            gradients: float64 of shape (m, d).
+        """
+        absorb(gradients, self._fisher, self._total)
+
+    def safer(self, given: torch.Tensor | None, picks: Sequence[Proposal]) -> LazyGreedy:
+        """The same rule after these picks, computed in the way that bears gradients of any length.
+
+        Args:
+            given: Gradients absorbed before the first pick.
+            picks: The picks so far.
+        """
+        information = WhitenedRows(self._candidates, self._alpha)
+        engine = LazyGreedy(self._candidates, information, self._rule, self._copies)
+        engine.refreshed = self.refreshed
+        if given is not None:
+            engine.absorb(given)
+        for pick in picks:
+            engine.accept(pick)
+        return engine
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The greedy choice among the allowed rows, or None when there is none.
@@ -99,6 +119,23 @@ class Front:
         else:
             self._taken[proposal.place] = True
 
+    def upper_bounds(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Upper bounds on Delta_x(S) of every row, nats, of which the k = |chosen| largest are exact; ends the run.
+
+        Args:
+            chosen: Rows of S, int64 of shape (k,).
+
+        Returns:
+            float64 of shape (n,), zero for the chosen rows.
+        """
+        if self._window is not None:
+            self._close(self._window)
+        others = torch.ones(self._candidates.size, dtype=torch.bool)
+        others[chosen] = False
+        if bool(others.any()):
+            self._largest(torch.nonzero(others).flatten(), max(1, len(chosen)), Rule(0.0))
+        return self._bounds.masked_fill(~others, 0.0)
+
     def _best(self, window: Window, allowed: torch.Tensor) -> Proposal | None:
         """Best of the front if nothing outside can be better, else None."""
         closed = self._taken | ~allowed[self._rows]
@@ -132,7 +169,7 @@ class Front:
 
     def _open(self, rows: torch.Tensor) -> Window:
         """A window on those of the rows with the largest gains, all up to date."""
-        self._rows = self._largest(rows)
+        self._rows = self._largest(rows, self._size, self._rule)
         self._taken = torch.zeros(len(self._rows), dtype=torch.bool)
         self._outside = torch.zeros(self._candidates.size, dtype=torch.bool)
         self._outside[rows] = True
@@ -145,22 +182,22 @@ class Front:
         gradients, forms = self._candidates.take(self._rows), self._forms[self._rows]
         return Window(gradients, norms, forms, self._fisher, self._total, max(8, min(len(norms), 2 * FRONT)))
 
-    def _largest(self, rows: torch.Tensor) -> torch.Tensor:
+    def _largest(self, rows: torch.Tensor, size: int, rule: Rule) -> torch.Tensor:
         """The rows with the largest bounds, refreshed from the largest down until no other can be among them."""
-        bounds = self._rule.bounds(self._bounds[rows], rows)
-        reach = 4 * self._size
+        bounds = rule.bounds(self._bounds[rows], rows)
+        reach = 4 * size
         while True:
             order = descending(bounds, reach)
-            done, step = 0, self._size
+            done, step = 0, size
             while done < len(order):
                 part = order[done : done + step]
                 stale = rows[part[self._stamps[rows[part]] < self._fisher.count]]
                 if len(stale) > 0:
                     self._refresh(stale)
-                bounds[part] = self._rule.bounds(self._bounds[rows[part]], rows[part])
+                bounds[part] = rule.bounds(self._bounds[rows[part]], rows[part])
                 done, step = done + len(part), 2 * step
-                best = order[:done][descending(bounds[order[:done]], self._size)]
-                least = float(bounds[best[-1]]) if len(best) == self._size else NOTHING
+                best = order[:done][descending(bounds[order[:done]], size)]
+                least = float(bounds[best[-1]]) if len(best) == size else NOTHING
                 if done < len(order) and float(bounds[order[done]]) < least:
                     return rows[best]
             if len(order) == len(rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -17,7 +18,7 @@ class Information(Protocol):
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Gains now, nats, float64 on the CPU."""
 
-    def add(self, row: int) -> None:
+    def add(self, gradient: torch.Tensor) -> None:
         """Add a sample to the set."""
 
 
@@ -46,6 +47,27 @@ class LazyGreedy:
             [information.gains(part) for part in torch.split(torch.arange(candidates.size), candidates.block_rows)]
         )
         self.refreshed = 0
+
+    def absorb(self, gradients: torch.Tensor) -> None:
+        """Add gradients to the set that are no candidates, or no longer.
+
+        Args:
+            gradients: float64 of shape (m, d).
+        """
+        for gradient in gradients:
+            self._information.add(gradient)
+            self._total += gradient
+            self._count += 1
+
+    def safer(self, given: torch.Tensor | None, picks: Sequence[Proposal]) -> LazyGreedy:
+        """This way already bears whatever its information bears.
+
+        Args:
+            given: Gradients absorbed before the first pick; absorbed already.
+            picks: The picks so far; accepted already.
+        """
+        del given, picks
+        return self
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The greedy choice among the allowed rows, or None when there is none.
@@ -87,9 +109,7 @@ class LazyGreedy:
         Args:
             proposal: What ``propose`` returned last.
         """
-        self._information.add(proposal.row)
-        self._total += self._candidates.take(torch.tensor([proposal.row]))[0]
-        self._count += 1
+        self.absorb(self._candidates.take(torch.tensor([proposal.row])))
         copy = int(self._copies[proposal.row])
         if copy >= 0:
             self._waiting[copy] = False

@@ -5,9 +5,67 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from spice_select.diagnostics import Certificate
+StopReason: TypeAlias = Literal["budget_reached", "stop_ratio", "min_gain", "pool_exhausted", "cancelled"]
 
-StopReason: TypeAlias = Literal["budget_reached", "stop_ratio", "pool_exhausted", "cancelled"]
+
+@dataclass(frozen=True)
+class Certificate:
+    """A proof of how good a set is, valid for any set whatever chose it, and what else can be said of it.
+
+    Attributes:
+        utility: U(S), nats.
+        upper_bound: No set within the same budget has a larger U, nats. The budget is the number of samples chosen; for
+            a token budget the tokens allowed, or the tokens used when the choice was stopped early.
+        ratio: utility / upper_bound, in (0, 1]; 1.0 when both are zero.
+        bound: Which proof gave the upper bound: ``marginal`` (U(S) + the best that marginal gains over S allow),
+            ``base`` (the best that gains over the empty set allow) or ``trace`` (concavity of logdet:
+            r log(1 + alpha T / r) with r = min(k, d) and T the k largest squared norms).
+        curvature: Total curvature c = 1 - min_x Delta_x(D without x) / Delta_x(empty), in [0, 1].
+        curvature_exact: False when the exact value was out of reach and 1, which always holds, stands in its place.
+        greedy_bound: (1 - e^-c) / c: what plain greedy (lambda = 0) is guaranteed to reach of the best utility.
+        spearman_conflict_gain: Rank correlation of the picks' conflicts and gains; None when either is constant.
+        spearman_conflict_epsilon: Rank correlation of the picks' conflicts and |epsilon|; None likewise.
+        epsilon_constant: Smallest C for which |epsilon_x| <= C alpha^2 sum (g_x . g_y)^2 / (1 + alpha |g_x|^2), the sum
+            over the earlier picks y, holds for every pick; None without a second pick, or for a set too large.
+        mean_cosine: Mean cosine between two different samples of the set; None for fewer than two non-zero ones.
+        max_cosine: Largest cosine between two different samples of the set; None likewise, or for a set too large.
+        max_conflict: Largest conflict among the picks.
+    """
+
+    utility: float
+    upper_bound: float
+    ratio: float
+    bound: Literal["marginal", "base", "trace"]
+    curvature: float
+    curvature_exact: bool
+    greedy_bound: float
+    spearman_conflict_gain: float | None
+    spearman_conflict_epsilon: float | None
+    epsilon_constant: float | None
+    mean_cosine: float | None
+    max_cosine: float | None
+    max_conflict: float
+
+
+@dataclass(frozen=True)
+class ScopeReport:
+    """What choosing from a pool cut into parts gave up, measured on a random sample of the pool.
+
+    Attributes:
+        kind: ``windows`` or ``partitioned``.
+        sample: Samples in the sample.
+        sample_count: Samples chosen from it.
+        utility: U of what the same scope chooses from the sample, nats.
+        exact_utility: U of what the exact greedy chooses from it, nats.
+        loss: 1 - utility / exact_utility; negative when the cut greedy was the better one.
+    """
+
+    kind: str
+    sample: int
+    sample_count: int
+    utility: float
+    exact_utility: float
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -20,16 +78,18 @@ class Selection:
         base_gains: log(1 + alpha |g_x|^2), nats: the exact gain the pick would have had alone.
         epsilons: gain - base gain, nats; never positive under ``logdet``.
         conflicts: Conflict of each pick with the mean of the picks before it, in [0, 1].
-        scores: What the rule compared, nats; divided by the sample's tokens where the budget is in tokens and the
-            rule was gain per token.
+        scores: What the method ranked by: gain - lambda conflict (nats, or nats per token) for ``spice``, ``fisher``
+            and the random methods, its own number for the others.
         stop_reason: Why it ended.
-        utility: U(S) = logdet(I + alpha F_S), nats, of the chosen set, exact in every form of information.
+        utility: U(S) = logdet(I + alpha F_S), nats, of the chosen set, exact in every form of information; what S adds
+            to them, U(S and given) - U(given), when samples were given.
         certificate: How far from the best set of the same size this one can be at most; None when not asked for.
         partial: True when it was stopped from outside; the picks so far are what a smaller budget would have given.
         method: The method that chose.
         refreshed: Number of times a candidate's gain was brought up to date after a pick; n k is the dense cost.
         rule: How candidates were compared: ``score``, or ``score_per_token`` when that won a token budget.
         cost: Total cost (tokens) of the chosen rows; None without costs.
+        scope: What cutting the pool gave up; None for the scope ``global``.
     """
 
     indices: list[int]
@@ -46,3 +106,4 @@ class Selection:
     refreshed: int
     rule: Literal["score", "score_per_token"] = "score"
     cost: int | None = None
+    scope: ScopeReport | None = None

@@ -35,14 +35,13 @@ class DiagonalInformation:
         gradients = self._candidates.take(rows)
         return torch.log1p(self._alpha * (gradients.square_().div_(self._denominator)).sum(dim=1)).cpu()
 
-    def add(self, row: int) -> None:
+    def add(self, gradient: torch.Tensor) -> None:
         """Add a sample to the set.
 
         Args:
-            row: Its row.
+            gradient: Its gradient, float64 of shape (d,).
         """
-        gradient = self._candidates.take(torch.tensor([row]))[0]
-        self._denominator.add_(gradient.square_().square_(), alpha=self._alpha)
+        self._denominator.add_(gradient.square().square_(), alpha=self._alpha)
 
 
 class ScalarInformation:
@@ -64,11 +63,11 @@ class ScalarInformation:
         """
         return self._gains[rows]
 
-    def add(self, row: int) -> None:
+    def add(self, gradient: torch.Tensor) -> None:
         """Nothing changes.
 
         Args:
-            row: Row that joins the set.
+            gradient: Gradient of the sample that joins the set.
         """
 
 

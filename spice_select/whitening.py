@@ -45,14 +45,16 @@ class WhitenedRows:
             self._stamps[row] = count
         return torch.log1p(self._alpha * vectors.square().sum(dim=1)).cpu()
 
-    def add(self, row: int) -> None:
+    def add(self, gradient: torch.Tensor) -> None:
         """Add a sample to the set.
 
         Args:
-            row: Its row; its gain must have been asked for since the last addition.
+            gradient: Its gradient, float64 of shape (d,).
         """
-        vector = self._rows[row]
+        vector = gradient[None]
+        for unit, information in zip(self._units, self._information, strict=True):
+            vector = whiten(vector, unit, information)
         length = float(vector.norm())
         if length > 0.0:
-            self._units.append(vector / length)
+            self._units.append(vector[0] / length)
             self._information.append(self._alpha * length**2)

@@ -18,6 +18,10 @@ CANCELLED = 1e3
 """When the sum of the chosen gradients has shrunk by this factor, its products are computed anew."""
 
 
+ABSORBED_TOGETHER = 256
+"""Given gradients whose inner products are taken together; does not affect results."""
+
+
 class Window:
     """Candidates whose gains and conflicts are current. Products run on the gradients' device, the rest on the CPU.
 
@@ -122,3 +126,19 @@ class Window:
         projected = self._projected[self.column_of[places].to(device)]
         directions = torch.linalg.solve_triangular(lower.to(device), projected, upper=False)
         self._fisher.extend(directions, self._norms[places], self._picked_forms[: self.picked])
+
+
+def absorb(gradients: torch.Tensor, fisher: FisherLogDet, total: torch.Tensor) -> None:
+    """Add gradients that are no candidates to the set.
+
+    Args:
+        gradients: float64 of shape (m, d).
+        fisher: P of the set.
+        total: Sum of the set's gradients, float64 of shape (d,); brought up to date in place.
+    """
+    for block in torch.split(gradients, ABSORBED_TOGETHER):
+        window = Window(block, block.square().sum(dim=1).cpu(), None, fisher, total, len(block))
+        window.add_columns(torch.arange(len(block)))
+        for place in range(len(block)):
+            window.pick(place)
+        window.close()

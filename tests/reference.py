@@ -170,3 +170,47 @@ def precise_select(gradients: np.ndarray, alpha: float, penalty: float, count: i
             total = total + g
             chosen.append(best_row)
     return chosen
+
+
+def surrogate_select(
+    gradients: np.ndarray,
+    *,
+    information: str,
+    alpha: float,
+    penalty: float,
+    count: int,
+    stop_ratio: float | None,
+) -> tuple[list[int], list[float]]:
+    """The authors' greedy under their diagonal or scalar form, every candidate at every step, in float64.
+
+    Args:
+        gradients: float64 of shape (n, d).
+        information: ``diagonal`` or ``scalar``.
+        alpha: Fisher scale.
+        penalty: Weight of the conflict, lambda.
+        count: Most picks.
+        stop_ratio: Early stop, omega.
+
+    Returns:
+        Picks and their gains; scores within 1e-12 of the best are a tie and go to the lower row.
+    """
+    denominator = np.ones(gradients.shape[1])
+    chosen: list[int] = []
+    gains: list[float] = []
+    norms = np.sqrt((gradients**2).sum(axis=1))
+    while len(chosen) < count:
+        scale = 1 + alpha if information == "scalar" else denominator
+        form = (gradients**2 / scale).sum(axis=1)
+        gain = np.log1p(alpha * form)
+        score = gain.copy()
+        if chosen:
+            mean = gradients[chosen].mean(axis=0)
+            score -= penalty * np.maximum(0.0, -(gradients @ mean) / (norms * np.linalg.norm(mean) + 1e-8))
+        score[chosen] = -np.inf
+        row = int(np.flatnonzero(score >= score.max() - 1e-12 * max(1.0, abs(score.max())))[0])
+        if stop_ratio is not None and gains and gain[row] <= stop_ratio * gains[0]:
+            break
+        chosen.append(row)
+        gains.append(float(gain[row]))
+        denominator = denominator + alpha * (np.abs(gradients[row]) * gradients[row]) ** 2
+    return chosen, gains
