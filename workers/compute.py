@@ -24,7 +24,7 @@ from spice_select.proxy import Proxy, load_proxy
 from spice_select.results import summarise, write_results
 from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts
 from spice_select.store import write_shard
-from workers.device import choose_device, describe_device
+from workers.device import choose_device, describe_device, fitting_threads
 from workers.heartbeat import Heartbeat
 from workers.run_unit import ArtifactsLostError
 
@@ -57,15 +57,16 @@ class Compute:
         rows = self._intact(claim.project_id, brief.rows_sha256)
         heartbeat.phase("computing_gradients", measure="samples")
         began = time.monotonic()
-        shard = measure_shard(
-            rows,
-            brief.first_position,
-            proxy,
-            brief.gradients,
-            header={"fingerprint": brief.fingerprint, "shard": claim.shard},
-            on_progress=lambda completed, _total, _tokens: heartbeat.advance(completed),
-            should_stop=heartbeat.should_stop,
-        )
+        with fitting_threads(proxy.model):
+            shard = measure_shard(
+                rows,
+                brief.first_position,
+                proxy,
+                brief.gradients,
+                header={"fingerprint": brief.fingerprint, "shard": claim.shard},
+                on_progress=lambda completed, _total, _tokens: heartbeat.advance(completed),
+                should_stop=heartbeat.should_stop,
+            )
         seconds = time.monotonic() - began
         with self.store.scratch() as folder:
             path = folder / "shard"
