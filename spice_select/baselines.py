@@ -81,7 +81,7 @@ def random_order(size: int, seed: int) -> torch.Tensor:
 
 
 def stratified_order(codes: torch.Tensor, seed: int) -> torch.Tensor:
-    """A random order in which every beginning holds each group by its share of the pool, to within one sample.
+    """A random order in which every beginning holds each group by its share of the pool, but for a sample or so.
 
     The r-th of m samples of a group, in random order, stands at (r - 1/2) / m of the whole.
 

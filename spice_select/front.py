@@ -83,7 +83,8 @@ class Front:
         """The greedy choice among the allowed rows, or None when there is none.
 
         Args:
-            allowed: Rows that may be chosen, bool of shape (n,) on the CPU.
+            allowed: Rows that may be chosen, bool of shape (n,) on the CPU. Rows may open again only when none of those
+                allowed before is left.
 
         Returns:
             The choice; ``accept`` makes it part of the set.
