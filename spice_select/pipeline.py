@@ -22,7 +22,7 @@ from spice_select.errors import BudgetError, StoreError
 from spice_select.fingerprint import gradient_fingerprint
 from spice_select.greedy import random_control, select
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
-from spice_select.pool_shards import Pool, load_pool, measure_shard
+from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.proxy_files import BUILTIN, folder_digest
 from spice_select.results import RankingRow, summarise, write_results
@@ -126,8 +126,16 @@ def run(
         pool = load_pool([(path, None) for path in paths], store.fingerprint(proxy.revision))
         clock.enter("selecting", unit="picks")
         tokens = pool.tokens.tolist()
+        quotas = config.selection.quotas
+        column = quotas.column if quotas is not None else None
         selection = select(
-            pool.features, config.selection, costs=tokens, on_progress=clock.tell, should_stop=should_stop
+            pool.features,
+            config.selection,
+            costs=tokens,
+            losses=pool.losses.tolist(),
+            groups=read_groups(shards, column, pool.positions.tolist()) if column is not None else None,
+            on_progress=clock.tell,
+            should_stop=should_stop,
         )
         control = random_control(pool.features, config.selection, len(selection.indices), config.selection.seed)
         clock.enter("writing_files")

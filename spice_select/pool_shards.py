@@ -60,6 +60,22 @@ def read_conversations(rows_path: Path) -> list[list[Message]]:
     return [json.loads(text) for text in column.to_pylist()]
 
 
+def read_groups(rows_shards: Sequence[Path], column: str, positions: Sequence[int]) -> list[str]:
+    """The group of each candidate: what its record says in a column, as text; empty where it says nothing.
+
+    Args:
+        rows_shards: The intake's ``rows-*.parquet``, in order.
+        column: Column of the records.
+        positions: Position of each candidate among the usable rows.
+    """
+    groups: list[str] = []
+    for path in rows_shards:
+        for text in pq.read_table(path, columns=["record"]).column("record").to_pylist():
+            value = json.loads(text).get(column)
+            groups.append("" if value is None else value if isinstance(value, str) else json.dumps(value))
+    return [groups[position] for position in positions]
+
+
 def measure_shard(
     rows_path: Path,
     first_position: int,

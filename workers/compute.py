@@ -19,7 +19,7 @@ from app.storage import ArtifactStore, file_sha256
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import CorruptShardError, Stopped
 from spice_select.greedy import random_control, select
-from spice_select.pool_shards import Pool, load_pool, measure_shard
+from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.results import summarise, write_results
 from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts
@@ -95,10 +95,14 @@ class Compute:
         marks.append(time.monotonic())
         config = brief.config.selection
         heartbeat.phase("selecting", total=config.budget.resolve_count(len(pool.positions)), measure="picks")
+        rows_shards = [self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []]
+        column = config.quotas.column if config.quotas is not None else None
         selection = select(
             pool.features,
             config,
             costs=pool.tokens.tolist(),
+            losses=pool.losses.tolist(),
+            groups=read_groups(rows_shards, column, pool.positions.tolist()) if column is not None else None,
             on_progress=heartbeat.advance,
             should_stop=heartbeat.should_stop,
         )
@@ -118,7 +122,7 @@ class Compute:
         facts = self._facts(brief, pool)
         written = write_results(
             folder / "files",
-            rows_shards=[self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []],
+            rows_shards=rows_shards,
             source_shards=[
                 self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.source_shards or []
             ],

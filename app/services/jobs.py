@@ -89,6 +89,7 @@ class JobService:
             if known is None:
                 dataset = self._usable(Datasets(session).get(project_id, request.dataset_id), request.dataset_id)
                 _check_budget(config.selection.budget, dataset)
+                _check_groups(config.selection, dataset)
                 gradient_set, reused = self._gradient_set(session, dataset, config, proxy.revision)
                 created_at = now(session)
                 deadline = request.deadline_seconds
@@ -322,6 +323,29 @@ def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:
     if jobs.move(job_id, ACTIVE, outcome):
         events.append(job.project_id, f"job.{outcome}", job_id=job_id)
     return True
+
+
+def _check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
+    """Refuse what needs data that a job cannot be given, before anything is computed for it.
+
+    Raises:
+        ServiceError: ``config-invalid``.
+    """
+    column = selection.quotas.column if selection.quotas is not None else None
+    if selection.method == "less":
+        raise ServiceError(
+            "config-invalid", "the method less needs a target set, which jobs cannot name yet", pointer="#/method"
+        )
+    if selection.method == "stratified" and column is None:
+        raise ServiceError(
+            "config-invalid", "the method stratified needs selection.quotas.column", pointer="#/selection/quotas"
+        )
+    if selection.quotas is not None and column is None:
+        raise ServiceError("config-invalid", "quotas need a column", pointer="#/selection/quotas/column")
+    if column is not None and column not in (dataset.column_names or []):
+        raise ServiceError(
+            "config-invalid", f"the data set has no column {column!r}", pointer="#/selection/quotas/column"
+        )
 
 
 def _check_budget(budget: Budget, dataset: Dataset) -> None:

@@ -377,12 +377,53 @@ def test_a_budget_in_tokens_is_kept(service: InProcessService) -> None:
     assert small["error"]["errors"][0]["pointer"] == "#/budget/tokens"
 
 
-@pytest.mark.parametrize("method", ["spice", "fisher", "random", "top_norm"])
-def test_every_method_runs(service: InProcessService, method: str) -> None:
-    dataset = service.push(jsonl(sums(6)))
-    job = service.submit(dataset["id"], method=method)
+METHODS = ["spice", "fisher", "random", "length_matched", "top_norm", "loss", "dpp", "facility_location", "k_center"]
+
+
+def test_every_method_runs_on_the_same_gradients(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(8)))
+    jobs = {method: service.submit(dataset["id"], method=method)["id"] for method in METHODS}
     service.drain()
-    assert service.job(job["id"])["result"]["selected"] == 3
+    results = {method: service.job(job_id) for method, job_id in jobs.items()}
+    assert {job["status"] for job in results.values()} == {"succeeded"}, results
+    assert {job["result"]["selected"] for job in results.values()} == {3}
+    assert len({job["gradient_set_id"] for job in results.values()}) == 1
+
+
+def test_quotas_count_by_a_column(service: InProcessService) -> None:
+    records = [{**record, "domain": "ab"[index % 2]} for index, record in enumerate(sums(10))]
+    dataset = service.push(jsonl(records))
+    quotas = {"column": "domain", "floors": {"a": 1}, "caps": {"b": 1}}
+    job = service.submit(dataset["id"], budget={"count": 5}, selection={"quotas": quotas})
+    even = service.submit(
+        dataset["id"], method="stratified", budget={"count": 4}, selection={"quotas": {"column": "domain"}}
+    )
+    service.drain()
+    chosen = service.http.get(f"/v1/jobs/{job['id']}/selection").json()["data"]
+    assert [records[row["source_row"]]["domain"] for row in chosen].count("b") <= 1
+    assert len(chosen) == 5
+    shares = service.http.get(f"/v1/jobs/{even['id']}/selection").json()["data"]
+    assert sorted(records[row["source_row"]]["domain"] for row in shares) == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"method": "less"}, "#/method"),
+        ({"method": "stratified"}, "#/selection/quotas"),
+        ({"selection": {"quotas": {"floors": {"a": 1}}}}, "#/selection/quotas/column"),
+        ({"selection": {"quotas": {"column": "nobody"}}}, "#/selection/quotas/column"),
+    ],
+)
+def test_what_a_job_cannot_be_given_is_refused(
+    shared_service: InProcessService, shared_ready: dict[str, Any], body: dict[str, Any], pointer: str
+) -> None:
+    response = shared_service.http.post(
+        "/v1/jobs", json={"dataset_id": shared_ready["id"], "budget": {"count": 2}, **body}
+    )
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "config-invalid"), problem
+    assert problem["errors"][0]["pointer"] == pointer
 
 
 def test_samples_that_cannot_be_measured_are_counted_and_listed_by_source_row(service: InProcessService) -> None:
