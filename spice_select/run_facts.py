@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spice_select.intake import DatasetManifest
     from spice_select.proxy import Proxy
 
-LIBRARIES = ("numpy", "peft", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
+LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
 """Libraries whose version can change a number of the result."""
 
 
