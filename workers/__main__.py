@@ -23,9 +23,9 @@ def main() -> None:
         run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd)
     else:
         from workers.dispatcher import dispatch
-        from workers.tasks import ring
+        from workers.tasks import backlog, ring
 
-        dispatch(settings, ring)
+        dispatch(settings, ring, backlog)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from workers.loop import SWEEP_SECONDS, stop_on_signals
 MAX_PAUSE_SECONDS = 10.0
 
 
-def dispatch(settings: Settings, ring: Callable[[str], None]) -> None:
+def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[[], int]) -> None:
     """Ring until the process is asked to end; a broker or database that is away only costs time.
 
     Args:
         settings: Of the service.
         ring: Sends the doorbell of a unit.
+        backlog: Number of doorbells that wait to be heard.
     """
     logs.configure(settings.log_level, settings.log_format)
     shutdown = stop_on_signals()
@@ -33,7 +34,7 @@ def dispatch(settings: Settings, ring: Callable[[str], None]) -> None:
             if until_sweep <= 0:
                 units.sweep()
                 until_sweep = SWEEP_SECONDS
-            rung = units.ring(ring)
+            rung = units.ring(ring, backlog=backlog)
             if rung:
                 log.info("units_rung", count=rung)
             pause = settings.poll_seconds

@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 
 from workers.loop import worker_name
-from workers.main import GIVE_BACK, busy_children, celery_app, settings
+from workers.main import GIVE_BACK, QUEUE, busy_children, celery_app, settings
 from workers.run_unit import UnitRunner
 
 RUN_UNIT = "spice.run_unit"
@@ -48,3 +48,9 @@ def run_unit(unit_id: str) -> None:
 def ring(unit_id: str) -> None:
     """Send the doorbell of a unit."""
     celery_app.send_task(RUN_UNIT, args=(unit_id,))
+
+
+def backlog() -> int:
+    """Number of doorbells that wait in the broker."""
+    with celery_app.connection_or_acquire() as connection:
+        return int(connection.default_channel.client.llen(QUEUE))

@@ -219,7 +219,7 @@ class UnitService:
             data = {"units": unit_ids, "detail": detail}
             Events(session).append(claim.project_id, "artifacts.lost", job_id=claim.job_id, data=data)
 
-    def ring(self, publish: Callable[[str], None], limit: int = 50) -> int:
+    def ring(self, publish: Callable[[str], None], limit: int = 50, *, backlog: Callable[[], int] = lambda: 0) -> int:
         """Publish a doorbell for every runnable unit that nobody has rung lately.
 
         The runnable row is the outbox. Publishing comes before the commit: a crash in between rings twice, never not
@@ -228,13 +228,17 @@ class UnitService:
         Args:
             publish: Sends the message; an exception leaves the rest for the next round.
             limit: Most units of one round.
+            backlog: Doorbells that wait to be heard. While there are any, nothing is rung a second time: workers
+                that are merely busy would otherwise come back to hundreds of stale ones.
 
         Returns:
             How many were rung.
         """
         with self.database.write() as session:
             units = Units(session)
-            ids = units.lock_unrung(self.settings.ring_seconds, limit, self.settings.max_strikes)
+            ids = units.lock_unrung(None, limit, self.settings.max_strikes)
+            if not ids and backlog() == 0:
+                ids = units.lock_unrung(self.settings.ring_seconds, limit, self.settings.max_strikes)
             for unit_id in ids:
                 publish(unit_id)
             if ids:

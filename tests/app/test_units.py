@@ -169,6 +169,16 @@ def test_doorbells_ring_again_until_somebody_comes(any_service: InProcessService
     assert any_service.runner.run("unit_forged") is False
 
 
+def test_busy_workers_are_not_rung_again_while_doorbells_wait(
+    any_service: InProcessService, job: dict[str, Any]
+) -> None:
+    rung: list[str] = []
+    units = units_with(any_service, ring_seconds=1e-6)
+    assert units.ring(rung.append, backlog=lambda: 5) == 1, "a unit that was never rung is rung all the same"
+    assert units.ring(rung.append, backlog=lambda: 1) == 0
+    assert units.ring(rung.append, backlog=lambda: 0) == 1, "nothing waits, so the first one may have been lost"
+
+
 def test_a_broker_that_fails_leaves_the_unit_unrung(any_service: InProcessService, job: dict[str, Any]) -> None:
     def refuse(_: str) -> None:
         raise ConnectionError("no broker")

@@ -108,11 +108,20 @@ class Units:
         query = select(Unit.id).where(runnable(max_strikes)).order_by(Unit.created_at, Unit.id).limit(limit)
         return list(self.session.scalars(query))
 
-    def lock_unrung(self, ring_seconds: float, limit: int, max_strikes: int) -> list[str]:
-        """Runnable units that nobody has rung lately; locked, so that two dispatchers never ring the same one."""
+    def lock_unrung(self, ring_seconds: float | None, limit: int, max_strikes: int) -> list[str]:
+        """Runnable units that nobody has rung lately; locked, so that two dispatchers never ring the same one.
+
+        Args:
+            ring_seconds: What "lately" means; None takes only units that were never rung.
+            limit: Most units.
+            max_strikes: See ``runnable``.
+        """
+        silent: ColumnElement[bool] = Unit.rung_at.is_(None)
+        if ring_seconds is not None:
+            silent = or_(silent, Unit.rung_at < clock(-ring_seconds))
         query = (
             select(Unit.id)
-            .where(runnable(max_strikes), or_(Unit.rung_at.is_(None), Unit.rung_at < clock(-ring_seconds)))
+            .where(runnable(max_strikes), silent)
             .order_by(Unit.created_at, Unit.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
