@@ -18,6 +18,8 @@ Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.g
 
 BLOCK_BYTES = 8 * 2**20
 """Size of one float64 block of rows, bytes; does not affect results."""
+SAME_LENGTH = 1e-12
+"""Relative difference of squared lengths up to which two rows may be equal: summing in another order changes less."""
 NAMED_ROWS = 20
 """How many bad rows an error names."""
 
@@ -56,16 +58,9 @@ class Candidates:
         self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
         self.squared_norms = torch.empty(self.size, dtype=torch.float64, device=self.device)
         self._scales: torch.Tensor | None = None
-        self._digests = torch.empty(self.size, dtype=torch.int64, device=self.device)
-        multipliers = torch.randint(
-            -(2**62), 2**62, (self.dimension,), generator=torch.Generator().manual_seed(0), dtype=torch.int64
-        ).to(self.device)
         for start, block in self.blocks():
             part = slice(start, start + len(block))
             torch.sum(block * block, dim=1, out=self.squared_norms[part])
-            # Integer sums wrap around without rounding, so equal rows have equal digests wherever they stand.
-            words = (block + 0.0).view(torch.int64)
-            torch.sum(words * multipliers, dim=1, out=self._digests[part])
         self._require_finite()
 
     def subset(self, rows: torch.Tensor) -> Candidates:
@@ -79,7 +74,7 @@ class Candidates:
         there = rows.to(self.device)
         part._source = source.index_select(0, there) if isinstance(source, torch.Tensor) else source[rows.cpu().numpy()]
         part.size, part.block_rows = len(rows), min(len(rows), self.block_rows)
-        part.squared_norms, part._digests = self.squared_norms[there], self._digests[there]
+        part.squared_norms = self.squared_norms[there]
         part._scales = None if self._scales is None else self._scales[there]
         return part
 
@@ -113,24 +108,43 @@ class Candidates:
         """For every row the next row with bitwise the same gradient and the same key, or -1.
 
         Args:
-            keys: Anything else that tells two rows apart (their cost, whether they may be chosen), shape (n,).
+            keys: A number for everything else that tells two rows apart (their cost, their group), int64 of shape (n,).
 
         Returns:
             int64 of shape (n,) on the CPU.
         """
         following = torch.full((self.size,), -1, dtype=torch.int64)
-        pairs = torch.stack([self._digests.cpu(), torch.unique(keys.cpu(), return_inverse=True)[1]], dim=1)
+        suspects = self._with_a_twin_in_length()
+        pairs = torch.stack([self._digests(suspects), keys.cpu()[suspects]], dim=1)
         _, group, counts = torch.unique(pairs, dim=0, return_inverse=True, return_counts=True)
         repeated = torch.nonzero(counts[group] > 1).flatten()
         repeated = repeated[torch.argsort(group[repeated], stable=True)]
-        first, second = repeated[:-1], repeated[1:]
-        same_group = group[first] == group[second]
-        first, second = first[same_group], second[same_group]
+        is_same = group[repeated[:-1]] == group[repeated[1:]]
+        first, second = suspects[repeated[:-1][is_same]], suspects[repeated[1:][is_same]]
         for start in range(0, len(first), self.block_rows):
             part = slice(start, start + self.block_rows)
             equal = (self.take(first[part]) == self.take(second[part])).all(dim=1).cpu()
             following[first[part][equal]] = second[part][equal]
         return following
+
+    def _with_a_twin_in_length(self) -> torch.Tensor:
+        """Rows that are as long as another, to rounding: only these can have a copy; ascending, int64 of shape (m,)."""
+        ordered, order = self.squared_norms.cpu().sort(stable=True)
+        close = ordered[1:] - ordered[:-1] <= SAME_LENGTH * ordered[1:]
+        return order[torch.cat([close, close[:0].new_zeros(1)]) | torch.cat([close.new_zeros(1), close])].sort().values
+
+    def _digests(self, rows: torch.Tensor) -> torch.Tensor:
+        """A number for each row that depends on its bits alone, int64 of shape (m,) on the CPU."""
+        generator = torch.Generator().manual_seed(0)
+        factors = torch.randint(-(2**62), 2**62, (self.dimension,), generator=generator, dtype=torch.int64)
+        factors = factors.to(self.device)
+        # Integer sums wrap around without rounding, so equal rows have equal numbers wherever they stand.
+        parts = [
+            ((self.take(part) + 0.0).view(torch.int64) * factors).sum(dim=1).cpu()
+            for part in torch.split(rows, self.block_rows)
+            if len(part) > 0
+        ]
+        return torch.cat([rows[:0], *parts])
 
     def _float64(self, rows: Gradients) -> torch.Tensor:
         if isinstance(rows, torch.Tensor):

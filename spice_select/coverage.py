@@ -66,6 +66,11 @@ class FacilityLocation:
         self._units = candidates.normalized()
         self._covered = torch.zeros(candidates.size, dtype=torch.float64, device=candidates.device)
 
+    def alone(self) -> torch.Tensor:
+        """Increase of f by each row over the empty set, float64 of shape (n,) on the CPU."""
+        rows = torch.arange(len(self._covered))
+        return torch.cat([self.gains(part) for part in torch.split(rows, self._units.block_rows)])
+
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Increase of f by each row, float64 of shape (m,) on the CPU.
 

@@ -146,27 +146,39 @@ class FisherLogDet:
             return rows @ self._inverse
         return torch.addmm(rows, rows @ self.directions.T, self.directions, alpha=-1.0)
 
-    def lowered(self, forms: torch.Tensor, ages: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Quadratic forms g^T P g now, from what they were some picks ago.
+    def lowered(self, forms: torch.Tensor, stamps: torch.Tensor, rows: torch.Tensor, until: int) -> torch.Tensor:
+        """Quadratic forms g^T P g when S had ``until`` samples, from what they were earlier.
 
         Args:
             forms: Quadratic forms as they were, float64 of shape (m,).
-            ages: How many picks ago that was, int64 of shape (m,).
+            stamps: Size of S at that time, int64 of shape (m,); forms of a later time than ``until`` stay as they are.
             rows: Gradients, float64 of shape (m, d).
+            until: A size of S, at most its present one.
 
         Returns:
             float64 of shape (m,).
         """
-        oldest = int(ages.max())
-        if oldest == 0:
-            return forms
-        if self._inverse is not None and oldest > min(self.dimension, len(self.directions)):
-            return (rows * (rows @ self._inverse)).sum(dim=1)
-        products = rows @ self.directions[-oldest:].T
-        if int(ages.min()) < oldest:
-            columns = torch.arange(oldest, 0, -1, device=rows.device)
-            products.masked_fill_(columns > ages[:, None], 0.0)
+        first = max(self._kept_from, int(stamps.min()))
+        products = rows @ self._directions[first - self._kept_from : until - self._kept_from].T
+        if int(stamps.max()) > first:
+            products.masked_fill_(torch.arange(first, until, device=rows.device) < stamps[:, None], 0.0)
         return forms - products.square_().sum(dim=1)
+
+    def can_start_afresh(self, oldest: int) -> bool:
+        """Whether forms this old are cheaper, or only, to be had from P itself.
+
+        Args:
+            oldest: Size of S when they were up to date.
+        """
+        return self._inverse is not None and (self.count - oldest > self.dimension or oldest < self._kept_from)
+
+    def forms(self, rows: torch.Tensor) -> torch.Tensor:
+        """Quadratic forms g^T P g now, float64 of shape (m,).
+
+        Args:
+            rows: Gradients, float64 of shape (m, d).
+        """
+        return (rows * self.project(rows)).sum(dim=1)
 
     def extend(self, directions: torch.Tensor, squared_norms: torch.Tensor, forms: torch.Tensor) -> None:
         """Add samples to S.

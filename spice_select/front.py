@@ -24,7 +24,11 @@ FRONT = 512
 COLUMNS = 48
 """Samples whose inner products with the front are computed together; does not affect results."""
 REFRESH = 256
-"""Samples refreshed in one product, so that those of one age go together; does not affect results."""
+"""Samples refreshed together, so that those of one age go together; does not affect results."""
+ADVANCE = 256
+"""Picks taken into account at once when a bound is refreshed; does not affect results."""
+KEPT_TOGETHER = 0.7
+"""Share of samples still to be refreshed below which the others are taken out; does not affect results."""
 
 
 class Front:
@@ -184,46 +188,63 @@ class Front:
         return Window(gradients, norms, forms, self._fisher, self._total, max(8, min(len(norms), 2 * FRONT)))
 
     def _largest(self, rows: torch.Tensor, size: int, rule: Rule) -> torch.Tensor:
-        """The rows with the largest bounds, refreshed from the largest down until no other can be among them."""
+        """The rows with the largest gains, up to date; others are refreshed only until they cannot be among them."""
         bounds = rule.bounds(self._bounds[rows], rows)
         reach = 4 * size
         while True:
             order = descending(bounds, reach)
-            done, step = 0, size
+            done, step, least = 0, size, NOTHING
             while done < len(order):
                 part = order[done : done + step]
-                stale = rows[part[self._stamps[rows[part]] < self._fisher.count]]
-                if len(stale) > 0:
-                    self._refresh(stale)
-                bounds[part] = rule.bounds(self._bounds[rows[part]], rows[part])
+                stale = part[self._stamps[rows[part]] < self._fisher.count]
+                self._refresh(rows[stale], least, rule)
+                bounds[stale] = rule.bounds(self._bounds[rows[stale]], rows[stale])
                 done, step = done + len(part), 2 * step
                 best = order[:done][descending(bounds[order[:done]], size)]
                 least = float(bounds[best[-1]]) if len(best) == size else NOTHING
                 if done < len(order) and float(bounds[order[done]]) < least:
-                    return rows[best]
-            if len(order) == len(rows):
+                    break
+            stale = best[self._stamps[rows[best]] < self._fisher.count]
+            if len(stale) > 0:  # as large as the least of the front, to rounding
+                self._refresh(rows[stale], NOTHING, rule)
+                bounds[stale] = rule.bounds(self._bounds[rows[stale]], rows[stale])
+            elif done < len(order) or len(order) == len(rows):
                 return rows[best]
-            reach *= 4
+            else:
+                reach *= 4
 
     def _close(self, window: Window) -> None:
         """Carry the picks of the window into P, and what is known of its other rows into the bounds."""
         window.close()
         left = torch.nonzero(~self._taken).flatten()
-        self._write_back(self._rows[left], window.forms[left])
+        self._write_back(self._rows[left], window.forms[left], self._fisher.count)
         self._window = None
 
-    def _refresh(self, rows: torch.Tensor) -> None:
-        """Bring the bounds of these rows up to date."""
-        ages = self._fisher.count - self._stamps[rows]
-        device = self._candidates.device
-        for part in torch.split(rows[ages.argsort(stable=True)], REFRESH):
-            ages = (self._fisher.count - self._stamps[part]).to(device)
-            forms = self._fisher.lowered(self._forms[part].to(device), ages, self._candidates.take(part)).cpu()
-            self._write_back(part, forms.clamp_(min=0.0))
+    def _refresh(self, rows: torch.Tensor, enough: float, rule: Rule) -> None:
+        """Bring the bounds of these rows up to date, or until they are below ``enough``."""
+        device, now = self._candidates.device, self._fisher.count
         self.refreshed += len(rows)
+        for part in torch.split(rows[self._stamps[rows].argsort(stable=True)], REFRESH):
+            if len(part) == 0:
+                continue
+            gradients = self._candidates.take(part)
+            oldest = int(self._stamps[part[0]])
+            if self._fisher.can_start_afresh(oldest):
+                self._write_back(part, self._fisher.forms(gradients).cpu().clamp_(min=0.0), now)
+                continue
+            while len(part) > 0:
+                stamps = self._stamps[part]
+                until = min(int(stamps.min()) + ADVANCE, now)
+                forms = self._fisher.lowered(self._forms[part].to(device), stamps.to(device), gradients, until)
+                self._write_back(part, forms.cpu().clamp_(min=0.0), stamps.clamp(min=until))
+                if until == now:
+                    break
+                needed = rule.bounds(self._bounds[part], part) >= enough
+                if int(needed.sum()) < KEPT_TOGETHER * len(part):
+                    part, gradients = part[needed], gradients[needed.to(device)]
 
-    def _write_back(self, rows: torch.Tensor, forms: torch.Tensor) -> None:
+    def _write_back(self, rows: torch.Tensor, forms: torch.Tensor, stamps: torch.Tensor | int) -> None:
         self._forms[rows] = forms
-        self._stamps[rows] = self._fisher.count
+        self._stamps[rows] = stamps
         uppers = torch.log1p(self._alpha * (forms + self._fisher.rounding(self._norms[rows], forms)))
         self._bounds[rows] = torch.minimum(self._bounds[rows], uppers)

@@ -15,6 +15,9 @@ from spice_select.scoring import NOTHING, Proposal, Rule, descending, is_settled
 class Information(Protocol):
     """What a set knows; its gains never rise as the set grows."""
 
+    def alone(self) -> torch.Tensor:
+        """Gains of all rows over the empty set, nats, float64 of shape (n,) on the CPU."""
+
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Gains now, nats, float64 on the CPU."""
 
@@ -43,9 +46,7 @@ class LazyGreedy:
         self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
         self._count = 0
         self._batch = max(1, min(32, BLOCK_BYTES // (8 * candidates.dimension)))
-        self._gains = torch.cat(
-            [information.gains(part) for part in torch.split(torch.arange(candidates.size), candidates.block_rows)]
-        )
+        self._gains = information.alone()
         self.refreshed = 0
 
     def absorb(self, gradients: torch.Tensor) -> None:

@@ -25,6 +25,11 @@ class DiagonalInformation:
     def __init__(self, candidates: Candidates, alpha: float) -> None:
         self._candidates, self._alpha = candidates, alpha
         self._denominator = torch.ones(candidates.dimension, dtype=torch.float64, device=candidates.device)
+        self._inverse = self._denominator.clone()
+
+    def alone(self) -> torch.Tensor:
+        """Gains of all rows over the empty set, nats, float64 of shape (n,) on the CPU."""
+        return torch.log1p(self._alpha * self._candidates.squared_norms).cpu()
 
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Gains now, nats, float64 on the CPU.
@@ -32,8 +37,7 @@ class DiagonalInformation:
         Args:
             rows: Row numbers, int64 of shape (m,).
         """
-        gradients = self._candidates.take(rows)
-        return torch.log1p(self._alpha * (gradients.square_().div_(self._denominator)).sum(dim=1)).cpu()
+        return torch.log1p(self._alpha * (self._candidates.take(rows).square_() @ self._inverse)).cpu()
 
     def add(self, gradient: torch.Tensor) -> None:
         """Add a sample to the set.
@@ -42,6 +46,7 @@ class DiagonalInformation:
             gradient: Its gradient, float64 of shape (d,).
         """
         self._denominator.add_(gradient.square().square_(), alpha=self._alpha)
+        torch.reciprocal(self._denominator, out=self._inverse)
 
 
 class ScalarInformation:
@@ -54,6 +59,10 @@ class ScalarInformation:
 
     def __init__(self, candidates: Candidates, alpha: float) -> None:
         self._gains = torch.log1p(alpha * candidates.squared_norms / (1.0 + alpha)).cpu()
+
+    def alone(self) -> torch.Tensor:
+        """Gains of all rows over the empty set, nats, float64 of shape (n,) on the CPU."""
+        return self._gains.clone()
 
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Gains, nats, float64 on the CPU.

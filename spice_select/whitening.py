@@ -22,10 +22,15 @@ class WhitenedRows:
 
     def __init__(self, candidates: Candidates, alpha: float) -> None:
         self._alpha = alpha
+        self._alone = torch.log1p(alpha * candidates.squared_norms).cpu()
         self._rows = torch.cat([block for _, block in candidates.blocks()])
         self._stamps = [0] * candidates.size
         self._units: list[torch.Tensor] = []
         self._information: list[float] = []
+
+    def alone(self) -> torch.Tensor:
+        """Gains of all rows over the empty set, nats, float64 of shape (n,) on the CPU."""
+        return self._alone.clone()
 
     def gains(self, rows: torch.Tensor) -> torch.Tensor:
         """Marginal gains now, nats, float64 on the CPU.
