@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import signal
 import subprocess  # ruff: ignore[suspicious-subprocess-import] - starts our own worker, no shell
@@ -16,9 +17,10 @@ import uvicorn
 from alembic import command
 from alembic.config import Config
 
-from app import logs
+from app import admin, logs
 from app.main import create_app
 from app.services.health import ROOT
+from app.services.keys import NoKeyError
 from app.settings import Settings
 
 WORKER_END_SECONDS = 20.0
@@ -100,8 +102,31 @@ def migrate(url: str) -> None:
     command.upgrade(config, "head")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def administer() -> int:
+    """Carry out ``keys`` and ``projects`` commands; the exit status."""
+    settings = Settings()
+    if not settings.database_url:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        migrate(settings.resolved_database_url)
+    return admin.main(sys.argv[1:])
+
+
 def main() -> None:
-    """Parse the command line and serve until told to stop."""
+    """Parse the command line and serve until told to stop.
+
+    Raises:
+        SystemExit: After an administrative command, or when no API key exists and the address is not a local one.
+    """
+    if sys.argv[1:2] and sys.argv[1] in admin.COMMANDS:
+        raise SystemExit(administer())
     parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -110,7 +135,11 @@ def main() -> None:
     changes: dict[str, object] = {}
     if arguments.data_dir is not None:
         changes["data_dir"] = arguments.data_dir.absolute()
-    settings = Settings(**changes)  # type: ignore[arg-type]  # the one field, already checked
+    if not is_loopback(arguments.host):
+        changes["auth"] = "keys"
+    elif "SPICE_AUTH" not in os.environ:
+        changes["auth"] = "loopback"
+    settings = Settings(**changes)  # type: ignore[arg-type]  # fields already checked
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     logs.configure(settings.log_level, settings.log_format)
     migrate(settings.resolved_database_url)
@@ -118,12 +147,17 @@ def main() -> None:
         "SPICE_DATA_DIR": str(settings.data_dir.absolute()),
         "SPICE_DATABASE_URL": settings.resolved_database_url,
     }
+    app = create_app(settings, worker_alive=lambda: worker.alive())
+    try:
+        app.state.keys.refuse_unlocked(settings.auth)
+    except NoKeyError as error:
+        raise SystemExit(str(error)) from error
     worker = EmbeddedWorker(environment)
     worker.start()
     signal.signal(signal.SIGTERM, end_on_terminate)
     try:
         uvicorn.run(
-            create_app(settings, worker_alive=worker.alive),
+            app,
             host=arguments.host,
             port=arguments.port,
             log_level="warning",

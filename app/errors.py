@@ -37,6 +37,12 @@ PROBLEMS: dict[str, Problem] = {
     "malformed-request": Problem(
         "The request cannot be read", 400, "The body is not JSON in UTF-8, names a key twice, or is nested too deeply."
     ),
+    "unauthenticated": Problem(
+        "No valid API key",
+        401,
+        "Send a key that is neither expired nor revoked, as Bearer or as the password of Basic.",
+    ),
+    "forbidden": Problem("Not allowed", 403, "The API key lacks the scope that `detail` names."),
     "not-found": Problem("Not found", 404, "There is nothing at this address, or it belongs to another project."),
     "method-not-allowed": Problem(
         "Method not allowed", 405, "The address exists; the `Allow` header lists its methods."
@@ -51,6 +57,15 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "idempotency-key-reused": Problem(
         "Idempotency-Key used for another request", 422, "The key was seen with another body; take a new key."
+    ),
+    "idempotency-in-progress": Problem(
+        "A request with this Idempotency-Key is running",
+        409,
+        "The first request has not been answered yet; repeat it as `Retry-After` says.",
+        retryable=True,
+    ),
+    "precondition-failed": Problem(
+        "Changed in the meantime", 412, "`If-Match` names another state of the resource; read it again."
     ),
     "payload-too-large": Problem("Body too large", 413, "More bytes were sent than the service accepts."),
     "unsupported-media-type": Problem(

@@ -12,12 +12,13 @@ from fastapi.openapi.utils import get_openapi
 from app import logs
 from app.api import problems
 from app.api.edge import Edge
-from app.api.routes import datasets, gradient_sets, health, jobs
+from app.api.routes import api_keys, datasets, gradient_sets, health, jobs
 from app.api.schemas import ProblemRead
 from app.persistence.session import Database
 from app.services.datasets import DatasetService
 from app.services.health import Health
 from app.services.jobs import JobService
+from app.services.keys import KeyService
 from app.services.proxies import Proxies
 from app.settings import Settings
 from app.storage import ArtifactStore
@@ -42,9 +43,11 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     logs.configure(settings.log_level, settings.log_format)
     database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
     store = ArtifactStore(settings.data_dir)
+    keys = KeyService(database)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        keys.refuse_unlocked(settings.auth)
         try:
             yield
         finally:
@@ -60,10 +63,12 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     )
     app.state.settings = settings
     app.state.store = store
+    app.state.keys = keys
     app.state.datasets = DatasetService(database, store)
     app.state.jobs = JobService(database, store, Proxies(settings))
     app.state.health = Health(database, worker_alive)
-    for module in (datasets, jobs, gradient_sets, health):
+    # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
+    for module in (datasets, jobs, gradient_sets, api_keys, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
@@ -87,6 +92,11 @@ def openapi(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
                 problem = {"schema": {"$ref": "#/components/schemas/ProblemRead"}}
                 operation["responses"]["default"]["content"] = {problems.MEDIA_TYPE: problem}
+        schema["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key, `spk_...`."},
+            "password": {"type": "http", "scheme": "basic", "description": "Any user name, the API key as password."},
+        }
+        schema["security"] = [{"key": []}, {"password": []}, {}]
         for unused in ("HTTPValidationError", "ValidationError"):
             schema.get("components", {}).get("schemas", {}).pop(unused, None)
         app.openapi_schema = schema

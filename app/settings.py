@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=1, le=200)
     """Connections a process keeps to PostgreSQL."""
 
+    auth: Literal["keys", "loopback"] = "keys"
+    """``keys``: every caller shows an API key; ``loopback``: callers on this machine need none."""
     public_url: str = ""
     """Base of the links in answers, such as ``https://select.example.org``; empty takes the request's own."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1)

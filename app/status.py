@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal, get_args
 
 
 class DatasetStatus(StrEnum):
@@ -49,6 +50,21 @@ class UnitKind(StrEnum):
     GRADIENTS = "gradients"
     SELECT = "select"
 
+
+Scope = Literal[
+    "datasets:read",
+    "datasets:write",
+    "jobs:read",
+    "jobs:write",
+    "files:read",
+    "files:write",
+    "webhooks:read",
+    "webhooks:write",
+    "admin",
+]
+"""What an API key may be allowed to do."""
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+EVERYDAY: tuple[Scope, ...] = tuple(scope for scope in SCOPES if scope != "admin")
 
 ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 TERMINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from app.ids import DEFAULT_PROJECT
 from app.services.datasets import DatasetService
 from app.services.idempotency import parse_key
 from app.services.jobs import JobService
+from app.services.keys import Caller, KeyService
 from app.settings import Settings
 from app.storage import ArtifactStore
 
@@ -42,9 +44,75 @@ def jobs(request: Request) -> JobService:
     return found
 
 
-def project() -> str:
-    """The caller's project: this version knows one."""
-    return DEFAULT_PROJECT
+def key_service(request: Request) -> KeyService:
+    """Use cases of API keys."""
+    found: KeyService = request.app.state.keys
+    return found
+
+
+RESOURCES = {"datasets": "datasets", "webhook-endpoints": "webhooks", "api-keys": "admin", "projects": "admin"}
+"""First step of a path below /v1 to the word of its scope; everything else is part of ``jobs``."""
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="spice-select", Basic realm="spice-select"'}
+
+
+def scope_of(method: str, path: str) -> str:
+    """The scope that a call needs, such as ``jobs:read``."""
+    steps = path.strip("/").split("/")
+    resource = RESOURCES.get(steps[1] if len(steps) > 1 else "", "jobs")
+    if resource == "jobs" and len(steps) > 3 and steps[3] in {"files", "provenance"}:
+        resource = "files"
+    if resource == "admin":
+        return "admin"
+    reads = method in {"GET", "HEAD"} or path.rstrip("/") == "/v1/estimates"
+    return f"{resource}:{'read' if reads else 'write'}"
+
+
+def _shown_key(request: Request) -> str | None:
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return ""
+    return None if not kind else ""
+
+
+def _is_local(request: Request) -> bool:
+    """Whether the connection comes from this machine to this machine's loopback address."""
+    ends = (request.client.host if request.client else "", str((request.scope.get("server") or ("",))[0]))
+    try:
+        return all(ipaddress.ip_address(end).is_loopback for end in ends)
+    except ValueError:
+        return False
+
+
+def caller(request: Request) -> Caller:
+    """Who calls; the one place that lets a request in.
+
+    Raises:
+        ServiceError: ``unauthenticated`` or ``forbidden``.
+    """
+    shown = _shown_key(request)
+    if shown is None and request.app.state.settings.auth == "loopback" and _is_local(request):
+        return Caller(DEFAULT_PROJECT, frozenset({"admin"}), None)
+    found = key_service(request).verify(shown) if shown else None
+    if found is None:
+        detail = "this API key is not known, expired or revoked" if shown else "an API key is needed"
+        raise ServiceError("unauthenticated", detail, headers=CHALLENGE)
+    needed = scope_of(request.method, request.url.path)
+    if not found.may(needed):
+        raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
+    return found
+
+
+CallerDep = Annotated[Caller, Depends(caller)]
+
+
+def project(found: CallerDep) -> str:
+    """The caller's project."""
+    return found.project_id
 
 
 def idempotency_key(
@@ -115,3 +183,4 @@ JobsDep = Annotated[JobService, Depends(jobs)]
 StoreDep = Annotated[ArtifactStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]
+KeysDep = Annotated[KeyService, Depends(key_service)]

@@ -46,7 +46,26 @@ class Project(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str]
+    max_running_units: Mapped[int | None]
     created_at: Mapped[datetime]
+
+
+class ApiKey(Base):
+    """A credential of a project: only the first characters and a digest of it are kept."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (Index("ix_api_key_prefix", "prefix"), Index("ix_api_key_project_id_id", "project_id", "id"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(Word)
+    sha256: Mapped[str] = mapped_column(Sha256)
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
 
 
 class Dataset(Base):
@@ -134,6 +153,7 @@ class Job(Base):
     gradient_set_id: Mapped[str] = mapped_column(ForeignKey("gradient_set.id"))
     gradients_reused: Mapped[bool] = mapped_column(Boolean, server_default=false())
     status: Mapped[str] = mapped_column(Word)
+    priority: Mapped[int] = mapped_column(server_default="0", default=0)
     stop_requested: Mapped[str | None] = mapped_column(Word)
     config: Mapped[dict[str, Any]]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")

@@ -1,10 +1,12 @@
 """Every query of the service, one class per noun; each takes the session of the running transaction."""
 
+from app.persistence.repositories.api_keys import ApiKeys
 from app.persistence.repositories.datasets import Datasets
 from app.persistence.repositories.events import Events
 from app.persistence.repositories.gradient_sets import GradientSets
 from app.persistence.repositories.idempotency import IdempotencyKeys
 from app.persistence.repositories.jobs import Jobs
+from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.units import Units
 
-__all__ = ["Datasets", "Events", "GradientSets", "IdempotencyKeys", "Jobs", "Units"]
+__all__ = ["ApiKeys", "Datasets", "Events", "GradientSets", "IdempotencyKeys", "Jobs", "Projects", "Units"]

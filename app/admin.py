@@ -1,0 +1,95 @@
+"""``python -m app keys ...`` and ``python -m app projects ...``: who may use the service, set where it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from app.errors import ServiceError
+from app.ids import DEFAULT_PROJECT
+from app.persistence.session import Database
+from app.persistence.tables import ApiKey, Project
+from app.services.keys import KeyService
+from app.settings import Settings
+from app.status import EVERYDAY, SCOPES
+
+COMMANDS = ("keys", "projects")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
+    nouns = parser.add_subparsers(dest="noun", required=True)
+    keys = nouns.add_parser("keys").add_subparsers(dest="verb", required=True)
+    create = keys.add_parser("create", help="make a key; its secret is printed once")
+    create.add_argument("--name", required=True)
+    create.add_argument("--project", default=DEFAULT_PROJECT)
+    create.add_argument("--scope", action="append", choices=SCOPES)
+    create.add_argument("--days", type=float, default=None)
+    listing = keys.add_parser("list")
+    listing.add_argument("--project", default=None)
+    rotate = keys.add_parser("rotate", help="a new key with the same rights; the old one ends after the overlap")
+    rotate.add_argument("id")
+    rotate.add_argument("--overlap-hours", type=float, default=24.0)
+    revoke = keys.add_parser("revoke")
+    revoke.add_argument("id")
+    projects = nouns.add_parser("projects").add_subparsers(dest="verb", required=True)
+    made = projects.add_parser("create")
+    made.add_argument("--name", required=True)
+    made.add_argument("--max-running", type=int, default=None)
+    projects.add_parser("list")
+    limit = projects.add_parser("limit", help="units of work that may run at a time; 0 is any number")
+    limit.add_argument("id")
+    limit.add_argument("--max-running", type=int, required=True)
+    return parser
+
+
+def _key(key: ApiKey) -> dict[str, Any]:
+    names = ("id", "project_id", "name", "prefix", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
+    return {name: getattr(key, name) for name in names}
+
+
+def _project(project: Project) -> dict[str, Any]:
+    return {name: getattr(project, name) for name in ("id", "name", "max_running_units", "created_at")}
+
+
+def carry_out(service: KeyService, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Carry out a parsed command; the lines to print."""
+    command = (given.noun, given.verb)
+    if command == ("keys", "create"):
+        key, secret = service.create(given.project, given.name, given.scope or EVERYDAY, given.days)
+        return [_key(key) | {"secret": secret}]
+    if command == ("keys", "rotate"):
+        key, secret = service.rotate(None, given.id, given.overlap_hours)
+        return [_key(key) | {"secret": secret}]
+    if command == ("keys", "revoke"):
+        service.revoke(None, given.id)
+        return [{"id": given.id, "revoked": True}]
+    if command == ("keys", "list"):
+        return [_key(key) for key in service.page(given.project)]
+    if command == ("projects", "create"):
+        return [_project(service.create_project(given.name, given.max_running))]
+    if command == ("projects", "limit"):
+        service.limit_project(given.id, given.max_running or None)
+    return [_project(project) for project in service.projects()]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command on the configured database; prints one line of JSON per record.
+
+    Returns:
+        Exit status: 0 done, 1 refused.
+    """
+    given = _parser().parse_args(arguments)
+    database = Database(Settings().resolved_database_url)
+    try:
+        for line in carry_out(KeyService(database), given):
+            sys.stdout.write(json.dumps(line, default=str) + "\n")
+    except ServiceError as error:
+        sys.stderr.write(f"{error.detail}\n")
+        return 1
+    finally:
+        database.dispose()
+    return 0

@@ -1,0 +1,52 @@
+"""``/v1/api-keys``: keys of the caller's own project, for callers with the scope ``admin``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from app.api import deps, render
+from app.api.edge import StrictRoute
+from app.api.schemas import ApiKeyCreate, ApiKeyMade, ApiKeyRead, ApiKeyRotate, Page
+from app.persistence.tables import ApiKey
+
+router = APIRouter(prefix="/v1/api-keys", tags=["API keys"], route_class=StrictRoute)
+
+
+def _made(response: Response, key: ApiKey, secret: str) -> ApiKeyMade:
+    response.headers["Cache-Control"] = "no-store"
+    return ApiKeyMade(**ApiKeyRead.model_validate(key).model_dump(), secret=secret)
+
+
+@router.get("")
+def list_api_keys(
+    request: Request,
+    response: Response,
+    project: deps.Project,
+    keys: deps.KeysDep,
+    limit: deps.Limit = 50,
+    after: deps.After = None,
+) -> Page[ApiKeyRead]:
+    """Keys, newest first, without their secrets."""
+    before = None if after is None else deps.decode_cursor(after)
+    found = keys.page(project, before=before, limit=limit + 1)
+    return render.page(request, response, found, limit, ApiKeyRead.model_validate, lambda key: key.id)
+
+
+@router.post("", status_code=201)
+def create_api_key(response: Response, body: ApiKeyCreate, project: deps.Project, keys: deps.KeysDep) -> ApiKeyMade:
+    """Make a key; its secret is in this answer and nowhere else."""
+    return _made(response, *keys.create(project, body.name, body.scopes, body.expires_in_days))
+
+
+@router.post("/{key_id}/rotate", status_code=201)
+def rotate_api_key(
+    response: Response, key_id: str, body: ApiKeyRotate, project: deps.Project, keys: deps.KeysDep
+) -> ApiKeyMade:
+    """Make a key with the same rights; the old one ends after the overlap."""
+    return _made(response, *keys.rotate(project, key_id, body.overlap_hours))
+
+
+@router.delete("/{key_id}", status_code=204)
+def revoke_api_key(key_id: str, project: deps.Project, keys: deps.KeysDep) -> None:
+    """End a key at once."""
+    keys.revoke(project, key_id)
