@@ -23,6 +23,7 @@ Method = Literal[
     "dpp",
     "facility_location",
     "k_center",
+    "herding",
 ]
 Information = Literal["logdet", "diagonal", "scalar"]
 
@@ -163,13 +164,16 @@ class SelectionOptions(Model):
     """``spice``, or another way to choose from the same gradients: ``fisher`` (no penalty), ``random``, ``stratified``
     (random with the groups' shares of the pool), ``length_matched`` (random with the token histogram of SPICE's own
     choice), ``top_norm``, ``loss`` (highest first), ``less`` (closest to a target set), ``dpp`` (greedy MAP),
-    ``facility_location``, ``k_center``."""
+    ``facility_location``, ``k_center``, ``herding`` (the mean of the set follows the mean of the pool)."""
     information: Information = "logdet"
     """``logdet`` is exact; ``diagonal`` and ``scalar`` are the surrogates of the authors' code."""
     alpha: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     """Fisher scale, alpha in U(S) = logdet(I + alpha F_S)."""
     conflict_penalty: Annotated[float, Field(ge=0, le=10)] = 0.1
     """Weight of the conflict in the score, lambda. The paper finds 0.1 to 0.5 robust; 0 is plain Fisher greedy."""
+    matching_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Weight of what the set still lacks beside the pool's mean gradient, for ``spice`` and ``fisher``: adds
+    weight * g . w / |m| to the score. Not in the paper; 0 leaves it out. Each pick then costs a pass over the pool."""
     stop_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Stop before a pick whose gain is at most this share of the first pick's gain, omega; None never stops early."""
     min_gain: Annotated[float, Field(gt=0, le=1e6)] | None = None

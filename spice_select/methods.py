@@ -26,6 +26,7 @@ from spice_select.errors import ConfigError
 from spice_select.evidence import Chooser, Control
 from spice_select.front import Front
 from spice_select.lazy import LazyGreedy
+from spice_select.matching import CurrentLogDet, Herding, MatchingGreedy
 from spice_select.scoring import Proposal, Rule
 from spice_select.surrogates import surrogate
 
@@ -89,8 +90,15 @@ def engine(
     built: Engine
     if config.method in GREEDY:
         rule = Rule(config.conflict_penalty if config.method == "spice" else 0.0, side.costs if per_token else None)
-        copies = _copies(candidates, side)
-        if config.information == "logdet":
+        copies = _copies(candidates, side) if config.matching_weight == 0 else None
+        if copies is None:
+            information = (
+                CurrentLogDet(candidates, config.alpha)
+                if config.information == "logdet"
+                else surrogate(candidates, config.information, config.alpha)
+            )
+            built = MatchingGreedy(candidates, information, rule, config.matching_weight, config.alpha)
+        elif config.information == "logdet":
             built = Front(candidates, config.alpha, rule, copies)
         else:
             built = LazyGreedy(candidates, surrogate(candidates, config.information, config.alpha), rule, copies)
@@ -139,6 +147,8 @@ def _chooser(candidates: Candidates, config: SelectionConfig, side: SideData, mo
                 raise ConfigError("the method less needs the gradients of a target set", pointer="#/method")
             values = similarity(candidates, side.targets)
             return Ranking(descending_order(values), size, values)
+        case "herding":
+            return Herding(candidates)
         case "k_center":
             return FarthestFirst(candidates, side.given)
         case "dpp":

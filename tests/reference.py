@@ -214,3 +214,63 @@ def surrogate_select(
         gains.append(float(gain[row]))
         denominator = denominator + alpha * (np.abs(gradients[row]) * gradients[row]) ** 2
     return chosen, gains
+
+
+def matching_select(
+    gradients: np.ndarray,
+    *,
+    alpha: float,
+    penalty: float,
+    weight: float | None,
+    count: int,
+    owned: np.ndarray | None = None,
+) -> tuple[list[int], list[float], list[float]]:
+    """The greedy with the matching term by its definition: w starts at the mean, after each pick w += m - g.
+
+    Args:
+        gradients: float64 of shape (n, d).
+        alpha: Fisher scale.
+        penalty: Weight of the conflict, lambda.
+        weight: Weight of g . w / |m|; None for herding, which compares g . w alone.
+        count: Number of picks.
+        owned: Gradients already in the set, shape (m, d), for gain and conflict.
+
+    Returns:
+        Picks, gains and scores; ties to the lower row.
+    """
+    n, d = gradients.shape
+    mean = gradients.mean(axis=0)
+    length = np.linalg.norm(mean)
+    cancels = length <= 1e-12 * np.linalg.norm(gradients, axis=1).mean()
+    w = mean.copy()
+    members = [] if owned is None else list(owned)
+    fisher = np.eye(d) + sum((alpha * np.outer(g, g) for g in members), np.zeros((d, d)))
+    chosen: list[int] = []
+    gains: list[float] = []
+    scores: list[float] = []
+    for _ in range(count):
+        before = np.linalg.slogdet(fisher)[1]
+        options = []
+        for row in (row for row in range(n) if row not in chosen):
+            g = gradients[row]
+            gain = np.linalg.slogdet(fisher + alpha * np.outer(g, g))[1] - before
+            conflict = 0.0
+            if members:
+                center = np.mean(members, axis=0)
+                conflict = max(0.0, -float(g @ center) / (np.linalg.norm(g) * np.linalg.norm(center) + 1e-8))
+            lacking = 0.0 if cancels else float(g @ w)
+            score = lacking if weight is None else gain - penalty * conflict
+            if weight is not None and not cancels:
+                score += weight * lacking / length
+            options.append((score, row, gain))
+        best = max(score for score, _, _ in options)
+        score, row, gain = min(
+            (option for option in options if option[0] >= best - 1e-11 * max(1.0, abs(best))), key=lambda o: o[1]
+        )
+        chosen.append(row)
+        gains.append(float(gain))
+        scores.append(float(score))
+        members.append(gradients[row])
+        fisher = fisher + alpha * np.outer(gradients[row], gradients[row])
+        w += mean - gradients[row]
+    return chosen, gains, scores

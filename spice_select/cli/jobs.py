@@ -35,6 +35,7 @@ def submit(
     revision: options.Revision = None,
     alpha: options.Alpha = None,
     conflict_penalty: options.ConflictPenalty = None,
+    matching_weight: options.MatchingWeight = None,
     stop_ratio: options.StopRatio = None,
     information: options.Information = None,
     seed: options.Seed = None,
@@ -57,7 +58,11 @@ def submit(
 ) -> None:
     """Submit a job; settings that are left out are the service's defaults."""
     selection = options.without_none(
-        alpha=alpha, conflict_penalty=conflict_penalty, stop_ratio=stop_ratio, information=information
+        alpha=alpha,
+        conflict_penalty=conflict_penalty,
+        matching_weight=matching_weight,
+        stop_ratio=stop_ratio,
+        information=information,
     )
     gradients = options.without_none(
         targets=targets, sketch_dim=sketch_dim, loss=loss, normalize=normalize, max_length=max_length

@@ -44,6 +44,9 @@ Proxy: TypeAlias = Annotated[str | None, typer.Option(help="Proxy model: builtin
 Revision: TypeAlias = Annotated[str | None, typer.Option(help="Commit of the hub model.")]
 Alpha: TypeAlias = Annotated[float | None, typer.Option(help="Fisher scale in U(S) = logdet(I + alpha F_S).")]
 ConflictPenalty: TypeAlias = Annotated[float | None, typer.Option(help="Weight of the conflict in the score, lambda.")]
+MatchingWeight: TypeAlias = Annotated[
+    float | None, typer.Option(help="Weight of what the set lacks beside the mean of the pool; 0 leaves it out.")
+]
 StopRatio: TypeAlias = Annotated[
     float | None, typer.Option(help="Stop when a gain falls to this share of the first, omega.")
 ]

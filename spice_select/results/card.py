@@ -118,12 +118,15 @@ def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
             f"| proven ratio | {_number(certificate['ratio'])} | utility / {_number(certificate['upper_bound'])} nats, "
             "which no choice of as many rows can exceed |"
         )
+    weight = facts.config.selection.matching_weight
+    matching = f", + {weight:g} x what the set lacked of the pool's mean gradient" if weight > 0 else ""
     rows += [
         "",
         "`ranking.parquet` has one row per pick, in pick order: `rank` (from 1), `source_row` (0-based row of the "
         "source), `row_sha256`, `gain` (nats, given the picks before), `base_gain` (nats, alone), `epsilon` "
         "(gain - base gain), `conflict` (0 to 1), `score` (what was compared: gain - "
-        f"{facts.config.selection.conflict_penalty:g} x conflict for `spice`), `tokens`. "
+        f"{facts.config.selection.conflict_penalty:g} x conflict for `spice`"
+        f"{matching}), `tokens`. "
         "`trace.parquet` has the running sums: `rank`, `utility` (sum of the gains so far, nats), `tokens`.",
     ]
     return "\n".join(rows)

@@ -297,7 +297,18 @@ def test_a_budget_in_tokens_is_kept(service: InProcessService) -> None:
     assert small["error"]["errors"][0]["pointer"] == "#/budget/tokens"
 
 
-METHODS = ["spice", "fisher", "random", "length_matched", "top_norm", "loss", "dpp", "facility_location", "k_center"]
+METHODS = [
+    "spice",
+    "fisher",
+    "random",
+    "length_matched",
+    "top_norm",
+    "loss",
+    "dpp",
+    "facility_location",
+    "k_center",
+    "herding",
+]
 
 
 def test_every_method_runs_on_the_same_gradients(service: InProcessService) -> None:

@@ -32,6 +32,7 @@ METHODS = [
     "dpp",
     "facility_location",
     "k_center",
+    "herding",
 ]
 
 
