@@ -63,6 +63,7 @@ class RunResult:
         files: Name -> path of what was written; empty without an output folder.
         statement: The in-toto statement.
         gradients_reused: Whether every gradient came from the cache.
+        excluded: Usable rows that became no candidate: ``row`` (position among them), ``code`` and ``detail`` of each.
     """
 
     manifest: DatasetManifest
@@ -72,6 +73,7 @@ class RunResult:
     files: dict[str, Path]
     statement: dict[str, Any]
     gradients_reused: bool
+    excluded: list[dict[str, Any]]
 
 
 def run(
@@ -142,7 +144,7 @@ def run(
         summary = summarise(
             selection,
             tokens=tokens,
-            excluded=len(pool.excluded),
+            excluded=pool.excluded,
             truncated=len(pool.truncated),
             random_utility=control,
         )
@@ -176,7 +178,9 @@ def run(
         for file in written.files if out is not None else ():
             files[file.name] = (staging / file.name).replace(target / file.name)
     numbers = {**summary, "seconds": clock.seconds(), "proxy": asdict(proxy), "device": facts.device}
-    return RunResult(manifest, selection, written.ranking, numbers, files, written.statement, store.reused)
+    return RunResult(
+        manifest, selection, written.ranking, numbers, files, written.statement, store.reused, pool.excluded
+    )
 
 
 class _Clock:

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from spice_select.proxy import Proxy
     from spice_select.records import Message
 
+UNUSABLE = {
+    "gradient-not-finite": "the loss or its gradient is NaN or infinite",
+    "gradient-zero": "the gradient is zero: the proxy model has nothing to learn from it",
+}
+"""Why a measured sample is no candidate."""
+
 MeasureProgress = Callable[[int, int, int], None]
 """Called with completed samples, total samples and tokens so far."""
 
@@ -88,7 +94,8 @@ def measure_shard(
 ) -> GradientShard:
     """Gradients of the samples of one shard of usable rows.
 
-    A sample whose gradient is not finite is no candidate: it is listed in ``excluded`` like one that is too long.
+    A sample whose gradient is zero or not finite is no candidate: it teaches nothing, or nobody can tell what. It is
+    listed in ``excluded`` like one that is too long.
 
     Args:
         rows_path: A ``rows-*.parquet`` of the intake.
@@ -126,19 +133,19 @@ def measure_shard(
             header={**header, "halvings": 0},
         )
     measured = measure(proxy.model, encoding.examples, config, on_progress=on_progress, should_stop=should_stop)
+    features = np.asarray(measured.features, dtype=np.float32)
     finite = np.asarray(measured.finite, dtype=bool)
-    lost = positions[~finite].tolist()
-    excluded += [
-        {"row": row, "code": "gradients-not-finite", "detail": "the loss or its gradient is NaN or infinite"}
-        for row in lost
-    ]
+    usable = finite & features.any(axis=1)
+    lost = positions[~usable].tolist()
+    for reason, rows in (("gradient-not-finite", positions[~finite]), ("gradient-zero", positions[finite & ~usable])):
+        excluded += [{"row": row, "code": reason, "detail": UNUSABLE[reason]} for row in rows.tolist()]
     excluded.sort(key=lambda item: item["row"])
     return GradientShard(
-        features=np.asarray(measured.features, dtype=np.float32)[finite],
-        rows=positions[finite],
-        losses=np.asarray(measured.losses, dtype=np.float64)[finite],
-        tokens=np.asarray(measured.tokens, dtype=np.int64)[finite],
-        label_tokens=np.asarray(measured.label_tokens, dtype=np.int64)[finite],
+        features=features[usable],
+        rows=positions[usable],
+        losses=np.asarray(measured.losses, dtype=np.float64)[usable],
+        tokens=np.asarray(measured.tokens, dtype=np.int64)[usable],
+        label_tokens=np.asarray(measured.label_tokens, dtype=np.int64)[usable],
         excluded=excluded,
         truncated=[row for row in truncated if row not in set(lost)],
         header={**header, "halvings": measured.halvings},

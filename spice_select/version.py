@@ -2,5 +2,6 @@
 
 __version__ = "0.1.0"
 
-GRADIENT_FORMAT = 1
-"""Raised whenever the same settings would give other gradient values: part of every gradient fingerprint."""
+GRADIENT_FORMAT = 2
+"""Raised whenever the same settings would give other gradient values or leave out other samples: part of every gradient
+fingerprint."""

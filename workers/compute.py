@@ -115,7 +115,7 @@ class Compute:
         summary = summarise(
             selection,
             tokens=tokens,
-            excluded=len(pool.excluded),
+            excluded=pool.excluded,
             truncated=len(pool.truncated),
             random_utility=control,
         )

@@ -113,7 +113,8 @@ class CommitService:
             if jobs.move(job.id, old, status, result=result, partial=outcome.partial):
                 jobs.add_ranking(job.id, outcome.ranking)
                 jobs.add_files(job.id, job.project_id, outcome.files)
-                data = {"selected": result["selected"], "stop_reason": result["stop_reason"]}
+                told = ("selected", "stop_reason", "excluded", "excluded_by_code")
+                data = {key: result[key] for key in told if key in result}
                 Events(session).append(job.project_id, f"job.{status}", job_id=job.id, data=data)
             return True
 

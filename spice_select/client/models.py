@@ -126,6 +126,7 @@ class JobResult(Answer):
     selected: int
     pool: int
     excluded: int = 0
+    excluded_by_code: dict[str, int] = {}
     truncated: int = 0
     tokens_selected: int | None = None
     tokens_pool: int | None = None

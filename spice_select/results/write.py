@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -104,7 +105,7 @@ def summarise(
     selection: Selection,
     *,
     tokens: Sequence[int],
-    excluded: int,
+    excluded: Sequence[Mapping[str, Any]],
     truncated: int,
     random_utility: float | None,
 ) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def summarise(
     Args:
         selection: The selection.
         tokens: Tokens of each candidate, in pool order.
-        excluded: Usable rows that became no candidate.
+        excluded: Usable rows that became no candidate, each with its ``code``.
         truncated: Candidates that were cut at the maximal length.
         random_utility: Utility (nats) of as many candidates drawn at random; None when it was not computed.
     """
@@ -121,7 +122,8 @@ def summarise(
     return {
         "selected": picked,
         "pool": len(tokens),
-        "excluded": excluded,
+        "excluded": len(excluded),
+        "excluded_by_code": dict(sorted(Counter(str(item["code"]) for item in excluded).items())),
         "truncated": truncated,
         "tokens_selected": sum(int(tokens[index]) for index in selection.indices),
         "tokens_pool": sum(int(count) for count in tokens),
