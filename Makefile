@@ -10,7 +10,7 @@ PORT ?= 8000
 DATA_DIR ?= spice-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format serve bench clean
+.PHONY: help setup demo test check format serve bench chaos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ serve: $(STAMP)  ## the embedded service on http://127.0.0.1:8000
 
 bench: $(STAMP)  ## every benchmark: a table, then one JSON line each
 	$(BIN)/python -m benchmarks
+
+chaos: $(STAMP)  ## the whole service under a random nemesis: make chaos SECONDS=60 SEED=1
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
 
 clean:  ## remove what the targets made (not .venv)
 	rm -rf demo-output spice-data build dist .pytest_cache .mypy_cache .ruff_cache

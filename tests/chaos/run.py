@@ -1,0 +1,40 @@
+"""One chaos run from start to verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.chaos.checker import Verdict, check, report, settle
+from tests.chaos.clients import Clients
+from tests.chaos.cluster import Cluster
+from tests.chaos.nemesis import Nemesis
+
+DRAIN_SECONDS = 120.0
+
+
+def run(folder: Path, seconds: float, seed: int, *, extra: Mapping[str, str] | None = None) -> tuple[Verdict, str]:
+    """Put the service under fire, heal it, and judge what is left.
+
+    Args:
+        folder: For logs and artifacts.
+        seconds: Length of the fire.
+        seed: Of the questions and the moves.
+        extra: Environment of the processes, such as a sabotage.
+
+    Returns:
+        The verdict, and a report of it.
+    """
+    with Cluster(folder, extra=extra) as cluster, Clients(cluster.api.url, seed) as clients:
+        clients.push()
+        nemesis = Nemesis(cluster, clients, seed)
+        clients.start()
+        try:
+            nemesis.play(seconds)
+        finally:
+            cluster.heal()
+            clients.stop()
+        cluster.api.wait_ready()
+        settle(cluster, DRAIN_SECONDS)
+        verdict = check(cluster, clients, nemesis.faults)
+        return verdict, report(verdict, nemesis.faults, seed, seconds)
