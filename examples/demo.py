@@ -135,13 +135,13 @@ def report(job: Job, picks: list[RankedSample]) -> None:
     """
     result = job.result
     assert result is not None, "a job that succeeded has a result"
-    certificate, control = result.certificate, result.random_control or {}
+    certificate, control = result.certificate, result.random_control
     print()
     print_fields(
         {
             "picks": f"{result.selected} of {result.pool} rows",
             "tokens kept": f"{result.tokens_selected} of {result.tokens_pool}",
-            "utility": f"{shown(result.utility)} nats; as many rows at random: {shown(control.get('utility'))}",
+            "utility": f"{shown(result.utility)} nats; as many rows at random: {shown(control and control.utility)}",
             "gain": f"{shown(result.first_gain)} nats for the first pick, {shown(result.last_gain)} for the last",
             "conflict": f"{shown(result.mean_conflict)} on average, "
             f"{shown(max((pick.conflict for pick in picks), default=None))} at most",

@@ -193,3 +193,24 @@ def random_control(gradients: Gradients | Candidates, config: SelectionConfig, c
     """
     candidates = gradients if isinstance(gradients, Candidates) else Candidates(gradients)
     return log_determinant(candidates.take(random_order(candidates.size, seed)[:count]), config.alpha)
+
+
+def random_curve(
+    gradients: Gradients | Candidates, config: SelectionConfig, count: int, seed: int, points: int = 6
+) -> list[tuple[int, float]]:
+    """``random_control`` on the way there: utilities of the first rows of the same draw.
+
+    Args:
+        gradients: Per-sample gradients of shape (n, d).
+        config: The run's settings; alpha is used.
+        count: Rows to draw, at most n.
+        seed: Seed of the draw.
+        points: Most numbers of rows; each is about twice the one before, so all cost little more than the last.
+
+    Returns:
+        Number of rows and utility (nats), ascending; the last is ``count`` and ``random_control``.
+    """
+    candidates = gradients if isinstance(gradients, Candidates) else Candidates(gradients)
+    drawn = random_order(candidates.size, seed)[:count]
+    sizes = sorted({len(drawn) >> step for step in range(points)} - {0})
+    return [(size, log_determinant(candidates.take(drawn[:size]), config.alpha)) for size in sizes]

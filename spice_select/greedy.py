@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from spice_select.allowance import read_costs
-from spice_select.baselines import random_control
+from spice_select.baselines import random_control, random_curve
 from spice_select.candidates import Candidates, Gradients
 from spice_select.config import SelectionConfig
 from spice_select.errors import PoolError
@@ -21,7 +21,7 @@ from spice_select.picking import choose
 from spice_select.scopes import choose_in_scope
 from spice_select.selection import Selection
 
-__all__ = ["Selection", "random_control", "select"]
+__all__ = ["Selection", "random_control", "random_curve", "select"]
 
 
 def select(

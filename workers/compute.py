@@ -18,10 +18,10 @@ from app.settings import Settings
 from app.storage import ArtifactStore, file_sha256
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import CorruptShardError, Stopped
-from spice_select.greedy import random_control, select
+from spice_select.greedy import random_curve, select
 from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
 from spice_select.proxy import Proxy, load_proxy
-from spice_select.results import summarise, write_results
+from spice_select.results import composition, summarise, write_results
 from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts
 from spice_select.store import write_shard
 from workers.device import choose_device, describe_device, fitting_threads
@@ -108,7 +108,7 @@ class Compute:
         )
         if selection.partial and (heartbeat.lost or heartbeat.stop is None):
             raise Stopped("the selection is given back")
-        control = random_control(pool.features, config, len(selection.indices), config.seed)
+        control = random_curve(pool.features, config, len(selection.indices), config.seed)
         marks.append(time.monotonic())
         heartbeat.phase("writing_files")
         tokens = pool.tokens.tolist()
@@ -117,7 +117,15 @@ class Compute:
             tokens=tokens,
             excluded=pool.excluded,
             truncated=len(pool.truncated),
-            random_utility=control,
+            random_utility=control[-1][1] if control else 0.0,
+        )
+        summary["random_control"]["curve"] = control
+        summary["composition"] = composition(
+            tokens=tokens,
+            chosen=selection.indices,
+            positions=pool.positions.tolist(),
+            rows_shards=rows_shards,
+            column=column,
         )
         facts = self._facts(brief, pool)
         written = write_results(

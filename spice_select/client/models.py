@@ -120,6 +120,44 @@ class Certificate(Answer):
     greedy_bound: float | None = None
 
 
+class RandomControl(Answer):
+    """As many rows drawn at random; utilities in nats."""
+
+    utility: float | None = None
+    curve: list[tuple[int, float]] = []
+    """Rows and utility of the first rows of the same draw, ascending."""
+
+
+class Lengths(Answer):
+    """Samples by length: bin i holds ``edges[i]`` <= tokens < ``edges[i + 1]``."""
+
+    edges: list[int] = []
+    pool: list[int] = []
+    selected: list[int] = []
+
+
+class Group(Answer):
+    """Samples of one value of the column."""
+
+    name: str
+    pool: int
+    selected: int
+
+
+class Groups(Answer):
+    """Samples by the value of a column, the largest first."""
+
+    column: str
+    groups: list[Group] = []
+
+
+class Composition(Answer):
+    """What the choice is made of beside the pool."""
+
+    tokens: Lengths = Lengths()
+    groups: Groups | None = None
+
+
 class JobResult(Answer):
     """The numbers of a finished job; utilities and gains in nats."""
 
@@ -136,7 +174,8 @@ class JobResult(Answer):
     last_gain: float | None = None
     mean_conflict: float | None = None
     certificate: Certificate | None = None
-    random_control: dict[str, Any] | None = None
+    random_control: RandomControl | None = None
+    composition: Composition | None = None
     seconds: dict[str, float | None] = {}
     proxy: dict[str, Any] = {}
     device: str | None = None
