@@ -1,0 +1,241 @@
+"""Random histories of submits, claims, lost workers, stale commits and stops: whatever the order, the promises hold."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import select, update
+
+from app.persistence.repositories import Units
+from app.persistence.tables import Event, File, Job, SelectedSample, Unit, UnitCommit
+from app.persistence.types import clock
+from app.services.commits import GradientsOutcome, SelectionOutcome
+from app.services.units import Claim, Report
+from app.status import TERMINAL, JobStatus, UnitKind, UnitState, may_move
+from spice_select.intake import SHARD_ROWS
+from tests.chaos.sabotage import open_the_fence
+from tests.fixtures.service import InProcessService, jsonl, sums
+
+SHARDS = 2
+ENDS = {f"job.{status}" for status in TERMINAL}
+GRADIENT_SEEDS = itertools.count(1)
+
+
+class Histories(RuleBasedStateMachine):
+    """The records under every order of calls that workers, clients and the clock can make.
+
+    Attributes:
+        service: A service with a data set of ``SHARDS`` shards; nothing is computed, the outcomes are made up.
+        dataset_id: Of that data set.
+    """
+
+    service: ClassVar[InProcessService]
+    dataset_id: ClassVar[str]
+
+    jobs = Bundle("jobs")
+    claims = Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Every history has gradient sets of its own, or it would find those of the one before.
+        self.seeds = [next(GRADIENT_SEEDS), next(GRADIENT_SEEDS)]
+        self.statuses: dict[str, JobStatus] = {}
+        self.results: dict[str, Any] = {}
+        self.units = self.service.runner.units
+        self.commits = self.service.runner.commits
+        self.database = self.service.runner.database
+
+    @rule(target=jobs, gradients=st.integers(0, 1))
+    def submit(self, gradients: int) -> str:
+        job = self.service.submit(
+            self.dataset_id, gradients={"sketch_dim": 4, "max_length": 128, "seed": self.seeds[gradients]}
+        )
+        self.statuses[job["id"]] = JobStatus.QUEUED
+        return str(job["id"])
+
+    @rule(target=claims, owner=st.sampled_from(["a", "b"]))
+    def claim(self, owner: str) -> Any:
+        claim = self.units.claim_next(owner)
+        return multiple() if claim is None else claim
+
+    @rule(claim=claims)
+    def commit(self, claim: Claim) -> None:
+        before = self.unit(claim.unit_id)
+        with self.database.read() as session:
+            made_before = Units(session).committed(claim.unit_id, claim.epoch) is not None
+        holds = before.state == UnitState.LEASED and before.epoch == claim.epoch
+        assert self.finish(claim) is (holds or made_before), "only the holder of the lease may commit"
+        if not holds:
+            after = self.unit(claim.unit_id)
+            assert (after.state, after.epoch, after.generation) == (before.state, before.epoch, before.generation)
+
+    def finish(self, claim: Claim) -> bool:
+        """Commit something that only this claim can have made."""
+        name = f"{claim.unit_id}.{claim.epoch}"
+        if claim.kind == UnitKind.GRADIENTS:
+            return self.commits.gradients(claim, GradientsOutcome(f"{claim.epoch:064x}", {"samples": 1}))
+        pick = {"source_row": claim.epoch, "row_sha256": "0" * 64, "tokens": 1}
+        numbers = dict.fromkeys(("gain", "base_gain", "epsilon", "conflict", "score"), 0.0)
+        outcome = SelectionOutcome({"selected": 1, "made_by": name}, [{"rank": 1, **pick, **numbers}], [], False)
+        return self.commits.selection(claim, outcome)
+
+    @rule(claim=claims)
+    def heartbeat(self, claim: Claim) -> None:
+        before = self.unit(claim.unit_id)
+        reply = self.units.heartbeat(claim, Report("computing_gradients", 1, None, "samples", None))
+        assert reply.held is (before.state == UnitState.LEASED and before.epoch == claim.epoch)
+
+    @rule(claim=claims)
+    def give_back(self, claim: Claim) -> None:
+        self.units.release(claim)
+
+    @rule(claim=claims, code=st.sampled_from(["internal", "proxy-invalid"]))
+    def fail(self, claim: Claim, code: str) -> None:
+        self.units.fail(claim, code, "made up")
+
+    @rule(claim=claims)
+    def lose_artifacts(self, claim: Claim) -> None:
+        """A selection finds the shards of its gradient set rotten."""
+        if claim.kind == UnitKind.SELECT:
+            assert claim.gradient_set_id is not None
+            with self.database.read() as session:
+                shards = [unit.id for unit in Units(session).shards(claim.gradient_set_id)]
+            self.units.recompute(claim, shards, "made up")
+
+    @rule()
+    def let_leases_run_out(self) -> None:
+        with self.database.write() as session:
+            session.execute(update(Unit).where(Unit.state == UnitState.LEASED).values(lease_until=clock(-1)))
+
+    @rule(job_id=jobs)
+    def cancel(self, job_id: str) -> None:
+        ended = self.status(job_id) in TERMINAL
+        answer = self.service.http.post(f"/v1/jobs/{job_id}/cancel")
+        assert answer.status_code == (409 if ended else 202), answer.text
+
+    @rule(job_id=jobs)
+    def let_the_deadline_pass(self, job_id: str) -> None:
+        with self.database.write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(deadline_at=clock(-1)))
+
+    @rule()
+    def sweep(self) -> None:
+        self.units.sweep()
+
+    @precondition(lambda self: self.statuses)
+    @rule()
+    def ring(self) -> None:
+        rung: list[str] = []
+        self.units.ring(rung.append)
+        assert len(set(rung)) == len(rung)
+        for unit_id in rung:
+            assert self.unit(unit_id).state in {UnitState.PENDING, UnitState.LEASED}
+
+    @invariant()
+    def jobs_only_move_forward_and_end_once(self) -> None:
+        with self.database.read() as session:
+            now = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(self.statuses)))}
+            events = Counter(
+                session.scalars(select(Event.job_id).where(Event.job_id.in_(self.statuses), Event.type.in_(ENDS)))
+            )
+            ranked = Counter(
+                session.scalars(select(SelectedSample.job_id).where(SelectedSample.job_id.in_(self.statuses)))
+            )
+            files = list(session.scalars(select(File.name).where(File.job_id.in_(self.statuses))))
+        assert not files
+        for job_id, old in self.statuses.items():
+            new = JobStatus(now[job_id].status)
+            assert new == old or reachable(old, new), f"{old} became {new}"
+            ended = new in TERMINAL
+            assert events[job_id] == int(ended)
+            assert (now[job_id].result is not None) >= (new == JobStatus.SUCCEEDED)
+            assert ranked[job_id] == int(now[job_id].result is not None), "one result or none"
+            if old in TERMINAL:
+                assert now[job_id].result == self.results[job_id], "a result has changed"
+            if ended:
+                self.results[job_id] = now[job_id].result
+            self.statuses[job_id] = new
+
+    @invariant()
+    def units_are_finished_once_by_their_holder(self) -> None:
+        with self.database.read() as session:
+            ours = select(Job.gradient_set_id).where(Job.id.in_(self.statuses))
+            units = {unit.id: unit for unit in session.scalars(select(Unit).where(Unit.gradient_set_id.in_(ours)))}
+            query = select(UnitCommit).where(UnitCommit.unit_id.in_(units)).order_by(UnitCommit.epoch)
+            made: dict[str, list[UnitCommit]] = {unit_id: [] for unit_id in units}
+            for commit in session.scalars(query):
+                made[commit.unit_id].append(commit)
+        for unit in units.values():
+            commits = made[unit.id]
+            assert len({commit.generation for commit in commits}) == len(commits), "two commits of one generation"
+            assert len(commits) <= unit.generation, "finished more often than it was asked for"
+            if unit.state == UnitState.DONE:
+                assert commits
+                assert commits[-1].epoch == unit.epoch, "somebody committed who had lost the lease"
+            assert (unit.lease_until is None) == (unit.state != UnitState.LEASED)
+
+    def teardown(self) -> None:
+        """Workers come back: every accepted job ends."""
+        self.let_leases_run_out()
+        for _ in range(200):
+            self.units.sweep()
+            claim = self.units.claim_next("last")
+            if claim is not None:
+                assert self.finish(claim)
+            elif all(self.status(job_id) in TERMINAL for job_id in self.statuses):
+                break
+        self.jobs_only_move_forward_and_end_once()
+        self.units_are_finished_once_by_their_holder()
+        lost = {job_id: status for job_id, status in self.statuses.items() if status not in TERMINAL}
+        assert not lost, "accepted and never ended"
+
+    def unit(self, unit_id: str) -> Unit:
+        with self.database.read() as session:
+            unit = Units(session).get(unit_id)
+        assert unit is not None
+        return unit
+
+    def status(self, job_id: str) -> JobStatus:
+        with self.database.read() as session:
+            return JobStatus(session.scalars(select(Job.status).where(Job.id == job_id)).one())
+
+
+def reachable(old: JobStatus, new: JobStatus) -> bool:
+    """Whether lawful moves lead from one state to the other; one call may make several."""
+    return may_move(old, new) or any(may_move(old, via) and reachable(via, new) for via in JobStatus if via != old)
+
+
+def play(service: InProcessService, **changes: Any) -> None:
+    """Play histories on a service."""
+    dataset = service.push(jsonl(sums(SHARDS * SHARD_ROWS)))
+    machine = type("Bound", (Histories,), {"service": service, "dataset_id": dataset["id"]})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=25, stateful_step_count=30, suppress_health_check=list(HealthCheck), **changes),
+    )
+
+
+def test_whatever_happens_the_promises_hold(shared_service: InProcessService) -> None:
+    play(shared_service)
+
+
+def test_a_fence_that_is_down_is_noticed(shared_service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("end_lease", "heartbeat"):
+        monkeypatch.setattr(Units, name, getattr(Units, name))  # so that the protections are put back
+    open_the_fence()
+    with pytest.raises(AssertionError, match=r"only the holder of the lease may commit|somebody committed"):
+        play(shared_service, phases=(Phase.generate,), report_multiple_bugs=False)
