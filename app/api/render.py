@@ -18,6 +18,7 @@ from app.api.schemas import (
     Page,
     ProblemRead,
     ProgressRead,
+    QueueRead,
 )
 from app.persistence.tables import Event, GradientSet
 from app.services.datasets import DatasetView
@@ -97,6 +98,8 @@ def job_read(request: Request, view: JobView) -> JobRead:
         config=RunConfig.model_validate(job.config),
         metadata=job.metadata_,
         progress=progress_read(view.progress),
+        priority=job.priority,
+        queue=None if view.queue is None else QueueRead.model_validate(view.queue),
         result=job.result,
         error=problem_read(request, job.error),
         partial=job.partial,
@@ -162,7 +165,8 @@ def mark_state(request: Request, response: Response, version: str, *, settled: b
 def job_version(view: JobView) -> str:
     """Changes whenever the shown job does."""
     progress = view.progress
-    live = f"-{view.phase}-{progress.completed}-{progress.updated_at}" if progress else f"-{view.phase}"
+    place = f"-{view.queue.position}-{view.queue.reason}" if view.queue else ""
+    live = f"-{view.phase}-{progress.completed}-{progress.updated_at}{place}" if progress else f"-{view.phase}{place}"
     return f"{view.job.version}{live if view.job.status in ACTIVE else ''}".replace('"', "").replace(" ", "T")
 
 

@@ -77,6 +77,8 @@ class JobCreate(Model):
     """Short for ``selection.seed`` and ``gradients.seed``."""
     deadline_seconds: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
     """The job expires this long after it was made; what was chosen by then is kept."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Higher is served first; among equals the project with less running, then age."""
     name: Name | None = None
     """For people."""
     metadata: Metadata = Field(default_factory=dict)
@@ -191,6 +193,17 @@ class RowRead(BaseModel):
     messages: list[dict[str, Any]]
 
 
+class QueueRead(BaseModel):
+    """Where a queued job stands."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    position: int
+    ahead_in_project: int
+    reason: str
+    estimated_start_at: datetime | None
+
+
 class JobRead(BaseModel):
     """A job."""
 
@@ -205,6 +218,8 @@ class JobRead(BaseModel):
     config: RunConfig
     metadata: dict[str, str]
     progress: ProgressRead | None
+    priority: int
+    queue: QueueRead | None
     result: dict[str, Any] | None
     error: ProblemRead | None
     partial: bool

@@ -142,6 +142,7 @@ class Job(Base):
     __table_args__ = (
         Index("ix_job_project_id_id", "project_id", "id"),
         Index("ix_job_project_id_status_id", "project_id", "status", "id"),
+        Index("ix_job_status_id", "status", "id"),
         Index("ix_job_gradient_set_id_status", "gradient_set_id", "status"),
         Index("ix_job_dataset_id_status", "dataset_id", "status"),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from app.persistence.tables import Dataset, Event, File, GradientSet, Job, Selec
 from app.services.idempotency import repeated, replayed
 from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies
+from app.services.waiting_line import QueuePlace, queue_place
 from app.status import ACTIVE, TERMINAL, DatasetStatus, GradientSetStatus, JobStatus, UnitKind, UnitState
 from app.storage import ArtifactStore
 from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
@@ -35,6 +36,7 @@ class JobRequest:
     name: str | None
     metadata: dict[str, Any]
     deadline_seconds: float | None
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class JobView:
     job: Job
     phase: str | None
     progress: Progress | None
+    queue: QueuePlace | None = None
 
 
 class JobService:
@@ -104,6 +107,7 @@ class JobService:
                         status=JobStatus.QUEUED,
                         config=config.model_dump(mode="json"),
                         metadata_=request.metadata,
+                        priority=request.priority,
                         created_at=created_at,
                         deadline_at=None if deadline is None else created_at + timedelta(seconds=deadline),
                     )
@@ -188,7 +192,10 @@ class JobService:
         """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
             job = self._find(Jobs(session), project_id, job_id)
-            return self._view(session, job)
+            view = self._view(session, job)
+            if job.status != JobStatus.QUEUED:
+                return view
+            return replace(view, queue=queue_place(session, job))
 
     @staticmethod
     def _view(session: Any, job: Job) -> JobView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import affected, insert_all
@@ -51,6 +51,24 @@ class Jobs:
         if before is not None:
             query = query.where(Job.id < before)
         return list(self.session.scalars(query.order_by(Job.id.desc()).limit(limit)))
+
+    def ahead(self, job: Job) -> tuple[int, int]:
+        """Queued jobs whose turn comes before this one's by priority and age: of all projects, of its own."""
+        earlier = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+        own = func.count().filter(Job.project_id == job.project_id)
+        query = select(func.count(), own).where(Job.status == JobStatus.QUEUED, earlier)
+        everyone, mine = self.session.execute(query).one()
+        return int(everyone), int(mine)
+
+    def recent_seconds(self, most: int = 20) -> float | None:
+        """Mean time from start to end of the jobs that succeeded last; None before the first."""
+        query = select(Job.started_at, Job.finished_at).where(Job.status == JobStatus.SUCCEEDED)
+        spans = [
+            (end - start).total_seconds()
+            for start, end in self.session.execute(query.order_by(Job.id.desc()).limit(most))
+            if start is not None and end is not None
+        ]
+        return sum(spans) / len(spans) if spans else None
 
     def move(self, job_id: str, old: tuple[JobStatus, ...], new: JobStatus, **values: Any) -> bool:
         """Change the state if it is still one of ``old``; the one place that writes ``status``.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.rows import affected, insert_all, now
-from app.persistence.tables import Dataset, Job, Unit, UnitCommit
+from app.persistence.tables import Dataset, Job, Project, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import DatasetStatus, JobStatus, UnitKind, UnitState
 
@@ -49,7 +49,40 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
             ),
         ),
     )
-    return and_(free, Unit.not_before <= clock(), Unit.schema_version <= SCHEMA_VERSION, wanted)
+    limit = select(Project.max_running_units).where(Project.id == Unit.project_id).scalar_subquery()
+    allowed = or_(limit.is_(None), running_units() < limit)
+    return and_(free, Unit.not_before <= clock(), Unit.schema_version <= SCHEMA_VERSION, wanted, allowed)
+
+
+def running_units() -> ScalarSelect[int]:
+    """How many units of this unit's project are being worked on at this moment."""
+    other = aliased(Unit)
+    return (
+        select(func.count())
+        .select_from(other)
+        .where(
+            other.project_id == Unit.project_id,
+            other.state == UnitState.LEASED,
+            other.lease_until >= clock(),
+            other.id != Unit.id,
+        )
+        .correlate(Unit)
+        .scalar_subquery()
+    )
+
+
+def turn() -> tuple[ColumnElement[Any], ...]:
+    """Whose turn it is: higher priority, then the project with less running, then age."""
+    priority = (
+        select(func.max(Job.priority))
+        .where(
+            or_(Job.id == Unit.job_id, and_(Unit.job_id.is_(None), Job.gradient_set_id == Unit.gradient_set_id)),
+            Job.status.in_(WANTED),
+        )
+        .correlate(Unit)
+        .scalar_subquery()
+    )
+    return func.coalesce(priority, 0).desc(), running_units().asc(), Unit.created_at.asc(), Unit.id.asc()
 
 
 class Units:
@@ -81,6 +114,13 @@ class Units:
 
         One statement, so two claimants cannot both win; the epoch fences off whoever held it before.
         """
+        # Two claims of a limited project go one after the other: each must see the lease that the other took.
+        limited = (
+            select(Project.id)
+            .join(Unit, Unit.project_id == Project.id)
+            .where(Unit.id == unit_id, Project.max_running_units.is_not(None))
+        )
+        self.session.execute(limited.with_for_update(of=Project))
         lost = case((Unit.state == UnitState.LEASED, 1), else_=0)
         statement = (
             update(Unit)
@@ -104,8 +144,8 @@ class Units:
         return self.session.scalars(statement).one_or_none()
 
     def runnable_ids(self, limit: int, max_strikes: int) -> list[str]:
-        """Units that may be claimed, oldest first."""
-        query = select(Unit.id).where(runnable(max_strikes)).order_by(Unit.created_at, Unit.id).limit(limit)
+        """Units that may be claimed, in the order of their turn."""
+        query = select(Unit.id).where(runnable(max_strikes)).order_by(*turn()).limit(limit)
         return list(self.session.scalars(query))
 
     def lock_unrung(self, ring_seconds: float | None, limit: int, max_strikes: int) -> list[str]:
@@ -122,11 +162,18 @@ class Units:
         query = (
             select(Unit.id)
             .where(runnable(max_strikes), silent)
-            .order_by(Unit.created_at, Unit.id)
+            .order_by(*turn())
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         return list(self.session.scalars(query))
+
+    def live(self, project_id: str | None = None) -> int:
+        """How many units are being worked on, in one project or in all."""
+        query = select(func.count()).where(Unit.state == UnitState.LEASED, Unit.lease_until >= clock())
+        if project_id is not None:
+            query = query.where(Unit.project_id == project_id)
+        return self.session.scalars(query).one()
 
     def mark_rung(self, unit_ids: list[str]) -> None:
         """Remember that these have just been rung."""

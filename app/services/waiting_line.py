@@ -1,0 +1,49 @@
+"""Where a job stands in the queue, why it waits, and when it is likely to start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from app.persistence.repositories import Jobs, Projects, Units
+from app.persistence.repositories.rows import now
+from app.persistence.tables import Job
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """A place in the queue, by priority and age; projects with less running are served first among equals.
+
+    Attributes:
+        position: 1 is next.
+        ahead_in_project: Jobs of the same project before it.
+        reason: ``project_limit`` when the project runs as much as it may, ``waiting_for_gpu`` when every worker that is
+            heard of is busy, ``waiting_for_worker`` when none is at work.
+        estimated_start_at: From the mean time of the last jobs; None while there were none.
+    """
+
+    position: int
+    ahead_in_project: int
+    reason: str
+    estimated_start_at: datetime | None
+
+
+def queue_place(session: Session, job: Job) -> QueuePlace:
+    """The place of a queued job."""
+    jobs, units = Jobs(session), Units(session)
+    ahead, own = jobs.ahead(job)
+    project = Projects(session).get(job.project_id)
+    limit = project.max_running_units if project is not None else None
+    busy = units.live()
+    if limit is not None and units.live(job.project_id) >= limit:
+        reason = "project_limit"
+    else:
+        reason = "waiting_for_gpu" if busy else "waiting_for_worker"
+    mean = jobs.recent_seconds()
+    start = None
+    if mean is not None and busy:
+        # Half a job is left, on average, of those that run; as many run at once as are running now.
+        start = now(session) + timedelta(seconds=mean * (ahead / busy + 0.5))
+    return QueuePlace(position=ahead + 1, ahead_in_project=own, reason=reason, estimated_start_at=start)
