@@ -47,6 +47,9 @@ def submit(
     deadline: Annotated[
         float | None, typer.Option(help="Seconds after which the job expires; what was chosen by then is kept.")
     ] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=-100, max=100, help="Higher is served first; 0 when left out.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
     metadata: options.Metadata = None,
     idempotency_key: Annotated[
@@ -78,6 +81,7 @@ def submit(
             gradients=gradients or None,
             seed=seed,
             deadline_seconds=deadline,
+            priority=priority,
             name=name,
             metadata=options.pairs(metadata, "--metadata"),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from spice_select.client import Dataset, Job, Problem
+from spice_select.client import Dataset, Job, Problem, QueuePlace
 from spice_select.errors import ClientError, SpiceError
 
 
@@ -134,6 +134,8 @@ def print_job(job: Job) -> None:
         "name": job.name,
         "status": f"{job.status}{', partial' if job.partial else ''}",
         "phase": job.phase if not job.ended else None,
+        "queue": waiting(job.queue) if job.queue is not None else None,
+        "priority": job.priority or None,
         "data set": job.dataset_id,
         "created": job.created_at,
         "finished": job.finished_at,
@@ -154,6 +156,22 @@ def print_job(job: Job) -> None:
             "seconds": {name: seconds for name, seconds in result.seconds.items() if seconds is not None},
         }
     print_fields(fields)
+
+
+def waiting(place: QueuePlace) -> str:
+    """Where a job stands, and why and for how long it waits, for a person."""
+    parts = [f"position {place.position}", place.reason]
+    if place.estimated_start_at is not None:
+        parts.append(f"starts {_away((place.estimated_start_at - datetime.now(UTC)).total_seconds())}")
+    return ", ".join(part for part in parts if part)
+
+
+def _away(seconds: float) -> str:
+    if seconds < 1:
+        return "any moment"
+    if seconds < 90:
+        return f"in about {seconds:.0f} s"
+    return f"in about {seconds / 60:.0f} min" if seconds < 5400 else f"in about {seconds / 3600:.1f} h"
 
 
 def print_problem(problem: Problem, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from spice_select.cli.output import err
+from spice_select.cli.output import err, waiting
 from spice_select.client import Dataset, Job
 
 LINE_SECONDS = 5.0
@@ -64,6 +64,7 @@ class ProgressView:
         *,
         rate: float | None = None,
         eta: float | None = None,
+        detail: str = "",
     ) -> None:
         """Show where the work is.
 
@@ -74,6 +75,7 @@ class ProgressView:
             unit: What is counted.
             rate: Per second; taken from what was shown before when left out.
             eta: Seconds to go; likewise.
+            detail: What else there is to say about it, such as a place in the queue.
         """
         if self._quiet or not phase:
             return
@@ -86,10 +88,10 @@ class ProgressView:
         if eta is None and rate and total:
             eta = (total - completed) / rate
         if self._bar is not None:
-            self._move(fresh, completed, total, unit, rate, eta)
+            self._move(fresh, completed, total, unit, rate, eta, detail)
         elif fresh or now >= self._line_at + LINE_SECONDS:
             self._line_at = now
-            parts = [_count(completed, total, unit), _rate(rate), _eta(eta)]
+            parts = [detail, _count(completed, total, unit), _rate(rate), _eta(eta)]
             self._console.print(
                 ": ".join([phase, ", ".join(part for part in parts if part)]).rstrip(": "), markup=False
             )
@@ -105,6 +107,9 @@ class ProgressView:
         """Show a job."""
         if job.ended:
             self.end(job.status)
+            return
+        if job.queue is not None:
+            self.show(job.status, detail=waiting(job.queue))
             return
         progress = job.progress
         if progress is None or (progress.phase or job.phase) != job.phase:
@@ -130,7 +135,9 @@ class ProgressView:
             return
         self.show(dataset.status, progress.completed, progress.total, progress.unit, rate=progress.rate_per_second)
 
-    def _move(self, fresh: bool, completed: int, total: int, unit: str, rate: float | None, eta: float | None) -> None:
+    def _move(
+        self, fresh: bool, completed: int, total: int, unit: str, rate: float | None, eta: float | None, detail: str
+    ) -> None:
         assert self._bar is not None
         if fresh:
             self._finish()
@@ -138,13 +145,14 @@ class ProgressView:
         assert self._task is not None
         self._bar.update(
             self._task,
+            description=f"{self._phase}: {detail}" if detail else self._phase,
             completed=completed,
             total=total or None,
             count=_count(completed, total, unit),
             rate=_rate(rate),
             eta=_eta(eta),
             unit=unit,
-            refresh=fresh,
+            refresh=fresh or bool(detail),
         )
 
     def _finish(self) -> None:
@@ -153,7 +161,15 @@ class ProgressView:
             task = next(task for task in self._bar.tasks if task.id == self._task)
             whole = int(task.total or 0)
             count = _count(whole, whole, task.fields.get("unit", ""))
-            self._bar.update(self._task, completed=whole or 1, total=whole or 1, count=count, eta="", refresh=True)
+            self._bar.update(
+                self._task,
+                description=task.description.partition(": ")[0],
+                completed=whole or 1,
+                total=whole or 1,
+                count=count,
+                eta="",
+                refresh=True,
+            )
 
 
 def _count(completed: int, total: int, unit: str) -> str:

@@ -34,6 +34,7 @@ from spice_select.client.models import (
     JobResult,
     Problem,
     Progress,
+    QueuePlace,
     RankedSample,
     RejectedRow,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "JobResult",
     "Problem",
     "Progress",
+    "QueuePlace",
     "RankedSample",
     "RejectedRow",
     "Selected",

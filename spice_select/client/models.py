@@ -181,6 +181,15 @@ class JobResult(Answer):
     device: str | None = None
 
 
+class QueuePlace(Answer):
+    """Where a queued job stands: ``position`` 1 is next; ``reason`` is open."""
+
+    position: int
+    ahead_in_project: int | None = None
+    reason: str | None = None
+    estimated_start_at: datetime | None = None
+
+
 class Job(Answer):
     """A job. ``status`` is one of queued, running, cancelling and the states of ``ENDED``; ``phase`` is open."""
 
@@ -194,6 +203,8 @@ class Job(Answer):
     config: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     progress: Progress | None = None
+    priority: int = 0
+    queue: QueuePlace | None = None
     result: JobResult | None = None
     error: Problem | None = None
     partial: bool = False

@@ -229,7 +229,9 @@ def as_source(source: str | Path | bytes) -> Path | bytes:
     return Path(source) if isinstance(source, str) else source
 
 
-JOB_FIELDS = frozenset({"method", "proxy", "gradients", "selection", "seed", "deadline_seconds", "name", "metadata"})
+JOB_FIELDS = frozenset(
+    {"method", "proxy", "gradients", "selection", "seed", "deadline_seconds", "priority", "name", "metadata"}
+)
 
 
 def job_body(budget: BudgetLike, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from spice_select.cli.progress import ProgressView
+from spice_select.client import Job, QueuePlace
 from spice_select.version import __version__
 from tests.fixtures.commands import DATASET, JOB, RESULT, Command
 from tests.fixtures.flaky import Answer, FlakyServer
@@ -138,17 +140,18 @@ def test_progress_is_a_line_for_each_phase_where_there_is_no_terminal(service: F
         "phase": "computing_gradients", "completed": 310, "total": 586, "unit": "samples", "rate_per_second": 95.1,
         "eta_seconds": 2.9,
     }  # fmt: skip
+    queue = {"position": 3, "ahead_in_project": 1, "reason": "waiting_for_gpu", "estimated_start_at": None}
     service.states.clear()
     service.states.extend(
         [
-            {"id": JOB, "status": "queued", "phase": "waiting_for_worker"},
+            {"id": JOB, "status": "queued", "phase": "waiting_for_worker", "queue": queue},
             {"id": JOB, "status": "running", "phase": "computing_gradients", "progress": progress},
             {"id": JOB, "status": "running", "phase": "selecting"},
             {"id": JOB, "status": "succeeded", "result": RESULT},
         ]
     )
     assert spice("jobs", "watch", JOB).err.splitlines() == [
-        "waiting_for_worker",
+        "queued: position 3, waiting_for_gpu",
         "computing_gradients: 310/586 samples, 95.1/s, 3 s left",
         "selecting",
         "succeeded",
@@ -159,10 +162,13 @@ def test_a_terminal_gets_a_bar() -> None:
     sink = io.StringIO()
     console = Console(file=sink, force_terminal=True, width=120, color_system=None)
     with ProgressView(console=console) as view:
+        view.job(Job(id=JOB, status="queued", queue=QueuePlace(position=3, reason="project_limit")))
+        view.job(Job(id=JOB, status="queued", queue=QueuePlace(position=2, reason="waiting_for_gpu")))
         view.show("computing_gradients", 310, 586, "samples", rate=95.1, eta=62)
         view.show("selecting", 3, 58, "picks")
         view.end("succeeded")
     text = sink.getvalue()
+    assert "queued: position 2, waiting_for_gpu" in text
     assert "310/586 samples" in text
     assert "95.1/s" in text
     assert "1 min 02 s left" in text
@@ -171,11 +177,26 @@ def test_a_terminal_gets_a_bar() -> None:
     assert text.rindex("selecting") > text.rindex("computing_gradients")
 
 
+def test_a_queued_job_says_where_it_stands_and_for_how_long(service: FlakyServer, spice: Command) -> None:
+    for seconds, words in (
+        (-5, "any moment"),
+        (40, "in about 40 s"),
+        (600, "in about 10 min"),
+        (9000, "in about 2.5 h"),
+    ):
+        start = (datetime.now(UTC) + timedelta(seconds=seconds + 0.4)).isoformat()
+        queue = {"position": 3, "ahead_in_project": 1, "reason": "waiting_for_gpu", "estimated_start_at": start}
+        service.states[0] = {"id": JOB, "status": "queued", "priority": 7, "queue": queue}
+        shown = spice("jobs", "show", JOB).out
+        assert f"queue     position 3, waiting_for_gpu, starts {words}" in shown
+        assert "priority  7" in shown
+
+
 def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) -> None:
     ended = spice(
         "jobs", "submit", "-d", DATASET, "-b", "50000 tokens", "--method", "fisher", "--proxy", "org/name",
         "--revision", "abc", "--conflict-penalty", "0.3", "--stop-ratio", "0.5", "--loss", "sum", "--seed", "9",
-        "--name", "n", "--metadata", "team=search", "--deadline", "60", "--json",
+        "--name", "n", "--metadata", "team=search", "--deadline", "60", "--priority", "-5", "--json",
     )  # fmt: skip
     assert ended.status == 0
     assert ended.json()["asked"] == {
@@ -183,6 +204,7 @@ def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) 
         "proxy": {"model": "org/name", "revision": "abc"},
         "selection": {"conflict_penalty": 0.3, "stop_ratio": 0.5}, "gradients": {"loss": "sum"}, "seed": 9,
         "name": "n", "metadata": {"team": "search"}, "deadline_seconds": 60.0,
+        "priority": -5,
     }  # fmt: skip
 
 
