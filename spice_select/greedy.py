@@ -19,7 +19,7 @@ from spice_select.errors import PoolError
 from spice_select.methods import SideData
 from spice_select.picking import choose
 from spice_select.scopes import choose_in_scope
-from spice_select.selection import Selection
+from spice_select.selection import Selection, StopRequest
 
 __all__ = ["Selection", "random_control", "random_curve", "select"]
 
@@ -36,7 +36,7 @@ def select(
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
     on_progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: StopRequest | None = None,
 ) -> Selection:
     """Choose rows of the pool by the configured method.
 
@@ -54,7 +54,8 @@ def select(
         must_include: Rows that are chosen before any other, in the order of the rule.
         exclude: Rows that are never chosen.
         on_progress: Called as (picked, most picks possible) after each pick.
-        should_stop: Asked before each pick; when true, the picks so far are returned as partial.
+        should_stop: Asked before each pick; when true, the picks so far are returned as partial. ``"deadline"`` as the
+            answer stops likewise and is the stop reason in the place of ``cancelled``.
 
     Returns:
         The selection in pick order. The same input gives the same selection on every machine and device.

@@ -16,7 +16,7 @@ from spice_select.fisher import PrecisionLostError, log_determinant
 from spice_select.front import Front
 from spice_select.methods import GREEDY, Engine, SideData, engine
 from spice_select.scoring import Proposal
-from spice_select.selection import Selection, StopReason
+from spice_select.selection import STOPPED, Selection, StopReason, StopRequest
 
 
 def choose(
@@ -24,7 +24,7 @@ def choose(
     config: SelectionConfig,
     side: SideData,
     on_progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: StopRequest | None = None,
     *,
     certified: bool = True,
 ) -> Selection:
@@ -35,7 +35,7 @@ def choose(
         config: What to choose and when to stop; its scope is not looked at.
         side: What else is known about the samples.
         on_progress: Called as (picked, most picks possible) after each pick.
-        should_stop: Asked before each pick; when true, the picks so far are returned as partial.
+        should_stop: Asked before each pick; when true, or told why, the picks so far are returned as partial.
         certified: Whether to prove how good the set is.
 
     Returns:
@@ -53,7 +53,7 @@ def choose(
 
 
 def _model_of_lengths(
-    candidates: Candidates, config: SelectionConfig, side: SideData, should_stop: Callable[[], bool] | None
+    candidates: Candidates, config: SelectionConfig, side: SideData, should_stop: StopRequest | None
 ) -> Sequence[int]:
     if side.costs is None:
         raise ConfigError("the method length_matched needs the tokens of every sample", pointer="#/method")
@@ -67,7 +67,7 @@ def _run(
     per_token: bool,
     model: Sequence[int] | None,
     on_progress: Callable[[int, int], None] | None,
-    should_stop: Callable[[], bool] | None,
+    should_stop: StopRequest | None,
 ) -> tuple[Selection, Engine]:
     allowance = Allowance(
         config,
@@ -81,8 +81,9 @@ def _run(
     picks: list[Proposal] = []
     reason: StopReason = "budget_reached"
     while not allowance.is_used_up:
-        if should_stop is not None and should_stop():
-            reason = "cancelled"
+        stopped = should_stop is not None and should_stop()
+        if stopped:
+            reason = "cancelled" if stopped is True else stopped
             break
         try:
             proposal = current.propose(allowance.allowed)
@@ -152,7 +153,7 @@ def describe(
         stop_reason=reason,
         utility=utility,
         certificate=None,
-        partial=reason == "cancelled",
+        partial=reason in STOPPED,
         method=config.method,
         refreshed=refreshed,
         rule="score_per_token" if per_token else "score",

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -27,7 +27,7 @@ from spice_select.proxy import Proxy, load_proxy
 from spice_select.proxy_files import BUILTIN, folder_digest
 from spice_select.results import RankingRow, summarise, write_results
 from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts, is_commit
-from spice_select.selection import Selection
+from spice_select.selection import Selection, StopRequest
 from spice_select.store import read_shard, write_shard
 
 __all__ = ["Pool", "RunProgress", "RunResult", "gradient_fingerprint", "load_pool", "measure_shard", "run"]
@@ -88,6 +88,7 @@ def run(
     name: str | None = None,
     on_progress: Callable[[RunProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    deadline_seconds: float | None = None,
 ) -> RunResult:
     """Choose part of a file of training records.
 
@@ -102,6 +103,7 @@ def run(
         name: Name of the data set; the file's name when left out.
         on_progress: Told about every step.
         should_stop: Asked often; while choosing, a stop keeps the picks so far.
+        deadline_seconds: A stop this long after the start, whose reason is ``deadline``; None has none.
 
     Returns:
         The selection, where its rows are in the source, and the files.
@@ -110,19 +112,23 @@ def run(
         BudgetError: More samples are asked for than the file has usable rows.
         DatasetError: The file as a whole cannot be read.
         ProxyError: The proxy model cannot be used.
-        Stopped: ``should_stop`` said so before anything was chosen.
+        Stopped: ``should_stop`` said so, or the deadline passed, before anything was chosen.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
     source, started = Path(source), datetime.now(UTC)
-    clock = _Clock(on_progress)
+    clock, asked = _Clock(on_progress), _stops(should_stop, deadline_seconds)
+
+    def stops() -> bool:
+        return bool(asked())
+
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spice-select-")))
         clock.enter("validating", unit="bytes")
         manifest = read_dataset(
-            source, scratch / "rows", options, limits, lambda _rows, done, total: clock.tell(done, total), should_stop
+            source, scratch / "rows", options, limits, lambda _rows, done, total: clock.tell(done, total), stops
         )
         _check_budget(config, manifest)
         shards = [scratch / "rows" / shard.name for shard in manifest.shards]
-        store = _Store(config, manifest, cache or scratch, device, clock, should_stop)
+        store = _Store(config, manifest, cache or scratch, device, clock, stops)
         paths, proxy = store.fill(shards)
         clock.enter("loading_gradients")
         pool = load_pool([(path, None) for path in paths], store.fingerprint(proxy.revision))
@@ -137,7 +143,7 @@ def run(
             losses=pool.losses.tolist(),
             groups=read_groups(shards, column, pool.positions.tolist()) if column is not None else None,
             on_progress=clock.tell,
-            should_stop=should_stop,
+            should_stop=asked,
         )
         control = random_control(pool.features, config.selection, len(selection.indices), config.selection.seed)
         clock.enter("writing_files")
@@ -225,7 +231,7 @@ class _Store:
         folder: Path,
         device: str,
         clock: _Clock,
-        should_stop: Callable[[], bool] | None,
+        should_stop: Callable[[], bool],
     ) -> None:
         self._config, self._manifest, self._folder = config, manifest, folder
         self._device, self._clock, self._should_stop = device, clock, should_stop
@@ -279,6 +285,18 @@ class _Store:
             self._clock.enter("loading_model")
             self._proxy = load_proxy(self._config.proxy, self._config.gradients, device=self._device)
         return self._proxy
+
+
+def _stops(should_stop: Callable[[], bool] | None, deadline_seconds: float | None) -> StopRequest:
+    """The caller's wish to stop and the deadline in one question."""
+    ends = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+
+    def asked() -> bool | Literal["deadline"]:
+        if should_stop is not None and should_stop():
+            return True
+        return "deadline" if ends is not None and time.monotonic() >= ends else False
+
+    return asked
 
 
 def _stored_facts(path: Path, fingerprint: str, number: int) -> ProxyFacts | None:

@@ -20,13 +20,13 @@ from spice_select.errors import BudgetError, ConfigError
 from spice_select.methods import SideData
 from spice_select.picking import choose, conditional_utility, describe
 from spice_select.scoring import Proposal
-from spice_select.selection import ScopeReport, Selection, StopReason
+from spice_select.selection import STOPPED, ScopeReport, Selection, StopReason, StopRequest
 
 SAMPLE = 2048
 """Samples on which the cut greedy is compared with the exact one."""
 
 Progress = Callable[[int, int], None]
-Stop = Callable[[], bool]
+Stop = StopRequest
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _cut(
     parts: list[Part] = []
     for rows in part_rows(candidates.size, wanted, config.seed):
         parts.append(choose_part(candidates, config, side, rows, min(count, len(rows)), should_stop))
-        if parts[-1].stop_reason == "cancelled":
+        if parts[-1].stop_reason in STOPPED:
             return max(parts, key=lambda part: conditional_utility(candidates, part.rows, side.given, config.alpha))
         if on_progress is not None:
             on_progress(count * len(parts) // (wanted + 1), count)
@@ -191,7 +191,7 @@ def _windows(
     refreshed = 0
     reason: StopReason = "budget_reached"
     for rows, share in zip(windows, shares, strict=True):
-        if share == 0 or reason == "cancelled":
+        if share == 0 or reason in STOPPED:
             continue
         part = choose_part(candidates, config, side, rows, share, should_stop)
         picks += part.picks

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-StopReason: TypeAlias = Literal["budget_reached", "stop_ratio", "min_gain", "pool_exhausted", "cancelled"]
+StopReason: TypeAlias = Literal["budget_reached", "stop_ratio", "min_gain", "pool_exhausted", "cancelled", "deadline"]
+STOPPED: frozenset[StopReason] = frozenset({"cancelled", "deadline"})
+"""Reasons from outside: the picks so far are returned as partial."""
+StopRequest: TypeAlias = Callable[[], bool | Literal["cancelled", "deadline"]]
+"""Asked whether to stop; True is short for ``cancelled``."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from app.services.briefs import GradientsBrief, SelectBrief
 from app.services.commits import GradientsOutcome, SelectionOutcome
 from app.services.units import Claim
 from app.settings import Settings
+from app.status import JobStatus
 from app.storage import ArtifactStore, file_sha256
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import CorruptShardError, Stopped
@@ -88,7 +89,8 @@ class Compute:
 
         Raises:
             ArtifactsLostError: Gradient shards have to be made again.
-            Stopped: The lease was lost or the process is going down. A cancelled job keeps its prefix instead.
+            Stopped: The lease was lost or the process is going down. A job that is cancelled or past its deadline
+                keeps its prefix instead.
         """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by _pool()
         marks = [time.monotonic()]
         pool = self._pool(claim, brief)
@@ -104,7 +106,7 @@ class Compute:
             losses=pool.losses.tolist(),
             groups=read_groups(rows_shards, column, pool.positions.tolist()) if column is not None else None,
             on_progress=heartbeat.advance,
-            should_stop=heartbeat.should_stop,
+            should_stop=lambda: "deadline" if heartbeat.stop == JobStatus.EXPIRED else heartbeat.should_stop(),
         )
         if selection.partial and (heartbeat.lost or heartbeat.stop is None):
             raise Stopped("the selection is given back")

@@ -44,9 +44,7 @@ def submit(
     loss: options.Loss = None,
     normalize: options.Normalize = None,
     max_length: options.MaxLength = None,
-    deadline: Annotated[
-        float | None, typer.Option(help="Seconds after which the job expires; what was chosen by then is kept.")
-    ] = None,
+    deadline: options.Deadline = None,
     priority: Annotated[
         int | None, typer.Option(min=-100, max=100, help="Higher is served first; 0 when left out.")
     ] = None,

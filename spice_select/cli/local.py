@@ -41,6 +41,7 @@ def run(
     loss: options.Loss = None,
     normalize: options.Normalize = None,
     max_length: options.MaxLength = None,
+    deadline: options.Deadline = None,
     json: options.Json = False,
 ) -> None:
     """Choose from a file on this machine, without a service."""
@@ -75,6 +76,7 @@ def run(
             cache=cache,
             device=_device(device),
             options=intake,
+            deadline_seconds=deadline,
             on_progress=lambda step: view.show(step.phase, step.completed, step.total, step.unit),
         )
         view.end("done")

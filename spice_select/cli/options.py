@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar
+from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, get_args
 
 import typer
 from pydantic import ValidationError
 
 from spice_select.client import Client, parse_budget
 from spice_select.config import GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
+from spice_select.config import Method as MethodName
 from spice_select.errors import ConfigError
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
@@ -39,7 +40,10 @@ MaxWait: TypeAlias = Annotated[
     float | None,
     typer.Option("--max-wait", min=0, help="Longest wait in seconds; then status 4, and the work goes on."),
 ]
-Method: TypeAlias = Annotated[str | None, typer.Option(help="spice, fisher, random or top_norm.")]
+Deadline: TypeAlias = Annotated[
+    float | None, typer.Option(min=0, help="Seconds after which it ends; what was chosen by then is kept.")
+]
+Method: TypeAlias = Annotated[str | None, typer.Option(help=f"{', '.join(get_args(MethodName))}.")]
 Proxy: TypeAlias = Annotated[str | None, typer.Option(help="Proxy model: builtin:tiny, a hub id or a local folder.")]
 Revision: TypeAlias = Annotated[str | None, typer.Option(help="Commit of the hub model.")]
 Alpha: TypeAlias = Annotated[float | None, typer.Option(help="Fisher scale in U(S) = logdet(I + alpha F_S).")]

@@ -13,8 +13,10 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 STOP_REASONS = {
     "budget_reached": "the budget was reached",
     "stop_ratio": "the gain of the next pick had fallen to the stop ratio",
+    "min_gain": "the gain of the next pick had fallen to the least gain",
     "pool_exhausted": "no further sample fitted the budget",
     "cancelled": "the run was stopped; the picks so far are what a smaller budget would have given",
+    "deadline": "the deadline passed; the picks so far are what a smaller budget would have given",
 }
 
 

@@ -236,6 +236,14 @@ def test_a_stop_from_outside_keeps_the_prefix():
     assert (nothing.indices, nothing.utility, nothing.partial) == ([], 0.0, True)
 
 
+def test_a_deadline_is_told_apart_from_a_cancel():
+    gradients = pool(4, 60, 8)
+    asked = iter(range(100))
+    selection = select(gradients, config(40), should_stop=lambda: "deadline" if next(asked) == 13 else False)
+    assert selection.indices == select(gradients, config(40)).indices[:13]
+    assert (selection.stop_reason, selection.partial) == ("deadline", True)
+
+
 def test_progress_is_told_after_every_pick():
     told = []
     select(pool(0, 20, 3), config(6), on_progress=lambda picked, total: told.append((picked, total)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,6 +158,26 @@ def test_stopping_keeps_the_picks_and_nothing_half_done(source: Path, first: Fir
         3,
     )
     assert verify_folder(tmp_path / "out", source).ok
+
+
+def test_a_deadline_keeps_the_picks_and_says_so(
+    source: Path, first: First, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        run(source, config(), tmp_path / "out", deadline_seconds=0.0)
+    now = [1000.0]
+    monkeypatch.setattr("spice_select.pipeline.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def a_minute_passes_at_the_third_pick(step: RunProgress) -> None:
+        if step.phase == "selecting" and step.completed == 3:
+            now[0] += 60.0
+
+    out = tmp_path / "out"
+    tell = a_minute_passes_at_the_third_pick
+    result = run(source, config(), out, cache=first.cache, on_progress=tell, deadline_seconds=59.0)
+    assert (result.selection.partial, result.selection.stop_reason) == (True, "deadline")
+    assert len(result.selection.indices) == 3
+    assert "the deadline passed" in (out / "README.md").read_text()
 
 
 def test_a_broken_file_is_a_data_set_error(tmp_path: Path) -> None:

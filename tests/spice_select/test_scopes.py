@@ -120,6 +120,9 @@ def test_a_stop_from_outside_keeps_what_there_is():
         selection = select(gradients, config(20, scope), should_stop=lambda asked=asked: next(asked) >= 9)
         assert (selection.partial, selection.stop_reason) == (True, "cancelled")
         assert 0 < len(selection.indices) < 20
+        late = iter(range(10_000))
+        same = select(gradients, config(20, scope), should_stop=lambda late=late: next(late) >= 9 and "deadline")
+        assert (same.partial, same.stop_reason, same.indices) == (True, "deadline", selection.indices)
 
 
 def test_progress_ends_at_the_budget():
