@@ -64,6 +64,12 @@ PROBLEMS: dict[str, Problem] = {
         "The first request has not been answered yet; repeat it as `Retry-After` says.",
         retryable=True,
     ),
+    "too-many-streams": Problem(
+        "Too many event streams",
+        429,
+        "The project has as many event streams open as it may; close one or come back as `Retry-After` says.",
+        retryable=True,
+    ),
     "precondition-failed": Problem(
         "Changed in the meantime", 412, "`If-Match` names another state of the resource; read it again."
     ),

@@ -12,10 +12,12 @@ from fastapi.openapi.utils import get_openapi
 from app import logs
 from app.api import problems
 from app.api.edge import Edge
-from app.api.routes import api_keys, datasets, gradient_sets, health, jobs
+from app.api.routes import api_keys, datasets, events, gradient_sets, health, jobs
 from app.api.schemas import ProblemRead
+from app.api.streams import EventHub, told_to_end
 from app.persistence.session import Database
 from app.services.datasets import DatasetService
+from app.services.events import EventService
 from app.services.health import Health
 from app.services.jobs import JobService
 from app.services.keys import KeyService
@@ -44,12 +46,19 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
     store = ArtifactStore(settings.data_dir)
     keys = KeyService(database)
+    hub = EventHub(
+        EventService(database),
+        pause=settings.poll_seconds,
+        most=settings.max_event_streams,
+        most_of_project=settings.max_event_streams_of_project,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         keys.refuse_unlocked(settings.auth)
         try:
-            yield
+            with told_to_end(hub.close):
+                yield
         finally:
             database.dispose()
 
@@ -64,11 +73,12 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.settings = settings
     app.state.store = store
     app.state.keys = keys
+    app.state.hub = hub
     app.state.datasets = DatasetService(database, store)
     app.state.jobs = JobService(database, store, Proxies(settings))
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
-    for module in (datasets, jobs, gradient_sets, api_keys, health):
+    for module in (datasets, jobs, events, gradient_sets, api_keys, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)

@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     """Largest data set accepted, in bytes received."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
     """Largest JSON body accepted."""
+    max_event_streams: int = Field(default=2000, ge=0)
+    """Event streams that one API process keeps open at a time."""
+    max_event_streams_of_project: int = Field(default=1000, ge=0)
+    """Event streams of one project that one API process keeps open at a time."""
     max_rows: int = Field(default=5_000_000, ge=1)
     """Most rows of a data set."""
     max_row_bytes: int = Field(default=1_000_000, ge=1000)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
+from app.api.streams import EventHub
 from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
 from app.services.datasets import DatasetService
@@ -47,6 +48,12 @@ def jobs(request: Request) -> JobService:
 def key_service(request: Request) -> KeyService:
     """Use cases of API keys."""
     found: KeyService = request.app.state.keys
+    return found
+
+
+def hub(request: Request) -> EventHub:
+    """The open event streams of this process."""
+    found: EventHub = request.app.state.hub
     return found
 
 
@@ -183,4 +190,5 @@ JobsDep = Annotated[JobService, Depends(jobs)]
 StoreDep = Annotated[ArtifactStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]
+HubDep = Annotated[EventHub, Depends(hub)]
 KeysDep = Annotated[KeyService, Depends(key_service)]

@@ -51,7 +51,7 @@ class Edge:
         head = scope["method"] == "HEAD" and FILE_PART not in scope["path"]
         if head:
             # The route sees a GET and its body is dropped below; files know HEAD themselves, to not read the file.
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "spice.head": True}
         upload = scope["path"].rstrip("/") == UPLOAD_PATH
         limit = self.max_upload_bytes + MULTIPART_ALLOWANCE_BYTES if upload else self.max_body_bytes
         received = 0

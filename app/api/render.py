@@ -12,7 +12,6 @@ from app.api.problems import base_url
 from app.api.schemas import (
     DatasetRead,
     Digest,
-    EventRead,
     GradientSetRead,
     JobRead,
     Page,
@@ -20,7 +19,7 @@ from app.api.schemas import (
     ProgressRead,
     QueueRead,
 )
-from app.persistence.tables import Event, GradientSet
+from app.persistence.tables import GradientSet
 from app.services.datasets import DatasetView
 from app.services.jobs import JobView
 from app.services.progress import Progress, unit_progress
@@ -126,11 +125,6 @@ def gradient_set_read(request: Request, row: GradientSet) -> GradientSetRead:
         created_at=row.created_at,
         ready_at=row.ready_at,
     )
-
-
-def event_read(event: Event) -> EventRead:
-    """A line of history as the API shows it."""
-    return EventRead(id=event.id, type=event.type, data=event.data, created_at=event.created_at)
 
 
 def page(

@@ -232,10 +232,14 @@ class JobRead(BaseModel):
 
 
 class EventRead(BaseModel):
-    """One line of a job's history."""
+    """One line of history, of a job or of a data set."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     type: str
+    job_id: str | None
+    dataset_id: str | None
     data: dict[str, Any]
     created_at: datetime
 

@@ -227,7 +227,11 @@ class Event(Base):
     """One line of history; append-only."""
 
     __tablename__ = "event"
-    __table_args__ = (Index("ix_event_job_id_id", "job_id", "id"), Index("ix_event_dataset_id_id", "dataset_id", "id"))
+    __table_args__ = (
+        Index("ix_event_job_id_id", "job_id", "id"),
+        Index("ix_event_dataset_id_id", "dataset_id", "id"),
+        Index("ix_event_project_id_id", "project_id", "id"),
+    )
 
     id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))

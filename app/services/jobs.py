@@ -12,7 +12,7 @@ from app.ids import new_id
 from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, Event, File, GradientSet, Job, SelectedSample
+from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
 from app.services.idempotency import repeated, replayed
 from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies
@@ -259,16 +259,6 @@ class JobService:
         if file is None:
             raise NotFoundError(f"file {name} of job {job_id}")
         return file, self.store.path(project_id, file.sha256)
-
-    def events(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[Event]:
-        """History of the job behind a sequence number.
-
-        Raises:
-            NotFoundError: There is no such job.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
-        with self.database.read() as session:
-            self._find(Jobs(session), project_id, job_id)
-            return Events(session).of_job(job_id, after=after, limit=limit)
 
     def gradient_set(self, project_id: str, gradient_set_id: str) -> GradientSet:
         """One gradient set.

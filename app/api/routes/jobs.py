@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from app.api import deps, render
 from app.api.edge import StrictRoute
-from app.api.schemas import EventRead, FileRead, JobCreate, JobRead, Page, SampleRead
+from app.api.schemas import FileRead, JobCreate, JobRead, Page, SampleRead
 from app.api.waiting import Wait, until_changed
 from app.services.jobs import JobRequest, JobView
 from app.status import ACTIVE, JobStatus
@@ -85,21 +85,6 @@ async def get_job(
 def cancel_job(request: Request, job_id: str, project: deps.Project, service: deps.JobsDep) -> Response:
     """Stop a job; what it has chosen so far is kept."""
     return _accepted(request, service.cancel(project, job_id), {})
-
-
-@router.get("/{job_id}/events")
-def list_events(
-    request: Request,
-    response: Response,
-    job_id: str,
-    project: deps.Project,
-    service: deps.JobsDep,
-    limit: deps.Limit = 100,
-    after: deps.After = None,
-) -> Page[EventRead]:
-    """History of the job, oldest first."""
-    found = service.events(project, job_id, after=deps.number_cursor(after, 0), limit=limit + 1)
-    return render.page(request, response, found, limit, render.event_read, lambda event: event.id)
 
 
 @router.get("/{job_id}/selection")

@@ -1,14 +1,24 @@
-"""Queries on the append-only history."""
+"""Queries on the append-only history.
+
+Numbers of events are read as cursors, so that within a project they must become visible in ascending order: a number
+that is taken early and committed late would be stepped over by whoever reads on from a later one. Events are therefore
+written at the very end of a transaction, under a lock of the project that is held until the commit.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import and_, event, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from app.persistence.tables import Event
 from app.persistence.types import clock
+
+PENDING = "pending_events"
+LOCK_CLASS = 0x5350
+"""First half of the advisory lock's key, so that it meets no other use of such locks."""
 
 
 class Events:
@@ -26,11 +36,50 @@ class Events:
         dataset_id: str | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Write one line of history."""
+        """Write one line of history, in the last step of the transaction."""
+        pending = self.session.info.get(PENDING)
+        if pending is None:
+            pending = self.session.info[PENDING] = []
+            event.listen(self.session, "before_commit", _write_pending, once=True)
         values = {"project_id": project_id, "job_id": job_id, "dataset_id": dataset_id, "type": type_}
-        self.session.execute(insert(Event).values(**values, data=data or {}, created_at=clock()))
+        pending.append({**values, "data": data or {}})
 
-    def of_job(self, job_id: str, *, after: int, limit: int) -> list[Event]:
-        """Events of a job after a sequence number, oldest first."""
-        query = select(Event).where(Event.job_id == job_id, Event.id > after).order_by(Event.id).limit(limit)
-        return list(self.session.scalars(query))
+    def page(
+        self,
+        project_id: str,
+        *,
+        after: int,
+        limit: int,
+        job_id: str | None = None,
+        dataset_id: str | None = None,
+        types: Sequence[str] = (),
+    ) -> list[Event]:
+        """Events of a project, one of its jobs or one of its data sets behind a number, oldest first."""
+        query = select(Event).where(Event.project_id == project_id, Event.id > after)
+        if job_id is not None:
+            query = query.where(Event.job_id == job_id)
+        if dataset_id is not None:
+            query = query.where(Event.dataset_id == dataset_id)
+        if types:
+            query = query.where(Event.type.in_(types))
+        return list(self.session.scalars(query.order_by(Event.id).limit(limit)))
+
+    def behind(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
+        """The next events of several projects, each behind its own number, in one query."""
+        places = [and_(Event.project_id == project, Event.id > number) for project, number in cursors.items()]
+        return list(self.session.scalars(select(Event).where(or_(*places)).order_by(Event.id).limit(limit)))
+
+    def last(self, project_id: str) -> int:
+        """Number of the project's latest event; 0 without one."""
+        return self.session.scalar(select(func.max(Event.id)).where(Event.project_id == project_id)) or 0
+
+
+def _write_pending(session: Session) -> None:
+    session.flush()
+    pending = session.info.pop(PENDING)
+    if session.get_bind().dialect.name == "postgresql":
+        # Sorted, and the last locks that any transaction takes: two of them cannot wait for each other.
+        for project_id in sorted({values["project_id"] for values in pending}):
+            session.execute(select(func.pg_advisory_xact_lock(LOCK_CLASS, func.hashtext(project_id))))
+    for values in pending:
+        session.execute(insert(Event).values(**values, created_at=clock()))
