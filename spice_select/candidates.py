@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from spice_select.errors import EmptyPoolError, NonFiniteGradientError, PoolError
+from spice_select.stacked import Stacked
 
-Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]"
+Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Stacked"
 
 BLOCK_BYTES = 8 * 2**20
 """Size of one float64 block of rows, bytes; does not affect results."""
@@ -28,7 +29,8 @@ class Candidates:
     """The gradients to choose from, one row a sample.
 
     Args:
-        gradients: Matrix of shape (n, d), any real dtype: torch on any device, or numpy (a memory map stays on disk).
+        gradients: Matrix of shape (n, d), any real dtype: torch on any device, numpy, or arrays stacked by rows (memory
+            maps stay on disk).
 
     Attributes:
         size: Number of samples, n.
@@ -43,7 +45,7 @@ class Candidates:
     """
 
     def __init__(self, gradients: Gradients) -> None:
-        if not isinstance(gradients, torch.Tensor):
+        if not isinstance(gradients, torch.Tensor | Stacked):
             gradients = np.asanyarray(gradients)
         if gradients.ndim != 2 or gradients.shape[1] == 0:
             raise PoolError(f"gradients must have the shape (samples, features), not {tuple(gradients.shape)}")
@@ -56,15 +58,12 @@ class Candidates:
         self.device = gradients.device if isinstance(gradients, torch.Tensor) else torch.device("cpu")
         self.size, self.dimension = int(gradients.shape[0]), int(gradients.shape[1])
         self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
-        self.squared_norms = torch.empty(self.size, dtype=torch.float64, device=self.device)
         self._scales: torch.Tensor | None = None
-        for start, block in self.blocks():
-            part = slice(start, start + len(block))
-            torch.sum(block * block, dim=1, out=self.squared_norms[part])
+        self.squared_norms = self._sum_squares()
         self._require_finite()
 
     def subset(self, rows: torch.Tensor) -> Candidates:
-        """Some of the rows as a pool of their own, in a copy.
+        """Some of the rows as a pool of their own, in a copy: to the bit what ``Candidates`` makes of these rows alone.
 
         Args:
             rows: Row numbers, int64 of shape (m,), at least one.
@@ -74,8 +73,8 @@ class Candidates:
         there = rows.to(self.device)
         part._source = source.index_select(0, there) if isinstance(source, torch.Tensor) else source[rows.cpu().numpy()]
         part.size, part.block_rows = len(rows), min(len(rows), self.block_rows)
-        part.squared_norms = self.squared_norms[there]
         part._scales = None if self._scales is None else self._scales[there]
+        part.squared_norms = self.squared_norms[there] if self._scales is not None else part._sum_squares()
         return part
 
     def normalized(self) -> Candidates:
@@ -151,6 +150,12 @@ class Candidates:
             return rows.to(torch.float64)
         # torch refuses read-only arrays with a warning, so the copy that float64 needs anyway is made by numpy.
         return torch.from_numpy(np.array(rows, dtype=np.float64, order="C"))
+
+    def _sum_squares(self) -> torch.Tensor:
+        sums = torch.empty(self.size, dtype=torch.float64, device=self.device)
+        for start, block in self.blocks():
+            torch.sum(block * block, dim=1, out=sums[start : start + len(block)])
+        return sums
 
     def _require_finite(self) -> None:
         bad = torch.nonzero(~torch.isfinite(self.squared_norms)).flatten()

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from spice_select.allowance import read_costs
-from spice_select.baselines import random_control, random_curve
+from spice_select.baselines import random_control, random_curve, read_losses
 from spice_select.candidates import Candidates, Gradients
 from spice_select.config import SelectionConfig
-from spice_select.errors import PoolError
+from spice_select.errors import ConfigError, PoolError
 from spice_select.methods import SideData
 from spice_select.picking import choose
-from spice_select.scopes import choose_in_scope
+from spice_select.scopes import Part, choose_alone, choose_in_scope, part_rows, picks_wanted
 from spice_select.selection import Selection, StopRequest
+from spice_select.stacked import Stacked
 
-__all__ = ["Selection", "random_control", "random_curve", "select"]
+__all__ = ["Part", "Selection", "random_control", "random_curve", "select", "select_part"]
 
 
 def select(
@@ -35,6 +37,7 @@ def select(
     given: Gradients | None = None,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
+    parts: Sequence[Part] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: StopRequest | None = None,
 ) -> Selection:
@@ -53,6 +56,8 @@ def select(
         given: Gradients of samples already owned, shape (m, d): the choice is what adds most to them.
         must_include: Rows that are chosen before any other, in the order of the rule.
         exclude: Rows that are never chosen.
+        parts: What ``select_part`` chose from each part, in order, for the scope ``partitioned``: only the second round
+            is left to do, and the gradients are read once in blocks beside the rows that the parts chose.
         on_progress: Called as (picked, most picks possible) after each pick.
         should_stop: Asked before each pick; when true, the picks so far are returned as partial. ``"deadline"`` as the
             answer stops likewise and is the stop reason in the place of ``cancelled``.
@@ -81,8 +86,54 @@ def select(
         exclude=tuple(exclude),
     )
     if config.scope.kind != "global":
-        return choose_in_scope(candidates, config, side, on_progress, should_stop)
+        return choose_in_scope(candidates, config, side, on_progress, should_stop, parts)
     return choose(candidates, config, side, on_progress, should_stop)
+
+
+def select_part(
+    gradients: np.ndarray | Stacked,
+    config: SelectionConfig,
+    number: int,
+    *,
+    costs: Sequence[int] | torch.Tensor | None = None,
+    losses: Sequence[float] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: StopRequest | None = None,
+) -> Part | None:
+    """The first round of one part of a pool whose scope is ``partitioned``; only the rows of the part are read.
+
+    Args:
+        gradients: Per-sample gradients of the whole pool, shape (n, d), numpy or on the disk.
+        config: What to choose; as for ``select``.
+        number: Which part, from 0.
+        costs: Tokens of every sample of the pool.
+        losses: Loss of every sample of the pool, nats.
+        on_progress: Called as (picked, most picks possible) after each pick.
+        should_stop: Asked before each pick.
+
+    Returns:
+        What ``select`` would choose from the part in its first round, to the bit; None when the pool is too small to
+        have such a part.
+
+    Raises:
+        BudgetError: More asked for than the pool holds.
+        ConfigError: The scope is another, or what it cannot be combined with is asked for.
+    """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by picks_wanted()
+    if config.scope.kind != "partitioned":
+        raise ConfigError("only the scope partitioned has parts", pointer="#/scope/kind")
+    size = int(gradients.shape[0])
+    wanted = picks_wanted(size, config, SideData())
+    parts = part_rows(size, config.scope.parts, config.seed)
+    if number >= len(parts):
+        return None
+    rows = parts[number]
+    every = read_costs(costs, size)
+    side = SideData(
+        costs=None if every is None else every[rows],
+        losses=None if losses is None else read_losses(losses, size)[rows],
+    )
+    part = Candidates(gradients[rows.numpy()])
+    return choose_alone(part, config, side, rows, min(wanted, len(rows)), on_progress, should_stop)
 
 
 def _beside(gradients: Gradients, candidates: Candidates, name: str) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from spice_select.config import GradientConfig
 from spice_select.errors import EmptyPoolError, MismatchedShardError
 from spice_select.examples import encode
 from spice_select.gradients import measure
-from spice_select.store import GradientShard, read_shard
+from spice_select.stacked import Stacked
+from spice_select.store import GradientShard, map_shard, read_shard
 
 if TYPE_CHECKING:
     from spice_select.proxy import Proxy
@@ -40,7 +41,7 @@ class Pool:
     """Every candidate of a data set, in the order of the data set.
 
     Attributes:
-        features: float32 array of shape (n, d), row i is the gradient of candidate i.
+        features: float32 of shape (n, d), row i is the gradient of candidate i; in memory or on the disk.
         positions: int64 array of shape (n,), position of candidate i among the usable rows; strictly increasing.
         losses: float64 array of shape (n,), loss of candidate i in nats.
         tokens: int64 array of shape (n,), tokens of prompt and response of candidate i.
@@ -50,7 +51,7 @@ class Pool:
         halvings: How often a batch had to be halved for lack of memory, over all shards.
     """
 
-    features: np.ndarray
+    features: np.ndarray | Stacked
     positions: np.ndarray
     losses: np.ndarray
     tokens: np.ndarray
@@ -166,13 +167,46 @@ def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Po
         CorruptShardError: The bytes of a shard do not match their digest.
         MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
         EmptyPoolError: No candidate is left.
-    """  # ruff: ignore[docstring-extraneous-exception] - CorruptShardError is raised by read_shard()
-    read = [read_shard(path, sha256=digest, fingerprint=fingerprint) for path, digest in shards]
-    excluded = [item for shard in read for item in shard.excluded]
-    truncated = [row for shard in read for row in shard.truncated]
-    halvings = sum(int(shard.header.get("halvings", 0)) for shard in read)
-    filled = [shard for shard in read if len(shard.rows)]
-    del read
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by read_shard() and _together()
+    pool, filled = _together([read_shard(path, sha256=digest, fingerprint=fingerprint) for path, digest in shards])
+    # Pages of a fresh array are only taken when written, and each shard is let go once copied:
+    # the features are never in memory twice.
+    features = np.empty((len(pool.positions), filled[0].features.shape[1]), dtype=np.float32)
+    end = len(features)
+    while filled:
+        shard = filled.pop()
+        features[end - len(shard.rows) : end] = shard.features
+        end -= len(shard.rows)
+        del shard
+    return replace(pool, features=features)
+
+
+def open_pool(shards: Sequence[tuple[Path, str]], fingerprint: str) -> Pool:
+    """The pool with its features left on the disk: what is not asked for takes no memory.
+
+    Args:
+        shards: As for ``load_pool``. The files must stay as they are while the pool is in use; each is read once, in
+            blocks, to check its digest.
+        fingerprint: As for ``load_pool``.
+
+    Raises:
+        CorruptShardError: The bytes of a shard do not match their digest.
+        MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
+        EmptyPoolError: No candidate is left.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by map_shard() and _together()
+    pool, filled = _together([map_shard(path, digest, fingerprint) for path, digest in shards])
+    return replace(pool, features=Stacked([shard.features for shard in filled]))
+
+
+def _together(shards: list[GradientShard]) -> tuple[Pool, list[GradientShard]]:
+    """The pool without its features, and the shards that hold them.
+
+    Raises:
+        MismatchedShardError: A shard of another width, or out of order.
+        EmptyPoolError: No candidate is left.
+    """
+    excluded = [item for shard in shards for item in shard.excluded]
+    filled = [shard for shard in shards if len(shard.rows)]
     if not filled:
         raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded")
     widths = {shard.features.shape[1] for shard in filled}
@@ -181,16 +215,14 @@ def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Po
     positions = np.concatenate([shard.rows for shard in filled])
     if np.any(np.diff(positions) <= 0):
         raise MismatchedShardError("gradient shards overlap or are not in the order of the data set")
-    losses = np.concatenate([shard.losses for shard in filled])
-    tokens = np.concatenate([shard.tokens for shard in filled])
-    label_tokens = np.concatenate([shard.label_tokens for shard in filled])
-    # Pages of a fresh array are only taken when written, and each shard is let go once copied:
-    # the features are never in memory twice.
-    features = np.empty((len(positions), widths.pop()), dtype=np.float32)
-    end = len(positions)
-    while filled:
-        shard = filled.pop()
-        features[end - len(shard.rows) : end] = shard.features
-        end -= len(shard.rows)
-        del shard
-    return Pool(features, positions, losses, tokens, label_tokens, excluded, truncated, halvings)
+    pool = Pool(
+        features=filled[0].features[:0],
+        positions=positions,
+        losses=np.concatenate([shard.losses for shard in filled]),
+        tokens=np.concatenate([shard.tokens for shard in filled]),
+        label_tokens=np.concatenate([shard.label_tokens for shard in filled]),
+        excluded=excluded,
+        truncated=[row for shard in shards for row in shard.truncated],
+        halvings=sum(int(shard.header.get("halvings", 0)) for shard in shards),
+    )
+    return pool, filled

@@ -1,8 +1,8 @@
 """Pools cut into parts: the authors' independent windows, and two-round greedy over partitions.
 
 The result carries a certificate over the whole pool, and says what the cutting cost on a sample of the pool small
-enough for the exact greedy. The steps of a partitioned run can be taken on many machines: ``part_rows`` where the pool
-is known, ``choose_part`` where a part is, ``second_round`` where the winners meet.
+enough for the exact greedy. The first round of a partitioned run can be taken on many machines: ``choose_alone`` needs
+the rows of its part, and ``choose_in_scope`` takes what the parts chose.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def choose_in_scope(
     side: SideData,
     on_progress: Progress | None = None,
     should_stop: Stop | None = None,
+    parts: Sequence[Part] | None = None,
 ) -> Selection:
     """Choose from a pool cut as the scope says.
 
@@ -64,6 +65,7 @@ def choose_in_scope(
         side: What else is known about the samples.
         on_progress: Called as (picked, most picks possible) after each part; two rounds count as one.
         should_stop: Asked before each pick; when true, what there is is returned as partial.
+        parts: What ``choose_alone`` chose from every part, in order, for the scope ``partitioned`` when that is done.
 
     Returns:
         The selection; gains and conflicts are those each pick had where it was chosen.
@@ -71,19 +73,37 @@ def choose_in_scope(
     Raises:
         BudgetError: The budget exceeds the pool, or the windows cannot yield it.
         ConfigError: A token budget, quotas, or rows to include or exclude.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by picks_wanted() and _windows()
+    count = picks_wanted(candidates.size, config, side)
+    if parts is None:
+        chosen = _cut(candidates, config, side, count, on_progress, should_stop)
+    else:
+        chosen = second_round(candidates, config, side, parts, count, on_progress, should_stop)
+    result = describe(candidates, config, side, False, chosen.picks, chosen.stop_reason, chosen.refreshed)
+    certificate = certify(candidates, config, side, result)
+    return replace(result, certificate=certificate, scope=_report(candidates, config, side, count))
+
+
+def picks_wanted(size: int, config: SelectionConfig, side: SideData) -> int:
+    """How many samples to choose from a pool that is cut.
+
+    Args:
+        size: Samples in the pool.
+        config: Settings of the run.
+        side: What else is known about the samples.
+
+    Raises:
+        BudgetError: The budget exceeds the pool.
+        ConfigError: A token budget, quotas, or rows to include or exclude.
     """
-    count = config.budget.resolve_count(candidates.size)
+    count = config.budget.resolve_count(size)
     if count is None:
         raise ConfigError("a pool cut into parts needs a budget in samples, not tokens", pointer="#/budget/tokens")
     if config.quotas is not None or side.must_include or side.exclude:
         raise ConfigError("quotas, must_include and exclude need the scope global", pointer="#/scope/kind")
-    if count > candidates.size:
-        raise BudgetError(f"count is {count}, the pool has {candidates.size} samples", pointer="#/budget/count")
-    count = min(count, config.max_count or count)
-    chosen = _cut(candidates, config, side, count, on_progress, should_stop)
-    result = describe(candidates, config, side, False, chosen.picks, chosen.stop_reason, chosen.refreshed)
-    certificate = certify(candidates, config, side, result)
-    return replace(result, certificate=certificate, scope=_report(candidates, config, side, count))
+    if count > size:
+        raise BudgetError(f"count is {count}, the pool has {size} samples", pointer="#/budget/count")
+    return min(count, config.max_count or count)
 
 
 def part_rows(size: int, parts: int, seed: int) -> list[torch.Tensor]:
@@ -115,9 +135,32 @@ def choose_part(
         count: How many, at most m.
         should_stop: Asked before each pick.
     """
+    return choose_alone(candidates.subset(rows), config, _beside(side, rows), rows, count, None, should_stop)
+
+
+def choose_alone(
+    part: Candidates,
+    config: SelectionConfig,
+    side: SideData,
+    rows: torch.Tensor,
+    count: int,
+    on_progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> Part:
+    """Choose from a part where the rest of the pool is not at hand.
+
+    Args:
+        part: The gradients of the part alone.
+        config: Settings of the run.
+        side: What else is known about the samples of the part.
+        rows: Rows of the whole pool that the part holds, ascending, int64 of shape (m,).
+        count: How many, at most m.
+        on_progress: Called as (picked, most picks possible) after each pick.
+        should_stop: Asked before each pick.
+    """
     local = config.model_copy(update={"budget": Budget(count=count), "max_count": None})
     there = rows.tolist()
-    chosen = choose(candidates.subset(rows), local, _beside(side, rows), should_stop=should_stop, certified=False)
+    chosen = choose(part, local, side, on_progress, should_stop, certified=False)
     evidence = zip(chosen.indices, chosen.gains, chosen.conflicts, chosen.scores, strict=True)
     picks = [Proposal(there[row], gain, against, score, 0) for row, gain, against, score in evidence]
     return Part(picks, chosen.stop_reason, chosen.refreshed)
@@ -129,6 +172,7 @@ def second_round(
     side: SideData,
     parts: Sequence[Part],
     count: int,
+    on_progress: Progress | None = None,
     should_stop: Stop | None = None,
 ) -> Part:
     """Choose among the winners of the parts; the best part stands if it is better.
@@ -139,10 +183,12 @@ def second_round(
         side: What else is known about the samples.
         parts: What was chosen from each part.
         count: How many to choose.
+        on_progress: Called as (picked, most picks possible) after each pick.
         should_stop: Asked before each pick.
     """
     winners = torch.cat([part.rows for part in parts]).sort().values
-    final = choose_part(candidates, config, side, winners, min(count, len(winners)), should_stop)
+    among, beside = candidates.subset(winners), _beside(side, winners)
+    final = choose_alone(among, config, beside, winners, min(count, len(winners)), on_progress, should_stop)
     best = max((final, *parts), key=lambda part: conditional_utility(candidates, part.rows, side.given, config.alpha))
     return Part(best.picks, final.stop_reason, sum(part.refreshed for part in (final, *parts)))
 
@@ -166,7 +212,7 @@ def _cut(
             return max(parts, key=lambda part: conditional_utility(candidates, part.rows, side.given, config.alpha))
         if on_progress is not None:
             on_progress(count * len(parts) // (wanted + 1), count)
-    final = second_round(candidates, config, side, parts, count, should_stop)
+    final = second_round(candidates, config, side, parts, count, None, should_stop)
     if on_progress is not None:
         on_progress(len(final.picks), count)
     return final

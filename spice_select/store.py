@@ -74,8 +74,21 @@ def write_shard(path: Path, shard: GradientShard) -> str:
     if tensors["features"].ndim != 2 or len({len(array) for array in tensors.values()}) != 1:
         raise ValueError(f"arrays of unlike length: { {name: array.shape for name, array in tensors.items()} }")
     tensors["truncated"] = np.asarray(shard.truncated, dtype=np.int64)
-    about: dict[str, Any] = {"format": GRADIENT_FORMAT, "header": shard.header, "excluded": shard.excluded}
-    about["digest"] = _digest(tensors, about)
+    return write_tensors(path, tensors, {"format": GRADIENT_FORMAT, "header": shard.header, "excluded": shard.excluded})
+
+
+def write_tensors(path: Path, tensors: dict[str, np.ndarray], about: dict[str, Any]) -> str:
+    """Write arrays and what is said about them, with a digest over both; whole or not there.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        tensors: Contiguous arrays by name.
+        about: JSON without the key ``digest``.
+
+    Returns:
+        Sha256 (hex) of the file.
+    """
+    about = {**about, "digest": _digest(tensors, about)}
     payload = save(tensors, {"shard": _json(about)})  # one entry: several would be written in random order
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
@@ -108,6 +121,71 @@ def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = 
     Raises:
         CorruptShardError: A file that is missing, cut short or changed.
         MismatchedShardError: A sound shard of another format or fingerprint.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+    tensors, about = read_tensors(path, {*_TENSORS, "truncated"}, sha256)
+    return _shard(path, tensors, about, fingerprint)
+
+
+def map_shard(path: Path, sha256: str, fingerprint: str) -> GradientShard:
+    """A shard whose features stay on the disk, in a read-only memory map; everything else is read.
+
+    Args:
+        path: The file; must stay as it is while the features are in use.
+        sha256: Digest (hex) the file must have; all of it is read once for that, in blocks.
+        fingerprint: As for ``read_shard``.
+
+    Raises:
+        CorruptShardError: A file that is missing, cut short or changed.
+        MismatchedShardError: A sound shard of another format or fingerprint.
+    """  # ruff: ignore[docstring-extraneous-exception] - the second is raised by _shard()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            length = int.from_bytes(file.read(8), "little")
+            layout = json.loads(file.read(length)) if found == sha256 else {}
+    except OSError as error:
+        raise CorruptShardError(f"{path.name} cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise CorruptShardError(f"the bytes of {path.name} do not match their sha256")
+    with safe_open(path, framework="numpy") as opened:
+        about = json.loads(opened.metadata()["shard"])
+        tensors = {name: opened.get_tensor(name) for name in (*_TENSORS, "truncated") if name != "features"}
+    shape, (start, end) = tuple(layout["features"]["shape"]), layout["features"]["data_offsets"]
+    tensors["features"] = np.zeros(shape, dtype=np.float32)
+    if end > start:
+        tensors["features"] = np.memmap(path, dtype=np.float32, mode="r", offset=8 + length + start, shape=shape)
+    return _shard(path, tensors, about, fingerprint)
+
+
+def _shard(path: Path, tensors: dict[str, np.ndarray], about: dict[str, Any], fingerprint: str | None) -> GradientShard:
+    if about["format"] != GRADIENT_FORMAT:
+        raise MismatchedShardError(f"{path.name} has format {about['format']}, this version reads {GRADIENT_FORMAT}")
+    if fingerprint is not None and about["header"].get("fingerprint") != fingerprint:
+        raise MismatchedShardError(f"{path.name} was made from other data, settings or model than asked for")
+    return GradientShard(
+        **{name: tensors[name] for name in _TENSORS},
+        excluded=about["excluded"],
+        truncated=tensors["truncated"].tolist(),
+        header=about["header"],
+    )
+
+
+def read_tensors(
+    path: Path, names: set[str], sha256: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what ``write_tensors`` wrote and check every byte of it.
+
+    Args:
+        path: The file.
+        names: Arrays it must hold.
+        sha256: Digest (hex) the file must have, where it is known.
+
+    Returns:
+        The arrays, which are their own, and what was said about them: ``format``, ``header`` and more.
+
+    Raises:
+        CorruptShardError: A file that is missing, cut short or changed.
     """
     try:
         payload = path.read_bytes()
@@ -120,21 +198,13 @@ def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = 
             about = json.loads(file.metadata()["shard"])
         tensors = load(payload)
         digest = about.pop("digest")
-        if set(tensors) != {*_TENSORS, "truncated"} or _digest(tensors, about) != digest:
+        if set(tensors) != names or _digest(tensors, about) != digest:
             raise CorruptShardError(f"the content of {path.name} does not match its digest")
-        header, excluded, found_format = about["header"], about["excluded"], about["format"]
+        if not isinstance(about["header"], dict) or not isinstance(about["format"], int):
+            raise CorruptShardError(f"{path.name} does not say what it is")
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise CorruptShardError(f"{path.name} is no sound gradient shard") from error
-    if found_format != GRADIENT_FORMAT:
-        raise MismatchedShardError(f"{path.name} has format {found_format}, this version reads {GRADIENT_FORMAT}")
-    if fingerprint is not None and header.get("fingerprint") != fingerprint:
-        raise MismatchedShardError(f"{path.name} was made from other data, settings or model than asked for")
-    return GradientShard(
-        **{name: tensors[name] for name in _TENSORS},
-        excluded=excluded,
-        truncated=tensors["truncated"].tolist(),
-        header=header,
-    )
+        raise CorruptShardError(f"{path.name} is no sound shard") from error
+    return tensors, about
 
 
 def _json(value: Any) -> str:

@@ -117,6 +117,9 @@ def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
         "proven": f"at least {100 * certificate['ratio']:.1f} % of the best"
         if certificate and certificate["ratio"] is not None
         else None,
+        "lost by the scope": f"{100 * summary['scope']['loss']:.2f} % on a sample of {summary['scope']['sample']}"
+        if summary.get("scope")
+        else None,
         "ended because": summary["stop_reason"],
         "seconds": summary["seconds"],
     }

@@ -128,6 +128,17 @@ class RandomControl(Answer):
     """Rows and utility of the first rows of the same draw, ascending."""
 
 
+class ScopeReport(Answer):
+    """What cutting the pool cost, on a random sample of it; utilities in nats."""
+
+    kind: str
+    sample: int
+    sample_count: int
+    utility: float
+    exact_utility: float
+    loss: float
+
+
 class Lengths(Answer):
     """Samples by length: bin i holds ``edges[i]`` <= tokens < ``edges[i + 1]``."""
 
@@ -174,6 +185,7 @@ class JobResult(Answer):
     last_gain: float | None = None
     mean_conflict: float | None = None
     certificate: Certificate | None = None
+    scope: ScopeReport | None = None
     random_control: RandomControl | None = None
     composition: Composition | None = None
     seconds: dict[str, float | None] = {}

@@ -109,6 +109,12 @@ def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
         rows.append(
             f"| utility at random | {_number(control['utility'])} nats | as many rows drawn with the same seed |"
         )
+    scope = summary["scope"]
+    if scope is not None:
+        rows.append(
+            f"| lost by the scope {scope['kind']} | {100 * scope['loss']:.2f} % | utility that cutting the pool cost "
+            f"on a sample of {scope['sample']}, beside the exact choice of {scope['sample_count']} from it |"
+        )
     rows += [
         f"| first gain | {_number(summary['first_gain'])} nats | what the first pick added |",
         f"| last gain | {_number(summary['last_gain'])} nats | what the last pick added to all before it |",

@@ -1,0 +1,52 @@
+"""A matrix in pieces: arrays of rows on top of each other, memory maps among them, read only where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Stacked:
+    """Arrays stacked by rows. Rows come out as copies, so nothing but what is asked for is ever in memory.
+
+    Args:
+        pieces: Arrays of shape (m_i, d) and of one dtype, at least one.
+
+    Attributes:
+        shape: (n, d), n the sum of the m_i.
+        dtype: Of every piece.
+        ndim: 2.
+
+    Raises:
+        ValueError: No piece, or pieces of unlike width or dtype.
+    """
+
+    ndim = 2
+
+    def __init__(self, pieces: Sequence[np.ndarray]) -> None:
+        if len({(piece.shape[1:], piece.dtype) for piece in pieces}) != 1 or pieces[0].ndim != 2:
+            raise ValueError("pieces must be matrices of one width and one dtype, at least one")
+        self._pieces = list(pieces)
+        self._ends = np.cumsum([len(piece) for piece in pieces])
+        self.shape = (int(self._ends[-1]), int(pieces[0].shape[1]))
+        self.dtype = pieces[0].dtype
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Rows by number, or a run of them.
+
+        Args:
+            rows: A slice without a step, or int64 row numbers of shape (m,), in any order, none negative.
+
+        Returns:
+            The rows, shape (m, d).
+        """
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.shape[0])
+            rows = np.arange(start, max(start, stop))
+        found = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        owner = np.searchsorted(self._ends, rows, side="right")
+        for number in np.unique(owner):
+            piece, mine = self._pieces[number], owner == number
+            found[mine] = piece[rows[mine] - (self._ends[number] - len(piece))]
+        return found
