@@ -24,27 +24,7 @@ class BatchPass:
         self.recorder = recorder
         self.logit_bytes = logit_bytes
         with torch.no_grad():
-            self.head = self._checked_head()
-
-    def _checked_head(self) -> VocabularyHead | None:
-        """The head, if hidden states through it give the model's own logits; None means: ask the model itself.
-
-        Raises:
-            UnsupportedProxyError: Two texts that differ in their last token only have unlike logits before it.
-        """
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        texts = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=self.device) % vocabulary
-        theirs = self.model(input_ids=texts, use_cache=False).logits
-        if not same_logits(theirs[0, :3], theirs[1, :3]):
-            raise UnsupportedProxyError(f"{type(self.model).__name__} is not causal: it looks at later tokens")
-        head = head_of(self.model)
-        if head is None or self.model.base_model is self.model:
-            return None
-        hidden = self.model.base_model(input_ids=texts, use_cache=False).last_hidden_state.flatten(0, 1)
-        if hidden.shape[-1] != head.weight.shape[1]:
-            return None
-        ours = head.logits(hidden).to(theirs.dtype)
-        return head if same_logits(ours, theirs.flatten(0, 1)) else None
+            self.head = checked_head(self.model)
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Losses, float64 of shape (b,), and features of shape (b, d), both on the model's device.
@@ -80,3 +60,27 @@ class BatchPass:
         table = torch.zeros(where.numel(), dtype=torch.float64, device=self.device)
         table.index_copy_(0, places, token_losses.double() * token_weights)
         return table.view(where.shape).sum(dim=1), features
+
+
+def checked_head(model: Any) -> VocabularyHead | None:
+    """The head, if hidden states through it give the model's own logits; None means: ask the model itself.
+
+    Args:
+        model: A causal language model of transformers, without a wrapper.
+
+    Raises:
+        UnsupportedProxyError: Two texts that differ in their last token only have unlike logits before it.
+    """
+    embeddings = model.get_input_embeddings().weight
+    texts = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=embeddings.device) % embeddings.shape[0]
+    theirs = model(input_ids=texts, use_cache=False).logits
+    if not same_logits(theirs[0, :3], theirs[1, :3]):
+        raise UnsupportedProxyError(f"{type(model).__name__} is not causal: it looks at later tokens")
+    head = head_of(model)
+    if head is None or model.base_model is model:
+        return None
+    hidden = model.base_model(input_ids=texts, use_cache=False).last_hidden_state.flatten(0, 1)
+    if hidden.shape[-1] != head.weight.shape[1]:
+        return None
+    ours = head.logits(hidden).to(theirs.dtype)
+    return head if same_logits(ours, theirs.flatten(0, 1)) else None

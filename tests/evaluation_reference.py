@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
+
+import torch
 
 
 def every_pair_clusters(texts: Sequence[str], similarity: float) -> list[int]:
@@ -28,3 +31,48 @@ def every_pair_clusters(texts: Sequence[str], similarity: float) -> list[int]:
                     clusters[one] = clusters[other] = min(clusters[one], clusters[other])
                     changed = True
     return clusters
+
+
+def plain_losses(model: Any, examples: Sequence[Any]) -> list[float]:
+    """Mean loss of the learned tokens of each example, one forward pass each."""
+    found = []
+    for example in examples:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([example.input_ids]), use_cache=False).logits[0]
+        terms = []
+        for position in range(1, len(example.labels)):
+            label = example.labels[position]
+            if label != -100:
+                terms.append(float(torch.logsumexp(logits[position - 1], 0) - logits[position - 1, label]))
+        found.append(sum(terms) / len(terms))
+    return found
+
+
+def plain_training(
+    model: Any, examples: Sequence[Any], steps: Sequence[Sequence[int]], *, rate: float, decay: float, clip: float
+) -> None:
+    """AdamW as its paper writes it, one row at a time, with the learning rate up over a tenth and down to zero."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    first = [torch.zeros_like(weight) for weight in weights]
+    second = [torch.zeros_like(weight) for weight in weights]
+    rising = max(1, round(0.1 * len(steps)))
+    for number, rows in enumerate(steps, start=1):
+        total, count = 0.0, 0
+        model.zero_grad()
+        for row in rows:
+            example = examples[row]
+            logits = model(input_ids=torch.tensor([example.input_ids]), use_cache=False).logits[0]
+            for position in range(1, len(example.labels)):
+                label = example.labels[position]
+                if label != -100:
+                    total = total + torch.logsumexp(logits[position - 1], 0) - logits[position - 1, label]
+                    count += 1
+        gradients = torch.autograd.grad(total / count, weights)
+        length = sum(float((gradient**2).sum()) for gradient in gradients) ** 0.5
+        now = rate * (number / rising if number <= rising else (len(steps) - number + 1) / (len(steps) - rising))
+        for weight, gradient, one, two in zip(weights, gradients, first, second, strict=True):
+            gradient = gradient * min(1.0, clip / (length + 1e-6))
+            one.mul_(0.9).add_(0.1 * gradient)
+            two.mul_(0.999).add_(0.001 * gradient**2)
+            step = (one / (1 - 0.9**number)) / ((two / (1 - 0.999**number)).sqrt() + 1e-8)
+            weight.data = weight.data * (1 - now * decay) - now * step

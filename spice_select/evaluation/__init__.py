@@ -1,4 +1,8 @@
 """Does the chosen part train better? The same start, trained on the choice and on controls, compared on held-out rows.
 
+settings      how every arm is trained, which controls, how sure
 hold_out      rows nobody trains on, with nothing like them left in the pool
+controls      what the choice is compared with, and the plantings that must lose
+training      one arm: the same steps and tokens as every other
+adapters      low-rank adapters, for models too large to train whole
 """
