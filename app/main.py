@@ -24,6 +24,7 @@ from app.services.keys import KeyService
 from app.services.proxies import Proxies
 from app.settings import Settings
 from app.storage import ArtifactStore
+from app.ui import browse, pages, statics
 from spice_select.version import __version__
 
 DESCRIPTION = """
@@ -46,8 +47,9 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
     store = ArtifactStore(settings.data_dir)
     keys = KeyService(database)
+    events_service = EventService(database)
     hub = EventHub(
-        EventService(database),
+        events_service,
         pause=settings.poll_seconds,
         most=settings.max_event_streams,
         most_of_project=settings.max_event_streams_of_project,
@@ -74,12 +76,16 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.store = store
     app.state.keys = keys
     app.state.hub = hub
+    app.state.events = events_service
     app.state.datasets = DatasetService(database, store)
     app.state.jobs = JobService(database, store, Proxies(settings))
+    app.state.error_page = pages.error_page
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
     for module in (datasets, jobs, events, gradient_sets, api_keys, health):
         app.include_router(module.router)
+    for part in (browse, statics):
+        app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way

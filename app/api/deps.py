@@ -14,6 +14,7 @@ from app.api.streams import EventHub
 from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
 from app.services.datasets import DatasetService
+from app.services.events import EventService
 from app.services.idempotency import parse_key
 from app.services.jobs import JobService
 from app.services.keys import Caller, KeyService
@@ -42,6 +43,12 @@ def datasets(request: Request) -> DatasetService:
 def jobs(request: Request) -> JobService:
     """Use cases of jobs."""
     found: JobService = request.app.state.jobs
+    return found
+
+
+def events(request: Request) -> EventService:
+    """Use cases of the event log."""
+    found: EventService = request.app.state.events
     return found
 
 
@@ -186,6 +193,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one pag
 After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]
 DatasetsDep = Annotated[DatasetService, Depends(datasets)]
+EventsDep = Annotated[EventService, Depends(events)]
 JobsDep = Annotated[JobService, Depends(jobs)]
 StoreDep = Annotated[ArtifactStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]

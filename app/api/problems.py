@@ -76,7 +76,9 @@ def problem_response(
         "retryable": problem.retryable,
         "errors": list(errors)[:MAX_ERRORS],
     }
-    return JSONResponse(body, status, {"X-Request-Id": identity, **(headers or {})}, MEDIA_TYPE)
+    extra = {"X-Request-Id": identity, **(headers or {})}
+    shown: Response | None = request.app.state.error_page(request, body, extra)
+    return JSONResponse(body, status, extra, MEDIA_TYPE) if shown is None else shown
 
 
 def pointer_of(location: Sequence[int | str]) -> str | None:

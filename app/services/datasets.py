@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -116,6 +116,11 @@ class DatasetService:
             dataset = self._find(Datasets(session), project_id, dataset_id)
             validating = dataset.status == DatasetStatus.VALIDATING
             return DatasetView(dataset, Units(session).of_dataset(dataset_id) if validating else None)
+
+    def names(self, project_id: str, ids: Iterable[str]) -> dict[str, str]:
+        """Names of data sets by id, of deleted ones too; those without a name are left out."""
+        with self.database.read() as session:
+            return Datasets(session).names(project_id, ids)
 
     def page(self, project_id: str, *, status: str | None, before: str | None, limit: int) -> list[DatasetView]:
         """Data sets, newest first."""

@@ -36,6 +36,11 @@ class Datasets:
         """The data set that a unit refers to."""
         return self.session.scalars(select(Dataset).where(Dataset.id == dataset_id)).one()
 
+    def names(self, project_id: str, ids: Iterable[str]) -> dict[str, str]:
+        """Names of data sets by id, of deleted ones too; those without a name are left out."""
+        query = select(Dataset.id, Dataset.name).where(Dataset.project_id == project_id, Dataset.id.in_(list(ids)))
+        return {found: name for found, name in self.session.execute(query) if name}
+
     def page(self, project_id: str, *, status: str | None, before: str | None, limit: int) -> list[Dataset]:
         """Newest first, starting behind an id."""
         query = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))

@@ -1,0 +1,10 @@
+"""The page for people, at ``/ui``: templates rendered here, two vendored scripts, no build and no other host.
+
+access       who looks, and that a form was sent by our own page
+pages        templates, security headers, errors as pages
+statics      style, scripts and their digests
+wording      numbers, times and states as a person reads them
+browse       the list of jobs and the page of one
+"""
+
+from __future__ import annotations

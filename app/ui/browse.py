@@ -1,0 +1,103 @@
+"""The list of jobs, and the page of one job that follows it to its end."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, RedirectResponse
+
+from app.api import deps, render
+from app.errors import NotFoundError
+from app.services.events import EventService
+from app.services.jobs import JobService, JobView
+from app.status import ACTIVE, JobStatus
+from app.ui.access import Visitor
+from app.ui.pages import HEADERS, page
+
+router = APIRouter(include_in_schema=False)
+
+PAGE_SIZE = 20
+
+
+@router.get("/")
+def home(request: Request) -> Response:
+    """The page is what a browser looks for here; a program finds nothing.
+
+    Raises:
+        NotFoundError: A program asked.
+    """
+    if "text/html" not in request.headers.get("accept", ""):
+        raise NotFoundError("resource at this address")
+    return RedirectResponse("/ui", 303)
+
+
+@router.get("/ui")
+def list_jobs(
+    request: Request,
+    visitor: Visitor,
+    service: deps.JobsDep,
+    datasets: deps.DatasetsDep,
+    status: Annotated[str, Query(max_length=20)] = "",
+    after: deps.After = None,
+) -> Response:
+    """Jobs, newest first."""
+    chosen = status if status in set(JobStatus) else None
+    before = None if after is None else deps.decode_cursor(after)
+    views = service.page(visitor.project_id, status=chosen, dataset_id=None, before=before, limit=PAGE_SIZE + 1)
+    shown = [render.job_read(request, view) for view in views[:PAGE_SIZE]]
+    return page(
+        "jobs.html",
+        visitor=visitor,
+        jobs=shown,
+        names=datasets.names(visitor.project_id, {job.dataset_id for job in shown}),
+        status=chosen,
+        statuses=[word.value for word in JobStatus],
+        after=after,
+        next_cursor=deps.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
+        live=any(job.status in ACTIVE for job in shown),
+    )
+
+
+@router.get("/ui/jobs/{job_id}")
+def show_job(
+    request: Request,
+    job_id: str,
+    visitor: Visitor,
+    service: deps.JobsDep,
+    datasets: deps.DatasetsDep,
+    events: deps.EventsDep,
+) -> Response:
+    """One job."""
+    values = job_values(request, service.get(visitor.project_id, job_id), service, events)
+    names = datasets.names(visitor.project_id, {values["job"].dataset_id})
+    return page("job.html", visitor=visitor, dataset_name=names.get(values["job"].dataset_id), **values)
+
+
+@router.get("/ui/jobs/{job_id}/live")
+def live_job(
+    request: Request, job_id: str, visitor: Visitor, service: deps.JobsDep, events: deps.EventsDep
+) -> Response:
+    """The part of a job's page that changes; it asks for itself again until the job has ended."""
+    view = service.get(visitor.project_id, job_id)
+    return page("job_live.html", visitor=visitor, **job_values(request, view, service, events))
+
+
+def job_values(request: Request, view: JobView, service: JobService, events: EventService) -> dict[str, Any]:
+    """What the templates of a job need."""
+    project = view.job.project_id
+    job = render.job_read(request, view)
+    ended = view.job.status not in ACTIVE
+    return {
+        "job": job,
+        "ended": ended,
+        "files": service.files(project, job.id) if ended and job.result is not None else [],
+        "events": events.page(project, job_id=job.id, after=0, limit=100) if ended else [],
+    }
+
+
+@router.get("/ui/jobs/{job_id}/files/{name}")
+def get_file(job_id: str, name: str, visitor: Visitor, service: deps.JobsDep) -> Response:
+    """A file of the result, saved and never shown: it holds other people's text."""
+    file, path = service.file(visitor.project_id, job_id, name)
+    return FileResponse(path, media_type=file.media_type, headers=HEADERS, filename=file.name)

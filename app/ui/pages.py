@@ -1,0 +1,93 @@
+"""Templates, security headers, and errors as pages."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader
+
+from app.ui import wording
+from app.ui.statics import static_url
+from spice_select.version import __version__
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""No inline script or style, nothing from another host, in no frame."""
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not `no-referrer`: browsers would then hide the origin of our own forms as well.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "private, no-store",
+}
+
+
+def _environment() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("number", "percent", "size", "duration", "ago", "stamp", "budget", "phase"):
+        found.filters[name] = getattr(wording, name)
+    found.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
+    found.filters["tojson_text"] = partial(json.dumps, ensure_ascii=False)
+    found.globals.update(
+        static=static_url,
+        version=__version__,
+        steps=wording.steps,
+        headline=wording.headline,
+        methods=wording.METHODS,
+        stops=wording.STOPS,
+    )
+    return found
+
+
+TEMPLATES = _environment()
+
+
+def page(
+    template: str, *, http_status: int = 200, headers: dict[str, str] | None = None, **values: Any
+) -> HTMLResponse:
+    """Render a template.
+
+    Args:
+        template: Its file name.
+        http_status: Of the answer.
+        headers: Beside the security headers.
+        values: What the template names; all of it is escaped.
+    """
+    return HTMLResponse(TEMPLATES.get_template(template).render(**values), http_status, {**HEADERS, **(headers or {})})
+
+
+def wants_page(request: Request, code: str) -> bool:
+    """Whether an error is shown to a person: on the page, or where a browser finds nothing."""
+    path = request.url.path
+    if path == "/ui" or path.startswith("/ui/"):
+        return True
+    return code == "not-found" and not path.startswith("/v1") and "text/html" in request.headers.get("accept", "")
+
+
+def error_page(request: Request, problem: dict[str, Any], headers: dict[str, str]) -> Response | None:
+    """A problem as a page; None where the problem object is wanted."""
+    if not wants_page(request, problem["code"]):
+        return None
+    return page("error.html", http_status=problem["status"], headers=headers, problem=problem)

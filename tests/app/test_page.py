@@ -1,0 +1,189 @@
+"""The page for people, as HTML; what only a browser can tell is in ``tests/e2e/test_page_in_browser.py``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from app.ui import wording
+from app.ui.statics import FOLDER
+from tests.fixtures.service import InProcessService, jsonl, sums
+
+ATTACK = "<script>alert('x')</script>"
+
+
+class Elements(HTMLParser):
+    """Tags of a page with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture
+def finished(service: InProcessService) -> str:
+    """A finished job whose every name and text tries to be markup."""
+    rows = [
+        {**row, "instruction": f"{ATTACK} {row['instruction']}", "domain": ATTACK if i % 2 else "b"}
+        for i, row in enumerate(sums(24))
+    ]
+    dataset = service.push(jsonl(rows), name=ATTACK)
+    job = service.submit(dataset["id"], name=ATTACK, metadata={ATTACK: ATTACK})
+    service.drain()
+    return str(job["id"])
+
+
+def pages(service: InProcessService, job_id: str) -> dict[str, str]:
+    found = {}
+    for path in (
+        "/ui",
+        f"/ui/jobs/{job_id}",
+        f"/ui/jobs/{job_id}/live",
+        "/ui/jobs/%3Cscript%3Ealert('x')",
+        "/ui/nothing",
+    ):
+        response = service.http.get(path)
+        assert response.headers["content-type"].startswith("text/html"), path
+        found[path] = response.text
+    return found
+
+
+def test_nothing_of_a_data_set_or_a_client_becomes_markup(service: InProcessService, finished: str) -> None:
+    for path, text in pages(service, finished).items():
+        assert "<script>" not in text, path
+        for tag, attributes in Elements(text).found:
+            assert not [name for name in attributes if name.startswith("on") or name == "style"], (path, tag)
+            if tag == "script":
+                assert str(attributes["src"]).startswith("/ui/static/"), path
+    assert "&lt;script&gt;alert" in pages(service, finished)["/ui"]
+
+
+def test_pages_allow_no_inline_script_and_no_other_host(service: InProcessService, finished: str) -> None:
+    for path, text in pages(service, finished).items():
+        response = service.http.get(path)
+        policy = response.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert response.headers["x-content-type-options"] == "nosniff"
+        for _, attributes in Elements(text).found:
+            for name in ("src", "href", "action"):
+                assert not str(attributes.get(name) or "/").startswith(("http:", "https:", "//")), (path, attributes)
+
+
+def test_the_live_part_asks_again_until_the_job_has_ended(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(20)))
+    job = service.submit(dataset["id"])
+    address = f"/ui/jobs/{job['id']}/live"
+    waiting = service.http.get(address).text
+    assert f'hx-get="{address}"' in waiting
+    assert 'aria-current="step"' in waiting
+    service.drain()
+    done = service.http.get(address).text
+    assert "hx-get" not in done
+    assert "Done: 3 of 20 rows chosen" in done
+
+
+def test_jobs_are_listed_by_status_and_in_pages(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(20)))
+    made = [service.submit(dataset["id"], name=f"number {i}")["id"] for i in range(23)]
+    service.http.post(f"/v1/jobs/{made[0]}/cancel")
+    first = service.http.get("/ui").text
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older is not None
+    second = service.http.get(older[1].replace("&amp;", "&")).text
+    shown = [re.findall(r'href="/ui/jobs/(\w+)"', text) for text in (first, second)]
+    assert [*shown[0], *shown[1]] == list(reversed(made))
+    assert 'rel="next"' not in second
+    cancelled = service.http.get("/ui", params={"status": "cancelled"}).text
+    assert re.findall(r'href="/ui/jobs/(\w+)"', cancelled) == [made[0]]
+    assert service.http.get("/ui", params={"status": "nonsense"}).status_code == 200
+    assert service.http.get("/ui", params={"after": "nonsense"}).status_code == 422
+
+
+def test_a_failed_job_says_why(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(20)))
+    job = service.submit(dataset["id"])
+    for path in (service.settings.data_dir).rglob("*"):
+        if path.is_file() and path.suffix != ".db":
+            path.write_bytes(b"rotten")
+    service.drain()
+    text = service.http.get(f"/ui/jobs/{job['id']}").text
+    assert "A stored file is corrupt" in text
+    assert "artifact-corrupt" in text
+
+
+def test_errors_are_pages_for_people_and_problems_for_programs(service: InProcessService) -> None:
+    for path, accept, kind in (
+        ("/ui/nothing", "*/*", "text/html"),
+        ("/ui/jobs/job_0", "application/json", "text/html"),
+        ("/nothing", "text/html,*/*;q=0.8", "text/html"),
+        ("/nothing", "*/*", "application/problem+json"),
+        ("/v1/jobs/job_0", "text/html", "application/problem+json"),
+    ):
+        response = service.http.get(path, headers={"accept": accept})
+        assert response.status_code == 404
+        assert response.headers["content-type"].startswith(kind), path
+        assert response.headers["x-request-id"] in response.text
+    assert service.http.post("/ui").headers["content-type"].startswith("text/html")
+
+
+def test_files_are_saved_and_never_shown(service: InProcessService, finished: str) -> None:
+    response = service.http.get(f"/ui/jobs/{finished}/files/selected.jsonl")
+    assert response.headers["content-disposition"].startswith("attachment")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert response.content == service.http.get(f"/v1/jobs/{finished}/files/selected.jsonl").content
+
+
+def test_the_page_needs_a_key_where_the_api_does(sqlite_url: str, tmp_path: Path) -> None:
+    locked = InProcessService(sqlite_url, tmp_path / "data", auth="keys")
+    secret = locked.app.state.keys.create("proj_default", "first")[1]
+    with locked:
+        for path in ("/ui", "/ui/jobs/job_0", "/ui/jobs/job_0/live", "/ui/jobs/job_0/files/x"):
+            assert locked.http.get(path).status_code == 401, path
+        assert locked.http.get("/ui", auth=("me", secret)).status_code == 200
+
+
+def test_vendored_files_are_the_ones_that_are_written_down(service: InProcessService) -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|.*`([0-9a-f]{64})` \|$", (FOLDER / "VENDORED.md").read_text(), re.MULTILINE)
+    assert len(rows) == 3
+    for name, digest in rows:
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
+    own = {"page.css", "page.js", "icon.svg"}
+    assert {path.name for path in FOLDER.iterdir() if path.suffix in {".js", ".css", ".svg"}} == own | {
+        name for name, _ in rows
+    }
+    sent = service.http.get("/ui/static/page.js")
+    again = service.http.get("/ui/static/page.js", headers={"If-None-Match": sent.headers["etag"]})
+    assert (sent.status_code, again.status_code) == (200, 304)
+    assert service.http.get("/ui/static/..%2Fpages.py").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (wording.number(1234567), "1,234,567"),
+        (wording.number(0.012345), "0.0123"),
+        (wording.number(0.0000123), "1.2e-05"),
+        (wording.number(float("nan")), "\N{EN DASH}"),
+        (wording.percent(1, 3), "33.3 %"),
+        (wording.percent(1, 3000), "0.03 %"),
+        (wording.percent(1, 0), "\N{EN DASH}"),
+        (wording.size(999), "999 B"),
+        (wording.size(1_234_567), "1.23 MB"),
+        (wording.duration(3.21), "3.2 s"),
+        (wording.duration(7500), "2 h 5 min"),
+        (wording.budget({"tokens": 5000}), "5,000 tokens"),
+        (wording.phase("something_new"), "Something new"),
+    ],
+    ids=lambda value: str(value).encode("ascii", "replace").decode(),
+)
+def test_numbers_read_well(shown: str, expected: str) -> None:
+    assert shown == expected
