@@ -10,7 +10,7 @@ PORT ?= 8000
 DATA_DIR ?= spice-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format serve bench chaos clean
+.PHONY: help setup demo test check openapi format serve bench chaos clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,10 @@ check: $(STAMP)  ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+openapi: $(STAMP)  ## write the HTTP contract to docs/openapi.json
+	$(BIN)/python -m app openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 format: $(STAMP)  ## rewrite the formatting and the fixable lint
 	$(BIN)/ruff format .

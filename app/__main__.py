@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
 import os
 import signal
 import subprocess  # ruff: ignore[suspicious-subprocess-import] - starts our own worker, no shell
@@ -18,7 +19,7 @@ from alembic import command
 from alembic.config import Config
 
 from app import admin, logs
-from app.main import create_app
+from app.main import contract_document, create_app
 from app.services.health import ROOT
 from app.services.keys import NoKeyError
 from app.settings import Settings
@@ -127,6 +128,9 @@ def main() -> None:
     """
     if sys.argv[1:2] and sys.argv[1] in admin.COMMANDS:
         raise SystemExit(administer())
+    if sys.argv[1:] == ["openapi"]:
+        print(json.dumps(contract_document(), indent=1, ensure_ascii=False, sort_keys=True))  # ruff: ignore[print] - what the command is for
+        return
     parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from app import logs
-from app.api import problems
+from app.api import contract, problems
 from app.api.edge import Edge
 from app.api.routes import api_keys, datasets, events, gradient_sets, health, jobs
 from app.api.schemas import ProblemRead
@@ -70,6 +71,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         description=DESCRIPTION,
         openapi_url="/v1/openapi.json",
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
         responses={"default": {"model": ProblemRead, "description": "A problem (RFC 9457)"}},
     )
     app.state.settings = settings
@@ -88,32 +90,12 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
-    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = lambda: contract.openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
-def openapi(app: FastAPI) -> dict[str, Any]:
-    """The contract: every error is a problem, and HEAD is where GET is without being listed twice."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-            openapi_version="3.1.0",
-        )
-        for operations in schema["paths"].values():
-            operations.pop("head", None)
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-                problem = {"schema": {"$ref": "#/components/schemas/ProblemRead"}}
-                operation["responses"]["default"]["content"] = {problems.MEDIA_TYPE: problem}
-        schema["components"]["securitySchemes"] = {
-            "key": {"type": "http", "scheme": "bearer", "description": "An API key, `spk_...`."},
-            "password": {"type": "http", "scheme": "basic", "description": "Any user name, the API key as password."},
-        }
-        schema["security"] = [{"key": []}, {"password": []}, {}]
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schema.get("components", {}).get("schemas", {}).pop(unused, None)
-        app.openapi_schema = schema
-    return app.openapi_schema
+def contract_document() -> dict[str, Any]:
+    """The contract of the service as it is by default, whatever the environment says."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(_env_file=None, data_dir=Path(folder), database_url="sqlite://", log_level="error")
+        return contract.openapi(create_app(settings))

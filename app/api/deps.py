@@ -6,9 +6,9 @@ import base64
 import binascii
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 
 from app.api.streams import EventHub
 from app.errors import ServiceError
@@ -189,6 +189,21 @@ def number_cursor(cursor: str | None, start: int) -> int:
     return number
 
 
+EXAMPLE_ULID = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
+
+
+def _shape(prefix: str, what: str) -> Any:
+    """What an id in a path looks like; anything else is no valid request, and never reaches a query."""
+    shape = rf"^{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}$"
+    return Path(pattern=shape, description=f"Id of {what}.", examples=[f"{prefix}_{EXAMPLE_ULID}"])
+
+
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+DatasetId = Annotated[str, _shape("ds", "a data set")]
+JobId = Annotated[str, _shape("job", "a job")]
+GradientSetId = Annotated[str, _shape("gs", "a gradient set")]
+KeyId = Annotated[str, _shape("key", "an API key")]
+FileName = Annotated[str, Path(pattern=FILE_NAME, description="Name of a file.", examples=["selected.parquet"])]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
 After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]

@@ -139,7 +139,7 @@ def test_numbers_become_visible_in_their_order(database_url: str) -> None:
 
 
 def test_refusals_are_problems(service: InProcessService) -> None:
-    for path in ("/v1/jobs/job_none/events", "/v1/jobs/job_none/events?after=x"):
+    for path in ("/v1/jobs/job_01K9RZ3V5X8N3Q2J6T4W7Y0ABC/events", "/v1/jobs/job_none/events?after=x"):
         answers = [service.http.get(path, headers=headers) for headers in (SSE, {})]
         assert {answer.status_code for answer in answers} == ({404} if "after" not in path else {422})
     bad = service.http.get("/v1/events", headers={**SSE, "Last-Event-ID": "x"})

@@ -10,6 +10,8 @@ from app.errors import PROBLEMS
 from spice_select import errors as library_errors
 from tests.fixtures.service import InProcessService
 
+NO_JOB = "job_01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
+
 
 def raw(body: bytes) -> dict[str, Any]:
     return {"content": body, "headers": {"content-type": "application/json"}}
@@ -19,14 +21,15 @@ def raw(body: bytes) -> dict[str, Any]:
     ("method", "url", "kwargs", "status", "code"),
     [
         ("GET", "/", {}, 404, "not-found"),
-        ("GET", "/v1/jobs/job_none", {}, 404, "not-found"),
-        ("GET", "/v1/jobs/%00", {}, 404, "not-found"),
-        ("GET", "/v1/jobs/%ff", {}, 404, "not-found"),
-        ("GET", "/v1/jobs/" + "x" * 5000, {}, 404, "not-found"),
+        ("GET", f"/v1/jobs/{NO_JOB}", {}, 404, "not-found"),
+        ("GET", "/v1/jobs/job_none", {}, 422, "validation-error"),
+        ("GET", "/v1/jobs/%00", {}, 422, "validation-error"),
+        ("GET", "/v1/jobs/%ff", {}, 422, "validation-error"),
+        ("GET", "/v1/jobs/" + "x" * 5000, {}, 422, "validation-error"),
         ("GET", "/v1/datasets/..%2f..%2fetc%2fpasswd", {}, 404, "not-found"),
-        ("GET", "/v1/gradient-sets/gs_none", {}, 404, "not-found"),
-        ("GET", "/v1/jobs/job_none/files/x", {}, 404, "not-found"),
-        ("POST", "/v1/jobs/job_none/cancel", {}, 404, "not-found"),
+        ("GET", "/v1/gradient-sets/gs_01K9RZ3V5X8N3Q2J6T4W7Y0ABC", {}, 404, "not-found"),
+        ("GET", f"/v1/jobs/{NO_JOB}/files/x", {}, 404, "not-found"),
+        ("POST", f"/v1/jobs/{NO_JOB}/cancel", {}, 404, "not-found"),
         ("GET", "/problems/none", {}, 404, "not-found"),
         ("PUT", "/v1/jobs", {}, 405, "method-not-allowed"),
         ("DELETE", "/v1/version", {}, 405, "method-not-allowed"),
@@ -48,7 +51,7 @@ def raw(body: bytes) -> dict[str, Any]:
         ("GET", "/v1/jobs?limit=-1", {}, 422, "validation-error"),
         ("GET", "/v1/jobs?limit=1000000000", {}, 422, "validation-error"),
         ("GET", "/v1/jobs?after=%00", {}, 422, "validation-error"),
-        ("GET", "/v1/jobs/job_none/events?after=eA", {}, 422, "validation-error"),
+        ("GET", f"/v1/jobs/{NO_JOB}/events?after=eA", {}, 422, "validation-error"),
     ],
 )  # fmt: skip
 def test_bad_requests_get_problems(
@@ -104,7 +107,9 @@ def test_the_contract_describes_errors_as_problems(service: InProcessService) ->
         for method, operation in operations.items():
             assert method != "head", path
             assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"], (path, method)
-            assert "422" not in operation["responses"], (path, method)
+            for status, response in operation["responses"].items():
+                if status[0] in "45":
+                    assert response["$ref"].startswith("#/components/responses/"), (path, method, status)
 
 
 def test_a_broken_database_is_a_503(service: InProcessService) -> None:

@@ -40,13 +40,13 @@ def create_api_key(response: Response, body: ApiKeyCreate, project: deps.Project
 
 @router.post("/{key_id}/rotate", status_code=201)
 def rotate_api_key(
-    response: Response, key_id: str, body: ApiKeyRotate, project: deps.Project, keys: deps.KeysDep
+    response: Response, key_id: deps.KeyId, body: ApiKeyRotate, project: deps.Project, keys: deps.KeysDep
 ) -> ApiKeyMade:
     """Make a key with the same rights; the old one ends after the overlap."""
     return _made(response, *keys.rotate(project, key_id, body.overlap_hours))
 
 
 @router.delete("/{key_id}", status_code=204)
-def revoke_api_key(key_id: str, project: deps.Project, keys: deps.KeysDep) -> None:
+def revoke_api_key(key_id: deps.KeyId, project: deps.Project, keys: deps.KeysDep) -> None:
     """End a key at once."""
     keys.revoke(project, key_id)

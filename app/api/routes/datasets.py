@@ -96,7 +96,7 @@ def list_datasets(
 async def get_dataset(
     request: Request,
     response: Response,
-    dataset_id: str,
+    dataset_id: deps.DatasetId,
     project: deps.Project,
     service: deps.DatasetsDep,
     wait: Wait = 0,
@@ -117,7 +117,7 @@ async def get_dataset(
 def list_rejected_rows(
     request: Request,
     response: Response,
-    dataset_id: str,
+    dataset_id: deps.DatasetId,
     project: deps.Project,
     service: deps.DatasetsDep,
     limit: deps.Limit = 100,
@@ -139,7 +139,7 @@ def list_rejected_rows(
 def list_rows(
     request: Request,
     response: Response,
-    dataset_id: str,
+    dataset_id: deps.DatasetId,
     project: deps.Project,
     service: deps.DatasetsDep,
     limit: deps.Limit = 20,
@@ -151,6 +151,6 @@ def list_rows(
 
 
 @router.delete("/{dataset_id}", status_code=204)
-def delete_dataset(dataset_id: str, project: deps.Project, service: deps.DatasetsDep) -> None:
+def delete_dataset(dataset_id: deps.DatasetId, project: deps.Project, service: deps.DatasetsDep) -> None:
     """Take the data set and its bytes away; finished jobs keep their results."""
     service.delete(project, dataset_id)

@@ -87,7 +87,7 @@ async def list_events(
 async def list_job_events(
     request: Request,
     response: Response,
-    job_id: str,
+    job_id: deps.JobId,
     project: deps.Project,
     hub: deps.HubDep,
     types: Types = None,

@@ -30,7 +30,7 @@ def list_gradient_sets(
 
 @router.get("/{gradient_set_id}")
 def get_gradient_set(
-    request: Request, gradient_set_id: str, project: deps.Project, service: deps.JobsDep
+    request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, service: deps.JobsDep
 ) -> GradientSetRead:
     """One gradient set."""
     return render.gradient_set_read(request, service.gradient_set(project, gradient_set_id))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.api.edge import StrictRoute
+from app.api.schemas import LiveRead, ReadyRead, VersionRead
 from app.errors import PROBLEMS, NotFoundError, ServiceError
 from app.services.health import Health
 from spice_select.version import GRADIENT_FORMAT, __version__
@@ -17,13 +17,13 @@ router = APIRouter(tags=["service"], route_class=StrictRoute)
 
 
 @router.get("/livez")
-def live() -> dict[str, str]:
+def live() -> LiveRead:
     """Whether the process answers; looks at nothing else."""
-    return {"status": "ok"}
+    return LiveRead()
 
 
 @router.get("/readyz")
-def ready(request: Request, response: Response) -> dict[str, Any]:
+def ready(request: Request, response: Response) -> ReadyRead:
     """Whether requests can be served: the database answers and its migrations are at the head.
 
     Raises:
@@ -38,14 +38,14 @@ def ready(request: Request, response: Response) -> dict[str, Any]:
             "not-ready", "; ".join(e["detail"] for e in errors), errors=errors, headers={"Retry-After": "2"}
         )
     response.headers["Cache-Control"] = "no-store"
-    return {"status": "ok", "checks": dict.fromkeys(checks, "ok")}
+    return ReadyRead(checks=dict.fromkeys(checks, "ok"))
 
 
 @router.get("/v1/version")
-def version(request: Request) -> dict[str, Any]:
+def version(request: Request) -> VersionRead:
     """Versions of the code, the API and the database schema."""
     health: Health = request.app.state.health
-    return {"version": __version__, "api": "v1", "schema": health.head, "gradient_format": GRADIENT_FORMAT}
+    return VersionRead(version=__version__, api="v1", schema=health.head, gradient_format=GRADIENT_FORMAT)
 
 
 @router.get("/problems/{slug}", response_class=HTMLResponse)

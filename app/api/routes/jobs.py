@@ -67,7 +67,12 @@ def list_jobs(
 
 @router.get("/{job_id}", response_model=JobRead)
 async def get_job(
-    request: Request, response: Response, job_id: str, project: deps.Project, service: deps.JobsDep, wait: Wait = 0
+    request: Request,
+    response: Response,
+    job_id: deps.JobId,
+    project: deps.Project,
+    service: deps.JobsDep,
+    wait: Wait = 0,
 ) -> Any:
     """One job; ``wait`` holds the answer until its status or phase changes."""
 
@@ -82,7 +87,7 @@ async def get_job(
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobRead)
-def cancel_job(request: Request, job_id: str, project: deps.Project, service: deps.JobsDep) -> Response:
+def cancel_job(request: Request, job_id: deps.JobId, project: deps.Project, service: deps.JobsDep) -> Response:
     """Stop a job; what it has chosen so far is kept."""
     return _accepted(request, service.cancel(project, job_id), {})
 
@@ -91,7 +96,7 @@ def cancel_job(request: Request, job_id: str, project: deps.Project, service: de
 def list_selection(
     request: Request,
     response: Response,
-    job_id: str,
+    job_id: deps.JobId,
     project: deps.Project,
     service: deps.JobsDep,
     limit: deps.Limit = 100,
@@ -103,7 +108,7 @@ def list_selection(
 
 
 @router.get("/{job_id}/files")
-def list_files(job_id: str, project: deps.Project, service: deps.JobsDep) -> Page[FileRead]:
+def list_files(job_id: deps.JobId, project: deps.Project, service: deps.JobsDep) -> Page[FileRead]:
     """Files of the result."""
     files = [FileRead.model_validate(file) for file in service.files(project, job_id)]
     return Page(data=files, has_more=False, next_cursor=None)
@@ -111,7 +116,9 @@ def list_files(job_id: str, project: deps.Project, service: deps.JobsDep) -> Pag
 
 @router.head("/{job_id}/files/{name}", response_class=FileResponse, include_in_schema=False)
 @router.get("/{job_id}/files/{name}", response_class=FileResponse)
-def get_file(request: Request, job_id: str, name: str, project: deps.Project, service: deps.JobsDep) -> Response:
+def get_file(
+    request: Request, job_id: deps.JobId, name: deps.FileName, project: deps.Project, service: deps.JobsDep
+) -> Response:
     """One file of the result, with ranges and a strong ETag that is its sha256."""
     file, path = service.file(project, job_id, name)
     etag = f'"{file.sha256}"'
@@ -123,7 +130,7 @@ def get_file(request: Request, job_id: str, name: str, project: deps.Project, se
 
 
 @router.get("/{job_id}/provenance")
-def get_provenance(job_id: str, project: deps.Project, service: deps.JobsDep) -> Response:
+def get_provenance(job_id: deps.JobId, project: deps.Project, service: deps.JobsDep) -> Response:
     """The in-toto statement: which bytes, by which model, code and settings."""
     _, path = service.file(project, job_id, PROVENANCE)
     statement = json.loads(path.read_text().splitlines()[0])
