@@ -13,6 +13,7 @@ from spice_select.cli.output import (
     leave,
     leave_detached,
     note,
+    print_event,
     print_job,
     print_json,
     print_problem,
@@ -157,6 +158,24 @@ def show(job: JobId, json: options.Json = False) -> None:
     """Show one job."""
     with options.service() as client:
         present(client.jobs.get(job), json=json)
+
+
+@app.command()
+def events(
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show the history of a job."""
+    with options.service() as client:
+        try:
+            for event in client.events(job) if follow else client.jobs.events(job):
+                if json:
+                    print_json(event)
+                else:
+                    print_event(event)
+        except KeyboardInterrupt:
+            leave_detached(job, f"spice-select jobs events --follow {job}")
 
 
 @app.command()

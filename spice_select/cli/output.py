@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from spice_select.client import Dataset, Job, Problem, QueuePlace
+from spice_select.client import Dataset, Event, Job, Problem, QueuePlace
 from spice_select.errors import ClientError, SpiceError
 
 
@@ -172,6 +172,13 @@ def _away(seconds: float) -> str:
     if seconds < 90:
         return f"in about {seconds:.0f} s"
     return f"in about {seconds / 60:.0f} min" if seconds < 5400 else f"in about {seconds / 3600:.1f} h"
+
+
+def print_event(event: Event) -> None:
+    """A line of history for a person."""
+    out().print(
+        Text(f"{shown(event.created_at)}  {event.type:<22}  {shown(event.data) if event.data else ''}".rstrip())
+    )
 
 
 def print_problem(problem: Problem, what: str) -> None:

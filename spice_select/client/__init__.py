@@ -15,6 +15,7 @@ twice by that, and a file only gets its name once its sha256 is right. Neither t
     blocking, asynchronous    the two clients
     operations, download      what each call does, step by step, for both
     retry                     when a request is repeated, and how an answer becomes an error
+    stream                    events as they happen, and how a stream that broke off is continued
     transport                 the steps over HTTP, blocking and awaited
     models, budget            what comes back; a budget as a person writes it
 """

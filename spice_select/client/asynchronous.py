@@ -79,6 +79,12 @@ class AsyncClient:
             )
         )
 
+    def events(
+        self, job_id: str | None = None, *, after: int | None = None, types: Sequence[str] = ()
+    ) -> AsyncIterator[Event]:
+        """What happens, as it happens, see ``Client.events``."""
+        return self._transport.follow(self._operations.follower(job_id, after, types))
+
     async def version(self) -> Answer:
         """What the service says about itself."""
         return await self._transport.run(self._operations.fetch("/v1/version", Answer))

@@ -91,6 +91,18 @@ class Client:
             )
         )
 
+    def events(
+        self, job_id: str | None = None, *, after: int | None = None, types: Sequence[str] = ()
+    ) -> Iterator[Event]:
+        """What happens, as it happens; a connection that breaks is made again and nothing is missed.
+
+        Args:
+            job_id: One job, from its first event until it has ended; None for the whole project, from now on, for ever.
+            after: Only events behind the one of this id.
+            types: Only these types, such as ``job.failed``; empty means all.
+        """
+        return self._transport.follow(self._operations.follower(job_id, after, types))
+
     def version(self) -> Answer:
         """What the service says about itself."""
         return self._transport.run(self._operations.fetch("/v1/version", Answer))

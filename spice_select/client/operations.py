@@ -9,7 +9,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.download import download_file
 from spice_select.client.models import Answer, Dataset, File, FileList, Item, Job, Page, Problem
 from spice_select.client.retry import Operation, Send, Sleep, retry_after, send
+from spice_select.client.stream import EventFollower
 from spice_select.config import Budget
 from spice_select.errors import ClientError, ConfigError, WaitTimeoutError
 
@@ -179,6 +180,11 @@ class Operations:
             raise_failure(made, f"job {made.id} {made.status}")
         files = {} if out is None else (yield from self.download(made.id, out, None, None))
         return Selected(dataset, made, files)
+
+    def follower(self, job_id: str | None, after: int | None, types: Sequence[str]) -> EventFollower:
+        """The stream of a job's events, or of all of the project's; it outlasts a restart of the service."""
+        path = "/v1/events" if job_id is None else f"{job_path(job_id)}/events"
+        return EventFollower(path, after, types, max(self._retries, PATIENT_RETRIES), ends=job_id is not None)
 
     def files(self, job_id: str) -> Operation[list[File]]:
         """The files of a job."""

@@ -91,7 +91,7 @@ def send(request: Send, retries: int) -> Operation[httpx.Response]:
     Raises:
         ConnectionFailedError: There was no answer.
         ClientError: The service refused; ``code``, ``status`` and ``request_id`` say what and where.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by raise_no_answer()
     attempt = 0
     while True:
         try:
@@ -102,12 +102,8 @@ def send(request: Send, retries: int) -> Operation[httpx.Response]:
             # A connection that was never made carried no request.
             again = request.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             if attempt == retries or not again or isinstance(error, httpx.UnsupportedProtocol):
-                raise ConnectionFailedError(
-                    f"no answer from {_address(error)}: {error or type(error).__name__}",
-                    code="connection-failed",
-                    retryable=True,
-                ) from error
-            yield Sleep(_backoff(attempt))
+                raise_no_answer(error)
+            yield Sleep(backoff(attempt))
             attempt += 1
             continue
         if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
@@ -116,8 +112,22 @@ def send(request: Send, retries: int) -> Operation[httpx.Response]:
         again = response.status_code in (RETRIED if request.repeatable else REFUSED)
         if attempt == retries or not again or (pause or 0.0) > LONGEST_RETRY_AFTER_SECONDS:
             raise_refusal(response)
-        yield Sleep(max(pause or 0.0, _backoff(attempt)))
+        yield Sleep(max(pause or 0.0, backoff(attempt)))
         attempt += 1
+
+
+def raise_no_answer(error: httpx.TransportError) -> NoReturn:
+    """Say that no answer came.
+
+    Args:
+        error: Why.
+
+    Raises:
+        ConnectionFailedError: Always.
+    """
+    raise ConnectionFailedError(
+        f"no answer from {_address(error)}: {error or type(error).__name__}", code="connection-failed", retryable=True
+    ) from error
 
 
 def raise_refusal(response: httpx.Response) -> NoReturn:
@@ -169,7 +179,8 @@ def _address(error: httpx.TransportError) -> str:
     return f"the service at {url.scheme}://{url.netloc.decode()}"
 
 
-def _backoff(attempt: int) -> float:
+def backoff(attempt: int) -> float:
+    """Seconds before the next attempt after this many failed ones."""
     longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0**attempt)
     # Half fixed, half drawn: clients that failed together do not come back together.
     return longest * (0.5 + 0.5 * random.random())  # ruff: ignore[suspicious-non-cryptographic-random-usage]

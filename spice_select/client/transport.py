@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 
+from spice_select.client.models import Event
 from spice_select.client.retry import Operation, Send
+from spice_select.client.stream import EventFollower
 from spice_select.errors import ClientError
 from spice_select.version import __version__
 
@@ -98,6 +101,26 @@ class BlockingTransport:
         finally:
             operation.close()
 
+    def follow(self, follower: EventFollower) -> Iterator[Event]:
+        """Read a stream of events to its end, over as many connections as it takes."""
+        while not follower.over:
+            arguments, _ = _arguments(follower.request())
+            try:
+                with self._http.stream("GET", follower.path, **arguments) as response:
+                    if not follower.accept(response):
+                        response.read()
+                        pause = 0.0 if follower.over else follower.refused(response)
+                    else:
+                        for chunk in response.iter_bytes():
+                            yield from follower.feed(chunk)
+                            if follower.over:
+                                return
+                        pause = follower.pause
+            except httpx.TransportError as error:
+                pause = follower.broke(error)
+            if not follower.over:
+                time.sleep(pause)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -156,6 +179,27 @@ class AsyncTransport:
             return result
         finally:
             operation.close()
+
+    async def follow(self, follower: EventFollower) -> AsyncIterator[Event]:
+        """Read a stream of events to its end, over as many connections as it takes."""
+        while not follower.over:
+            arguments, _ = _arguments(follower.request())
+            try:
+                async with self._http.stream("GET", follower.path, **arguments) as response:
+                    if not follower.accept(response):
+                        await response.aread()
+                        pause = 0.0 if follower.over else follower.refused(response)
+                    else:
+                        async for chunk in response.aiter_bytes():
+                            for event in follower.feed(chunk):
+                                yield event
+                            if follower.over:
+                                return
+                        pause = follower.pause
+            except httpx.TransportError as error:
+                pause = follower.broke(error)
+            if not follower.over:
+                await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Close the connections."""
