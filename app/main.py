@@ -22,6 +22,7 @@ from app.services.events import EventService
 from app.services.health import Health
 from app.services.jobs import JobService
 from app.services.keys import KeyService
+from app.services.pictures import Pictures
 from app.services.proxies import Proxies
 from app.settings import Settings
 from app.storage import ArtifactStore
@@ -81,6 +82,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.events = events_service
     app.state.datasets = DatasetService(database, store)
     app.state.jobs = JobService(database, store, Proxies(settings))
+    app.state.pictures = Pictures(database, app.state.jobs)
     app.state.error_page = pages.error_page
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 
 from app.api import deps, render
 from app.errors import NotFoundError
-from app.services.events import EventService
-from app.services.jobs import JobService, JobView
 from app.status import ACTIVE, JobStatus
 from app.ui.access import Visitor
 from app.ui.pages import HEADERS, page
+from app.ui.shelf import Shelf
 
 router = APIRouter(include_in_schema=False)
 
@@ -60,40 +59,24 @@ def list_jobs(
 
 
 @router.get("/ui/jobs/{job_id}")
-def show_job(
-    request: Request,
-    job_id: str,
-    visitor: Visitor,
-    service: deps.JobsDep,
-    datasets: deps.DatasetsDep,
-    events: deps.EventsDep,
-) -> Response:
+def show_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf, datasets: deps.DatasetsDep) -> Response:
     """One job."""
-    values = job_values(request, service.get(visitor.project_id, job_id), service, events)
+    values = shelf.job(request, visitor.project_id, job_id)
     names = datasets.names(visitor.project_id, {values["job"].dataset_id})
     return page("job.html", visitor=visitor, dataset_name=names.get(values["job"].dataset_id), **values)
 
 
 @router.get("/ui/jobs/{job_id}/live")
-def live_job(
-    request: Request, job_id: str, visitor: Visitor, service: deps.JobsDep, events: deps.EventsDep
-) -> Response:
+def live_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
     """The part of a job's page that changes; it asks for itself again until the job has ended."""
-    view = service.get(visitor.project_id, job_id)
-    return page("job_live.html", visitor=visitor, **job_values(request, view, service, events))
+    return page("job_live.html", visitor=visitor, **shelf.job(request, visitor.project_id, job_id))
 
 
-def job_values(request: Request, view: JobView, service: JobService, events: EventService) -> dict[str, Any]:
-    """What the templates of a job need."""
-    project = view.job.project_id
-    job = render.job_read(request, view)
-    ended = view.job.status not in ACTIVE
-    return {
-        "job": job,
-        "ended": ended,
-        "files": service.files(project, job.id) if ended and job.result is not None else [],
-        "events": events.page(project, job_id=job.id, after=0, limit=100) if ended else [],
-    }
+@router.get("/ui/jobs/{job_id}/plots")
+def plot_data(job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+    """The series of the plots, for the script that draws them."""
+    found = shelf.plots(visitor.project_id, job_id)
+    return JSONResponse({plot.name: plot.data for plot in found}, headers=HEADERS)
 
 
 @router.get("/ui/jobs/{job_id}/files/{name}")

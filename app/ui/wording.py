@@ -185,3 +185,11 @@ def headline(job: JobRead) -> str:
     if job.queue is not None:
         return f"{phase(job.queue.reason)}, number {number(job.queue.position)} in the queue"
     return phase(job.phase) or job.status.capitalize()
+
+
+def excerpt(text: str, most: int = 700) -> str:
+    """The beginning of a text, cut at a word where there is one near."""
+    text = text.strip()
+    if len(text) <= most:
+        return text
+    return text[:most].rsplit(maxsplit=1)[0] + " \N{HORIZONTAL ELLIPSIS}"

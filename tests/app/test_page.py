@@ -126,7 +126,7 @@ def test_errors_are_pages_for_people_and_problems_for_programs(service: InProces
         ("/ui/jobs/job_0", "application/json", "text/html"),
         ("/nothing", "text/html,*/*;q=0.8", "text/html"),
         ("/nothing", "*/*", "application/problem+json"),
-        ("/v1/jobs/job_0", "text/html", "application/problem+json"),
+        ("/v1/jobs/job_" + "0" * 26, "text/html", "application/problem+json"),
     ):
         response = service.http.get(path, headers={"accept": accept})
         assert response.status_code == 404

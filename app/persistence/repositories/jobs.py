@@ -119,6 +119,25 @@ class Jobs:
         query = select(SelectedSample).where(SelectedSample.job_id == job_id, SelectedSample.rank > after)
         return list(self.session.scalars(query.order_by(SelectedSample.rank).limit(limit)))
 
+    def stretches(self, job_id: str, length: int) -> list[tuple[int, float, float, float, float]]:
+        """Last rank, mean and total gain, mean and largest conflict of every ``length`` picks, in order."""
+        row = SelectedSample
+        query = (
+            select(
+                func.max(row.rank),
+                func.avg(row.gain),
+                func.sum(row.gain),
+                func.avg(row.conflict),
+                func.max(row.conflict),
+            )
+            .where(row.job_id == job_id)
+            .group_by((row.rank - 1) // length)
+            .order_by(func.max(row.rank))
+        )
+        return [
+            (last, mean, total, conflict, worst) for last, mean, total, conflict, worst in self.session.execute(query)
+        ]
+
     def add_files(self, job_id: str, project_id: str, files: Iterable[dict[str, Any]]) -> None:
         """Write down the files of the result."""
         rows = (

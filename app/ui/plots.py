@@ -1,0 +1,179 @@
+"""The plots of a finished job: series for the script, and the same in words and tables. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from app.services.pictures import Stretch, spread
+from app.ui.wording import number
+
+POINTS = 600
+"""Most points of a plot."""
+ROWS = 12
+"""Most rows of the table beside it."""
+USUAL_STOP_RATIO = 0.5
+"""The paper's omega, drawn where a job set none."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot.
+
+    Attributes:
+        name: For the address of its data.
+        title: For people.
+        caption: What it shows, in words.
+        data: Common ``x`` and the ``series``, each ``label``, ``values`` (null where it has none), ``color`` and
+            ``kind`` (``line``, ``bars`` or ``dashed``).
+    """
+
+    name: str
+    title: str
+    caption: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One row of a comparison of the choice with the pool; shares between 0 and 1.
+
+    Attributes:
+        name: Group or range of lengths.
+        pool: Samples of the pool.
+        selected: Samples of the choice.
+        pool_share: Of the pool.
+        selected_share: Of the choice.
+        pool_width: Of the longest bar.
+        selected_width: Of the longest bar.
+    """
+
+    name: str
+    pool: int
+    selected: int
+    pool_share: float
+    selected_share: float
+    pool_width: float
+    selected_width: float
+
+
+def _series(label: str, values: list[float | None], color: str, kind: str) -> dict[str, Any]:
+    return {"label": label, "values": values, "color": color, "kind": kind}
+
+
+def gain_plot(stretches: list[Stretch], result: dict[str, Any], stop_ratio: float | None) -> Plot:
+    """Marginal gain against pick, with the line at which the job stops, or would."""
+    first, last = result["first_gain"], result["last_gain"]
+    ratio = stop_ratio if stop_ratio is not None else USUAL_STOP_RATIO
+    line = ratio * first
+    caption = f"The first pick gained {number(first)} nats, the last {number(last)}. "
+    below = next((stretch for stretch in stretches if stretch.gain <= line), None)
+    if stop_ratio is not None:
+        caption += f"Dashed: the stop ratio \u03c9 = {number(ratio)}, at {number(line)} nats."
+    elif below is not None:
+        where = f"pick {number(below.first)}" if below.first == below.last else f"about pick {number(below.first)}"
+        caption += f"No stop ratio was set; \u03c9 = {number(ratio)} (dashed) would have stopped it at {where}."
+    else:
+        caption += f"No stop ratio was set; \u03c9 = {number(ratio)} (dashed) would not have stopped it."
+    series = [
+        _series("Gain", [stretch.gain for stretch in stretches], "chosen", "line"),
+        _series(f"\u03c9 = {number(ratio)}", [line] * len(stretches), "bound", "dashed"),
+    ]
+    return Plot("gain", "Marginal gain", caption, {"x": [s.last for s in stretches], "series": series, "unit": "nats"})
+
+
+def conflict_plot(stretches: list[Stretch], result: dict[str, Any]) -> Plot:
+    """Conflict against pick."""
+    worst = max(stretches, key=lambda stretch: stretch.worst_conflict)
+    caption = f"On average {number(result['mean_conflict'])}"
+    if worst.worst_conflict > 0:
+        caption += f", at most {number(worst.worst_conflict)} near pick {number(worst.last)}"
+    caption += ". Zero is no conflict with the mean gradient of the picks before it, one is the opposite direction."
+    single = all(stretch.first == stretch.last for stretch in stretches)
+    label = "Conflict" if single else "Largest conflict"
+    series = [_series(label, [stretch.worst_conflict for stretch in stretches], "chosen", "bars")]
+    return Plot("conflict", "Conflict", caption, {"x": [s.last for s in stretches], "series": series, "unit": ""})
+
+
+def utility_plot(stretches: list[Stretch], result: dict[str, Any], *, whole: bool) -> Plot:
+    """Cumulative utility beside a random draw and the proven upper bound.
+
+    Args:
+        stretches: The ranking.
+        result: The job's result.
+        whole: Whether gains were measured against all earlier picks, so that they add up to the utility.
+    """
+    chosen: dict[int, float] = {0: 0.0, **{stretch.last: stretch.utility for stretch in stretches}}
+    control = result.get("random_control") or {}
+    drawn = {0: 0.0, **{int(size): float(utility) for size, utility in control.get("curve") or []}}
+    x = sorted({*chosen, *drawn})
+    series = [_series("Chosen", [chosen.get(at) for at in x], "chosen", "line")]
+    caption = f"The {number(result['selected'])} picks hold {number(result['utility'])} nats"
+    if len(drawn) > 1:
+        series.append(_series("Random", [drawn.get(at) for at in x], "pool", "line"))
+        caption += f", as many drawn at random {number(control['utility'])}"
+    bound = (result.get("certificate") or {}).get("upper_bound")
+    if bound is not None:
+        series.append(_series(f"Upper bound for {number(result['selected'])}", [bound for _ in x], "bound", "dashed"))
+        caption += f"; no choice of this size holds more than {number(bound)}"
+    caption += "." if whole else ". The curve adds up gains inside the parts of the pool and ends above the utility."
+    return Plot("utility", "Utility", caption, {"x": x, "series": series, "unit": "nats"})
+
+
+def plots(stretches: list[Stretch], result: dict[str, Any], selection: dict[str, Any]) -> list[Plot]:
+    """The plots against the pick; none without picks.
+
+    Args:
+        stretches: The ranking.
+        result: The job's result.
+        selection: Its selection settings.
+    """
+    if not stretches:
+        return []
+    whole = abs(stretches[-1].utility - result["utility"]) <= 1e-3 * max(1.0, abs(result["utility"]))
+    return [
+        gain_plot(stretches, result, selection.get("stop_ratio")),
+        utility_plot(stretches, result, whole=whole),
+        conflict_plot(stretches, result),
+    ]
+
+
+def table(stretches: list[Stretch]) -> list[Stretch]:
+    """A few stretches, evenly spread, for those who read rather than look."""
+    return list(spread(stretches, ROWS))
+
+
+def shares(counts: list[tuple[str, int, int]]) -> list[Share]:
+    """Shares of the choice beside those of the pool.
+
+    Args:
+        counts: Name, samples of the pool, samples of the choice.
+    """
+    pool, selected = sum(count[1] for count in counts), sum(count[2] for count in counts)
+    rows = [
+        (name, mine, its, mine / pool if pool else 0.0, its / selected if selected else 0.0)
+        for name, mine, its in counts
+    ]
+    longest = max((max(row[3], row[4]) for row in rows), default=0.0) or 1.0
+    return [Share(*row, row[3] / longest, row[4] / longest) for row in rows]
+
+
+def length_shares(composition: dict[str, Any]) -> list[Share]:
+    """By length in tokens."""
+    found = composition.get("tokens") or {}
+    edges = found.get("edges", [])
+    names = [f"{low:,} to {high - 1:,}" if high - low > 1 else f"{low:,}" for low, high in pairwise(edges)]
+    return shares(list(zip(names, found.get("pool", []), found.get("selected", []), strict=True)))
+
+
+def group_shares(composition: dict[str, Any], selected: int, pool: int) -> tuple[str, list[Share]] | None:
+    """Column and shares by its values; None where no column names groups. Rarer groups are put together."""
+    found = composition.get("groups")
+    if not found:
+        return None
+    counts = [(group["name"] or "(empty)", group["pool"], group["selected"]) for group in found["groups"]]
+    rest = pool - sum(count[1] for count in counts), selected - sum(count[2] for count in counts)
+    if rest[0] > 0:
+        counts.append(("(others)", *rest))
+    return found["column"], shares(counts)
