@@ -97,6 +97,18 @@ PROBLEMS: dict[str, Problem] = {
     "hub-unreachable": Problem(
         "Model hub unreachable", 503, "The hub did not answer, so the revision could not be resolved.", retryable=True
     ),
+    "given-job-not-finished": Problem(
+        "The given job is not finished",
+        409,
+        "The job whose choice is to be added to has not ended; wait for it as `Retry-After` says.",
+        retryable=True,
+    ),
+    "given-job-unusable": Problem(
+        "The given job cannot be added to",
+        422,
+        "The job of `given_job` ended without a choice, or chose from another data set or by other gradients: data "
+        "set, proxy and gradient settings must be equal.",
+    ),
     "config-invalid": Problem("Settings contradict each other", 422, "See `detail` for the two that do."),
     "pool-invalid": Problem("The pool cannot be selected from", 422, "See `detail`."),
     "pool-empty": Problem("The pool is empty", 422, "No usable sample is left after exclusions."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
+from spice_select.config import Budget, Conditions, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.version import __version__
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget",
+    "Conditions",
     "Example",
     "GradientConfig",
     "ProxyConfig",

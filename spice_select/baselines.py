@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from spice_select.candidates import Candidates, Gradients
+from spice_select.candidates import Candidates
 from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError, PoolError
 from spice_select.evidence import BLOCK
-from spice_select.fisher import log_determinant
 from spice_select.scoring import TIE
 
 LENGTH_BINS = 32
@@ -180,37 +179,3 @@ def read_losses(losses: Sequence[float] | torch.Tensor | None, size: int) -> tor
     if numbers.shape != (size,) or not bool(torch.isfinite(numbers).all()):
         raise PoolError(f"losses must hold one finite number for each of the {size} samples")
     return numbers
-
-
-def random_control(gradients: Gradients | Candidates, config: SelectionConfig, count: int, seed: int) -> float:
-    """Utility (nats) of ``count`` rows drawn at random with this seed: what a choice has to beat.
-
-    Args:
-        gradients: Per-sample gradients of shape (n, d).
-        config: The run's settings; alpha is used.
-        count: Rows to draw, at most n.
-        seed: Seed of the draw.
-    """
-    candidates = gradients if isinstance(gradients, Candidates) else Candidates(gradients)
-    return log_determinant(candidates.take(random_order(candidates.size, seed)[:count]), config.alpha)
-
-
-def random_curve(
-    gradients: Gradients | Candidates, config: SelectionConfig, count: int, seed: int, points: int = 6
-) -> list[tuple[int, float]]:
-    """``random_control`` on the way there: utilities of the first rows of the same draw.
-
-    Args:
-        gradients: Per-sample gradients of shape (n, d).
-        config: The run's settings; alpha is used.
-        count: Rows to draw, at most n.
-        seed: Seed of the draw.
-        points: Most numbers of rows; each is about twice the one before, so all cost little more than the last.
-
-    Returns:
-        Number of rows and utility (nats), ascending; the last is ``count`` and ``random_control``.
-    """
-    candidates = gradients if isinstance(gradients, Candidates) else Candidates(gradients)
-    drawn = random_order(candidates.size, seed)[:count]
-    sizes = sorted({len(drawn) >> step for step in range(points)} - {0})
-    return [(size, log_determinant(candidates.take(drawn[:size]), config.alpha)) for size in sizes]

@@ -197,9 +197,26 @@ class SelectionConfig(SelectionOptions):
     """How much to choose."""
 
 
+SourceRow = Annotated[int, Field(ge=0, le=2**53)]
+"""A row of the source as it was registered, counted from 0; what a ranking calls ``source_row``."""
+
+
+class Conditions(Model):
+    """What is settled before the choice: rows by their number in the source, other selections by their job."""
+
+    must_include: Annotated[list[SourceRow], Field(max_length=10_000)] = []
+    """Rows that are chosen before any other, in the order of the rule; they count towards the budget."""
+    exclude: Annotated[list[SourceRow], Field(max_length=10_000)] = []
+    """Rows that are never chosen."""
+    given_job: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    """A job on the same gradients whose rows are already owned: the choice is what adds most to them, gains and
+    utility are what it adds, and none of its rows is chosen again."""
+
+
 class RunConfig(Model):
     """Everything that decides the result of a run on given data."""
 
     proxy: ProxyConfig = ProxyConfig()
     gradients: GradientConfig = GradientConfig()
     selection: SelectionConfig
+    conditions: Conditions = Conditions()

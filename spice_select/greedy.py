@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from spice_select.allowance import read_costs
-from spice_select.baselines import random_control, random_curve, read_losses
+from spice_select.baselines import read_losses
 from spice_select.candidates import Candidates, Gradients
 from spice_select.config import SelectionConfig
+from spice_select.control import random_control, random_curve
 from spice_select.errors import ConfigError, PoolError
 from spice_select.methods import SideData
 from spice_select.picking import choose

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,12 +17,14 @@ from typing import Any, Literal
 
 import torch
 
+from spice_select.conditions import read_given, read_source_rows, settle
 from spice_select.config import ProxyConfig, RunConfig
-from spice_select.errors import BudgetError, StoreError
+from spice_select.errors import ConfigError, StoreError
 from spice_select.fingerprint import gradient_fingerprint
 from spice_select.greedy import random_control, select
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
 from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
+from spice_select.preflight import check_settings
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.proxy_files import BUILTIN, folder_digest
 from spice_select.results import RankingRow, summarise, write_results
@@ -89,6 +91,7 @@ def run(
     on_progress: Callable[[RunProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     deadline_seconds: float | None = None,
+    given: Path | None = None,
 ) -> RunResult:
     """Choose part of a file of training records.
 
@@ -104,6 +107,8 @@ def run(
         on_progress: Told about every step.
         should_stop: Asked often; while choosing, a stop keeps the picks so far.
         deadline_seconds: A stop this long after the start, whose reason is ``deadline``; None has none.
+        given: Folder of an earlier result on the same gradients whose rows are owned already: the choice is what adds
+            most to them, and none of them is chosen again.
 
     Returns:
         The selection, where its rows are in the source, and the files.
@@ -126,12 +131,14 @@ def run(
         manifest = read_dataset(
             source, scratch / "rows", options, limits, lambda _rows, done, total: clock.tell(done, total), stops
         )
-        _check_budget(config, manifest)
         shards = [scratch / "rows" / shard.name for shard in manifest.shards]
+        _check_settings(config, manifest, shards)
         store = _Store(config, manifest, cache or scratch, device, clock, stops)
         paths, proxy = store.fill(shards)
         clock.enter("loading_gradients")
         pool = load_pool([(path, None) for path in paths], store.fingerprint(proxy.revision))
+        owned, given_facts = ((), None) if given is None else read_given(given, store.fingerprint(proxy.revision))
+        settled = settle(config.conditions, pool, shards, owned).arguments()
         clock.enter("selecting", unit="picks")
         tokens = pool.tokens.tolist()
         quotas = config.selection.quotas
@@ -142,10 +149,13 @@ def run(
             costs=tokens,
             losses=pool.losses.tolist(),
             groups=read_groups(shards, column, pool.positions.tolist()) if column is not None else None,
+            **settled,
             on_progress=clock.tell,
             should_stop=asked,
         )
-        control = random_control(pool.features, config.selection, len(selection.indices), config.selection.seed)
+        control = random_control(
+            pool.features, config.selection, len(selection.indices), config.selection.seed, **settled
+        )
         clock.enter("writing_files")
         summary = summarise(
             selection,
@@ -166,6 +176,7 @@ def run(
             started_on=started,
             finished_on=datetime.now(UTC),
             builder="library",
+            given=given_facts,
         )
         target = out or scratch / "out"
         target.mkdir(parents=True, exist_ok=True)
@@ -328,12 +339,17 @@ def _resolved(config: RunConfig, proxy: ProxyFacts) -> RunConfig:
     return config
 
 
-def _check_budget(config: RunConfig, manifest: DatasetManifest) -> None:
-    count = config.selection.budget.resolve_count(manifest.num_usable)
-    if count is not None and count > manifest.num_usable:
-        raise BudgetError(
-            f"count is {count}, the data set has {manifest.num_usable} usable rows", pointer="#/selection/budget/count"
-        )
+def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequence[Path]) -> None:
+    """Refuse what cannot be met before gradients are computed for it.
+
+    Raises:
+        ConfigError: ``given_job``, which only a service knows.
+    """
+    if config.conditions.given_job is not None:
+        raise ConfigError("given_job needs a service; a run is given the folder of a result", pointer="#/given_job")
+    never = config.conditions.exclude
+    unavailable = len(set(never).intersection(read_source_rows(shards).tolist())) if never else 0
+    check_settings(config, manifest.num_usable, unavailable=unavailable)
 
 
 def _device_name(device: str) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from spice_select.run_facts import ResultFile, RunFacts, is_commit
+from spice_select.run_facts import GivenFacts, ResultFile, RunFacts, is_commit
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -96,6 +96,8 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
     code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/spice-select@{__version__}"}
     if facts.code_commit is not None:
         code["digest"] = {"gitCommit": facts.code_commit}
+    given = facts.given
+    owned = [] if given is None else [_owned(given)]
     return [
         {
             "name": "dataset",
@@ -119,5 +121,16 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
             "annotations": {"model": proxy.model, "revision": proxy.revision},
         },
         {"name": "tokenizer", "uri": f"{proxy_uri}#tokenizer", "digest": {"sha256": proxy.tokenizer_sha256}},
+        *owned,
         code,
     ]
+
+
+def _owned(given: GivenFacts) -> dict[str, Any]:
+    """The choice that was owned already, named by the file that holds its rows."""
+    return {
+        "name": "given-selection",
+        "uri": given.uri,
+        "digest": {"sha256": given.ranking_sha256},
+        "annotations": {"file": "ranking.parquet"},
+    }

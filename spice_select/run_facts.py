@@ -113,6 +113,19 @@ class ProxyFacts:
 
 
 @dataclass(frozen=True)
+class GivenFacts:
+    """A choice that was owned already, to which this one adds.
+
+    Attributes:
+        uri: ``spice:job/<id>`` or ``spice:result/<folder>``.
+        ranking_sha256: Digest (hex) of its ``ranking.parquet``.
+    """
+
+    uri: str
+    ranking_sha256: str
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """Everything a provenance statement says beside the files.
 
@@ -128,6 +141,7 @@ class RunFacts:
         started_on: When the run started (UTC).
         finished_on: When the choice was made, before its files were written (UTC).
         builder: Who ran it.
+        given: The choice that was owned already, if any.
         code_commit: Git commit of the code, where it is known.
         libraries: Library name to version.
     """
@@ -143,6 +157,7 @@ class RunFacts:
     started_on: datetime
     finished_on: datetime
     builder: Literal["service", "library"]
+    given: GivenFacts | None = None
     code_commit: str | None = field(default_factory=lambda: find_code_commit())
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
 

@@ -78,6 +78,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> VerificationRepor
         _check("rows", lambda: _rows(folder)),
         _check("parquet", lambda: _parquet(folder)),
         _check("trace", lambda: _trace(folder)),
+        _check("conditions", lambda: _conditions(folder)),
     ]
     if source is not None:
         checks += [
@@ -180,6 +181,23 @@ def _trace(folder: Path) -> str:
         if step != {"rank": count, "utility": utility, "tokens": tokens}:
             raise VerificationError(f"row {count} of trace.parquet is not the running sum of ranking.parquet")
     return f"{count} rows of trace.parquet are the running sums of ranking.parquet"
+
+
+def _conditions(folder: Path) -> str:
+    """Rows that must be included come first, and no excluded row comes at all.
+
+    Raises:
+        VerificationError: It is otherwise.
+    """
+    config = _statement(folder)["predicate"]["buildDefinition"]["externalParameters"]["config"]
+    conditions = config.get("conditions", {})
+    must, never = set(conditions.get("must_include", [])), set(conditions.get("exclude", []))
+    for pick in _ranking(folder):
+        if pick["source_row"] in never:
+            raise VerificationError(f"row {pick['source_row']} of the source was to be excluded, but was chosen")
+        if pick["rank"] <= len(must) and pick["source_row"] not in must:
+            raise VerificationError(f"rank {pick['rank']} is not one of the rows that were to be included first")
+    return f"{len(must)} rows to be included come first, {len(never)} to be excluded are not there"
 
 
 def _source_digest(folder: Path, source: Path) -> str:

@@ -116,6 +116,55 @@ def dense_select(
     return chosen, gains, conflicts
 
 
+def utility(gradients: np.ndarray, alpha: float) -> float:
+    """U(S) = logdet(I + alpha sum g g^T), nats, by its definition.
+
+    Args:
+        gradients: S, float64 of shape (k, d).
+        alpha: Fisher scale.
+    """
+    return float(np.linalg.slogdet(np.eye(gradients.shape[1]) + alpha * gradients.T @ gradients)[1])
+
+
+def conditioned_select(
+    gradients: np.ndarray,
+    given: np.ndarray,
+    *,
+    alpha: float,
+    penalty: float,
+    count: int,
+    forced: Sequence[int] = (),
+    forbidden: Sequence[int] = (),
+) -> list[int]:
+    """SPICE on top of samples that are owned already: they are in the Fisher matrix and in the mean from the start.
+
+    Args:
+        gradients: float64 of shape (n, d).
+        given: Gradients already owned, float64 of shape (m, d).
+        alpha: Fisher scale.
+        penalty: Weight of the conflict, lambda.
+        count: Picks.
+        forced: Rows that are chosen before any other.
+        forbidden: Rows that are never chosen.
+    """
+    chosen: list[int] = []
+    while len(chosen) < count:
+        owned = np.concatenate([given, gradients[chosen]])
+        waiting = [row for row in forced if row not in chosen]
+        options = []
+        for row in waiting or range(len(gradients)):
+            if row in chosen or row in forbidden:
+                continue
+            g = gradients[row]
+            gain = utility(np.concatenate([owned, g[None]]), alpha) - utility(owned, alpha)
+            mean = owned.mean(axis=0) if len(owned) else np.zeros_like(g)
+            against = max(0.0, -float(g @ mean) / (np.linalg.norm(g) * np.linalg.norm(mean) + 1e-8))
+            options.append((gain - penalty * against, row))
+        best = max(score for score, _ in options)
+        chosen.append(min(row for score, row in options if score >= best - 1e-11))
+    return chosen
+
+
 def precise_gains(gradients: np.ndarray, order: Sequence[int], alpha: float, digits: int = 80) -> list[float]:
     """Marginal gain of each pick in a given order, by log-determinants in arithmetic of so many decimal digits.
 

@@ -17,13 +17,14 @@ from app.services.units import Claim
 from app.settings import Settings
 from app.status import JobStatus
 from app.storage import ArtifactStore, file_sha256
+from spice_select.conditions import settle
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import CorruptShardError, Stopped
 from spice_select.greedy import random_curve, select
 from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.results import composition, summarise, write_results
-from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts
+from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts
 from spice_select.store import write_shard
 from workers.device import choose_device, describe_device, fitting_threads
 from workers.heartbeat import Heartbeat
@@ -99,18 +100,22 @@ class Compute:
         heartbeat.phase("selecting", total=config.budget.resolve_count(len(pool.positions)), measure="picks")
         rows_shards = [self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []]
         column = config.quotas.column if config.quotas is not None else None
+        settled = settle(
+            brief.config.conditions, pool, rows_shards, brief.given.source_rows if brief.given is not None else ()
+        ).arguments()
         selection = select(
             pool.features,
             config,
             costs=pool.tokens.tolist(),
             losses=pool.losses.tolist(),
             groups=read_groups(rows_shards, column, pool.positions.tolist()) if column is not None else None,
+            **settled,
             on_progress=heartbeat.advance,
             should_stop=lambda: "deadline" if heartbeat.stop == JobStatus.EXPIRED else heartbeat.should_stop(),
         )
         if selection.partial and (heartbeat.lost or heartbeat.stop is None):
             raise Stopped("the selection is given back")
-        control = random_curve(pool.features, config, len(selection.indices), config.seed)
+        control = random_curve(pool.features, config, len(selection.indices), config.seed, **settled)
         marks.append(time.monotonic())
         heartbeat.phase("writing_files")
         tokens = pool.tokens.tolist()
@@ -254,4 +259,7 @@ class Compute:
             started_on=brief.job.started_at or brief.created_at,
             finished_on=datetime.now(UTC),
             builder="service",
+            given=None
+            if brief.given is None
+            else GivenFacts(f"spice:job/{brief.given.job_id}", brief.given.ranking_sha256),
         )

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from app.status import EVERYDAY, DatasetStatus, JobStatus, Scope
 from spice_select.config import (
     Budget,
+    Conditions,
     GradientConfig,
     Method,
     Model,
@@ -39,7 +40,7 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 """Up to 16 key-values of the client's own."""
 
 
-class JobCreate(Model):
+class JobCreate(Conditions):
     """What to choose, from what, by which settings. Only ``dataset_id`` and ``budget`` are required."""
 
     model_config = ConfigDict(
@@ -100,6 +101,10 @@ class JobCreate(Model):
         if self.seed is not None:
             values["seed"] = self.seed
         return SelectionConfig(budget=self.budget, **values)
+
+    def conditions(self) -> Conditions:
+        """What is settled before the choice."""
+        return Conditions.model_validate({name: getattr(self, name) for name in Conditions.model_fields})
 
     def gradient_config(self) -> GradientConfig:
         """The gradient settings with the short forms filled in."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from app.errors import ServiceError
 from app.persistence.repositories import Datasets, GradientSets, Jobs, Units
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet, Job
@@ -44,6 +45,21 @@ class ShardArtifact:
 
 
 @dataclass(frozen=True)
+class GivenChoice:
+    """The choice of another job on the same data set and gradients, whose rows are owned already.
+
+    Attributes:
+        job_id: That job.
+        ranking_sha256: Digest (hex) of its ``ranking.parquet``.
+        source_rows: Its rows, by their number in the source.
+    """
+
+    job_id: str
+    ranking_sha256: str
+    source_rows: list[int]
+
+
+@dataclass(frozen=True)
 class SelectBrief:
     """To select: the job, its data set, and the gradient shards in the order of the pool."""
 
@@ -53,6 +69,7 @@ class SelectBrief:
     config: RunConfig
     shards: list[ShardArtifact]
     created_at: datetime
+    given: GivenChoice | None = None
 
 
 class BriefService:
@@ -97,14 +114,32 @@ class BriefService:
             assert job is not None
             gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
             assert gradient_set is not None
+            config = RunConfig.model_validate(job.config)
             return SelectBrief(
                 job=job,
                 dataset=Datasets(session).get_even_deleted(job.dataset_id),
                 gradient_set=gradient_set,
-                config=RunConfig.model_validate(job.config),
+                config=config,
                 shards=[
                     ShardArtifact(unit.id, commit.artifact_sha256 or "", commit.result)
                     for unit, commit in Units(session).shard_commits(gradient_set.id)
                 ],
                 created_at=job.created_at,
+                given=_given(session, claim.project_id, config.conditions.given_job),
             )
+
+
+def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | None:
+    """The choice that a job is to add to.
+
+    Raises:
+        ServiceError: ``given-job-unusable`` when it is gone.
+    """
+    if job_id is None:
+        return None
+    ranking = Jobs(session).file(project_id, job_id, "ranking.parquet")
+    if ranking is None:
+        raise ServiceError(
+            "given-job-unusable", f"the choice of job {job_id} is no longer there", pointer="#/given_job"
+        )
+    return GivenChoice(job_id, ranking.sha256, Jobs(session).chosen_rows(job_id))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from app.errors import ConflictError, NotFoundError, ServiceError
+from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
-from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
+from app.persistence.repositories import Events, GradientSets, Jobs, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
 from app.services.idempotency import repeated, replayed
 from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies
+from app.services.refusals import check_conditions, check_groups, usable_dataset
 from app.services.waiting_line import QueuePlace, queue_place
-from app.status import ACTIVE, TERMINAL, DatasetStatus, GradientSetStatus, JobStatus, UnitKind, UnitState
+from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind, UnitState
 from app.storage import ArtifactStore
-from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
+from spice_select.config import Conditions, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.fingerprint import gradient_fingerprint
 
 OPERATION = "POST /v1/jobs"
@@ -37,6 +38,7 @@ class JobRequest:
     metadata: dict[str, Any]
     deadline_seconds: float | None
     priority: int = 0
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,19 @@ class JobService:
             if earlier is not None:
                 return self.get(project_id, earlier), True
         proxy = self.proxies.resolve(request.proxy)
-        config = RunConfig(proxy=proxy.config, gradients=request.gradients, selection=request.selection)
+        config = RunConfig(
+            proxy=proxy.config,
+            gradients=request.gradients,
+            selection=request.selection,
+            conditions=request.conditions,
+        )
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
-                dataset = self._usable(Datasets(session).get(project_id, request.dataset_id), request.dataset_id)
-                _check_budget(config.selection.budget, dataset)
-                _check_groups(config.selection, dataset)
+                dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
+                check_groups(config.selection, dataset)
                 gradient_set, reused = self._gradient_set(session, dataset, config, proxy.revision)
+                check_conditions(session, config, dataset, gradient_set)
                 created_at = now(session)
                 deadline = request.deadline_seconds
                 Jobs(session).add(
@@ -121,22 +128,6 @@ class JobService:
                     data={"gradients_reused": reused, "pool": dataset.num_usable},
                 )
         return self.get(project_id, known or job_id), known is not None
-
-    @staticmethod
-    def _usable(dataset: Dataset | None, dataset_id: str) -> Dataset:
-        if dataset is None:
-            raise ServiceError("not-found", f"there is no data set {dataset_id}", pointer="#/dataset_id")
-        if dataset.status == DatasetStatus.VALIDATING:
-            raise ServiceError(
-                "dataset-not-ready",
-                "the data set is still being validated",
-                pointer="#/dataset_id",
-                headers={"Retry-After": "2"},
-            )
-        if dataset.status == DatasetStatus.INVALID:
-            reason = (dataset.error or {}).get("detail", "it was found invalid")
-            raise ServiceError("dataset-invalid", f"the data set cannot be used: {reason}", pointer="#/dataset_id")
-        return dataset
 
     @staticmethod
     def _gradient_set(session: Any, dataset: Dataset, config: RunConfig, revision: str) -> tuple[GradientSet, bool]:
@@ -320,36 +311,3 @@ def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:
     if jobs.move(job_id, ACTIVE, outcome):
         events.append(job.project_id, f"job.{outcome}", job_id=job_id)
     return True
-
-
-def _check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
-    """Refuse what needs data that a job cannot be given, before anything is computed for it.
-
-    Raises:
-        ServiceError: ``config-invalid``.
-    """
-    column = selection.quotas.column if selection.quotas is not None else None
-    if selection.method == "less":
-        raise ServiceError(
-            "config-invalid", "the method less needs a target set, which jobs cannot name yet", pointer="#/method"
-        )
-    if selection.method == "stratified" and column is None:
-        raise ServiceError(
-            "config-invalid", "the method stratified needs selection.quotas.column", pointer="#/selection/quotas"
-        )
-    if selection.quotas is not None and column is None:
-        raise ServiceError("config-invalid", "quotas need a column", pointer="#/selection/quotas/column")
-    if column is not None and column not in (dataset.column_names or []):
-        raise ServiceError(
-            "config-invalid", f"the data set has no column {column!r}", pointer="#/selection/quotas/column"
-        )
-
-
-def _check_budget(budget: Budget, dataset: Dataset) -> None:
-    usable = dataset.num_usable or 0
-    if budget.count is not None and budget.count > usable:
-        raise ServiceError(
-            "budget-exceeds-pool",
-            f"count is {budget.count}, the data set has {usable} usable rows",
-            pointer="#/budget/count",
-        )

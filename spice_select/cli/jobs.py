@@ -45,6 +45,11 @@ def submit(
     loss: options.Loss = None,
     normalize: options.Normalize = None,
     max_length: options.MaxLength = None,
+    must_include: options.MustInclude = None,
+    exclude: options.Exclude = None,
+    given_job: Annotated[
+        str | None, typer.Option(help="A job on the same gradients whose rows are owned already.")
+    ] = None,
     deadline: options.Deadline = None,
     priority: Annotated[
         int | None, typer.Option(min=-100, max=100, help="Higher is served first; 0 when left out.")
@@ -83,6 +88,9 @@ def submit(
             priority=priority,
             name=name,
             metadata=options.pairs(metadata, "--metadata"),
+            must_include=options.rows(must_include, "--must-include"),
+            exclude=options.rows(exclude, "--exclude"),
+            given_job=given_job,
         )
         if wait:
             finish(client, job.id, max_wait, json=json)

@@ -41,6 +41,12 @@ def run(
     loss: options.Loss = None,
     normalize: options.Normalize = None,
     max_length: options.MaxLength = None,
+    must_include: options.MustInclude = None,
+    exclude: options.Exclude = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="A result on the same gradients whose rows are owned already."),
+    ] = None,
     deadline: options.Deadline = None,
     json: options.Json = False,
 ) -> None:
@@ -60,6 +66,9 @@ def run(
         ),
         options.proxy_settings(proxy, revision),
         seed,
+        options.without_none(
+            must_include=options.rows(must_include, "--must-include"), exclude=options.rows(exclude, "--exclude")
+        ),
     )
     columns = options.pairs(column, "--column")
 
@@ -77,6 +86,7 @@ def run(
             device=_device(device),
             options=intake,
             deadline_seconds=deadline,
+            given=given,
             on_progress=lambda step: view.show(step.phase, step.completed, step.total, step.unit),
         )
         view.end("done")

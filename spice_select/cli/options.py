@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from spice_select.client import Client, parse_budget
-from spice_select.config import GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
+from spice_select.config import Conditions, GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.config import Method as MethodName
 from spice_select.errors import ConfigError
 
@@ -42,6 +42,18 @@ MaxWait: TypeAlias = Annotated[
 ]
 Deadline: TypeAlias = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which it ends; what was chosen by then is kept.")
+]
+MustInclude: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--must-include",
+        help="Rows of the source (from 0) that are chosen first: 3,17,40-49; may be repeated.",
+        metavar="ROWS",
+    ),
+]
+Exclude: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Rows of the source (from 0) that are never chosen.", metavar="ROWS"),
 ]
 Method: TypeAlias = Annotated[str | None, typer.Option(help=f"{', '.join(get_args(MethodName))}.")]
 Proxy: TypeAlias = Annotated[str | None, typer.Option(help="Proxy model: builtin:tiny, a hub id or a local folder.")]
@@ -97,6 +109,27 @@ def pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
     return found or None
 
 
+def rows(given: Sequence[str] | None, option: str) -> list[int] | None:
+    """Rows of the source, written as ``3,17,40-49``.
+
+    Args:
+        given: The options.
+        option: Their name, for the message.
+
+    Raises:
+        ConfigError: One is no row and no range of rows.
+    """
+    found: list[int] = []
+    for part in ",".join(given or ()).split(","):
+        first, dash, last = part.strip().partition("-")
+        if not part.strip():
+            continue
+        if not (first.isdecimal() and (not dash or (last.isdecimal() and int(first) <= int(last)))):
+            raise ConfigError(f"{option} {part!r}: write rows as 3,17,40-49")
+        found += range(int(first), int(last or first) + 1)
+    return found or None
+
+
 def without_none(**given: Any) -> dict[str, Any]:
     """Only what was given, so that the defaults of the other side hold."""
     return {name: value for name, value in given.items() if value is not None}
@@ -119,6 +152,7 @@ def run_config(
     gradients: Mapping[str, Any],
     proxy: Mapping[str, Any] | None,
     seed: int | None,
+    conditions: Mapping[str, Any],
 ) -> RunConfig:
     """The settings of a run on this machine."""
     seeds = without_none(seed=seed)
@@ -126,6 +160,7 @@ def run_config(
         proxy=checked(ProxyConfig, proxy or {}, "proxy"),
         gradients=checked(GradientConfig, {**gradients, **seeds}, "gradients"),
         selection=checked(SelectionConfig, {**selection, **seeds, "budget": parse_budget(budget)}, "selection"),
+        conditions=checked(Conditions, conditions, "conditions"),
     )
 
 

@@ -22,7 +22,7 @@ from spice_select.client.download import download_file
 from spice_select.client.models import Answer, Dataset, File, FileList, Item, Job, Page, Problem
 from spice_select.client.retry import Operation, Send, Sleep, retry_after, send
 from spice_select.client.stream import EventFollower
-from spice_select.config import Budget
+from spice_select.config import Budget, Conditions
 from spice_select.errors import ClientError, ConfigError, WaitTimeoutError
 
 LONG_POLL_SECONDS = 20.0
@@ -237,6 +237,7 @@ def as_source(source: str | Path | bytes) -> Path | bytes:
 
 JOB_FIELDS = frozenset(
     {"method", "proxy", "gradients", "selection", "seed", "deadline_seconds", "priority", "name", "metadata"}
+    | Conditions.model_fields.keys()
 )
 
 

@@ -73,7 +73,26 @@ def _what(summary: Mapping[str, Any], facts: RunFacts) -> str:
         f"# {_inline(facts.dataset.name)}: a choice\n\n"
         f"{summary['selected']} of {summary['pool']} candidates, chosen by `{selection.method}` "
         f"with a budget of {budget}; it ended because {stopped}."
+        f"{_conditions(facts)}"
     )
+
+
+def _conditions(facts: RunFacts) -> str:
+    """What was settled before the choice; empty where nothing was."""
+    conditions = facts.config.conditions
+    said = [
+        f"{len(set(rows))} {what}"
+        for rows, what in (
+            (conditions.must_include, "rows had to be included and come first"),
+            (conditions.exclude, "rows were excluded"),
+        )
+        if rows
+    ]
+    if facts.given is not None:
+        said.append(
+            f"the rows of `{facts.given.uri}` are owned already, so that gains and utility are what this choice adds"
+        )
+    return f" Settled before the choice: {'; '.join(said)}." if said else ""
 
 
 def _counts(summary: Mapping[str, Any]) -> str:

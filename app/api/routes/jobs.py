@@ -41,6 +41,7 @@ def create_job(
         name=body.name,
         metadata=body.metadata,
         deadline_seconds=body.deadline_seconds,
+        conditions=body.conditions(),
         priority=body.priority,
     )
     digest = digest_of(body.model_dump(mode="json", exclude_unset=True))

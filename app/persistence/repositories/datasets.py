@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -78,6 +78,16 @@ class Datasets:
     def reject_rows(self, dataset_id: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write down the rows that cannot be used."""
         insert_all(self.session, RejectedRow, ({"dataset_id": dataset_id, **row} for row in rows))
+
+    def rejected_among(self, dataset_id: str, rows: Sequence[int]) -> dict[int, str]:
+        """Those of the rows that cannot be used, each with the code of the reason."""
+        found: dict[int, str] = {}
+        for start in range(0, len(rows), 500):
+            query = select(RejectedRow.row, RejectedRow.code).where(
+                RejectedRow.dataset_id == dataset_id, RejectedRow.row.in_(rows[start : start + 500])
+            )
+            found.update((row, code) for row, code in self.session.execute(query))
+        return found
 
     def rejected(self, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
         """Rejected rows behind a row number, in order."""

@@ -1,0 +1,141 @@
+"""What a job cannot be given, refused before anything is computed or stored for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.errors import ServiceError
+from app.persistence.repositories import Datasets, Jobs
+from app.persistence.tables import Dataset, GradientSet
+from app.status import ACTIVE, DatasetStatus
+from spice_select.config import RunConfig, SelectionConfig
+from spice_select.preflight import check_settings
+
+MOST_NAMED = 20
+
+
+def usable_dataset(session: Any, project_id: str, dataset_id: str, pointer: str) -> Dataset:
+    """A data set of the project that is ready.
+
+    Args:
+        session: The running transaction.
+        project_id: Owner.
+        dataset_id: The data set.
+        pointer: Where the request names it.
+
+    Raises:
+        ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
+    """
+    dataset = Datasets(session).get(project_id, dataset_id)
+    if dataset is None:
+        raise ServiceError("not-found", f"there is no data set {dataset_id}", pointer=pointer)
+    if dataset.status == DatasetStatus.VALIDATING:
+        raise ServiceError(
+            "dataset-not-ready",
+            "the data set is still being validated",
+            pointer=pointer,
+            headers={"Retry-After": "2"},
+        )
+    if dataset.status == DatasetStatus.INVALID:
+        reason = (dataset.error or {}).get("detail", "it was found invalid")
+        raise ServiceError("dataset-invalid", f"the data set cannot be used: {reason}", pointer=pointer)
+    return dataset
+
+
+def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
+    """Refuse groups that the data set does not have.
+
+    Args:
+        selection: Settings of the job.
+        dataset: Its data set.
+
+    Raises:
+        ServiceError: ``config-invalid``.
+    """
+    column = selection.quotas.column if selection.quotas is not None else None
+    if selection.method == "less":
+        raise ServiceError(
+            "config-invalid", "the method less needs a target set, which jobs cannot name yet", pointer="#/method"
+        )
+    if selection.method == "stratified" and column is None:
+        raise ServiceError(
+            "config-invalid", "the method stratified needs selection.quotas.column", pointer="#/selection/quotas"
+        )
+    if selection.quotas is not None and column is None:
+        raise ServiceError("config-invalid", "quotas need a column", pointer="#/selection/quotas/column")
+    if column is not None and column not in (dataset.column_names or []):
+        raise ServiceError(
+            "config-invalid", f"the data set has no column {column!r}", pointer="#/selection/quotas/column"
+        )
+
+
+def check_conditions(session: Any, config: RunConfig, dataset: Dataset, gradient_set: GradientSet) -> None:
+    """Refuse settings that no selection from this data set can meet.
+
+    Args:
+        session: The running transaction.
+        config: Settings of the job.
+        dataset: Its data set.
+        gradient_set: Its gradients.
+
+    Raises:
+        ServiceError: ``pool-invalid`` for rows that the data set does not have or cannot use, or what is wrong with
+            the job whose choice is given.
+    """
+    conditions, size = config.conditions, dataset.num_rows or 0
+    named = [*conditions.must_include, *conditions.exclude]
+    unusable = Datasets(session).rejected_among(dataset.id, named)
+    findings = [
+        {"detail": f"the data set has {size} rows, there is no row {row}", "pointer": f"#/{name}/{place}"}
+        for name, rows in (("must_include", conditions.must_include), ("exclude", conditions.exclude))
+        for place, row in enumerate(rows)
+        if row >= size
+    ]
+    findings += [
+        {"detail": f"row {row} cannot be used: {unusable[row]}", "pointer": f"#/must_include/{place}"}
+        for place, row in enumerate(conditions.must_include)
+        if row in unusable
+    ]
+    if findings:
+        raise ServiceError("pool-invalid", findings[0]["detail"], errors=findings[:MOST_NAMED])
+    excluded = set(conditions.exclude) - unusable.keys()
+    owned: set[int] = set()
+    if conditions.given_job is not None:
+        owned = _owned(session, dataset, gradient_set, conditions.given_job)
+        both = sorted(owned & set(conditions.must_include))
+        if both:
+            place = conditions.must_include.index(both[0])
+            detail = f"rows {both[:MOST_NAMED]} must be included and are owned already"
+            raise ServiceError("config-invalid", detail, pointer=f"#/must_include/{place}")
+    check_settings(config, dataset.num_usable or 0, unavailable=len(excluded | owned))
+
+
+def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: str) -> set[int]:
+    """Rows that a job chose from the same data set, by their number in the source.
+
+    Raises:
+        ServiceError: ``not-found``, ``given-job-not-finished``, or ``given-job-unusable`` when it has no choice, or one
+            from other gradients.
+    """
+    pointer = "#/given_job"
+    given = Jobs(session).get(dataset.project_id, job_id)
+    if given is None:
+        raise ServiceError("not-found", f"there is no job {job_id}", pointer=pointer)
+    if given.gradient_set_id != gradient_set.id or given.dataset_id != dataset.id:
+        raise ServiceError(
+            "given-job-unusable",
+            "the given job chose from another data set, or by gradients of another proxy or other settings",
+            pointer=pointer,
+        )
+    if given.status in ACTIVE:
+        raise ServiceError(
+            "given-job-not-finished",
+            f"the given job is {given.status}",
+            pointer=pointer,
+            headers={"Retry-After": "2"},
+        )
+    if given.result is None:
+        raise ServiceError(
+            "given-job-unusable", f"the given job ended without a result: {given.status}", pointer=pointer
+        )
+    return set(Jobs(session).chosen_rows(job_id))
