@@ -80,7 +80,7 @@ def settle(conditions: Conditions, pool: Pool, rows_shards: Sequence[Path], owne
         raise PoolError(f"rows {rows[:MOST_NAMED]} must be included and are owned already", pointer="#/must_include")
     if len(exclude) == len(pool.positions):
         raise BudgetError("every candidate is excluded or owned", pointer="#/exclude")
-    return Settled(must_include, exclude, np.array(pool.features[mine]) if mine else None)
+    return Settled(must_include, exclude, np.array(pool.features[np.array(mine)]) if mine else None)
 
 
 def read_given(folder: Path, fingerprint: str) -> tuple[list[int], GivenFacts]:

@@ -192,6 +192,8 @@ def _conditions(folder: Path) -> str:
     config = _statement(folder)["predicate"]["buildDefinition"]["externalParameters"]["config"]
     conditions = config.get("conditions", {})
     must, never = set(conditions.get("must_include", [])), set(conditions.get("exclude", []))
+    if not must and not never:
+        return "no rows were to be included or excluded"
     for pick in _ranking(folder):
         if pick["source_row"] in never:
             raise VerificationError(f"row {pick['source_row']} of the source was to be excluded, but was chosen")

@@ -58,7 +58,7 @@ def test_a_sound_folder_holds_with_and_without_its_source(made: MadeResult) -> N
     assert report.ok
     report.raise_if_failed()
     assert [check.name for check in report.checks] == [
-        "digests", "provenance", "rows", "parquet", "trace", "source", "source rows",
+        "digests", "provenance", "rows", "parquet", "trace", "conditions", "source", "source rows",
     ]  # fmt: skip
 
 
