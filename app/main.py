@@ -26,7 +26,7 @@ from app.services.pictures import Pictures
 from app.services.proxies import Proxies
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import browse, pages, statics
+from app.ui import browse, pages, statics, submit
 from spice_select.version import __version__
 
 DESCRIPTION = """
@@ -88,7 +88,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
     for module in (datasets, jobs, events, gradient_sets, api_keys, health):
         app.include_router(module.router)
-    for part in (browse, statics):
+    for part in (browse, submit, statics):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)

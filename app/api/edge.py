@@ -18,7 +18,7 @@ from app.ids import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 MAX_DEPTH = 64
-UPLOAD_PATH = "/v1/datasets"
+UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
 FILE_PART = "/files/"
 MULTIPART_ALLOWANCE_BYTES = 2**20
 
@@ -52,7 +52,7 @@ class Edge:
         if head:
             # The route sees a GET and its body is dropped below; files know HEAD themselves, to not read the file.
             scope = {**scope, "method": "GET", "spice.head": True}
-        upload = scope["path"].rstrip("/") == UPLOAD_PATH
+        upload = scope["path"].rstrip("/") in UPLOAD_PATHS
         limit = self.max_upload_bytes + MULTIPART_ALLOWANCE_BYTES if upload else self.max_body_bytes
         received = 0
 

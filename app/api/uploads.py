@@ -84,7 +84,7 @@ async def receive(request: Request, folder: Path, max_bytes: int) -> Form:
         fields = {
             key: request.query_params[key] for key in ("name", "format", "columns") if key in request.query_params
         }
-        writer = _Writer(path, max_bytes)
+        writer = Writer(path, max_bytes)
         async for chunk in request.stream():
             writer.write(chunk)
         upload = writer.close()
@@ -95,8 +95,13 @@ async def receive(request: Request, folder: Path, max_bytes: int) -> Form:
     return Form(upload, fields)
 
 
-class _Writer:
-    """Writes blocks to a file, counting and hashing."""
+class Writer:
+    """Writes blocks to a file, counting and hashing.
+
+    Args:
+        path: The file.
+        max_bytes: Most bytes of it.
+    """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path, self.max_bytes = path, max_bytes
@@ -105,6 +110,11 @@ class _Writer:
         self.bytes = 0
 
     def write(self, chunk: bytes) -> None:
+        """Add a block.
+
+        Raises:
+            BodyError: ``payload-too-large``.
+        """
         self.bytes += len(chunk)
         if self.bytes > self.max_bytes:
             self.handle.close()
@@ -113,6 +123,7 @@ class _Writer:
         self.hash.update(chunk)
 
     def close(self) -> Upload:
+        """End the file."""
         self.handle.close()
         return Upload(self.path, self.hash.hexdigest(), self.bytes)
 
@@ -133,7 +144,7 @@ async def _multipart(request: Request, path: Path, max_bytes: int) -> tuple[dict
             if key not in {"name", "format", "columns", "metadata"} or not isinstance(value, str):
                 raise ServiceError("validation-error", f"unknown part {key[:100]!r}", pointer="#/" + key[:100])
             fields[key] = value
-        writer = _Writer(path, max_bytes)
+        writer = Writer(path, max_bytes)
         while chunk := await file.read(BLOCK_BYTES):
             writer.write(chunk)
         if not fields.get("name") and file.filename:

@@ -28,12 +28,9 @@ def _accepted(request: Request, view: JobView, headers: dict[str, str]) -> Respo
     return JSONResponse(body, 202, {**base, **headers})
 
 
-@router.post("", status_code=202, response_model=JobRead)
-def create_job(
-    request: Request, body: JobCreate, project: deps.Project, service: deps.JobsDep, key: deps.KeyDep
-) -> Response:
-    """Queue a job."""
-    asked = JobRequest(
+def job_request(body: JobCreate) -> JobRequest:
+    """The body of a request, as the service takes it."""
+    return JobRequest(
         dataset_id=body.dataset_id,
         selection=body.selection_config(),
         gradients=body.gradient_config(),
@@ -44,8 +41,19 @@ def create_job(
         conditions=body.conditions(),
         priority=body.priority,
     )
-    digest = digest_of(body.model_dump(mode="json", exclude_unset=True))
-    view, replayed = service.create(project, asked, key=key, body=digest)
+
+
+def request_digest(body: JobCreate) -> str:
+    """What repeated requests are compared by."""
+    return digest_of(body.model_dump(mode="json", exclude_unset=True))
+
+
+@router.post("", status_code=202, response_model=JobRead)
+def create_job(
+    request: Request, body: JobCreate, project: deps.Project, service: deps.JobsDep, key: deps.KeyDep
+) -> Response:
+    """Queue a job."""
+    view, replayed = service.create(project, job_request(body), key=key, body=request_digest(body))
     return _accepted(request, view, {"Idempotency-Replayed": "true"} if replayed else {})
 
 

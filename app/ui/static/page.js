@@ -28,7 +28,7 @@ const offline = (away) => { document.getElementById("offline").hidden = !away; }
 document.addEventListener("htmx:sendError", () => offline(true));
 document.addEventListener("htmx:responseError", (event) => {
   // A session that has ended, or a job that is gone: the page itself says so.
-  if ([401, 403, 404].includes(event.detail.xhr.status)) location.reload();
+  if ([401, 403, 404, 409].includes(event.detail.xhr.status)) location.reload();
   else offline(true);
 });
 document.addEventListener("htmx:afterSwap", () => { offline(false); announce(); });

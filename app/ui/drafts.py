@@ -1,0 +1,203 @@
+"""What a person typed into the form of a new job: read, checked, shown again with what is wrong beside each field."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.api.problems import validation_errors
+from app.api.schemas import JobCreate, JobRead
+from app.errors import ServiceError
+from spice_select.config import GradientConfig, SelectionOptions
+
+UNITS = {"percent": "% of the rows", "count": "rows", "tokens": "tokens"}
+SELECTION_NUMBERS = ("conflict_penalty", "alpha", "stop_ratio")
+GRADIENT_NUMBERS = ("sketch_dim", "max_length")
+GRADIENT_WORDS = ("loss", "normalize")
+WHOLE = {"count", "tokens", "sketch_dim", "max_length", "seed", "priority"}
+FIELDS = (
+    "dataset_id",
+    "amount",
+    "unit",
+    "method",
+    "proxy",
+    "name",
+    "priority",
+    "seed",
+    "deadline",
+    *SELECTION_NUMBERS,
+    *GRADIENT_NUMBERS,
+    *GRADIENT_WORDS,
+    "once",
+    "like",
+)
+"""Names of the form's fields, apart from the file."""
+FIELD_OF = {"budget": "amount", "deadline_seconds": "deadline", "dataset_id": "dataset_id", "file": "file"}
+
+
+@dataclass
+class Draft:
+    """A form as it stands.
+
+    Attributes:
+        values: What is typed, by field.
+        errors: What is wrong, by field; the form as a whole under an empty name.
+    """
+
+    values: dict[str, str]
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+    def refuse(self, name: str, detail: str) -> None:
+        """Put an error beside a field."""
+        said = self.errors.setdefault(name, [])
+        if detail not in said:
+            said.append(detail)
+
+    def refuse_all(self, error: ServiceError) -> None:
+        """Put what a service refused beside the fields that its pointers name."""
+        findings: Sequence[Mapping[str, Any]] = error.errors or [{"detail": error.detail}]
+        for finding in findings:
+            self.refuse(field_of(finding.get("pointer")), str(finding["detail"]))
+
+
+def field_of(pointer: str | None) -> str:
+    """The field that a JSON pointer of the request body stands for; empty where the form has none."""
+    parts = (pointer or "").removeprefix("#").strip("/").split("/")
+    name = parts[1] if parts[0] in {"selection", "gradients"} and len(parts) > 1 else parts[0]
+    name = FIELD_OF.get(name, name)
+    return name if name in {*FIELDS, "file"} else ""
+
+
+def blank(proxy: str, once: str) -> Draft:
+    """An empty form with the usual settings.
+
+    Args:
+        proxy: The service's default proxy model.
+        once: Makes a form that is sent twice one job.
+    """
+    selection, gradients = SelectionOptions(), GradientConfig()
+    return Draft(
+        {
+            "amount": "10",
+            "unit": "percent",
+            "method": selection.method,
+            "proxy": proxy,
+            "priority": "0",
+            "once": once,
+            **_shown(selection, SELECTION_NUMBERS),
+            **_shown(gradients, (*GRADIENT_NUMBERS, *GRADIENT_WORDS)),
+        }
+    )
+
+
+def clone(job: JobRead, once: str) -> Draft:
+    """The form of another job, to change the budget of; settings without a field are kept by its id."""
+    budget, selection = job.config.selection.budget, job.config.selection
+    if budget.fraction is not None:
+        amount, unit = f"{100 * budget.fraction:.10g}", "percent"
+    else:
+        unit = "tokens" if budget.tokens is not None else "count"
+        amount = str(budget.tokens if budget.tokens is not None else budget.count)
+    return Draft(
+        {
+            "dataset_id": job.dataset_id,
+            "amount": amount,
+            "unit": unit,
+            "method": selection.method,
+            "proxy": job.config.proxy.model,
+            "name": job.name or "",
+            "priority": str(job.priority),
+            "once": once,
+            "like": job.id,
+            **_shown(selection, SELECTION_NUMBERS),
+            **_shown(job.config.gradients, (*GRADIENT_NUMBERS, *GRADIENT_WORDS)),
+        }
+    )
+
+
+def _shown(model: Any, names: Sequence[str]) -> dict[str, str]:
+    values = {name: getattr(model, name) for name in names}
+    return {
+        name: "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+        for name, value in values.items()
+    }
+
+
+def _number(draft: Draft, name: str, kind: str | None = None) -> int | float | None:
+    """The number in a field; None when it is empty or none, which is then said beside it."""
+    text = draft.values.get(name, "").strip().replace(",", "")
+    if not text:
+        return None
+    whole = (kind or name) in WHOLE
+    with suppress(ValueError, OverflowError):
+        found = int(text) if whole else float(text)
+        if math.isfinite(found):
+            return found
+    draft.refuse(name, f"{text[:40]} is not {'a whole number' if whole else 'a number'}")
+    return None
+
+
+def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
+    """The request that the form stands for; None when something is wrong, which is then said in the draft.
+
+    Args:
+        draft: The form.
+        like: The job it was made from, whose other settings are kept.
+    """
+    values = draft.values
+    selection: dict[str, Any] = {}
+    gradients: dict[str, Any] = {}
+    body: dict[str, Any] = {"dataset_id": values.get("dataset_id", ""), "selection": selection, "gradients": gradients}
+    if like is not None:
+        config = like.config.model_dump(mode="json")
+        selection |= {name: value for name, value in config["selection"].items() if name != "budget"}
+        gradients |= config["gradients"]
+        body["metadata"] = like.metadata
+    unit = values.get("unit", "")
+    if unit not in UNITS:
+        draft.refuse("amount", "choose what the budget counts")
+    amount = _number(draft, "amount", "percent" if unit == "percent" else "count")
+    if amount is None:
+        draft.refuse("amount", "say how much to choose")
+    else:
+        body["budget"] = {"fraction": amount / 100} if unit == "percent" else {unit: amount}
+    for name in SELECTION_NUMBERS:
+        selection[name] = _number(draft, name)
+    for name in GRADIENT_NUMBERS:
+        gradients[name] = _number(draft, name)
+    for name in ("conflict_penalty", "alpha", "max_length"):
+        target = gradients if name in gradients else selection
+        if target[name] is None:
+            # An empty field means the usual value; where empty has a meaning of its own it stays.
+            del target[name]
+    gradients |= {name: values[name] for name in GRADIENT_WORDS if values.get(name)}
+    if values.get("method"):
+        selection["method"] = values["method"]
+    proxy = values.get("proxy", "").strip()
+    if proxy:
+        kept = like.config.proxy.model_dump() if like is not None and like.config.proxy.model == proxy else {}
+        body["proxy"] = {**kept, "model": proxy}
+    if values.get("name", "").strip():
+        body["name"] = values["name"].strip()
+    seed = _number(draft, "seed")
+    if seed is not None:
+        selection["seed"] = gradients["seed"] = seed
+    body["priority"] = _number(draft, "priority") or 0
+    minutes = _number(draft, "deadline")
+    if minutes is not None:
+        body["deadline_seconds"] = 60 * minutes
+    if draft.errors:
+        return None
+    try:
+        return JobCreate.model_validate_json(json.dumps(body))
+    except ValidationError as error:
+        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
+        for finding in validation_errors(findings):
+            draft.refuse(field_of(finding.get("pointer")), finding["detail"])
+        return None

@@ -1,0 +1,172 @@
+"""New jobs from the form, clones of jobs, and cancelling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from app.api import deps, render
+from app.api.routes.jobs import job_request, request_digest
+from app.api.uploads import BLOCK_BYTES, Writer
+from app.errors import NotFoundError, ServiceError
+from app.ids import new_id
+from app.services.datasets import DatasetView, Upload
+from app.services.keys import Caller
+from app.status import DatasetStatus
+from app.ui.access import SameOrigin, Visitor
+from app.ui.drafts import (
+    FIELDS,
+    GRADIENT_NUMBERS,
+    GRADIENT_WORDS,
+    SELECTION_NUMBERS,
+    UNITS,
+    Draft,
+    blank,
+    clone,
+    request_of,
+)
+from app.ui.pages import page
+
+router = APIRouter(include_in_schema=False)
+
+MOST_DATASETS = 100
+MORE = {*SELECTION_NUMBERS, *GRADIENT_NUMBERS, *GRADIENT_WORDS, "seed", "priority", "deadline"}
+"""Fields that are folded away until something is wrong with one."""
+
+
+@router.get("/ui/new")
+def new_job(request: Request, visitor: Visitor, like: str = "", dataset_id: str = "") -> Response:
+    """The form, empty or filled as another job was."""
+    if like:
+        view = request.app.state.jobs.get(visitor.project_id, like)
+        draft = clone(render.job_read(request, view), new_id("page"))
+    else:
+        draft = blank(request.app.state.settings.default_proxy, new_id("page"))
+        draft.values["dataset_id"] = dataset_id
+    return form_page(request, visitor, draft)
+
+
+@router.post("/ui/new", dependencies=[SameOrigin])
+async def submit(request: Request, visitor: Visitor, store: deps.StoreDep, settings: deps.SettingsDep) -> Response:
+    """Keep the file if there is one, and queue the job as soon as its rows are checked."""
+    with store.scratch() as folder:
+        values, upload, filename = await _read(request, folder, settings.max_upload_bytes)
+        return await run_in_threadpool(_submit, request, visitor, Draft(values), upload, filename)
+
+
+@router.post("/ui/jobs/{job_id}/cancel", dependencies=[SameOrigin])
+def cancel(job_id: str, visitor: Visitor, service: deps.JobsDep) -> Response:
+    """Stop a job."""
+    service.cancel(visitor.project_id, job_id)
+    return RedirectResponse(f"/ui/jobs/{job_id}", 303)
+
+
+async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[dict[str, str], Upload | None, str]:
+    """The fields of the form, and the file if one was chosen.
+
+    Raises:
+        ServiceError: ``malformed-request``.
+    """
+    try:
+        form = await request.form(max_files=1, max_fields=40, max_part_size=64 * 1024)
+    except MultiPartException as error:
+        raise ServiceError("malformed-request", f"the form cannot be read: {error.message}") from error
+    try:
+        values = {name: text for name in FIELDS if isinstance(text := form.get(name), str)}
+        file = form.get("file")
+        if not isinstance(file, UploadFile) or not file.filename:
+            return values, None, ""
+        writer = Writer(folder / "upload", max_bytes)
+        while chunk := await file.read(BLOCK_BYTES):
+            writer.write(chunk)
+        name = "".join(letter for letter in Path(file.filename).name if letter.isprintable())[:200]
+        return values, writer.close(), name
+    finally:
+        await form.close()
+
+
+def _submit(request: Request, visitor: Caller, draft: Draft, upload: Upload | None, filename: str) -> Response:
+    """One step on the way from a form to a job."""
+    state, project = request.app.state, visitor.project_id
+    like = None
+    if draft.values.get("like"):
+        like = render.job_read(request, state.jobs.get(project, draft.values["like"]))
+    once = draft.values.get("once") or new_id("page")
+    if upload is not None:
+        _keep(request, visitor, draft, upload, filename, once)
+    elif not draft.values.get("dataset_id"):
+        draft.refuse("file", "choose a file, or a data set that is here already")
+    asked = request_of(draft, like)
+    if asked is None or draft.errors:
+        return form_page(request, visitor, draft)
+    try:
+        view: DatasetView = state.datasets.get(project, asked.dataset_id)
+        if view.dataset.status == DatasetStatus.VALIDATING:
+            progress = render.dataset_read(request, view).progress
+            return page("starting.html", visitor=visitor, draft=draft, dataset=view.dataset, progress=progress)
+        digest = request_digest(asked)
+        # Sent twice, it is one job; changed and sent again, it is another.
+        made, _ = state.jobs.create(project, job_request(asked), key=f"{once[:60]}-{digest}", body=digest)
+    except NotFoundError as error:
+        draft.refuse("dataset_id", error.detail)
+        return form_page(request, visitor, draft)
+    except ServiceError as error:
+        draft.refuse_all(error)
+        return form_page(request, visitor, draft)
+    address = f"/ui/jobs/{made.job.id}"
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"HX-Redirect": address})
+    return RedirectResponse(address, 303)
+
+
+def _keep(request: Request, visitor: Caller, draft: Draft, upload: Upload, filename: str, once: str) -> None:
+    """Register the file and put its data set into the form, so that an error elsewhere does not lose it.
+
+    Raises:
+        ServiceError: ``forbidden``.
+    """
+    if not visitor.may("datasets:write"):
+        raise ServiceError("forbidden", "the API key lacks the scope datasets:write")
+    if upload.bytes == 0:
+        draft.refuse("file", "the file has no bytes")
+        return
+    view, _ = request.app.state.datasets.register(
+        visitor.project_id,
+        upload,
+        name=filename or None,
+        requested={},
+        metadata={},
+        key=f"{once[:60]}-{upload.sha256}",
+    )
+    draft.values["dataset_id"] = view.dataset.id
+
+
+def form_page(request: Request, visitor: Caller, draft: Draft) -> Response:
+    """The form with what was typed and what is wrong."""
+    state, project = request.app.state, visitor.project_id
+    datasets = []
+    if visitor.may("datasets:read"):
+        found = state.datasets.page(project, status=None, before=None, limit=MOST_DATASETS)
+        datasets = [view.dataset for view in found if view.dataset.status != DatasetStatus.INVALID]
+    settings = state.settings
+    values: dict[str, Any] = {
+        "visitor": visitor,
+        "draft": draft,
+        "datasets": datasets,
+        "units": UNITS,
+        "proxies": sorted({settings.default_proxy, *settings.allowed_proxies} - {"*"}),
+        "any_proxy": "*" in settings.allowed_proxies or settings.proxy_root is not None,
+        "more_open": bool(set(draft.errors) & MORE) or bool(draft.values.get("like")),
+        "max_upload_bytes": settings.max_upload_bytes,
+    }
+    if "hx-request" in request.headers:
+        # A form that was refused while its file was being checked takes the place of the whole page.
+        headers = {"HX-Retarget": "#content", "HX-Reswap": "outerHTML", "HX-Reselect": "#content"}
+        return page("new.html", headers=headers, **values)
+    return page("new.html", http_status=422 if draft.errors else 200, **values)
