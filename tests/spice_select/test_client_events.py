@@ -98,4 +98,8 @@ def test_bytes_may_arrive_in_any_pieces() -> None:
 def test_the_command_prints_one_event_a_line(service: FlakyServer, spice: Command) -> None:
     service.streams[JOB_EVENTS] = history(3)
     ended = spice("jobs", "events", "job_1", "--follow", "--json")
-    assert [json.loads(line)["type"] for line in ended.out.strip().split("\n")] == ["job.queued", "job.noted", "job.succeeded"]
+    assert [json.loads(line)["type"] for line in ended.out.strip().split("\n")] == [
+        "job.queued",
+        "job.noted",
+        "job.succeeded",
+    ]

@@ -138,7 +138,15 @@ def get_file(
     return FileResponse(path, media_type=file.media_type, headers=headers, filename=file.name)
 
 
-@router.get("/{job_id}/provenance")
+STATEMENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The in-toto statement.",
+        "content": {"application/vnd.in-toto+json": {"schema": {"type": "object", "additionalProperties": True}}},
+    }
+}
+
+
+@router.get("/{job_id}/provenance", response_class=Response, responses=STATEMENT)
 def get_provenance(job_id: deps.JobId, project: deps.Project, service: deps.JobsDep) -> Response:
     """The in-toto statement: which bytes, by which model, code and settings."""
     _, path = service.file(project, job_id, PROVENANCE)

@@ -1,0 +1,96 @@
+"""Requests made up from the contract, valid ones and broken ones: every answer is one that the contract announces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+
+from app.main import contract_document
+from tests.fixtures.service import InProcessService, jsonl, sums
+
+SCHEMA: Any = schemathesis.openapi.from_dict(contract_document())
+OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
+EXAMPLES = 12
+LEFT_OUT = {
+    # Keys are asked for with `auth="keys"` only; tests/app/test_auth.py tries every route without one and with a foreign.
+    "ignored_auth",
+    "object_level_authorization",
+    # These follow links between operations, which random ids never do; tests/app/test_datasets.py deletes and looks.
+    "use_after_free",
+    "ensure_resource_availability",
+    # A schema cannot say which cursor was handed out, that a key is known once, or that two fields exclude each other.
+    "positive_data_acceptance",
+}
+CHECKED = [check for check in CHECKS.get_all_names() if check not in LEFT_OUT]
+
+
+@pytest.fixture(scope="module")
+def fuzzed(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessService]:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    path = folder / "spice.db"
+    path.write_bytes(_migrated_sqlite.read_bytes())
+    with InProcessService(f"sqlite:///{path}", folder / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def known(fuzzed: InProcessService) -> dict[str, str]:
+    """Ids of things that are there, so that valid requests get further than a 404."""
+    dataset = fuzzed.push(jsonl(sums(12)))
+    done = fuzzed.submit(dataset["id"])
+    fuzzed.drain()
+    return {
+        "dataset_id": dataset["id"],
+        "job_id": done["id"],
+        "gradient_set_id": done["gradient_set_id"],
+        "name": "selected.parquet",
+        "slug": "internal",
+    }
+
+
+UNBREAKABLE = {"GET /problems/{slug}"}
+"""Takes any text, so that there is no wrong one."""
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(label, mode, id=f"{label}-{mode.value}")
+        for label, operation in sorted(OPERATIONS.items())
+        for mode in GenerationMode
+        if mode is GenerationMode.POSITIVE
+        or (label not in UNBREAKABLE and (list(operation.iter_parameters()) or operation.body))
+    ]
+
+
+@pytest.mark.parametrize(("label", "mode"), cases())
+def test_every_answer_is_announced(
+    label: str, mode: GenerationMode, fuzzed: InProcessService, known: dict[str, str]
+) -> None:
+    operation = OPERATIONS[label]
+    names = [parameter.name for parameter in operation.path_parameters]
+    there = {name: known[name] for name in names if name in known and operation.method != "delete"}
+    strategy = operation.as_strategy(generation_mode=mode)
+    if there and mode is GenerationMode.POSITIVE:
+        strategy |= operation.as_strategy(generation_mode=mode, path_parameters=there)
+
+    @seed(1)
+    @settings(
+        max_examples=EXAMPLES, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=strategy)
+    def send(case: Any) -> None:
+        if "wait" in (case.query or {}):
+            case.query.pop("wait")  # a valid one only makes the test slow
+        if mode is GenerationMode.POSITIVE and isinstance(case.body, dict) and "dataset_id" in case.body:
+            case.body["dataset_id"] = known["dataset_id"]
+        case.call_and_validate(base_url=str(fuzzed.http.base_url), checks=CHECKS.get_by_names(CHECKED))
+
+    send()
