@@ -24,9 +24,10 @@ from app.services.jobs import JobService
 from app.services.keys import KeyService
 from app.services.pictures import Pictures
 from app.services.proxies import Proxies
+from app.services.sessions import Sessions
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import browse, pages, statics, submit
+from app.ui import browse, login, pages, statics, submit
 from spice_select.version import __version__
 
 DESCRIPTION = """
@@ -82,13 +83,14 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.events = events_service
     app.state.datasets = DatasetService(database, store)
     app.state.jobs = JobService(database, store, Proxies(settings))
+    app.state.sessions = Sessions(keys, settings.data_dir)
     app.state.pictures = Pictures(database, app.state.jobs)
     app.state.error_page = pages.error_page
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
     for module in (datasets, jobs, events, gradient_sets, api_keys, health):
         app.include_router(module.router)
-    for part in (browse, submit, statics):
+    for part in (browse, submit, login, statics):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)

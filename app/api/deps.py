@@ -95,11 +95,20 @@ def _shown_key(request: Request) -> str | None:
 
 def _is_local(request: Request) -> bool:
     """Whether the connection comes from this machine to this machine's loopback address."""
-    ends = (request.client.host if request.client else "", str((request.scope.get("server") or ("",))[0]))
+    ends = [request.client.host if request.client else "", str((request.scope.get("server") or ("",))[0])]
+    name = request.url.hostname or ""
+    if name != "localhost":
+        # A page of another site whose name was pointed at this machine must not be taken for a local caller.
+        ends.append(name)
     try:
         return all(ipaddress.ip_address(end).is_loopback for end in ends)
     except ValueError:
         return False
+
+
+def needs_no_key(request: Request) -> bool:
+    """Whether the caller is let in without a key: on this machine, where the settings allow it."""
+    return request.app.state.settings.auth == "loopback" and _is_local(request)
 
 
 def caller(request: Request) -> Caller:
@@ -109,7 +118,7 @@ def caller(request: Request) -> Caller:
         ServiceError: ``unauthenticated`` or ``forbidden``.
     """
     shown = _shown_key(request)
-    if shown is None and request.app.state.settings.auth == "loopback" and _is_local(request):
+    if shown is None and needs_no_key(request):
         return Caller(DEFAULT_PROJECT, frozenset({"admin"}), None)
     found = key_service(request).verify(shown) if shown else None
     if found is None:

@@ -142,6 +142,12 @@ class KeyService:
             self._known[given] = (moment + keep, caller)
         return caller
 
+    def holder(self, key_id: str) -> Caller | None:
+        """Who holds a key that is known to be theirs; None when it is not known, expired or revoked."""
+        with self.database.read() as session:
+            found = ApiKeys(session).active_of(key_id)
+        return None if found is None else Caller(found.project_id, frozenset(found.scopes), found.id)
+
     def create(
         self, project_id: str, name: str, scopes: Sequence[str] = EVERYDAY, days: float | None = None
     ) -> tuple[ApiKey, str]:

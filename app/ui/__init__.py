@@ -5,6 +5,7 @@ pages        templates, security headers, errors as pages
 statics      style, scripts and their digests
 wording      numbers, times and states as a person reads them
 browse       the list of jobs and the page of one
+login        sessions in a cookie, where keys are asked for
 submit       the form of a new job, clones, cancelling
 drafts       what was typed into the form, and what is wrong with it
 shelf        what the page of a job shows, from the services

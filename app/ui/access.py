@@ -11,8 +11,28 @@ from app.api import deps
 from app.errors import ServiceError
 from app.services.keys import Caller
 
-Visitor = Annotated[Caller, Depends(deps.caller)]
-"""Whoever is let in; the scope follows from the address as it does for the API."""
+COOKIE = "spice_session"
+
+
+def visitor(request: Request) -> Caller:
+    """Whoever is let in: by a session, or as the API would. The scope follows from the address as it does there.
+
+    Raises:
+        ServiceError: ``unauthenticated`` or ``forbidden``.
+    """
+    word = request.cookies.get(COOKIE)
+    if word is None or "authorization" in request.headers or deps.needs_no_key(request):
+        return deps.caller(request)
+    found: Caller | None = request.app.state.sessions.caller(word)
+    if found is None:
+        raise ServiceError("unauthenticated", "the session is over")
+    needed = deps.scope_of(request.method, request.url.path)
+    if not found.may(needed):
+        raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
+    return found
+
+
+Visitor = Annotated[Caller, Depends(visitor)]
 
 
 def same_origin(request: Request) -> None:

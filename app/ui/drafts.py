@@ -15,6 +15,7 @@ from app.api.problems import validation_errors
 from app.api.schemas import JobCreate, JobRead
 from app.errors import ServiceError
 from spice_select.config import GradientConfig, SelectionOptions
+from spice_select.errors import SpiceError
 
 UNITS = {"percent": "% of the rows", "count": "rows", "tokens": "tokens"}
 SELECTION_NUMBERS = ("conflict_penalty", "alpha", "stop_ratio")
@@ -59,8 +60,8 @@ class Draft:
         if detail not in said:
             said.append(detail)
 
-    def refuse_all(self, error: ServiceError) -> None:
-        """Put what a service refused beside the fields that its pointers name."""
+    def refuse_all(self, error: ServiceError | SpiceError) -> None:
+        """Put what was refused beside the fields that its pointers name."""
         findings: Sequence[Mapping[str, Any]] = error.errors or [{"detail": error.detail}]
         for finding in findings:
             self.refuse(field_of(finding.get("pointer")), str(finding["detail"]))
@@ -158,7 +159,7 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
         config = like.config.model_dump(mode="json")
         selection |= {name: value for name, value in config["selection"].items() if name != "budget"}
         gradients |= config["gradients"]
-        body["metadata"] = like.metadata
+        body |= {"metadata": like.metadata, **config["conditions"]}
     unit = values.get("unit", "")
     if unit not in UNITS:
         draft.refuse("amount", "choose what the budget counts")

@@ -6,9 +6,10 @@ import json
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader
 
 from app.ui import wording
@@ -86,8 +87,21 @@ def wants_page(request: Request, code: str) -> bool:
     return code == "not-found" and not path.startswith("/v1") and "text/html" in request.headers.get("accept", "")
 
 
+def _to_login(request: Request) -> Response:
+    """Lead to the login, unless the browser only kept the cookie back because a link of another site was followed."""
+    if request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("sec-fetch-mode") == "navigate":
+        return page("again.html")
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/ui/login?{urlencode({'next': wanted})}", 303)
+
+
 def error_page(request: Request, problem: dict[str, Any], headers: dict[str, str]) -> Response | None:
     """A problem as a page; None where the problem object is wanted."""
     if not wants_page(request, problem["code"]):
         return None
+    if problem["code"] == "unauthenticated":
+        # A challenge for Basic would make browsers ask with a window of their own, even for a request of a script.
+        headers = {**headers, "WWW-Authenticate": 'Bearer realm="spice-select"'}
+        if request.method == "GET" and "hx-request" not in request.headers:
+            return _to_login(request)
     return page("error.html", http_status=problem["status"], headers=headers, problem=problem)

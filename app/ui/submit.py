@@ -32,6 +32,7 @@ from app.ui.drafts import (
     request_of,
 )
 from app.ui.pages import page
+from spice_select.errors import SpiceError
 
 router = APIRouter(include_in_schema=False)
 
@@ -116,7 +117,7 @@ def _submit(request: Request, visitor: Caller, draft: Draft, upload: Upload | No
     except NotFoundError as error:
         draft.refuse("dataset_id", error.detail)
         return form_page(request, visitor, draft)
-    except ServiceError as error:
+    except (ServiceError, SpiceError) as error:
         draft.refuse_all(error)
         return form_page(request, visitor, draft)
     address = f"/ui/jobs/{made.job.id}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -140,15 +139,6 @@ def test_files_are_saved_and_never_shown(service: InProcessService, finished: st
     assert response.headers["content-disposition"].startswith("attachment")
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert response.content == service.http.get(f"/v1/jobs/{finished}/files/selected.jsonl").content
-
-
-def test_the_page_needs_a_key_where_the_api_does(sqlite_url: str, tmp_path: Path) -> None:
-    locked = InProcessService(sqlite_url, tmp_path / "data", auth="keys")
-    secret = locked.app.state.keys.create("proj_default", "first")[1]
-    with locked:
-        for path in ("/ui", "/ui/jobs/job_0", "/ui/jobs/job_0/live", "/ui/jobs/job_0/files/x"):
-            assert locked.http.get(path).status_code == 401, path
-        assert locked.http.get("/ui", auth=("me", secret)).status_code == 200
 
 
 def test_vendored_files_are_the_ones_that_are_written_down(service: InProcessService) -> None:

@@ -150,6 +150,7 @@ def test_a_clone_keeps_every_setting_but_the_budget(service: InProcessService) -
         budget={"fraction": 0.25},
         selection={"quotas": {"column": "part", "caps": {"a": 2}}, "seed": 5, "stop_ratio": 0.01},
         metadata={"team": "x"},
+        exclude=[3, 4],
         priority=3,
     )
     service.drain()

@@ -27,6 +27,10 @@ class ApiKeys:
         query = select(ApiKey).where(ApiKey.prefix == prefix, *self._valid())
         return list(self.session.scalars(query))
 
+    def active_of(self, key_id: str) -> ApiKey | None:
+        """The key, if it is neither expired nor revoked; only for whoever has proven to hold it."""
+        return self.session.scalars(select(ApiKey).where(ApiKey.id == key_id, *self._valid())).one_or_none()
+
     def any_active(self) -> bool:
         """Whether anybody could be let in."""
         return self.session.scalars(select(ApiKey.id).where(*self._valid()).limit(1)).first() is not None
