@@ -211,6 +211,9 @@ class Conditions(Model):
     given_job: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     """A job on the same gradients whose rows are already owned: the choice is what adds most to them, gains and
     utility are what it adds, and none of its rows is chosen again."""
+    target_dataset_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    """For the method ``less``: the data set that the choice is to be close to; its gradients are taken with the same
+    proxy and settings."""
 
 
 class RunConfig(Model):

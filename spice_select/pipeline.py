@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from spice_select.conditions import read_given, read_source_rows, settle
@@ -24,12 +25,13 @@ from spice_select.fingerprint import gradient_fingerprint
 from spice_select.greedy import random_control, select
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
 from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
-from spice_select.preflight import check_settings
+from spice_select.preflight import check_settings, check_target
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.proxy_files import BUILTIN, folder_digest
 from spice_select.results import RankingRow, summarise, write_results
-from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts, is_commit
+from spice_select.run_facts import DatasetFacts, ProxyFacts, RunFacts, TargetFacts, is_commit
 from spice_select.selection import Selection, StopRequest
+from spice_select.stacked import Stacked
 from spice_select.store import read_shard, write_shard
 
 __all__ = ["Pool", "RunProgress", "RunResult", "gradient_fingerprint", "load_pool", "measure_shard", "run"]
@@ -92,6 +94,7 @@ def run(
     should_stop: Callable[[], bool] | None = None,
     deadline_seconds: float | None = None,
     given: Path | None = None,
+    target: Path | None = None,
 ) -> RunResult:
     """Choose part of a file of training records.
 
@@ -109,6 +112,7 @@ def run(
         deadline_seconds: A stop this long after the start, whose reason is ``deadline``; None has none.
         given: Folder of an earlier result on the same gradients whose rows are owned already: the choice is what adds
             most to them, and none of them is chosen again.
+        target: For the method ``less``: file of records that the choice is to be close to, measured in the same way.
 
     Returns:
         The selection, where its rows are in the source, and the files.
@@ -132,13 +136,14 @@ def run(
             source, scratch / "rows", options, limits, lambda _rows, done, total: clock.tell(done, total), stops
         )
         shards = [scratch / "rows" / shard.name for shard in manifest.shards]
-        _check_settings(config, manifest, shards)
+        _check_settings(config, manifest, shards, has_target=target is not None)
         store = _Store(config, manifest, cache or scratch, device, clock, stops)
         paths, proxy = store.fill(shards)
         clock.enter("loading_gradients")
         pool = load_pool([(path, None) for path in paths], store.fingerprint(proxy.revision))
         owned, given_facts = ((), None) if given is None else read_given(given, store.fingerprint(proxy.revision))
         settled = settle(config.conditions, pool, shards, owned).arguments()
+        targets, target_facts = store.beside(target, scratch / "target", limits) if target is not None else (None, None)
         clock.enter("selecting", unit="picks")
         tokens = pool.tokens.tolist()
         quotas = config.selection.quotas
@@ -150,6 +155,7 @@ def run(
             losses=pool.losses.tolist(),
             groups=read_groups(shards, column, pool.positions.tolist()) if column is not None else None,
             **settled,
+            targets=targets,
             on_progress=clock.tell,
             should_stop=asked,
         )
@@ -177,6 +183,7 @@ def run(
             finished_on=datetime.now(UTC),
             builder="library",
             given=given_facts,
+            target=target_facts,
         )
         target = out or scratch / "out"
         target.mkdir(parents=True, exist_ok=True)
@@ -276,6 +283,20 @@ class _Store:
         assert facts is not None, "the intake refuses a data set without a usable row"
         return paths, facts
 
+    def beside(
+        self, source: Path, scratch: Path, limits: IntakeLimits | None
+    ) -> tuple[np.ndarray | Stacked, TargetFacts]:
+        """Gradients of the samples of another file by the same proxy, shape (m, d), and what to say about it."""
+        self._clock.enter("validating", unit="bytes")
+        manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)
+        other = _Store(self._config, manifest, self._folder, self._device, self._clock, self._should_stop)
+        other._proxy = self._proxy
+        paths, proxy = other.fill([scratch / shard.name for shard in manifest.shards])
+        fingerprint = other.fingerprint(proxy.revision)
+        facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
+        features = load_pool([(path, None) for path in paths], fingerprint).features
+        return features, TargetFacts(facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
+
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
         self._clock.enter("computing_gradients", unit="samples")
         total = self._manifest.num_usable
@@ -339,12 +360,17 @@ def _resolved(config: RunConfig, proxy: ProxyFacts) -> RunConfig:
     return config
 
 
-def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequence[Path]) -> None:
+def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequence[Path], *, has_target: bool) -> None:
     """Refuse what cannot be met before gradients are computed for it.
 
     Raises:
-        ConfigError: ``given_job``, which only a service knows.
+        ConfigError: ``given_job`` or ``target_dataset_id``, which only a service knows.
     """
+    if config.conditions.target_dataset_id is not None:
+        raise ConfigError(
+            "target_dataset_id needs a service; a run is given the target as a file", pointer="#/target_dataset_id"
+        )
+    check_target(config, given=has_target)
     if config.conditions.given_job is not None:
         raise ConfigError("given_job needs a service; a run is given the folder of a result", pointer="#/given_job")
     never = config.conditions.exclude

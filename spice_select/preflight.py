@@ -8,6 +8,9 @@ from __future__ import annotations
 from spice_select.config import RunConfig
 from spice_select.errors import BudgetError, ConfigError
 
+NAMES = {"#/budget/tokens": "a budget in tokens", "#/target_dataset_id": "the method less"}
+"""What is found at a pointer, where its last word does not say."""
+
 
 def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> None:
     """Refuse what no selection from this many rows can meet.
@@ -41,6 +44,24 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
         _check_scope(config)
 
 
+def check_target(config: RunConfig, *, given: bool) -> None:
+    """The method ``less``, and no other, has a target.
+
+    Args:
+        config: Settings of the run.
+        given: Whether there is one.
+
+    Raises:
+        ConfigError: It is otherwise.
+    """
+    if config.selection.method == "less" and not given:
+        raise ConfigError("the method less needs a target data set", pointer="#/target_dataset_id")
+    if config.selection.method != "less" and given:
+        raise ConfigError(
+            f"a target data set is for the method less, not {config.selection.method}", pointer="#/target_dataset_id"
+        )
+
+
 def _check_scope(config: RunConfig) -> None:
     """Refuse what a pool cut into parts cannot keep.
 
@@ -54,8 +75,9 @@ def _check_scope(config: RunConfig) -> None:
         "#/must_include": conditions.must_include,
         "#/exclude": conditions.exclude,
         "#/given_job": conditions.given_job,
+        "#/target_dataset_id": config.selection.method == "less",
     }
     for pointer, value in found.items():
         if value:
-            name = pointer.rpartition("/")[2] if pointer != "#/budget/tokens" else "a budget in tokens"
+            name = NAMES.get(pointer, pointer.rpartition("/")[2])
             raise ConfigError(f"{name} needs the scope global, not {kind}", pointer=pointer)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from spice_select.run_facts import GivenFacts, ResultFile, RunFacts, is_commit
+from spice_select.run_facts import GivenFacts, ResultFile, RunFacts, TargetFacts, is_commit
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -96,8 +96,9 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
     code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/spice-select@{__version__}"}
     if facts.code_commit is not None:
         code["digest"] = {"gitCommit": facts.code_commit}
-    given = facts.given
-    owned = [] if given is None else [_owned(given)]
+    settled = [] if facts.given is None else [_owned(facts.given)]
+    if facts.target is not None:
+        settled.append(_target(facts.target))
     return [
         {
             "name": "dataset",
@@ -121,9 +122,22 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
             "annotations": {"model": proxy.model, "revision": proxy.revision},
         },
         {"name": "tokenizer", "uri": f"{proxy_uri}#tokenizer", "digest": {"sha256": proxy.tokenizer_sha256}},
-        *owned,
+        *settled,
         code,
     ]
+
+
+def _target(target: TargetFacts) -> dict[str, Any]:
+    """The data set that the choice was to be close to."""
+    return {
+        "name": "target-dataset",
+        "uri": target.uri,
+        "digest": {"sha256": target.sha256},
+        "annotations": {
+            "rows_digest": {"sha256": target.rows_sha256},
+            "gradientFingerprint": target.gradient_fingerprint,
+        },
+    }
 
 
 def _owned(given: GivenFacts) -> dict[str, Any]:

@@ -126,6 +126,23 @@ class GivenFacts:
 
 
 @dataclass(frozen=True)
+class TargetFacts:
+    """The data set that the choice was to be close to.
+
+    Attributes:
+        uri: ``spice:dataset/<id or file name>``.
+        sha256: Digest (hex) of its bytes.
+        rows_sha256: Digest (hex) over the digests of its usable rows, in order.
+        gradient_fingerprint: Name of its gradient set.
+    """
+
+    uri: str
+    sha256: str
+    rows_sha256: str
+    gradient_fingerprint: str
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """Everything a provenance statement says beside the files.
 
@@ -142,6 +159,7 @@ class RunFacts:
         finished_on: When the choice was made, before its files were written (UTC).
         builder: Who ran it.
         given: The choice that was owned already, if any.
+        target: The data set that the choice was to be close to, if any.
         code_commit: Git commit of the code, where it is known.
         libraries: Library name to version.
     """
@@ -158,6 +176,7 @@ class RunFacts:
     finished_on: datetime
     builder: Literal["service", "library"]
     given: GivenFacts | None = None
+    target: TargetFacts | None = None
     code_commit: str | None = field(default_factory=lambda: find_code_commit())
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from app.errors import ServiceError
-from app.services.briefs import GradientsBrief, SelectBrief
+from app.services.briefs import GradientsBrief, SelectBrief, ShardArtifact, TargetBrief
 from app.services.commits import GradientsOutcome, SelectionOutcome
 from app.services.units import Claim
 from app.settings import Settings
@@ -19,12 +21,13 @@ from app.status import JobStatus
 from app.storage import ArtifactStore, file_sha256
 from spice_select.conditions import settle
 from spice_select.config import GradientConfig, ProxyConfig
-from spice_select.errors import CorruptShardError, Stopped
+from spice_select.errors import CorruptShardError, EmptyPoolError, Stopped
 from spice_select.greedy import random_curve, select
 from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.results import composition, summarise, write_results
-from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts
+from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts, TargetFacts
+from spice_select.stacked import Stacked
 from spice_select.store import write_shard
 from workers.device import choose_device, describe_device, fitting_threads
 from workers.heartbeat import Heartbeat
@@ -94,7 +97,8 @@ class Compute:
                 keeps its prefix instead.
         """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by _pool()
         marks = [time.monotonic()]
-        pool = self._pool(claim, brief)
+        pool = self._pool(claim, brief.shards, brief.gradient_set.fingerprint)
+        targets = None if brief.target is None else self._targets(claim, brief.target)
         marks.append(time.monotonic())
         config = brief.config.selection
         heartbeat.phase("selecting", total=config.budget.resolve_count(len(pool.positions)), measure="picks")
@@ -110,6 +114,7 @@ class Compute:
             losses=pool.losses.tolist(),
             groups=read_groups(rows_shards, column, pool.positions.tolist()) if column is not None else None,
             **settled,
+            targets=targets,
             on_progress=heartbeat.advance,
             should_stop=lambda: "deadline" if heartbeat.stop == JobStatus.EXPIRED else heartbeat.should_stop(),
         )
@@ -191,8 +196,8 @@ class Compute:
             raise ServiceError("artifact-corrupt", f"the stored file {sha256} has changed")
         return path
 
-    def _pool(self, claim: Claim, brief: SelectBrief) -> Pool:
-        """Put the pool together.
+    def _pool(self, claim: Claim, shards: Sequence[ShardArtifact], fingerprint: str) -> Pool:
+        """Put a pool together.
 
         Raises:
             ArtifactsLostError: Shards are missing or rotten; names their units.
@@ -200,23 +205,34 @@ class Compute:
         """
         paths: list[tuple[Path, str | None]] = []
         lost: list[str] = []
-        for shard in brief.shards:
+        for shard in shards:
             try:
                 paths.append((self.store.path(claim.project_id, shard.sha256), shard.sha256))
             except ServiceError:
                 lost.append(shard.unit_id)
         if not lost:
             try:
-                return load_pool(paths, brief.gradient_set.fingerprint)
+                return load_pool(paths, fingerprint)
             except CorruptShardError:
                 lost = [
                     shard.unit_id
-                    for shard, (path, _) in zip(brief.shards, paths, strict=True)
+                    for shard, (path, _) in zip(shards, paths, strict=True)
                     if file_sha256(path) != shard.sha256
                 ]
                 if not lost:
                     raise
-        raise ArtifactsLostError(lost, f"{len(lost)} of {len(brief.shards)} gradient shards are missing or changed")
+        raise ArtifactsLostError(lost, f"{len(lost)} of {len(shards)} gradient shards are missing or changed")
+
+    def _targets(self, claim: Claim, target: TargetBrief) -> np.ndarray | Stacked:
+        """Gradients of the data set that the choice is to be close to, float32 of shape (m, d).
+
+        Raises:
+            EmptyPoolError: None of its samples has one.
+        """
+        try:
+            return self._pool(claim, target.shards, target.fingerprint).features
+        except EmptyPoolError as error:
+            raise EmptyPoolError(f"target data set: {error.detail}", pointer="#/target_dataset_id") from error
 
     def _listed(self, project_id: str, brief: SelectBrief, excluded: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Excluded samples by their row in the source, which is what their owner knows."""
@@ -262,4 +278,12 @@ class Compute:
             given=None
             if brief.given is None
             else GivenFacts(f"spice:job/{brief.given.job_id}", brief.given.ranking_sha256),
+            target=None
+            if brief.target is None
+            else TargetFacts(
+                uri=f"spice:dataset/{brief.target.dataset.id}",
+                sha256=brief.target.dataset.sha256,
+                rows_sha256=brief.target.dataset.rows_sha256 or "",
+                gradient_fingerprint=brief.target.fingerprint,
+            ),
         )

@@ -93,6 +93,7 @@ def job_read(request: Request, view: JobView) -> JobRead:
         phase=view.phase,
         dataset_id=job.dataset_id,
         gradient_set_id=job.gradient_set_id,
+        target_gradient_set_id=job.target_gradient_set_id,
         gradients_reused=job.gradients_reused,
         config=RunConfig.model_validate(job.config),
         metadata=job.metadata_,

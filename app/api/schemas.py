@@ -219,6 +219,7 @@ class JobRead(BaseModel):
     phase: str | None
     dataset_id: str
     gradient_set_id: str
+    target_gradient_set_id: str | None = None
     gradients_reused: bool
     config: RunConfig
     metadata: dict[str, str]

@@ -145,6 +145,7 @@ class Job(Base):
         Index("ix_job_status_id", "status", "id"),
         Index("ix_job_gradient_set_id_status", "gradient_set_id", "status"),
         Index("ix_job_dataset_id_status", "dataset_id", "status"),
+        Index("ix_job_target_gradient_set_id_status", "target_gradient_set_id", "status"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -152,6 +153,9 @@ class Job(Base):
     name: Mapped[str | None]
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
     gradient_set_id: Mapped[str] = mapped_column(ForeignKey("gradient_set.id"))
+    # Without a foreign key: SQLite cannot take a column away again that is part of one.
+    target_dataset_id: Mapped[str | None] = mapped_column(Id)
+    target_gradient_set_id: Mapped[str | None] = mapped_column(Id)
     gradients_reused: Mapped[bool] = mapped_column(Boolean, server_default=false())
     status: Mapped[str] = mapped_column(Word)
     priority: Mapped[int] = mapped_column(server_default="0", default=0)

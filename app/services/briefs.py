@@ -60,6 +60,15 @@ class GivenChoice:
 
 
 @dataclass(frozen=True)
+class TargetBrief:
+    """The data set that a choice is to be close to, and its gradient shards in order."""
+
+    dataset: Dataset
+    fingerprint: str
+    shards: list[ShardArtifact]
+
+
+@dataclass(frozen=True)
 class SelectBrief:
     """To select: the job, its data set, and the gradient shards in the order of the pool."""
 
@@ -70,6 +79,7 @@ class SelectBrief:
     shards: list[ShardArtifact]
     created_at: datetime
     given: GivenChoice | None = None
+    target: TargetBrief | None = None
 
 
 class BriefService:
@@ -120,13 +130,27 @@ class BriefService:
                 dataset=Datasets(session).get_even_deleted(job.dataset_id),
                 gradient_set=gradient_set,
                 config=config,
-                shards=[
-                    ShardArtifact(unit.id, commit.artifact_sha256 or "", commit.result)
-                    for unit, commit in Units(session).shard_commits(gradient_set.id)
-                ],
+                shards=_shards(session, gradient_set.id),
                 created_at=job.created_at,
                 given=_given(session, claim.project_id, config.conditions.given_job),
+                target=_target(session, job),
             )
+
+
+def _shards(session: Any, gradient_set_id: str) -> list[ShardArtifact]:
+    return [
+        ShardArtifact(unit.id, commit.artifact_sha256 or "", commit.result)
+        for unit, commit in Units(session).shard_commits(gradient_set_id)
+    ]
+
+
+def _target(session: Any, job: Job) -> TargetBrief | None:
+    if job.target_dataset_id is None or job.target_gradient_set_id is None:
+        return None
+    gradient_set = GradientSets(session).get(job.project_id, job.target_gradient_set_id)
+    assert gradient_set is not None
+    dataset = Datasets(session).get_even_deleted(job.target_dataset_id)
+    return TargetBrief(dataset, gradient_set.fingerprint, _shards(session, gradient_set.id))
 
 
 def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import UnitCommit
+from app.persistence.tables import Job, UnitCommit
 from app.persistence.types import clock
 from app.services.units import Claim
 from app.status import DatasetStatus, GradientSetStatus, JobStatus, UnitState
@@ -89,7 +88,8 @@ class CommitService:
             if not units.unfinished_shards(claim.gradient_set_id):
                 sets.set_status(claim.gradient_set_id, GradientSetStatus.READY)
                 for job in Jobs(session).waiting_on(claim.gradient_set_id):
-                    Events(session).append(claim.project_id, "job.gradients_ready", job_id=job.id)
+                    data = {"gradient_set_id": claim.gradient_set_id}
+                    Events(session).append(claim.project_id, "job.gradients_ready", job_id=job.id, data=data)
             return True
 
     def selection(self, claim: Claim, outcome: SelectionOutcome) -> bool:
@@ -107,7 +107,7 @@ class CommitService:
             job = jobs.lock(claim.job_id)
             stopped = job.status == JobStatus.CANCELLING
             status = JobStatus(job.stop_requested or JobStatus.CANCELLED) if stopped else JobStatus.SUCCEEDED
-            seconds = self._seconds(session, claim, job.created_at)
+            seconds = self._seconds(session, claim, job)
             result = {**outcome.result, "seconds": {**seconds, **outcome.result.get("seconds", {})}}
             old = (JobStatus.CANCELLING,) if stopped else (JobStatus.QUEUED, JobStatus.RUNNING)
             if jobs.move(job.id, old, status, result=result, partial=outcome.partial):
@@ -142,16 +142,15 @@ class CommitService:
         return Units(session).committed(claim.unit_id, claim.epoch) is not None
 
     @staticmethod
-    def _seconds(session: Any, claim: Claim, created_at: datetime) -> dict[str, float]:
+    def _seconds(session: Any, claim: Claim, job: Job) -> dict[str, float]:
         """Wall time until the first work on the job, and over its gradient shards (0 when it found them ready)."""
-        assert claim.gradient_set_id is not None
-        units = Units(session)
+        units, created_at = Units(session), job.created_at
         selection = units.get(claim.unit_id)
         assert selection is not None
         assert selection.started_at is not None
         fresh = [
             (shard.started_at, shard.finished_at)
-            for shard in units.shards(claim.gradient_set_id)
+            for shard in units.shards_for(job)
             if shard.finished_at is not None and shard.started_at is not None and shard.finished_at > created_at
         ]
         begin = max(created_at, min((start for start, _ in fresh), default=selection.started_at))

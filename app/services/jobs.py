@@ -16,7 +16,7 @@ from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSamp
 from app.services.idempotency import repeated, replayed
 from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies
-from app.services.refusals import check_conditions, check_groups, usable_dataset
+from app.services.refusals import check_conditions, check_groups, target_dataset, usable_dataset
 from app.services.waiting_line import QueuePlace, queue_place
 from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind, UnitState
 from app.storage import ArtifactStore
@@ -99,7 +99,9 @@ class JobService:
             if known is None:
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_groups(config.selection, dataset)
-                gradient_set, reused = self._gradient_set(session, dataset, config, proxy.revision)
+                target = target_dataset(session, project_id, config)
+                sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
+                gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set)
                 created_at = now(session)
                 deadline = request.deadline_seconds
@@ -110,6 +112,8 @@ class JobService:
                         name=request.name,
                         dataset_id=dataset.id,
                         gradient_set_id=gradient_set.id,
+                        target_dataset_id=None if target is None else target.id,
+                        target_gradient_set_id=None if target is None else sets[target.id][0].id,
                         gradients_reused=reused,
                         status=JobStatus.QUEUED,
                         config=config.model_dump(mode="json"),
@@ -128,6 +132,13 @@ class JobService:
                     data={"gradients_reused": reused, "pool": dataset.num_usable},
                 )
         return self.get(project_id, known or job_id), known is not None
+
+    def _gradient_sets(
+        self, session: Any, datasets: set[Any], config: RunConfig, revision: str
+    ) -> dict[str, tuple[GradientSet, bool]]:
+        """The gradient set of each data set, by its id; always in one order, so that two calls cannot deadlock."""
+        ordered: list[Dataset] = sorted(datasets, key=lambda dataset: (dataset.rows_sha256, dataset.id))
+        return {dataset.id: self._gradient_set(session, dataset, config, revision) for dataset in ordered}
 
     @staticmethod
     def _gradient_set(session: Any, dataset: Dataset, config: RunConfig, revision: str) -> tuple[GradientSet, bool]:
@@ -194,7 +205,7 @@ class JobService:
             return JobView(job, None, None)
         units = Units(session)
         selection = units.of_job(job.id)
-        shards = units.shards(job.gradient_set_id)
+        shards = units.shards_for(job)
         moment = now(session)
         return JobView(job, job_phase(shards, selection, moment), job_progress(shards, selection, moment))
 

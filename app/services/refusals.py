@@ -9,7 +9,7 @@ from app.persistence.repositories import Datasets, Jobs
 from app.persistence.tables import Dataset, GradientSet
 from app.status import ACTIVE, DatasetStatus
 from spice_select.config import RunConfig, SelectionConfig
-from spice_select.preflight import check_settings
+from spice_select.preflight import check_settings, check_target
 
 MOST_NAMED = 20
 
@@ -53,10 +53,6 @@ def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
         ServiceError: ``config-invalid``.
     """
     column = selection.quotas.column if selection.quotas is not None else None
-    if selection.method == "less":
-        raise ServiceError(
-            "config-invalid", "the method less needs a target set, which jobs cannot name yet", pointer="#/method"
-        )
     if selection.method == "stratified" and column is None:
         raise ServiceError(
             "config-invalid", "the method stratified needs selection.quotas.column", pointer="#/selection/quotas"
@@ -67,6 +63,23 @@ def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
         raise ServiceError(
             "config-invalid", f"the data set has no column {column!r}", pointer="#/selection/quotas/column"
         )
+
+
+def target_dataset(session: Any, project_id: str, config: RunConfig) -> Dataset | None:
+    """The data set that the choice is to be close to; None unless the method is ``less``.
+
+    Args:
+        session: The running transaction.
+        project_id: Owner.
+        config: Settings of the job.
+
+    Raises:
+        ConfigError: ``less`` without a target, or a target without ``less``.
+        ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the calls
+    target = config.conditions.target_dataset_id
+    check_target(config, given=target is not None)
+    return None if target is None else usable_dataset(session, project_id, target, "#/target_dataset_id")
 
 
 def check_conditions(session: Any, config: RunConfig, dataset: Dataset, gradient_set: GradientSet) -> None:

@@ -212,10 +212,12 @@ class UnitService:
             }
             if not units.end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values):
                 return
-            assert claim.gradient_set_id is not None
-            GradientSets(session).lock(claim.gradient_set_id)
+            lost = units.sets_of(unit_ids)
+            for gradient_set_id in lost:
+                GradientSets(session).lock(gradient_set_id)
             units.reopen(unit_ids)
-            GradientSets(session).set_status(claim.gradient_set_id, GradientSetStatus.COMPUTING)
+            for gradient_set_id in lost:
+                GradientSets(session).set_status(gradient_set_id, GradientSetStatus.COMPUTING)
             data = {"units": unit_ids, "detail": detail}
             Events(session).append(claim.project_id, "artifacts.lost", job_id=claim.job_id, data=data)
 

@@ -50,6 +50,9 @@ def submit(
     given_job: Annotated[
         str | None, typer.Option(help="A job on the same gradients whose rows are owned already.")
     ] = None,
+    target_dataset: Annotated[
+        str | None, typer.Option(help="For the method less: the data set (ds_...) that the choice is to be close to.")
+    ] = None,
     deadline: options.Deadline = None,
     priority: Annotated[
         int | None, typer.Option(min=-100, max=100, help="Higher is served first; 0 when left out.")
@@ -91,6 +94,7 @@ def submit(
             must_include=options.rows(must_include, "--must-include"),
             exclude=options.rows(exclude, "--exclude"),
             given_job=given_job,
+            target_dataset_id=target_dataset,
         )
         if wait:
             finish(client, job.id, max_wait, json=json)

@@ -47,6 +47,12 @@ def run(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="A result on the same gradients whose rows are owned already."),
     ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="For the method less: a file that the choice is to be close to."
+        ),
+    ] = None,
     deadline: options.Deadline = None,
     json: options.Json = False,
 ) -> None:
@@ -87,6 +93,7 @@ def run(
             options=intake,
             deadline_seconds=deadline,
             given=given,
+            target=target,
             on_progress=lambda step: view.show(step.phase, step.completed, step.total, step.unit),
         )
         view.end("done")

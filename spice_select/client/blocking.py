@@ -207,7 +207,8 @@ class Jobs(_Group):
             idempotency_key: Calls with one key make one job; a fresh one when left out.
             **config: ``method``, ``proxy`` (a name, a mapping or a ``ProxyConfig``), ``gradients``, ``selection``,
                 ``seed``, ``deadline_seconds``, ``priority`` (-100 to 100, higher first), ``name``, ``metadata``,
-                ``must_include``, ``exclude`` (rows of the source), ``given_job`` (its choice is owned already).
+                ``must_include``, ``exclude`` (rows of the source), ``given_job`` (its choice is owned already),
+                ``target_dataset_id`` (for ``less``).
         """
         body = {"dataset_id": dataset_id, **job_body(budget, config)}
         return self._transport.run(self._operations.submit(body, idempotency_key))

@@ -71,6 +71,20 @@ def two(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield found
 
 
+def test_a_job_cannot_name_another_projects_things(two: TwoProjects) -> None:
+    sent = two.call("other", "POST", "/v1/datasets", files={"file": ("pool.jsonl", jsonl(sums(6)))})
+    two.service.drain()
+    mine = {"dataset_id": sent.json()["id"], "budget": {"count": 2}, "gradients": {"sketch_dim": 4}}
+    for theirs, pointer in (
+        ({"dataset_id": two.ids["dataset_id"]}, "#/dataset_id"),
+        ({"given_job": two.ids["job_id"]}, "#/given_job"),
+        ({"method": "less", "target_dataset_id": two.ids["dataset_id"]}, "#/target_dataset_id"),
+    ):
+        problem = two.call("other", "POST", "/v1/jobs", json={**mine, **theirs}).json()
+        assert (problem["status"], problem["code"]) == (404, "not-found")
+        assert problem["errors"][0]["pointer"] == pointer
+
+
 def operations(two: TwoProjects) -> list[tuple[str, str]]:
     paths = two.service.app.openapi()["paths"]
     return [(method.upper(), path) for path, found in sorted(paths.items()) for method in sorted(found)]

@@ -92,7 +92,7 @@ def test_a_refused_job_does_not_use_up_its_key(service: InProcessService) -> Non
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"method": "less"}, "#/method"),
+        ({"method": "less"}, "#/target_dataset_id"),
         ({"method": "stratified"}, "#/selection/quotas"),
         ({"selection": {"quotas": {"floors": {"a": 1}}}}, "#/selection/quotas/column"),
         ({"selection": {"quotas": {"column": "nobody"}}}, "#/selection/quotas/column"),

@@ -197,7 +197,8 @@ def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) 
         "jobs", "submit", "-d", DATASET, "-b", "50000 tokens", "--method", "fisher", "--proxy", "org/name",
         "--revision", "abc", "--conflict-penalty", "0.3", "--stop-ratio", "0.5", "--loss", "sum", "--seed", "9",
         "--name", "n", "--metadata", "team=search", "--deadline", "60", "--priority", "-5", "--must-include", "3,5-7",
-        "--exclude", "9", "--exclude", "1", "--given-job", "job_owned", "--json",
+        "--exclude", "9", "--exclude", "1", "--given-job", "job_owned",
+        "--target-dataset", "ds_target", "--json",
     )  # fmt: skip
     assert ended.status == 0
     assert ended.json()["asked"] == {
@@ -206,6 +207,7 @@ def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) 
         "selection": {"conflict_penalty": 0.3, "stop_ratio": 0.5}, "gradients": {"loss": "sum"}, "seed": 9,
         "name": "n", "metadata": {"team": "search"}, "deadline_seconds": 60.0,
         "must_include": [3, 5, 6, 7], "exclude": [9, 1], "given_job": "job_owned",
+        "target_dataset_id": "ds_target",
         "priority": -5,
     }  # fmt: skip
 

@@ -16,6 +16,7 @@ from spice_select.errors import BudgetError, ConfigError, PoolError
 from spice_select.greedy import random_control, random_curve, select
 from spice_select.pipeline import run
 from spice_select.preflight import check_settings
+from spice_select.store import read_shard
 from spice_select.verify import verify_folder
 from tests.fixtures.results import alpaca, jsonl
 from tests.reference import conditioned_select, utility
@@ -97,6 +98,31 @@ def test_a_local_run_adds_to_an_earlier_result(source: Path, tmp_path: Path) -> 
         run(source, config(3), cache=cache, given=cache)
     with pytest.raises(PoolError, match="row 5 is no candidate"):
         run(source, config(3, must_include=[5]), cache=cache)
+
+
+def test_a_local_run_chooses_what_is_closest_to_a_file(source: Path, tmp_path: Path) -> None:
+    cache, near = tmp_path / "cache", tmp_path / "near.jsonl"
+    near.write_bytes(jsonl(alpaca(40)[30:33]))
+    less = config(6).model_copy(
+        update={"selection": ss.SelectionConfig(budget=ss.Budget(count=6), method="less")}, deep=True
+    )
+    result = run(source, less, tmp_path / "out", cache=cache, target=near)
+    folders = {path.name: path for path in (cache / "gradients").iterdir()}
+    stated = result.statement["predicate"]["buildDefinition"]
+    target = next(item for item in stated["resolvedDependencies"] if item["name"] == "target-dataset")
+    matrices = [
+        read_shard(folders[name] / "00000.safetensors").features.astype(np.float64)
+        for name in (
+            stated["internalParameters"]["gradientFingerprint"],
+            target["annotations"]["gradientFingerprint"],
+        )
+    ]
+    pool, wanted = (matrix / np.linalg.norm(matrix, axis=1, keepdims=True) for matrix in matrices)
+    assert result.selection.indices == np.argsort(-(pool @ wanted.mean(axis=0)), kind="stable")[:6].tolist()
+    for wrong, file in ((less, None), (config(3), near)):
+        with pytest.raises(ConfigError) as caught:
+            run(source, wrong, cache=cache, target=file)
+        assert caught.value.errors[0]["pointer"] == "#/target_dataset_id"
 
 
 def test_verify_notices_conditions_that_were_not_kept(source: Path, tmp_path: Path) -> None:

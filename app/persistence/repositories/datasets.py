@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import affected, insert_all
@@ -64,8 +64,9 @@ class Datasets:
         self.session.execute(update(Dataset).where(Dataset.id == dataset_id).values(deleted_at=clock()))
 
     def active_jobs(self, dataset_id: str) -> int:
-        """Jobs on the data set that have not ended."""
-        query = select(func.count()).select_from(Job).where(Job.dataset_id == dataset_id, Job.status.in_(ACTIVE))
+        """Jobs on the data set, or towards it, that have not ended."""
+        uses = or_(Job.dataset_id == dataset_id, Job.target_dataset_id == dataset_id)
+        query = select(func.count()).select_from(Job).where(uses, Job.status.in_(ACTIVE))
         return self.session.scalars(query).one()
 
     def others_with(self, project_id: str, but: str, **values: str) -> bool:

@@ -92,8 +92,8 @@ class Jobs:
 
     def waiting_on(self, gradient_set_id: str, statuses: tuple[JobStatus, ...] = ACTIVE) -> list[Job]:
         """Jobs that have not ended and need this gradient set."""
-        query = select(Job).where(Job.gradient_set_id == gradient_set_id, Job.status.in_(statuses)).order_by(Job.id)
-        return list(self.session.scalars(query))
+        needs = or_(Job.gradient_set_id == gradient_set_id, Job.target_gradient_set_id == gradient_set_id)
+        return list(self.session.scalars(select(Job).where(needs, Job.status.in_(statuses)).order_by(Job.id)))
 
     def past_deadline(self) -> list[str]:
         """Ids of jobs whose deadline has passed and that nobody has told yet."""

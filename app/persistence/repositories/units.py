@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, or_, select, update
@@ -23,9 +23,9 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
     """The condition under which a unit may be claimed at this moment.
 
     A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
-    any job waits for their set; a selection is wanted once every shard of its set is done.
+    any job waits for their set; a selection is wanted once every shard of its sets is done.
     """
-    shard = aliased(Unit)
+    shard, target, mine = aliased(Unit), aliased(Unit), aliased(Job)
     free = or_(
         Unit.state == UnitState.PENDING,
         and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 < max_strikes),
@@ -37,7 +37,10 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
         ),
         and_(
             Unit.kind == UnitKind.GRADIENTS,
-            exists().where(Job.gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
+            or_(
+                exists().where(Job.gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
+                exists().where(Job.target_gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
+            ),
         ),
         and_(
             Unit.kind == UnitKind.SELECT,
@@ -46,6 +49,12 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
                 shard.gradient_set_id == Unit.gradient_set_id,
                 shard.kind == UnitKind.GRADIENTS,
                 shard.state != UnitState.DONE,
+            ),
+            ~exists().where(
+                mine.id == Unit.job_id,
+                target.gradient_set_id == mine.target_gradient_set_id,
+                target.kind == UnitKind.GRADIENTS,
+                target.state != UnitState.DONE,
             ),
         ),
     )
@@ -76,7 +85,11 @@ def turn() -> tuple[ColumnElement[Any], ...]:
     priority = (
         select(func.max(Job.priority))
         .where(
-            or_(Job.id == Unit.job_id, and_(Unit.job_id.is_(None), Job.gradient_set_id == Unit.gradient_set_id)),
+            or_(
+                Job.id == Unit.job_id,
+                and_(Unit.job_id.is_(None), Job.gradient_set_id == Unit.gradient_set_id),
+                and_(Unit.job_id.is_(None), Job.target_gradient_set_id == Unit.gradient_set_id),
+            ),
             Job.status.in_(WANTED),
         )
         .correlate(Unit)
@@ -213,6 +226,18 @@ class Units:
         """The gradient units of a set, in the order of the pool."""
         query = select(Unit).where(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
         return list(self.session.scalars(query.order_by(Unit.shard)))
+
+    def shards_for(self, job: Job) -> list[Unit]:
+        """The gradient units that a job waits for: of its own set, then of the target's."""
+        found = self.shards(job.gradient_set_id)
+        if job.target_gradient_set_id in {None, job.gradient_set_id}:
+            return found
+        return [*found, *self.shards(job.target_gradient_set_id or "")]
+
+    def sets_of(self, unit_ids: Sequence[str]) -> list[str]:
+        """The gradient sets that these units belong to, in the order in which sets are locked."""
+        query = select(Unit.gradient_set_id).where(Unit.id.in_(unit_ids), Unit.gradient_set_id.is_not(None)).distinct()
+        return sorted(found for found in self.session.scalars(query) if found is not None)
 
     def unfinished_shards(self, gradient_set_id: str) -> int:
         """How many gradient units of a set are not done."""
