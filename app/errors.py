@@ -150,6 +150,12 @@ PROBLEMS: dict[str, Problem] = {
     "out-of-memory": Problem("Out of memory", 500, "The device has too little memory for even the smallest batch."),
     "attempts-exhausted": Problem("All attempts failed", 500, "The unit failed as often as it may; see `detail`."),
     "deadline-exceeded": Problem("Deadline exceeded", 409, "The job's deadline passed before it had a result."),
+    "rate-limited": Problem(
+        "Too many requests",
+        429,
+        "The API key has used up its requests for now; `RateLimit` and `Retry-After` say when there are more.",
+        retryable=True,
+    ),
     "not-ready": Problem(
         "Not ready", 503, "The service cannot serve yet; `errors` names the failing check.", retryable=True
     ),

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app import logs
 from app.api import contract, problems
 from app.api.edge import Edge
+from app.api.rates import RateLimiter
 from app.api.routes import api_keys, datasets, events, gradient_sets, health, jobs
 from app.api.schemas import ProblemRead
 from app.api.streams import EventHub, told_to_end
@@ -79,6 +80,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.settings = settings
     app.state.store = store
     app.state.keys = keys
+    app.state.limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds)
     app.state.hub = hub
     app.state.events = events_service
     app.state.datasets = DatasetService(database, store)

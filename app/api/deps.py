@@ -9,14 +9,17 @@ import re
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request
+from pydantic import AwareDatetime, StringConstraints
+from starlette.concurrency import run_in_threadpool
 
+from app.api.rates import RateLimiter
 from app.api.streams import EventHub
 from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
 from app.services.datasets import DatasetService
 from app.services.events import EventService
 from app.services.idempotency import parse_key
-from app.services.jobs import JobService
+from app.services.jobs import Filters, JobService
 from app.services.keys import Caller, KeyService
 from app.settings import Settings
 from app.storage import ArtifactStore
@@ -111,11 +114,25 @@ def needs_no_key(request: Request) -> bool:
     return request.app.state.settings.auth == "loopback" and _is_local(request)
 
 
-def caller(request: Request) -> Caller:
-    """Who calls; the one place that lets a request in.
+async def caller(request: Request) -> Caller:
+    """Who calls, found out once a request; the one place that lets a request in.
 
     Raises:
-        ServiceError: ``unauthenticated`` or ``forbidden``.
+        ServiceError: ``unauthenticated``, ``rate-limited`` or ``forbidden``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by admit()
+    known = request.scope.get("spice.caller")
+    if isinstance(known, Caller):
+        return known
+    found = await run_in_threadpool(admit, request)
+    request.scope["spice.caller"] = found
+    return found
+
+
+def admit(request: Request) -> Caller:
+    """Check the key, its rate and its scope.
+
+    Raises:
+        ServiceError: ``unauthenticated``, ``rate-limited`` or ``forbidden``.
     """
     shown = _shown_key(request)
     if shown is None and needs_no_key(request):
@@ -124,6 +141,16 @@ def caller(request: Request) -> Caller:
     if found is None:
         detail = "this API key is not known, expired or revoked" if shown else "an API key is needed"
         raise ServiceError("unauthenticated", detail, headers=CHALLENGE)
+    limiter: RateLimiter = request.app.state.limiter
+    allowance = limiter.take(found.key_id or found.project_id)
+    if allowance is not None:
+        request.scope["spice.headers"].update(allowance.headers())
+        if allowance.exceeded:
+            raise ServiceError(
+                "rate-limited",
+                f"more than {allowance.quota} requests in {allowance.window} s",
+                headers={"Retry-After": str(allowance.reset)},
+            )
     needed = scope_of(request.method, request.url.path)
     if not found.may(needed):
         raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
@@ -133,7 +160,7 @@ def caller(request: Request) -> Caller:
 CallerDep = Annotated[Caller, Depends(caller)]
 
 
-def project(found: CallerDep) -> str:
+async def project(found: CallerDep) -> str:  # ruff: ignore[unused-async] - a plain one costs a thread
     """The caller's project."""
     return found.project_id
 
@@ -146,6 +173,18 @@ def idempotency_key(
 ) -> str | None:
     """The checked Idempotency-Key of the request."""
     return parse_key(header)
+
+
+def if_match(
+    header: Annotated[
+        str | None,
+        Header(alias="If-Match", max_length=1000, description="Only if the resource still has this `ETag`; else 412."),
+    ] = None,
+) -> frozenset[int] | None:
+    """Versions that the caller knows; None for any. An ETag starts with the version, whatever progress follows it."""
+    if header is None or header.strip() == "*":
+        return None
+    return frozenset(int(version) for version in re.findall(r'(?:W/)?"(\d{1,18})(?:-[^"]*)?"', header))
 
 
 POSITION = re.compile(r"[a-z]+_[0-9A-Z]{26}|-?[0-9]{1,19}")
@@ -213,6 +252,25 @@ JobId = Annotated[str, _shape("job", "a job")]
 GradientSetId = Annotated[str, _shape("gs", "a gradient set")]
 KeyId = Annotated[str, _shape("key", "an API key")]
 FileName = Annotated[str, Path(pattern=FILE_NAME, description="Name of a file.", examples=["selected.parquet"])]
+MetadataPair = Annotated[str, StringConstraints(pattern=r'^[^="\x00-\x1f]{1,64}=[^\x00]{0,512}$')]
+
+
+def filters(
+    metadata: Annotated[
+        list[MetadataPair] | None,
+        Query(max_length=16, description="Only with this pair, `KEY=VALUE`; may be repeated, all must hold."),
+    ] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="Only made at this time or later.")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="Only made before this time.")] = None,
+) -> Filters:
+    """What a list is narrowed down to, apart from the state."""
+    pairs = [pair.partition("=") for pair in metadata or ()]
+    return Filters(
+        metadata={key: value for key, _, value in pairs}, created_after=created_after, created_before=created_before
+    )
+
+
+FiltersDep = Annotated[Filters, Depends(filters)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
 After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]
@@ -224,3 +282,4 @@ SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]
 HubDep = Annotated[EventHub, Depends(hub)]
 KeysDep = Annotated[KeyService, Depends(key_service)]
+MatchDep = Annotated[frozenset[int] | None, Depends(if_match)]

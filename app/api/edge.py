@@ -9,10 +9,12 @@ from typing import Any
 
 import structlog
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import deps
 from app.api.problems import BodyError
 from app.ids import new_id
 
@@ -46,6 +48,8 @@ class Edge:
         given = headers.get(b"x-request-id", b"")
         identity = given.decode() if REQUEST_ID.fullmatch(given) else new_id("req")
         scope["spice.request_id"] = identity
+        extra: dict[str, str] = {}
+        scope["spice.headers"] = extra
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=identity)
         head = scope["method"] == "HEAD" and FILE_PART not in scope["path"]
@@ -71,6 +75,8 @@ class Edge:
                 names = {name.lower() for name, _ in message["headers"]}
                 if b"x-request-id" not in names:
                     message["headers"] = [*message["headers"], (b"x-request-id", identity.encode())]
+                added = [(name.lower().encode(), value.encode()) for name, value in extra.items()]
+                message["headers"] = [*message["headers"], *added]
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -141,14 +147,22 @@ def _finite(text: str) -> float:
     return value
 
 
+def _asks_for_key(dependant: Dependant) -> bool:
+    return dependant.call is deps.caller or any(_asks_for_key(inner) for inner in dependant.dependencies)
+
+
 class StrictRoute(APIRoute):
     """Route whose JSON body is read strictly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler so that it sees a strict request."""
         inner = super().get_route_handler()
+        asks_for_key = _asks_for_key(self.dependant)
 
         async def handler(request: Request) -> Response:
+            if asks_for_key:
+                # Before a byte of the body is looked at: strangers learn nothing from how it is refused.
+                await deps.caller(request)
             if request.headers.get("content-encoding", "identity") != "identity":
                 raise BodyError("unsupported-media-type", "send the body without Content-Encoding")
             has_body = request.method in {"POST", "PUT", "PATCH"}

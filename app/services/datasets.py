@@ -10,11 +10,12 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
-from app.persistence.repositories import Datasets, Events, Units
+from app.persistence.repositories import Datasets, Events, ListFilter, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
 from app.services.idempotency import replayed
+from app.services.versions import require_version
 from app.status import DatasetStatus, UnitKind
 from app.storage import ArtifactStore
 from spice_select.config import digest_of
@@ -122,10 +123,10 @@ class DatasetService:
         with self.database.read() as session:
             return Datasets(session).names(project_id, ids)
 
-    def page(self, project_id: str, *, status: str | None, before: str | None, limit: int) -> list[DatasetView]:
+    def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[DatasetView]:
         """Data sets, newest first."""
         with self.database.read() as session:
-            found = Datasets(session).page(project_id, status=status, before=before, limit=limit)
+            found = Datasets(session).page(project_id, wanted, before=before, limit=limit)
             return [DatasetView(dataset, None) for dataset in found]
 
     def rejected(self, project_id: str, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
@@ -166,7 +167,7 @@ class DatasetService:
                         "messages": row.messages,
                     }
 
-    def delete(self, project_id: str, dataset_id: str) -> None:
+    def delete(self, project_id: str, dataset_id: str, expected: frozenset[int] | None = None) -> None:
         """Take a data set and its bytes away; finished jobs keep their own files and provenance.
 
         Raises:
@@ -175,6 +176,7 @@ class DatasetService:
         with self.database.write() as session:
             datasets = Datasets(session)
             dataset = self._find(datasets, project_id, dataset_id)
+            require_version(dataset.version, expected)
             if datasets.active_jobs(dataset_id):
                 raise ConflictError("a job that has not ended uses the data set", code="dataset-in-use")
             unit = Units(session).of_dataset(dataset_id)

@@ -7,7 +7,7 @@ import re
 from sqlalchemy.orm import Session
 
 from app.errors import ServiceError
-from app.persistence.repositories import IdempotencyKeys
+from app.persistence.repositories import IdempotencyKeys, KeyHeldError
 
 VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
@@ -33,19 +33,26 @@ def replayed(
 ) -> str | None:
     """Take the key for a resource about to be made.
 
-    Must run before anything else is written: on PostgreSQL it waits for a competing call with the same key.
+    Must run before anything else is written: on PostgreSQL it waits a moment for a competing call with the same key.
 
     Returns:
         None when the resource is to be made; else the id of what the first call with this key made.
 
     Raises:
-        ServiceError: ``idempotency-key-reused`` when the first call had another body; ``unavailable`` when the key
-            was forgotten at this very moment.
+        ServiceError: ``idempotency-key-reused`` when the first call had another body; ``idempotency-in-progress`` when
+            it goes on for longer than this one waits; ``unavailable`` when the key was forgotten at this very moment.
     """
     if key is None:
         return None
-    if IdempotencyKeys(session).remember(project_id, operation, key, request_sha256, resource_id):
-        return None
+    try:
+        if IdempotencyKeys(session).remember(project_id, operation, key, request_sha256, resource_id):
+            return None
+    except KeyHeldError as error:
+        raise ServiceError(
+            "idempotency-in-progress",
+            "the first request with this Idempotency-Key has not been answered yet",
+            headers={"Retry-After": "2"},
+        ) from error
     earlier = repeated(session, project_id, operation, key, request_sha256)
     if earlier is None:
         # Forgotten in between: the next try will take it.

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
-from app.persistence.repositories import Events, GradientSets, Jobs, Units
+from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
@@ -17,6 +17,7 @@ from app.services.idempotency import repeated, replayed
 from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies
 from app.services.refusals import check_conditions, check_groups, target_dataset, usable_dataset
+from app.services.versions import require_version
 from app.services.waiting_line import QueuePlace, queue_place
 from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind, UnitState
 from app.storage import ArtifactStore
@@ -24,6 +25,8 @@ from spice_select.config import Conditions, GradientConfig, ProxyConfig, RunConf
 from spice_select.fingerprint import gradient_fingerprint
 
 OPERATION = "POST /v1/jobs"
+Filters = ListFilter
+"""What lists can be narrowed down to."""
 
 
 @dataclass(frozen=True)
@@ -209,15 +212,13 @@ class JobService:
         moment = now(session)
         return JobView(job, job_phase(shards, selection, moment), job_progress(shards, selection, moment))
 
-    def page(
-        self, project_id: str, *, status: str | None, dataset_id: str | None, before: str | None, limit: int
-    ) -> list[JobView]:
+    def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:
         """Jobs, newest first."""
         with self.database.read() as session:
-            jobs = Jobs(session).page(project_id, status=status, dataset_id=dataset_id, before=before, limit=limit)
+            jobs = Jobs(session).page(project_id, wanted, before=before, limit=limit)
             return [self._view(session, job) for job in jobs]
 
-    def cancel(self, project_id: str, job_id: str) -> JobView:
+    def cancel(self, project_id: str, job_id: str, expected: frozenset[int] | None = None) -> JobView:
         """Stop a job. While it selects, it keeps what it has chosen so far; before that nothing is left of it.
 
         Raises:
@@ -225,6 +226,7 @@ class JobService:
         """
         with self.database.write() as session:
             self._find(Jobs(session), project_id, job_id)
+            require_version(Jobs(session).lock(job_id).version, expected)
             if not stop_job(session, job_id, JobStatus.CANCELLED):
                 raise ConflictError("the job has ended already")
         return self.get(project_id, job_id)

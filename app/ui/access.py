@@ -22,7 +22,7 @@ def visitor(request: Request) -> Caller:
     """
     word = request.cookies.get(COOKIE)
     if word is None or "authorization" in request.headers or deps.needs_no_key(request):
-        return deps.caller(request)
+        return deps.admit(request)
     found: Caller | None = request.app.state.sessions.caller(word)
     if found is None:
         raise ServiceError("unauthenticated", "the session is over")

@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 
 from app.api import deps, render
 from app.errors import NotFoundError
+from app.services.jobs import Filters
 from app.status import ACTIVE, JobStatus
 from app.ui.access import Visitor
 from app.ui.pages import HEADERS, page
@@ -43,7 +44,7 @@ def list_jobs(
     """Jobs, newest first."""
     chosen = status if status in set(JobStatus) else None
     before = None if after is None else deps.decode_cursor(after)
-    views = service.page(visitor.project_id, status=chosen, dataset_id=None, before=before, limit=PAGE_SIZE + 1)
+    views = service.page(visitor.project_id, Filters(status=chosen), before=before, limit=PAGE_SIZE + 1)
     shown = [render.job_read(request, view) for view in views[:PAGE_SIZE]]
     return page(
         "jobs.html",

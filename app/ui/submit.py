@@ -17,6 +17,7 @@ from app.api.uploads import BLOCK_BYTES, Writer
 from app.errors import NotFoundError, ServiceError
 from app.ids import new_id
 from app.services.datasets import DatasetView, Upload
+from app.services.jobs import Filters
 from app.services.keys import Caller
 from app.status import DatasetStatus
 from app.ui.access import SameOrigin, Visitor
@@ -153,7 +154,7 @@ def form_page(request: Request, visitor: Caller, draft: Draft) -> Response:
     state, project = request.app.state, visitor.project_id
     datasets = []
     if visitor.may("datasets:read"):
-        found = state.datasets.page(project, status=None, before=None, limit=MOST_DATASETS)
+        found = state.datasets.page(project, Filters(), before=None, limit=MOST_DATASETS)
         datasets = [view.dataset for view in found if view.dataset.status != DatasetStatus.INVALID]
     settings = state.settings
     values: dict[str, Any] = {

@@ -23,6 +23,13 @@ def any_service(any_database_url: str, tmp_path: Path) -> Iterator[InProcessServ
         yield running
 
 
+@pytest.fixture
+def postgres_service(database_url: str, tmp_path: Path) -> Iterator[InProcessService]:
+    """The service on PostgreSQL: for what SQLite cannot do."""
+    with InProcessService(database_url, tmp_path / "data") as running:
+        yield running
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shared_service(
     request: pytest.FixtureRequest, _migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory

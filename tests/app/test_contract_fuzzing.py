@@ -19,7 +19,7 @@ SCHEMA: Any = schemathesis.openapi.from_dict(contract_document())
 OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
 EXAMPLES = 12
 LEFT_OUT = {
-    # Keys need `auth="keys"`; tests/app/test_auth.py tries all routes without and with a foreign one.
+    # A local caller needs no key; tests/app/test_auth.py tries every route without one and with a foreign one.
     "ignored_auth",
     "object_level_authorization",
     # These follow links between operations, which random ids never do; tests/app/test_datasets.py deletes and looks.

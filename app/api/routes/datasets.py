@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -80,13 +81,14 @@ def list_datasets(
     response: Response,
     project: deps.Project,
     service: deps.DatasetsDep,
+    filters: deps.FiltersDep,
     status: Annotated[DatasetStatus | None, Query()] = None,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[DatasetRead]:
     """Data sets, newest first."""
     before = None if after is None else deps.decode_cursor(after)
-    found = service.page(project, status=status, before=before, limit=limit + 1)
+    found = service.page(project, replace(filters, status=status), before=before, limit=limit + 1)
     return render.page(
         request, response, found, limit, partial(render.dataset_read, request), lambda view: view.dataset.id
     )
@@ -151,6 +153,8 @@ def list_rows(
 
 
 @router.delete("/{dataset_id}", status_code=204)
-def delete_dataset(dataset_id: deps.DatasetId, project: deps.Project, service: deps.DatasetsDep) -> None:
+def delete_dataset(
+    dataset_id: deps.DatasetId, project: deps.Project, service: deps.DatasetsDep, expected: deps.MatchDep
+) -> None:
     """Take the data set and its bytes away; finished jobs keep their results."""
-    service.delete(project, dataset_id)
+    service.delete(project, dataset_id, expected)

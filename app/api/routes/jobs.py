@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -63,6 +64,7 @@ def list_jobs(
     response: Response,
     project: deps.Project,
     service: deps.JobsDep,
+    filters: deps.FiltersDep,
     status: Annotated[JobStatus | None, Query()] = None,
     dataset_id: Annotated[str | None, Query(max_length=40)] = None,
     limit: deps.Limit = 50,
@@ -70,7 +72,8 @@ def list_jobs(
 ) -> Page[JobRead]:
     """Jobs, newest first."""
     before = None if after is None else deps.decode_cursor(after)
-    found = service.page(project, status=status, dataset_id=dataset_id, before=before, limit=limit + 1)
+    wanted = replace(filters, status=status, dataset_id=dataset_id)
+    found = service.page(project, wanted, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, partial(render.job_read, request), lambda view: view.job.id)
 
 
@@ -96,9 +99,11 @@ async def get_job(
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobRead)
-def cancel_job(request: Request, job_id: deps.JobId, project: deps.Project, service: deps.JobsDep) -> Response:
+def cancel_job(
+    request: Request, job_id: deps.JobId, project: deps.Project, service: deps.JobsDep, expected: deps.MatchDep
+) -> Response:
     """Stop a job; what it has chosen so far is kept."""
-    return _accepted(request, service.cancel(project, job_id), {})
+    return _accepted(request, service.cancel(project, job_id, expected), {})
 
 
 @router.get("/{job_id}/selection")

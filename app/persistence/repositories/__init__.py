@@ -4,9 +4,21 @@ from app.persistence.repositories.api_keys import ApiKeys
 from app.persistence.repositories.datasets import Datasets
 from app.persistence.repositories.events import Events
 from app.persistence.repositories.gradient_sets import GradientSets
-from app.persistence.repositories.idempotency import IdempotencyKeys
+from app.persistence.repositories.idempotency import IdempotencyKeys, KeyHeldError
 from app.persistence.repositories.jobs import Jobs
+from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.units import Units
 
-__all__ = ["ApiKeys", "Datasets", "Events", "GradientSets", "IdempotencyKeys", "Jobs", "Projects", "Units"]
+__all__ = [
+    "ApiKeys",
+    "Datasets",
+    "Events",
+    "GradientSets",
+    "IdempotencyKeys",
+    "Jobs",
+    "KeyHeldError",
+    "ListFilter",
+    "Projects",
+    "Units",
+]

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.rows import affected, insert_all
 from app.persistence.tables import Dataset, Job, RejectedRow
 from app.persistence.types import clock
@@ -41,11 +42,10 @@ class Datasets:
         query = select(Dataset.id, Dataset.name).where(Dataset.project_id == project_id, Dataset.id.in_(list(ids)))
         return {found: name for found, name in self.session.execute(query) if name}
 
-    def page(self, project_id: str, *, status: str | None, before: str | None, limit: int) -> list[Dataset]:
+    def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[Dataset]:
         """Newest first, starting behind an id."""
-        query = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
-        if status is not None:
-            query = query.where(Dataset.status == status)
+        mine = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
+        query = wanted.applied(mine, Dataset)
         if before is not None:
             query = query.where(Dataset.id < before)
         return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))

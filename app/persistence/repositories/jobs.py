@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.rows import affected, insert_all
 from app.persistence.tables import File, Job, SelectedSample
 from app.persistence.types import clock
@@ -39,15 +40,9 @@ class Jobs:
         query = select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
         return self.session.scalars(query).one()
 
-    def page(
-        self, project_id: str, *, status: str | None, dataset_id: str | None, before: str | None, limit: int
-    ) -> list[Job]:
+    def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[Job]:
         """Newest first, starting behind an id."""
-        query = select(Job).where(Job.project_id == project_id)
-        if status is not None:
-            query = query.where(Job.status == status)
-        if dataset_id is not None:
-            query = query.where(Job.dataset_id == dataset_id)
+        query = wanted.applied(select(Job).where(Job.project_id == project_id), Job)
         if before is not None:
             query = query.where(Job.id < before)
         return list(self.session.scalars(query.order_by(Job.id.desc()).limit(limit)))
