@@ -164,8 +164,10 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
     if unit not in UNITS:
         draft.refuse("amount", "choose what the budget counts")
     amount = _number(draft, "amount", "percent" if unit == "percent" else "count")
-    if amount is None:
-        draft.refuse("amount", "say how much to choose")
+    if amount is None or "amount" in draft.errors:
+        if "amount" not in draft.errors:
+            draft.refuse("amount", "say how much to choose")
+        body["budget"] = {"count": 1}  # so that whatever else is wrong is said at the same time
     else:
         body["budget"] = {"fraction": amount / 100} if unit == "percent" else {unit: amount}
     for name in SELECTION_NUMBERS:
@@ -193,10 +195,9 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
     minutes = _number(draft, "deadline")
     if minutes is not None:
         body["deadline_seconds"] = 60 * minutes
-    if draft.errors:
-        return None
     try:
-        return JobCreate.model_validate_json(json.dumps(body))
+        asked = JobCreate.model_validate_json(json.dumps(body))
+        return None if draft.errors else asked
     except ValidationError as error:
         findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
         for finding in validation_errors(findings):

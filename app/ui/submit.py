@@ -149,6 +149,12 @@ def _keep(request: Request, visitor: Caller, draft: Draft, upload: Upload, filen
     draft.values["dataset_id"] = view.dataset.id
 
 
+def _touched(draft: Draft, name: str) -> bool:
+    """Whether a field that is folded away holds something to look at."""
+    usual = blank("", "").values.get(name, "")
+    return name in draft.errors or draft.values.get(name, usual) != usual
+
+
 def form_page(request: Request, visitor: Caller, draft: Draft) -> Response:
     """The form with what was typed and what is wrong."""
     state, project = request.app.state, visitor.project_id
@@ -164,7 +170,7 @@ def form_page(request: Request, visitor: Caller, draft: Draft) -> Response:
         "units": UNITS,
         "proxies": sorted({settings.default_proxy, *settings.allowed_proxies} - {"*"}),
         "any_proxy": "*" in settings.allowed_proxies or settings.proxy_root is not None,
-        "more_open": bool(set(draft.errors) & MORE) or bool(draft.values.get("like")),
+        "more_open": bool(draft.values.get("like")) or any(_touched(draft, name) for name in MORE),
         "max_upload_bytes": settings.max_upload_bytes,
     }
     if "hx-request" in request.headers:

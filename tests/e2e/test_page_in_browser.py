@@ -1,0 +1,269 @@
+"""The page in a real Chromium, against the real embedded service, at the width of a desk and of a phone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from app.services.health import ROOT
+from tests.e2e.conftest import FAST
+from tests.fixtures.browser import PHONE, WIDE, Visit, browser, find_browser
+from tests.fixtures.processes import Service, environment
+from tests.fixtures.service import jsonl, sums
+
+PROGRAM = find_browser()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="NO BROWSER: install chromium or set SPICE_TEST_BROWSER")
+SIZES = {"desk": WIDE, "phone": PHONE}
+ATTACK = "<img src=x onerror=complain(1)><script>complain(2)</script>"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("page")
+    with Service(environment(data_dir=folder / "data", extra=FAST), folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    assert PROGRAM is not None
+    with browser(PROGRAM) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(service: Service, chromium: Browser) -> Iterator[Callable[..., Visit]]:
+    opened: list[Visit] = []
+
+    def open_window(size: str = "desk", scheme: str = "light", base: str | None = None) -> Visit:
+        opened.append(Visit(chromium, base or service.url, SIZES[size], scheme))
+        return opened[-1]
+
+    yield open_window
+    for each in opened:
+        each.close()
+
+
+def pool(path: Path, count: int) -> Path:
+    rows = [{**row, "domain": ["math", ATTACK][i % 2]} for i, row in enumerate(sums(count))]
+    rows[0]["instruction"] = ATTACK
+    path.write_bytes(jsonl(rows))
+    return path
+
+
+def fill(page: Page, file: Path, **fields: str) -> None:
+    page.goto("/ui/new")
+    page.get_by_label("Upload a file").set_input_files(file)
+    page.get_by_text("More settings").click()
+    for name, value in fields.items():
+        page.locator(f"#{name}").fill(value)
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path, size: str) -> None:
+    window = visit(size)
+    page = window.page
+    page.goto("/ui")
+    page.get_by_role("link", name="New job").click()
+    fill(
+        page,
+        pool(tmp_path / "pool.jsonl", 400),
+        amount="40",
+        sketch_dim="16",
+        max_length="128",
+        name=f"{ATTACK} {size}",
+    )
+    page.locator("#unit").select_option("count")
+    window.check()
+    page.get_by_role("button", name="Make the job").click()
+    # The rows are checked, the job is queued and its page follows it to the end, all without another click.
+    page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"))
+    expect(page.get_by_role("heading", name="Done: 40 of 400 rows chosen")).to_be_visible(timeout=60_000)
+    expect(page.locator("#announce")).to_have_text("Done: 40 of 400 rows chosen")
+    expect(page.locator("[data-plot] canvas")).to_have_count(3)
+    assert page.locator("#live[hx-get]").count() == 0
+    for plot in page.locator("[data-plot] canvas").all():
+        shown = plot.evaluate("(c) => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size")
+        assert shown > 8, "the plot is empty"
+    expect(page.get_by_text("First picks")).to_be_visible()
+    assert page.locator(".excerpts > li").count() == 6
+    assert page.locator("img[src='x']").count() == 0
+    window.check()
+    # A file is saved, a line is copied.
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="selected.jsonl").click()
+    assert len(Path(saved.value.path()).read_text().splitlines()) == 40
+    page.get_by_role("button", name="Copy Hugging Face datasets").click()
+    assert "load_dataset" in page.evaluate("navigator.clipboard.readText()")
+    # A clone with another budget reuses the gradients.
+    page.get_by_role("link", name="Clone with another budget").click()
+    page.get_by_label("Budget", exact=True).fill("7")
+    page.get_by_role("button", name="Make the clone").click()
+    expect(page.get_by_role("heading", name="Done: 7 of 400 rows chosen")).to_be_visible(timeout=60_000)
+    expect(page.locator(".steps li").nth(1)).to_contain_text("reused")
+    window.check()
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_a_running_job_is_watched_and_cancelled(visit: Callable[..., Visit], tmp_path: Path, size: str) -> None:
+    window = visit(size)
+    page = window.page
+    fill(page, pool(tmp_path / "pool.jsonl", 20_000), sketch_dim="" if size == "desk" else "256", seed="7")
+    page.get_by_role("button", name="Make the job").click()
+    expect(page.get_by_role("heading", name="Computing gradients")).to_be_visible(timeout=90_000)
+    expect(page.locator("li[aria-current=step]")).to_contain_text("Gradients")
+    said = page.locator(".progress p")
+    expect(said).to_contain_text("of 20,000 samples", timeout=30_000)
+    first = said.inner_text()
+    expect(said).not_to_have_text(first, timeout=30_000)
+    expect(said).to_contain_text("per second")
+    expect(page.locator("#announce")).to_have_text("Computing gradients")
+    window.check()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name=re.compile(r"^Cancelled"))).to_be_visible(timeout=30_000)
+    assert page.get_by_role("button", name="Cancel").count() == 0
+    window.check()
+    page.goto("/ui?status=cancelled")
+    expect(page.get_by_role("link", name="pool.jsonl").first).to_be_visible()
+    window.check()
+
+
+def test_mistakes_are_shown_beside_their_fields_and_the_file_is_kept(
+    visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    window = visit("phone")
+    page = window.page
+    fill(page, pool(tmp_path / "pool.jsonl", 30), amount="lots", conflict_penalty="11")
+    page.get_by_role("button", name="Make the job").click()
+    expect(page.get_by_role("alert").filter(has_text="The job was not made")).to_be_visible()
+    expect(page.locator("#amount")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#error-amount-1")).to_contain_text("is not a number")
+    expect(page.locator("#error-conflict_penalty-1")).to_contain_text("Input should be less than or equal to 10")
+    window.check(expected=("422",))
+    page.locator("#amount").fill("500")
+    page.locator("#unit").select_option("count")
+    page.locator("#conflict_penalty").fill("0.1")
+    page.get_by_role("button", name="Make the job").click()
+    # Known only once the rows are counted.
+    expect(page.locator("#error-amount-1")).to_contain_text("500")
+    page.locator("#amount").fill("5")
+    page.get_by_role("button", name="Make the job").click()
+    page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_every_page_is_readable(visit: Callable[..., Visit], size: str, scheme: str) -> None:
+    window = visit(size, scheme)
+    page = window.page
+    page.goto("/ui")
+    done = page.locator("tr", has_text="Succeeded").get_by_role("link").first.get_attribute("href")
+    assert done is not None
+    for path in (
+        "/ui",
+        "/ui/new",
+        f"/ui/new?like={done.rsplit('/', 1)[1]}",
+        done,
+        "/ui/jobs/nothing",
+        "/ui/login",
+        "/ui?status=failed",
+    ):
+        page.goto(path)
+        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+        page.wait_for_load_state("networkidle")
+        window.check(expected=("404",))
+        keep = os.environ.get("SPICE_TEST_SCREENSHOTS")
+        if keep:
+            name = re.sub(r"\W+", "-", path.split("job_")[0]).strip("-")
+            page.screenshot(path=Path(keep) / f"{name}-{size}-{scheme}.png", full_page=True)
+
+
+def test_everything_is_reached_by_keyboard(visit: Callable[..., Visit]) -> None:
+    page = visit().page
+    page.goto("/ui")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("Tab")
+    focused = page.locator(":focus")
+    expect(focused).to_have_text("All")
+    assert focused.evaluate("(e) => getComputedStyle(e).outlineStyle") != "none"
+
+
+def test_it_works_without_scripts(service: Service, chromium: Browser, tmp_path: Path) -> None:
+    context = chromium.new_context(java_script_enabled=False, base_url=service.url)
+    page = context.new_page()
+    page.goto("/ui/new")
+    page.get_by_label("Upload a file").set_input_files(pool(tmp_path / "pool.jsonl", 30))
+    page.get_by_label("Budget", exact=True).fill("50")
+    page.get_by_role("button", name="Make the job").click()
+    for _ in range(100):
+        if "/ui/jobs/" in page.url:
+            break
+        page.get_by_role("button", name="Go on").click()
+    expect(page.locator("main")).to_contain_text("pool.jsonl")
+    context.close()
+
+
+def test_the_page_says_when_the_service_is_away(
+    visit: Callable[..., Visit], launch: Callable[[Service], Service], tmp_path: Path
+) -> None:
+    own = launch(Service(environment(data_dir=tmp_path / "data", extra=FAST), tmp_path / "logs"))
+    window = visit("phone", base=own.url)
+    page = window.page
+    fill(page, pool(tmp_path / "pool.jsonl", 20_000), sketch_dim="")
+    page.get_by_role("button", name="Make the job").click()
+    page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"), timeout=60_000)
+    own.kill()
+    expect(page.locator("#offline")).to_be_visible()
+    own.start().wait_ready()
+    expect(page.locator("#offline")).to_be_hidden(timeout=30_000)
+
+
+def test_a_key_opens_the_page_where_one_is_asked_for(
+    visit: Callable[..., Visit], launch: Callable[[Service], Service], tmp_path: Path
+) -> None:
+    env = environment(data_dir=tmp_path / "data", extra={**FAST, "SPICE_AUTH": "keys"})
+    secret = make_key(env)
+    own = launch(Service(env, tmp_path / "logs"))
+    window = visit("phone", base=own.url)
+    page = window.page
+    page.goto("/ui/new")
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    page.get_by_label("API key").fill("spk_nothing")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert").filter(has_text="not known")).to_be_visible()
+    window.check(expected=("401",))
+    page.get_by_label("API key").fill(secret)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/ui/new")
+    assert "spice_session" not in page.evaluate("document.cookie")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    page.goto("/ui")
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def make_key(env: dict[str, str]) -> str:
+    import subprocess
+    import sys
+
+    made = subprocess.run(
+        [sys.executable, "-m", "app", "keys", "create", "--name", "page"],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: Any = json.loads(made.stdout.splitlines()[-1])
+    return str(found["secret"])
