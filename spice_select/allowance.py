@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from spice_select.config import Quotas, SelectionConfig
-from spice_select.errors import BudgetError, ConfigError, PoolError
+from spice_select.errors import BudgetError, ConfigError, PoolError, escaped
 
 
 def read_costs(costs: Sequence[int] | torch.Tensor | None, size: int) -> torch.Tensor | None:
@@ -47,7 +47,9 @@ def read_rows(rows: Sequence[int], size: int, name: str) -> torch.Tensor:
     mask = torch.zeros(size, dtype=torch.bool)
     outside = [row for row in rows if not 0 <= row < size]
     if outside:
-        raise PoolError(f"{name} has rows that the pool of {size} samples does not: {outside[:20]}")
+        raise PoolError(
+            f"{name} has rows that the pool of {size} samples does not: {outside[:20]}", pointer=f"#/{name}"
+        )
     mask[torch.tensor(list(rows), dtype=torch.int64)] = True
     return mask
 
@@ -125,7 +127,7 @@ class Allowance:
         self._forced = read_rows(must_include, size, "must_include")
         both = torch.nonzero(self._forced & ~self._open).flatten().tolist()
         if both:
-            raise ConfigError(f"rows {both[:20]} are both to be included and excluded")
+            raise ConfigError(f"rows {both[:20]} are both to be included and excluded", pointer="#/exclude")
         self._accounts = self._open_accounts(config, costs)
         self.limit = min(
             int((account.costs[self._open].sort().values.cumsum(0) <= account.left).sum()) for account in self._accounts
@@ -210,7 +212,7 @@ class Allowance:
             if floor > have:
                 raise BudgetError(
                     f"the floor of {name!r} is {floor}, the pool has {have} such samples",
-                    pointer=f"#/quotas/floors/{name}",
+                    pointer=f"#/quotas/floors/{escaped(name)}",
                 )
             if floor > 0:
                 self._unmet[code_of[name]] = floor
@@ -220,7 +222,7 @@ class Allowance:
             if forced > cap:
                 raise BudgetError(
                     f"the cap of {name!r} is {cap}, {forced} such samples must be included",
-                    pointer=f"#/quotas/caps/{name}",
+                    pointer=f"#/quotas/caps/{escaped(name)}",
                 )
         counts = torch.bincount(self._codes[self._open], minlength=len(code_of)).tolist()
         reachable = sum(min(have, self._room.get(code, have)) for code, have in enumerate(counts))

@@ -29,6 +29,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 
+def escaped(name: str) -> str:
+    """A name as one step of a JSON Pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 class SpiceError(Exception):
     """Base of every error this library raises on purpose.
 

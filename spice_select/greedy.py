@@ -147,6 +147,7 @@ def _beside(gradients: Gradients, candidates: Candidates, name: str) -> torch.Te
     if others.dimension != candidates.dimension:
         raise PoolError(
             f"{name} must have {candidates.dimension} features like the pool, not {others.dimension}: "
-            "were they taken with the same proxy and settings?"
+            "were they taken with the same proxy and settings?",
+            pointer=f"#/{name}",
         )
     return others.take(torch.arange(others.size)).to(candidates.device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -23,9 +24,9 @@ from spice_select.config import ProxyConfig, RunConfig
 from spice_select.errors import ConfigError, StoreError
 from spice_select.fingerprint import gradient_fingerprint
 from spice_select.greedy import random_control, select
-from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
+from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
 from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
-from spice_select.preflight import check_settings, check_target
+from spice_select.preflight import check_quotas, check_settings, check_target, group_of
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.proxy_files import BUILTIN, folder_digest
 from spice_select.results import RankingRow, summarise, write_results
@@ -376,6 +377,15 @@ def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequen
     never = config.conditions.exclude
     unavailable = len(set(never).intersection(read_source_rows(shards).tolist())) if never else 0
     check_settings(config, manifest.num_usable, unavailable=unavailable)
+    quotas = config.selection.quotas
+    if quotas is not None and quotas.column is not None:
+        groups = Counter(
+            group_of(row.record, quotas.column)
+            for path in shards
+            for row in iter_rows(path)
+            if row.source_row not in set(never)
+        )
+        check_quotas(config, groups)
 
 
 def _device_name(device: str) -> str:

@@ -19,6 +19,7 @@ from spice_select.config import GradientConfig
 from spice_select.errors import EmptyPoolError, MismatchedShardError
 from spice_select.examples import encode
 from spice_select.gradients import measure
+from spice_select.preflight import group_of
 from spice_select.stacked import Stacked
 from spice_select.store import GradientShard, map_shard, read_shard
 
@@ -78,8 +79,7 @@ def read_groups(rows_shards: Sequence[Path], column: str, positions: Sequence[in
     groups: list[str] = []
     for path in rows_shards:
         for text in pq.read_table(path, columns=["record"]).column("record").to_pylist():
-            value = json.loads(text).get(column)
-            groups.append("" if value is None else value if isinstance(value, str) else json.dumps(value))
+            groups.append(group_of(text, column))
     return [groups[position] for position in positions]
 
 

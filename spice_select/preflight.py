@@ -5,8 +5,13 @@ Pointers are those of the body of a job.
 
 from __future__ import annotations
 
-from spice_select.config import RunConfig
-from spice_select.errors import BudgetError, ConfigError
+import json
+from collections.abc import Mapping
+
+from spice_select.config import RunConfig, WindowsScope
+from spice_select.errors import BudgetError, ConfigError, escaped
+
+MOST_NAMED = 20
 
 NAMES = {"#/budget/tokens": "a budget in tokens", "#/target_dataset_id": "the method less"}
 """What is found at a pointer, where its last word does not say."""
@@ -40,8 +45,16 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
         raise BudgetError(
             f"{len(wanted)} rows must be included, the budget allows {min(limits)}", pointer="#/must_include"
         )
+    quotas = selection.quotas
+    if quotas is not None and sum(quotas.floors.values()) > min(limits):
+        raise BudgetError(
+            f"the floors need {sum(quotas.floors.values())} samples, the budget allows {min(limits)}",
+            pointer="#/selection/quotas/floors",
+        )
     if selection.scope.kind != "global":
         _check_scope(config)
+    if isinstance(selection.scope, WindowsScope) and count is not None:
+        _check_windows(selection.scope, min(count, selection.max_count or count), usable)
 
 
 def check_target(config: RunConfig, *, given: bool) -> None:
@@ -59,6 +72,68 @@ def check_target(config: RunConfig, *, given: bool) -> None:
     if config.selection.method != "less" and given:
         raise ConfigError(
             f"a target data set is for the method less, not {config.selection.method}", pointer="#/target_dataset_id"
+        )
+
+
+def check_quotas(config: RunConfig, sizes: Mapping[str, int]) -> None:
+    """Refuse floors and caps that the groups of the data set cannot meet.
+
+    Args:
+        config: Settings of the run.
+        sizes: How many rows of each group can be chosen, group by group.
+
+    Raises:
+        BudgetError: A floor above the size of its group, or caps that leave fewer rows than asked for.
+    """
+    quotas = config.selection.quotas
+    if quotas is None:
+        return
+    findings = [
+        {
+            "detail": f"the floor of {name!r} is {floor}, the data set has {sizes.get(name, 0)} such rows",
+            "pointer": f"#/selection/quotas/floors/{escaped(name)}",
+        }
+        for name, floor in quotas.floors.items()
+        if floor > sizes.get(name, 0)
+    ]
+    if findings:
+        raise BudgetError(findings[0]["detail"], errors=findings[:MOST_NAMED])
+    count = config.selection.budget.resolve_count(sum(sizes.values()))
+    reachable = sum(min(size, quotas.caps.get(name, size)) for name, size in sizes.items())
+    if config.selection.budget.count is not None and count is not None and reachable < count:
+        capped = sorted(name for name, size in sizes.items() if quotas.caps.get(name, size) < size)
+        raise BudgetError(
+            f"the caps leave {reachable} rows, {count} are asked for; capped are {', '.join(capped[:MOST_NAMED])}",
+            pointer="#/selection/quotas/caps",
+        )
+
+
+def group_of(record: str, column: str) -> str:
+    """The group of a sample: what its record says in a column, as text; empty where it says nothing.
+
+    Args:
+        record: The record as JSON.
+        column: Column that names the group.
+    """
+    value = json.loads(record).get(column)
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _check_windows(scope: WindowsScope, count: int, usable: int) -> None:
+    """Refuse windows that hold fewer picks than asked for.
+
+    Raises:
+        BudgetError: They do.
+    """
+    if scope.per_window is None:
+        return
+    whole, rest = divmod(usable, scope.size)
+    most = whole * min(scope.per_window, scope.size) + min(scope.per_window, rest)
+    if most < count:
+        windows = whole + (rest > 0)
+        raise BudgetError(
+            f"{windows} windows of {scope.size} yield {most} of {count} samples",
+            pointer="#/selection/scope/per_window",
         )
 
 

@@ -79,6 +79,7 @@ class Compute:
         result = {
             "samples": len(shard.rows),
             "tokens": int(shard.tokens.sum()),
+            "shortest": int(shard.tokens.min()) if len(shard.tokens) else None,
             "excluded": len(shard.excluded),
             "truncated": len(shard.truncated),
             "halvings": shard.header.get("halvings", 0),

@@ -16,7 +16,7 @@ from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSamp
 from app.services.idempotency import repeated, replayed
 from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies
-from app.services.refusals import check_conditions, check_groups, target_dataset, usable_dataset
+from app.services.refusals import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
 from app.services.versions import require_version
 from app.services.waiting_line import QueuePlace, queue_place
 from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind, UnitState
@@ -97,6 +97,9 @@ class JobService:
             selection=request.selection,
             conditions=request.conditions,
         )
+        quotas, groups = config.selection.quotas, {}
+        if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
+            groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
@@ -105,7 +108,7 @@ class JobService:
                 target = target_dataset(session, project_id, config)
                 sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
-                check_conditions(session, config, dataset, gradient_set)
+                check_conditions(session, config, dataset, gradient_set, groups)
                 created_at = now(session)
                 deadline = request.deadline_seconds
                 Jobs(session).add(

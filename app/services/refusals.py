@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from app.errors import ServiceError
-from app.persistence.repositories import Datasets, Jobs
+from app.persistence.repositories import Datasets, Jobs, Units
+from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
-from app.status import ACTIVE, DatasetStatus
+from app.status import ACTIVE, DatasetStatus, GradientSetStatus
+from app.storage import ArtifactStore
 from spice_select.config import RunConfig, SelectionConfig
-from spice_select.preflight import check_settings, check_target
+from spice_select.preflight import check_quotas, check_settings, check_target, group_of
 
 MOST_NAMED = 20
+MOST_GROUPED = 200_000
+"""Usable rows up to which quotas are held against the groups of the data set before anything is computed."""
 
 
 def usable_dataset(session: Any, project_id: str, dataset_id: str, pointer: str) -> Dataset:
@@ -82,7 +88,34 @@ def target_dataset(session: Any, project_id: str, config: RunConfig) -> Dataset 
     return None if target is None else usable_dataset(session, project_id, target, "#/target_dataset_id")
 
 
-def check_conditions(session: Any, config: RunConfig, dataset: Dataset, gradient_set: GradientSet) -> None:
+def read_groups(
+    database: Database, store: ArtifactStore, project_id: str, dataset_id: str, column: str
+) -> dict[int, str]:
+    """The group of every usable row by its number in the source, read before the transaction that makes the job.
+
+    Args:
+        database: Where the records are.
+        store: Where the bytes are.
+        project_id: Owner.
+        dataset_id: The data set; one that is not there, not ready or very large has no groups here.
+        column: Column that names the group.
+    """
+    with database.read() as session:
+        dataset = Datasets(session).get(project_id, dataset_id)
+    if dataset is None or dataset.status != DatasetStatus.READY or (dataset.num_usable or 0) > MOST_GROUPED:
+        return {}
+    from spice_select.intake import iter_rows
+
+    return {
+        row.source_row: group_of(row.record, column)
+        for shard in dataset.shards or []
+        for row in iter_rows(store.path(dataset.project_id, shard["sha256"]))
+    }
+
+
+def check_conditions(
+    session: Any, config: RunConfig, dataset: Dataset, gradient_set: GradientSet, groups: Mapping[int, str]
+) -> None:
     """Refuse settings that no selection from this data set can meet.
 
     Args:
@@ -90,10 +123,11 @@ def check_conditions(session: Any, config: RunConfig, dataset: Dataset, gradient
         config: Settings of the job.
         dataset: Its data set.
         gradient_set: Its gradients.
+        groups: Group of every usable row, for quotas; empty where they are left to the selection.
 
     Raises:
-        ServiceError: ``pool-invalid`` for rows that the data set does not have or cannot use, or what is wrong with
-            the job whose choice is given.
+        ServiceError: ``budget-exceeds-pool``, ``config-invalid``, ``pool-invalid`` for rows that the data set does not
+            have or cannot use, or what is wrong with the job whose choice is given.
     """
     conditions, size = config.conditions, dataset.num_rows or 0
     named = [*conditions.must_include, *conditions.exclude]
@@ -121,6 +155,23 @@ def check_conditions(session: Any, config: RunConfig, dataset: Dataset, gradient
             detail = f"rows {both[:MOST_NAMED]} must be included and are owned already"
             raise ServiceError("config-invalid", detail, pointer=f"#/must_include/{place}")
     check_settings(config, dataset.num_usable or 0, unavailable=len(excluded | owned))
+    if groups:
+        check_quotas(config, Counter(name for row, name in groups.items() if row not in excluded | owned))
+    tokens = config.selection.budget.tokens
+    shortest = _shortest(session, gradient_set) if tokens is not None else None
+    if tokens is not None and shortest is not None and tokens < shortest:
+        raise ServiceError(
+            "budget-exceeds-pool", f"tokens is {tokens}, the shortest sample has {shortest}", pointer="#/budget/tokens"
+        )
+
+
+def _shortest(session: Any, gradient_set: GradientSet) -> int | None:
+    """Tokens of the shortest candidate; None until the gradients are there."""
+    if gradient_set.status != GradientSetStatus.READY:
+        return None
+    found = [commit.result.get("shortest") for _, commit in Units(session).shard_commits(gradient_set.id)]
+    known = [tokens for tokens in found if tokens is not None]
+    return min(known) if len(known) == len(found) and known else None
 
 
 def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: str) -> set[int]:
