@@ -47,7 +47,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("number", "percent", "size", "duration", "ago", "stamp", "budget", "phase", "excerpt"):
+    for name in ("number", "percent", "size", "duration", "ago", "until", "stamp", "budget", "phase", "excerpt"):
         found.filters[name] = getattr(wording, name)
     found.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
     found.filters["tojson_text"] = partial(json.dumps, ensure_ascii=False)

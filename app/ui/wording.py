@@ -22,7 +22,7 @@ STEP_OF_PHASE = {
 WAITING = "waiting_for_worker"
 PHASES = {
     "waiting_for_worker": "Waiting for a worker",
-    "waiting_for_gpu": "Waiting for a GPU",
+    "waiting_for_gpu": "Waiting: every worker is busy",
     "project_limit": "Waiting: the project runs as much as it may",
     "loading_model": "Loading the proxy model",
     "computing_gradients": "Computing gradients",
@@ -119,6 +119,12 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
         return NOTHING
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
     return "just now" if seconds < 10 else f"{duration(seconds)} ago"
+
+
+def until(moment: datetime, now: datetime | None = None) -> str:
+    """How long it is until a moment."""
+    seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+    return "any moment" if seconds < 5 else f"in about {duration(seconds)}"
 
 
 def stamp(moment: datetime | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
@@ -12,6 +13,7 @@ from app.ui import wording
 from app.ui.statics import FOLDER
 from tests.fixtures.service import InProcessService, jsonl, sums
 
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ATTACK = "<script>alert('x')</script>"
 
 
@@ -84,6 +86,8 @@ def test_the_live_part_asks_again_until_the_job_has_ended(service: InProcessServ
     waiting = service.http.get(address).text
     assert f'hx-get="{address}"' in waiting
     assert 'aria-current="step"' in waiting
+    assert "Waiting for a worker, number 1 in the queue" in waiting
+    assert "Next of this project" in waiting
     service.drain()
     done = service.http.get(address).text
     assert "hx-get" not in done
@@ -172,6 +176,9 @@ def test_vendored_files_are_the_ones_that_are_written_down(service: InProcessSer
         (wording.duration(7500), "2 h 5 min"),
         (wording.budget({"tokens": 5000}), "5,000 tokens"),
         (wording.phase("something_new"), "Something new"),
+        (wording.until(NOON + timedelta(seconds=42), NOON), "in about 42 s"),
+        (wording.until(NOON - timedelta(seconds=42), NOON), "any moment"),
+        (wording.ago(NOON, NOON + timedelta(hours=3)), "3 h 0 min ago"),
     ],
     ids=lambda value: str(value).encode("ascii", "replace").decode(),
 )

@@ -16,7 +16,13 @@ from tests.contracts.packages import ROOT
 
 SETTINGS = {f"SPICE_{name.upper()}": field for name, field in Settings.model_fields.items()}
 # Read by the tests and not by the service.
-TEST_SETTINGS = {"SPICE_TEST_SEED", "SPICE_TEST_SERVERS", "SPICE_TEST_CHAOS_SECONDS"}
+TEST_SETTINGS = {
+    "SPICE_TEST_SEED",
+    "SPICE_TEST_SERVERS",
+    "SPICE_TEST_CHAOS_SECONDS",
+    "SPICE_TEST_BROWSER",
+    "SPICE_TEST_SCREENSHOTS",
+}
 SPICE_NAME = re.compile(r"\bSPICE_[A-Z][A-Z_]*[A-Z]\b")
 
 
