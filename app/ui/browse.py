@@ -9,7 +9,9 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 
 from app.api import deps, render
 from app.errors import NotFoundError
+from app.services.datasets import DatasetService
 from app.services.jobs import Filters
+from app.services.keys import Caller
 from app.status import ACTIVE, JobStatus
 from app.ui.access import Visitor
 from app.ui.pages import HEADERS, page
@@ -50,7 +52,7 @@ def list_jobs(
         "jobs.html",
         visitor=visitor,
         jobs=shown,
-        names=datasets.names(visitor.project_id, {job.dataset_id for job in shown}),
+        names=_names(visitor, datasets, {job.dataset_id for job in shown}),
         status=chosen,
         statuses=[word.value for word in JobStatus],
         after=after,
@@ -59,18 +61,23 @@ def list_jobs(
     )
 
 
+def _names(visitor: Caller, datasets: DatasetService, ids: set[str]) -> dict[str, str]:
+    """Names of data sets, for whoever may read those."""
+    return datasets.names(visitor.project_id, ids) if visitor.may("datasets:read") else {}
+
+
 @router.get("/ui/jobs/{job_id}")
 def show_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf, datasets: deps.DatasetsDep) -> Response:
     """One job."""
-    values = shelf.job(request, visitor.project_id, job_id)
-    names = datasets.names(visitor.project_id, {values["job"].dataset_id})
+    values = shelf.job(request, visitor, job_id)
+    names = _names(visitor, datasets, {values["job"].dataset_id})
     return page("job.html", visitor=visitor, dataset_name=names.get(values["job"].dataset_id), **values)
 
 
 @router.get("/ui/jobs/{job_id}/live")
 def live_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
     """The part of a job's page that changes; it asks for itself again until the job has ended."""
-    return page("job_live.html", visitor=visitor, **shelf.job(request, visitor.project_id, job_id))
+    return page("job_live.html", visitor=visitor, **shelf.job(request, visitor, job_id))
 
 
 @router.get("/ui/jobs/{job_id}/plots")

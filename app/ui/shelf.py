@@ -10,6 +10,7 @@ from app.api import render
 from app.api.problems import base_url
 from app.services.events import EventService
 from app.services.jobs import JobService
+from app.services.keys import Caller
 from app.services.pictures import Pictures
 from app.status import ACTIVE
 from app.ui.plots import POINTS, Plot, group_shares, length_shares, plots, table
@@ -33,15 +34,18 @@ class Gathered:
         self.pictures: Pictures = state.pictures
         self.keys: bool = state.settings.auth == "keys"
 
-    def job(self, request: Request, project: str, job_id: str) -> dict[str, Any]:
-        """A job, and its result where it has one."""
+    def job(self, request: Request, visitor: Caller, job_id: str) -> dict[str, Any]:
+        """A job, and its result where it has one; text of rows only for whoever may read the files it is in."""
+        project = visitor.project_id
         view = self.jobs.get(project, job_id)
         job = render.job_read(request, view)
         values: dict[str, Any] = {"job": job, "ended": view.job.status not in ACTIVE}
         if values["ended"]:
             values["events"] = self.events.page(project, job_id=job_id, after=0, limit=EVENTS)
             if job.result is not None:
-                values |= self._result(request, project, job_id, job.result, job.config.selection.model_dump())
+                values |= self._result(project, job_id, job.result, job.config.selection.model_dump())
+                if visitor.may("files:read"):
+                    values |= self._files(request, project, job_id, job.result["selected"])
         return values
 
     def plots(self, project: str, job_id: str) -> list[Plot]:
@@ -52,19 +56,20 @@ class Gathered:
         stretches = self.pictures.stretches(project, job_id, job.result["selected"], POINTS)
         return plots(stretches, job.result, job.config["selection"])
 
-    def _result(
-        self, request: Request, project: str, job_id: str, result: dict[str, Any], selection: dict[str, Any]
-    ) -> dict[str, Any]:
-        selected: int = result["selected"]
-        stretches = self.pictures.stretches(project, job_id, selected, POINTS)
-        first, last = self.pictures.excerpts(project, job_id, selected, EXCERPTS)
+    def _result(self, project: str, job_id: str, result: dict[str, Any], selection: dict[str, Any]) -> dict[str, Any]:
+        stretches = self.pictures.stretches(project, job_id, result["selected"], POINTS)
         composition = result.get("composition") or {}
         return {
-            "files": self.jobs.files(project, job_id),
             "plots": plots(stretches, result, selection),
             "rows": table(stretches),
             "lengths": length_shares(composition),
-            "groups": group_shares(composition, selected, result["pool"]),
+            "groups": group_shares(composition, result["selected"], result["pool"]),
+        }
+
+    def _files(self, request: Request, project: str, job_id: str, selected: int) -> dict[str, Any]:
+        first, last = self.pictures.excerpts(project, job_id, selected, EXCERPTS)
+        return {
+            "files": self.jobs.files(project, job_id),
             "first_picks": first,
             "last_picks": last,
             "uses": uses(base_url(request), job_id, keys=self.keys),

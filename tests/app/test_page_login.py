@@ -135,7 +135,12 @@ def test_a_session_sees_its_own_project_and_does_what_its_key_may(locked: Locked
         assert locked.get(address, words["mine"]).status_code == 200
         assert locked.get(address, words["other"]).status_code == 404
     assert locked.get(f"/ui/jobs/{job['id']}/files/selected.jsonl", words["reader"]).status_code == 403
-    assert job["id"] in locked.get("/ui", words["reader"]).text
+    listed, shown = (locked.get(path, words["reader"]).text for path in ("/ui", f"/ui/jobs/{job['id']}"))
+    assert job["id"] in listed
+    assert "Marginal gain" in shown
+    for part in ("a.jsonl", "First picks", "The sum is", "selected.jsonl"):
+        assert part not in listed + shown, part
+        assert part in locked.get(f"/ui/jobs/{job['id']}", words["mine"]).text
     assert job["id"] not in locked.get("/ui", words["other"]).text
 
 
