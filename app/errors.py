@@ -43,6 +43,7 @@ PROBLEMS: dict[str, Problem] = {
         "Send a key that is neither expired nor revoked, as Bearer or as the password of Basic.",
     ),
     "forbidden": Problem("Not allowed", 403, "The API key lacks the scope that `detail` names."),
+    "link-invalid": Problem("The link does not open", 403, "It has expired or was changed; make a new one."),
     "not-found": Problem("Not found", 404, "There is nothing at this address, or it belongs to another project."),
     "method-not-allowed": Problem(
         "Method not allowed", 405, "The address exists; the `Allow` header lists its methods."
@@ -74,6 +75,9 @@ PROBLEMS: dict[str, Problem] = {
         "Changed in the meantime", 412, "`If-Match` names another state of the resource; read it again."
     ),
     "payload-too-large": Problem("Body too large", 413, "More bytes were sent than the service accepts."),
+    "range-not-satisfiable": Problem(
+        "Range outside of the file", 416, "`Content-Range` says how many bytes the file has."
+    ),
     "unsupported-media-type": Problem(
         "Unsupported media type", 415, "The content type or encoding is not accepted here."
     ),
@@ -81,6 +85,11 @@ PROBLEMS: dict[str, Problem] = {
         "Budget exceeds the pool",
         422,
         "More samples or tokens are asked for than the data set has, or too few for one.",
+    ),
+    "prefix-undefined": Problem(
+        "No smaller budget to cut to",
+        422,
+        "`k` cuts a ranking that one greedy made in one pool: not windows or parts, floors of quotas, or tokens.",
     ),
     "unknown-proxy": Problem("Unknown proxy model", 422, "No such built-in model, hub id, folder or revision."),
     "proxy-not-allowed": Problem("Proxy model not allowed", 422, "The model is not on this service's allow-list."),

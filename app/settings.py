@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     """Length of that window."""
     public_url: str = ""
     """Base of the links in answers, such as ``https://select.example.org``; empty takes the request's own."""
+    link_secret: SecretStr = SecretStr("")
+    """Signs links to files; empty makes a secret of its own in ``data_dir``. Another secret ends every link."""
+    link_seconds: float = Field(default=7 * 86400, ge=1)
+    """Longest life of a signed link."""
+    prefix_cache_bytes: int = Field(default=10 * 2**30, ge=0)
+    """Most bytes of files cut down by ``?k=`` that are kept for the next request."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
     """Largest data set accepted, in bytes received."""
     max_body_bytes: int = Field(default=2**20, ge=1024)

@@ -24,7 +24,7 @@ TAGS = {
     "events": "One append-only log, as pages or as a stream.",
     "gradient sets": "What was measured about the samples; jobs on the same rows, model and settings share it.",
     "API keys": "Who may call, for callers with the scope `admin`.",
-    OPEN_TAG: "Health, versions and the pages behind problem types.",
+    OPEN_TAG: "Health, versions, the pages behind problem types, and signed links.",
 }
 PROBLEM = {"$ref": "#/components/schemas/ProblemRead"}
 

@@ -21,6 +21,7 @@ from app.services.events import EventService
 from app.services.idempotency import parse_key
 from app.services.jobs import Filters, JobService
 from app.services.keys import Caller, KeyService
+from app.services.results import ResultService
 from app.settings import Settings
 from app.storage import ArtifactStore
 
@@ -52,6 +53,12 @@ def jobs(request: Request) -> JobService:
 def events(request: Request) -> EventService:
     """Use cases of the event log."""
     found: EventService = request.app.state.events
+    return found
+
+
+def results(request: Request) -> ResultService:
+    """Use cases of the files of results."""
+    found: ResultService = request.app.state.results
     return found
 
 
@@ -252,6 +259,14 @@ JobId = Annotated[str, _shape("job", "a job")]
 GradientSetId = Annotated[str, _shape("gs", "a gradient set")]
 KeyId = Annotated[str, _shape("key", "an API key")]
 FileName = Annotated[str, Path(pattern=FILE_NAME, description="Name of a file.", examples=["selected.parquet"])]
+LinkToken = Annotated[
+    str,
+    Path(
+        pattern=r"^[A-Za-z0-9_-]{1,200}\.[A-Za-z0-9_-]{1,100}$",
+        description="What was signed, and the signature.",
+        examples=["cHJval9kZWZhdWx0L2pvYl8wMS8vMTc2NDAwMDAwMA.rZk2tE1v2S8mYdZb0cW7xg"],
+    ),
+]
 MetadataPair = Annotated[str, StringConstraints(pattern=r'^[^="\x00-\x1f]{1,64}=[^\x00]{0,512}$')]
 
 
@@ -277,6 +292,7 @@ Project = Annotated[str, Depends(project)]
 DatasetsDep = Annotated[DatasetService, Depends(datasets)]
 EventsDep = Annotated[EventService, Depends(events)]
 JobsDep = Annotated[JobService, Depends(jobs)]
+ResultsDep = Annotated[ResultService, Depends(results)]
 StoreDep = Annotated[ArtifactStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]

@@ -21,7 +21,7 @@ from app.ids import new_id
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 MAX_DEPTH = 64
 UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
-FILE_PART = "/files/"
+FILE_PARTS = ("/files/", "/links/")
 MULTIPART_ALLOWANCE_BYTES = 2**20
 
 
@@ -52,7 +52,7 @@ class Edge:
         scope["spice.headers"] = extra
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=identity)
-        head = scope["method"] == "HEAD" and FILE_PART not in scope["path"]
+        head = scope["method"] == "HEAD" and not any(part in scope["path"] for part in FILE_PARTS)
         if head:
             # The route sees a GET and its body is dropped below; files know HEAD themselves, to not read the file.
             scope = {**scope, "method": "GET", "spice.head": True}

@@ -277,6 +277,27 @@ class FileRead(BaseModel):
     sha256: str
 
 
+class LinkCreate(Model):
+    """How long a link opens, and how much of the file."""
+
+    expires_in_seconds: Annotated[float, Field(ge=1, le=366 * 86400)] = 3600.0
+    """Cut at the service's longest."""
+    k: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Only the first k picks; all of them when left out."""
+
+
+class LinkRead(BaseModel):
+    """A link that opens a file without an API key."""
+
+    object: Literal["link"] = "link"
+    url: str
+    expires_at: datetime
+    name: str
+    k: int | None
+    bytes: int
+    digest: Digest
+
+
 class ApiKeyRead(BaseModel):
     """An API key; its secret is shown once, when it is made."""
 

@@ -13,6 +13,7 @@ from spice_select.cli.output import (
     leave,
     leave_detached,
     note,
+    out,
     print_event,
     print_job,
     print_json,
@@ -188,6 +189,23 @@ def events(
                     print_event(event)
         except KeyboardInterrupt:
             leave_detached(job, f"spice-select jobs events --follow {job}")
+
+
+@app.command()
+def link(
+    job: JobId,
+    file: Annotated[str, typer.Argument(help="File of the result.")] = "selected.parquet",
+    expires: Annotated[float, typer.Option(min=1, help="Seconds for which it opens.")] = 3600.0,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Only the first k picks.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Print an address that opens a file without an API key: for `datasets`, Axolotl, polars, DuckDB."""
+    with options.service() as client:
+        made = client.jobs.link(job, file, expires_in_seconds=expires, k=k)
+    if json:
+        print_json(made)
+        return
+    out().print(made.url, markup=False, soft_wrap=True)
 
 
 @app.command()

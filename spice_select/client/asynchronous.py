@@ -11,7 +11,18 @@ from typing import Any, Self
 import httpx
 
 from spice_select.client.budget import BudgetLike
-from spice_select.client.models import Answer, Dataset, DatasetRow, Event, File, Item, Job, RankedSample, RejectedRow
+from spice_select.client.models import (
+    Answer,
+    Dataset,
+    DatasetRow,
+    Event,
+    File,
+    Item,
+    Job,
+    Link,
+    RankedSample,
+    RejectedRow,
+)
 from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
@@ -215,6 +226,12 @@ class AsyncJobs(_Group):
     ) -> dict[str, Path]:
         """Fetch files of a job, going on where an earlier call broke off, and check their sha256."""
         return await self._transport.run(self._operations.download(job_id, Path(folder), names, on_bytes))
+
+    async def link(
+        self, job_id: str, name: str = "selected.parquet", *, expires_in_seconds: float = 3600.0, k: int | None = None
+    ) -> Link:
+        """An address that opens a file without an API key, for tools that can send none."""
+        return await self._transport.run(self._operations.link(job_id, name, expires_in_seconds, k))
 
     async def provenance(self, job_id: str) -> dict[str, Any]:
         """The in-toto statement of a job."""

@@ -11,7 +11,18 @@ from typing import Any, Self
 import httpx
 
 from spice_select.client.budget import BudgetLike
-from spice_select.client.models import Answer, Dataset, DatasetRow, Event, File, Item, Job, RankedSample, RejectedRow
+from spice_select.client.models import (
+    Answer,
+    Dataset,
+    DatasetRow,
+    Event,
+    File,
+    Item,
+    Job,
+    Link,
+    RankedSample,
+    RejectedRow,
+)
 from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
@@ -274,6 +285,19 @@ class Jobs(_Group):
             Name -> path.
         """
         return self._transport.run(self._operations.download(job_id, Path(folder), names, on_bytes))
+
+    def link(
+        self, job_id: str, name: str = "selected.parquet", *, expires_in_seconds: float = 3600.0, k: int | None = None
+    ) -> Link:
+        """An address that opens a file without an API key, for tools that can send none.
+
+        Args:
+            job_id: Which.
+            name: The file.
+            expires_in_seconds: How long it opens; the service has a longest.
+            k: Only the first k picks, as a smaller budget would have given; all when left out.
+        """
+        return self._transport.run(self._operations.link(job_id, name, expires_in_seconds, k))
 
     def provenance(self, job_id: str) -> dict[str, Any]:
         """The in-toto statement of a job."""

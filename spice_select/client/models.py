@@ -270,6 +270,17 @@ class File(Answer):
     sha256: str
 
 
+class Link(Answer):
+    """An address that opens a file without an API key until it expires."""
+
+    url: str
+    expires_at: datetime
+    name: str
+    k: int | None = None
+    bytes: int | None = None
+    digest: Digest | None = None
+
+
 class Page(Answer, Generic[Item]):
     """One page of a list; ``next_cursor`` goes into ``after`` of the next."""
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.download import download_file
-from spice_select.client.models import Answer, Dataset, File, FileList, Item, Job, Page, Problem
+from spice_select.client.models import Answer, Dataset, File, FileList, Item, Job, Link, Page, Problem
 from spice_select.client.retry import Operation, Send, Sleep, retry_after, send
 from spice_select.client.stream import EventFollower
 from spice_select.config import Budget, Conditions
@@ -190,6 +190,12 @@ class Operations:
         """The files of a job."""
         found: FileList = yield from self.fetch(f"{job_path(job_id)}/files", FileList)
         return found.data
+
+    def link(self, job_id: str, name: str, seconds: float, k: int | None) -> Operation[Link]:
+        """Have a link to a file signed."""
+        path = f"{job_path(job_id)}/files/{quote(name, safe='')}/links"
+        body = {"expires_in_seconds": seconds, "k": k}
+        return parse((yield from send(Send("POST", path, json=body), self._retries)), Link)
 
     def provenance(self, job_id: str) -> Operation[dict[str, Any]]:
         """The in-toto statement of a job.

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 from app.api import deps, render
 from app.api.edge import StrictRoute
-from app.api.schemas import FileRead, JobCreate, JobRead, Page, SampleRead
+from app.api.schemas import JobCreate, JobRead, Page, SampleRead
 from app.api.waiting import Wait, until_changed
 from app.services.jobs import JobRequest, JobView
 from app.status import ACTIVE, JobStatus
 from spice_select.config import digest_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
-
-PROVENANCE = "provenance.intoto.jsonl"
 
 
 def _accepted(request: Request, view: JobView, headers: dict[str, str]) -> Response:
@@ -119,41 +116,3 @@ def list_selection(
     """The ranking: what was chosen, in order, with the evidence."""
     found = service.ranking(project, job_id, after=deps.number_cursor(after, 0), limit=limit + 1)
     return render.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)
-
-
-@router.get("/{job_id}/files")
-def list_files(job_id: deps.JobId, project: deps.Project, service: deps.JobsDep) -> Page[FileRead]:
-    """Files of the result."""
-    files = [FileRead.model_validate(file) for file in service.files(project, job_id)]
-    return Page(data=files, has_more=False, next_cursor=None)
-
-
-@router.head("/{job_id}/files/{name}", response_class=FileResponse, include_in_schema=False)
-@router.get("/{job_id}/files/{name}", response_class=FileResponse)
-def get_file(
-    request: Request, job_id: deps.JobId, name: deps.FileName, project: deps.Project, service: deps.JobsDep
-) -> Response:
-    """One file of the result, with ranges and a strong ETag that is its sha256."""
-    file, path = service.file(project, job_id, name)
-    etag = f'"{file.sha256}"'
-    headers = {"ETag": etag, "Cache-Control": "private, immutable, max-age=31536000", "Accept-Ranges": "bytes"}
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if etag in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type=file.media_type, headers=headers, filename=file.name)
-
-
-STATEMENT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The in-toto statement.",
-        "content": {"application/vnd.in-toto+json": {"schema": {"type": "object", "additionalProperties": True}}},
-    }
-}
-
-
-@router.get("/{job_id}/provenance", response_class=Response, responses=STATEMENT)
-def get_provenance(job_id: deps.JobId, project: deps.Project, service: deps.JobsDep) -> Response:
-    """The in-toto statement: which bytes, by which model, code and settings."""
-    _, path = service.file(project, job_id, PROVENANCE)
-    statement = json.loads(path.read_text().splitlines()[0])
-    return JSONResponse(statement, media_type="application/vnd.in-toto+json")
