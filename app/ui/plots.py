@@ -96,20 +96,22 @@ def conflict_plot(stretches: list[Stretch], result: dict[str, Any]) -> Plot:
     return Plot("conflict", "Conflict", caption, {"x": [s.last for s in stretches], "series": series, "unit": ""})
 
 
-def utility_plot(stretches: list[Stretch], result: dict[str, Any], *, whole: bool) -> Plot:
+def utility_plot(stretches: list[Stretch], result: dict[str, Any], note: str) -> Plot:
     """Cumulative utility beside a random draw and the proven upper bound.
 
     Args:
         stretches: The ranking.
         result: The job's result.
-        whole: Whether gains were measured against all earlier picks, so that they add up to the utility.
+        note: Why the gains do not add up to the utility, where they do not.
     """
     chosen: dict[int, float] = {0: 0.0, **{stretch.last: stretch.utility for stretch in stretches}}
     control = result.get("random_control") or {}
     drawn = {0: 0.0, **{int(size): float(utility) for size, utility in control.get("curve") or []}}
     x = sorted({*chosen, *drawn})
     series = [_series("Chosen", [chosen.get(at) for at in x], "chosen", "line")]
-    caption = f"The {number(result['selected'])} picks hold {number(result['utility'])} nats"
+    count = result["selected"]
+    caption = f"The {number(count)} picks hold" if count > 1 else "The only pick holds"
+    caption += f" {number(result['utility'])} nats"
     if len(drawn) > 1:
         series.append(_series("Random", [drawn.get(at) for at in x], "pool", "line"))
         caption += f", as many drawn at random {number(control['utility'])}"
@@ -117,7 +119,7 @@ def utility_plot(stretches: list[Stretch], result: dict[str, Any], *, whole: boo
     if bound is not None:
         series.append(_series(f"Upper bound for {number(result['selected'])}", [bound for _ in x], "bound", "dashed"))
         caption += f"; no choice of this size holds more than {number(bound)}"
-    caption += "." if whole else ". The curve adds up gains inside the parts of the pool and ends above the utility."
+    caption += f". {note}" if note else "."
     return Plot("utility", "Utility", caption, {"x": x, "series": series, "unit": "nats"})
 
 
@@ -131,10 +133,15 @@ def plots(stretches: list[Stretch], result: dict[str, Any], selection: dict[str,
     """
     if not stretches:
         return []
-    whole = abs(stretches[-1].utility - result["utility"]) <= 1e-3 * max(1.0, abs(result["utility"]))
+    note = ""
+    if abs(stretches[-1].utility - result["utility"]) > 1e-3 * max(1.0, abs(result["utility"])):
+        information = selection.get("information", "logdet")
+        note = "The curve adds up gains inside the parts of the pool and ends above the utility."
+        if information != "logdet":
+            note = f"The curve adds up the gains of the {information} surrogate, which are not the utility."
     return [
         gain_plot(stretches, result, selection.get("stop_ratio")),
-        utility_plot(stretches, result, whole=whole),
+        utility_plot(stretches, result, note),
         conflict_plot(stretches, result),
     ]
 

@@ -88,6 +88,10 @@ def test_results_without_controls_or_picks_are_drawn_as_far_as_they_go() -> None
     assert [series["label"] for series in found["utility"].data["series"]] == ["Chosen"]
     windows = plots(stretches([1.0, 0.8]), {**result, "utility": 1.2}, {"stop_ratio": None})
     assert "inside the parts of the pool" in windows[1].caption
+    surrogate = plots(stretches([1.0, 0.8]), {**result, "utility": 1.2}, {"information": "scalar"})
+    assert "of the scalar surrogate" in surrogate[1].caption
+    single = plots(stretches([1.0]), {**result, "selected": 1, "utility": 1.0}, {})
+    assert single[1].caption == "The only pick holds 1 nats."
 
 
 def test_shares_are_of_the_pool_and_of_the_choice() -> None:
