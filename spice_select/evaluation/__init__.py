@@ -5,4 +5,7 @@ hold_out      rows nobody trains on, with nothing like them left in the pool
 controls      what the choice is compared with, and the plantings that must lose
 training      one arm: the same steps and tokens as every other
 adapters      low-rank adapters, for models too large to train whole
+statistics    paired differences over seeds and held-out rows, with intervals
+verdict       what follows from them, in words; "cannot tell" where the instrument is blind
+experiment    all of it on one model and one pool
 """

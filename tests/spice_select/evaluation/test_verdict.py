@@ -1,0 +1,79 @@
+"""Verdicts follow from the numbers, and an instrument that was not seen to see says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from spice_select.evaluation.statistics import Interval
+from spice_select.evaluation.verdict import Comparison, PowerCheck, judge
+
+
+def between(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high, 0.95)
+
+
+def against(name: str, low: float, high: float, **groups: Interval) -> Comparison:
+    return Comparison("spice", name, between(low, high), groups)
+
+
+SEES = [
+    PowerCheck("training", "training helps", between(0.1, 0.2)),
+    PowerCheck("junk", "junk loses", between(0.3, 0.4)),
+]
+
+
+@pytest.mark.parametrize(
+    ("random", "tokens", "outcome", "first"),
+    [
+        (
+            (0.01, 0.03),
+            (0.02, 0.04),
+            "better",
+            "Better than random: trained on spice, the held-out loss is 0.0200 nats",
+        ),
+        ((0.01, 0.03), (-0.01, 0.04), "no_difference", "No difference to random could be shown"),
+        ((0.01, 0.03), (-0.04, -0.01), "worse", "Random did better"),
+        ((-0.03, -0.01), (-0.04, -0.01), "worse", "Random did better: trained on spice, the held-out loss is 0.0200"),
+        ((-0.01, 0.01), (-0.02, 0.02), "no_difference", "No difference to random could be shown"),
+    ],
+    ids=["both", "one", "against-one", "neither", "around-zero"],
+)
+def test_the_outcome(random: tuple[float, float], tokens: tuple[float, float], outcome: str, first: str) -> None:
+    verdict = judge(SEES, [against("random", *random), against("random_tokens", *tokens)])
+    assert verdict.outcome == outcome
+    assert verdict.sentence.startswith(first)
+
+
+def test_the_sentence_gives_the_interval_in_the_direction_it_names() -> None:
+    worse = judge(SEES, [against("random", -0.03, -0.01)]).sentence
+    assert "0.0200 nats per token higher than with random (95 % interval +0.0100 to +0.0300)" in worse
+    open_end = judge(SEES, [against("random", -0.01, 0.03)]).sentence
+    assert "0.0100 nats per token lower than with random (95 % interval -0.0100 to +0.0300)" in open_end
+    assert "more than 0.0200 nats would have been seen" in open_end
+
+
+def test_groups_that_differ_are_named() -> None:
+    verdict = judge(
+        SEES, [against("random", -0.01, 0.03, code=between(0.01, 0.03), math=between(-0.4, -0.2), x=between(-1, 1))]
+    )
+    assert verdict.sentence.endswith("By group against random: code lower by 0.0200, math higher by 0.3000.")
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        [],
+        [SEES[0], PowerCheck("junk", "junk loses", between(-0.01, 0.4))],
+        [PowerCheck("junk", "junk loses", between(-0.2, -0.1))],
+    ],
+    ids=["none", "not-sure", "the-wrong-way"],
+)
+def test_an_instrument_that_does_not_see_gives_no_ranking(checks: list[PowerCheck]) -> None:
+    verdict = judge(checks, [against("random", 0.5, 0.6)])
+    assert verdict.outcome == "cannot_tell"
+    assert verdict.sentence.startswith("Cannot tell: ")
+    assert "0.5" not in verdict.sentence
+
+
+def test_without_a_random_control_there_is_no_verdict() -> None:
+    assert judge(SEES, []).outcome == "cannot_tell"
