@@ -39,6 +39,26 @@ FIELDS = (
     "like",
 )
 """Names of the form's fields, apart from the file."""
+LABELS = {
+    "file": "File",
+    "dataset_id": "Data set",
+    "amount": "Budget",
+    "method": "Method",
+    "proxy": "Proxy model",
+    "name": "Name",
+    "priority": "Priority",
+    "seed": "Seed",
+    "deadline": "Deadline",
+    "conflict_penalty": "Conflict penalty",
+    "alpha": "Fisher scale",
+    "stop_ratio": "Stop ratio",
+    "sketch_dim": "Sketch",
+    "max_length": "Longest sequence",
+    "loss": "Loss of a sample",
+    "normalize": "Length of gradients",
+}
+"""What the fields are called in the list of everything that is wrong."""
+MOST_MINUTES = 30 * 24 * 60
 FIELD_OF = {"budget": "amount", "deadline_seconds": "deadline", "dataset_id": "dataset_id", "file": "file"}
 
 
@@ -140,7 +160,7 @@ def _number(draft: Draft, name: str, kind: str | None = None) -> int | float | N
         found = int(text) if whole else float(text)
         if math.isfinite(found):
             return found
-    draft.refuse(name, f"{text[:40]} is not {'a whole number' if whole else 'a number'}")
+    draft.refuse(name, f"\u201c{text[:40]}\u201d is not {'a whole number' if whole else 'a number'}")
     return None
 
 
@@ -168,6 +188,9 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
         if "amount" not in draft.errors:
             draft.refuse("amount", "say how much to choose")
         body["budget"] = {"count": 1}  # so that whatever else is wrong is said at the same time
+    elif unit == "percent" and not 0 < amount <= 100:
+        draft.refuse("amount", "this should be more than 0 and at most 100 %")
+        body["budget"] = {"count": 1}
     else:
         body["budget"] = {"fraction": amount / 100} if unit == "percent" else {unit: amount}
     for name in SELECTION_NUMBERS:
@@ -193,7 +216,9 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
         selection["seed"] = gradients["seed"] = seed
     body["priority"] = _number(draft, "priority") or 0
     minutes = _number(draft, "deadline")
-    if minutes is not None:
+    if minutes is not None and not 0 < minutes <= MOST_MINUTES:
+        draft.refuse("deadline", f"this should be more than 0 and at most {MOST_MINUTES:,} minutes")
+    elif minutes is not None:
         body["deadline_seconds"] = 60 * minutes
     try:
         asked = JobCreate.model_validate_json(json.dumps(body))
@@ -201,5 +226,5 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
     except ValidationError as error:
         findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
         for finding in validation_errors(findings):
-            draft.refuse(field_of(finding.get("pointer")), finding["detail"])
+            draft.refuse(field_of(finding.get("pointer")), finding["detail"].replace("Input should", "this should"))
         return None

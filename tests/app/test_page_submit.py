@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ui.drafts import FIELDS, Draft, blank, clone, field_of, request_of
+from app.ui.drafts import FIELDS, LABELS, Draft, blank, clone, field_of, request_of
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 USUAL = {"amount": "3", "unit": "count", "sketch_dim": "4", "max_length": "128", "once": "page_1"}
@@ -55,22 +55,22 @@ def test_a_file_becomes_a_data_set_and_a_job_in_one_go(service: InProcessService
     ("fields", "field", "said"),
     [
         ({"amount": ""}, "amount", "say how much"),
-        ({"amount": "many"}, "amount", "many is not a whole number"),
+        ({"amount": "many"}, "amount", "\u201cmany\u201d is not a whole number"),
         ({"amount": "1.5"}, "amount", "not a whole number"),
         ({"amount": "0"}, "amount", "greater than or equal to 1"),
-        ({"amount": "120", "unit": "percent"}, "amount", "less than or equal to 1"),
+        ({"amount": "120", "unit": "percent"}, "amount", "at most 100 %"),
         ({"amount": "21"}, "amount", "the data set has 20 usable rows"),
         ({"unit": "acres"}, "amount", "what the budget counts"),
         ({"method": "magic"}, "method", "should be"),
         ({"method": "stratified"}, "", "needs"),
         ({"conflict_penalty": "11"}, "conflict_penalty", "less than or equal to 10"),
-        ({"stop_ratio": "nan"}, "stop_ratio", "nan is not a number"),
+        ({"stop_ratio": "nan"}, "stop_ratio", "\u201cnan\u201d is not a number"),
         ({"alpha": "-1"}, "alpha", "greater than 0"),
         ({"loss": "none"}, "loss", "mean"),
         ({"max_length": "3"}, "max_length", "greater than or equal to 8"),
         ({"seed": "-1"}, "seed", "greater than or equal to 0"),
         ({"priority": "101"}, "priority", "less than or equal to 100"),
-        ({"deadline": "0"}, "deadline", "greater than 0"),
+        ({"deadline": "0"}, "deadline", "more than 0 and at most 43,200 minutes"),
         ({"proxy": "nobody/nothing"}, "proxy", "not among the models"),
         ({"name": "x" * 201}, "name", "200"),
         ({"dataset_id": ""}, "file", "choose a file"),
@@ -139,7 +139,10 @@ def test_a_job_is_cancelled_from_its_page(service: InProcessService) -> None:
     answer = service.http.post(address, headers=origin)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/ui/jobs/{job['id']}")
     assert service.job(job["id"])["status"] == "cancelled"
-    assert f'action="{address}"' not in service.http.get(f"/ui/jobs/{job['id']}").text
+    ended = service.http.get(f"/ui/jobs/{job['id']}").text
+    assert f'action="{address}"' not in ended
+    assert "nothing was chosen yet" in ended
+    assert 'aria-current="step"' not in ended
     assert service.http.post(address, headers=origin).status_code == 409
 
 
@@ -186,6 +189,7 @@ def test_every_pointer_finds_its_field() -> None:
     assert field_of("#/proxy/model") == "proxy"
     assert field_of("#/selection/quotas/column") == ""
     assert field_of(None) == ""
+    assert set(LABELS) == {*FIELDS, "file"} - {"unit", "once", "like"}
     assert {*blank("p", "o").values} <= {*FIELDS}
     assert Draft({}).errors == {}
     assert clone.__doc__

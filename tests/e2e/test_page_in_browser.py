@@ -156,7 +156,7 @@ def test_mistakes_are_shown_beside_their_fields_and_the_file_is_kept(
     expect(page.get_by_role("alert").filter(has_text="The job was not made")).to_be_visible()
     expect(page.locator("#amount")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#error-amount-1")).to_contain_text("is not a number")
-    expect(page.locator("#error-conflict_penalty-1")).to_contain_text("Input should be less than or equal to 10")
+    expect(page.locator("#error-conflict_penalty-1")).to_contain_text("This should be less than or equal to 10")
     window.check(expected=("422",))
     page.locator("#amount").fill("500")
     page.locator("#unit").select_option("count")
