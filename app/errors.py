@@ -119,6 +119,11 @@ PROBLEMS: dict[str, Problem] = {
         "set, proxy and gradient settings must be equal.",
     ),
     "config-invalid": Problem("Settings contradict each other", 422, "See `detail` for the two that do."),
+    "does-not-fit": Problem(
+        "The job does not fit",
+        422,
+        "Its gradients need more memory or disk than there is; keep fewer numbers of each with `gradients.sketch_dim`.",
+    ),
     "pool-invalid": Problem("The pool cannot be selected from", 422, "See `detail`."),
     "pool-empty": Problem("The pool is empty", 422, "No usable sample is left after exclusions."),
     "gradients-not-finite": Problem("Gradients are not finite", 422, "NaN or infinity among the gradients."),

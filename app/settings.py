@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the gradients are computed."""
 
+    worker_memory_bytes: int = Field(default=0, ge=0)
+    """Memory that jobs are held against before they are taken; 0 takes what the workers of past units had."""
     lease_seconds: float = Field(default=60, gt=0)
     """How long a claimed unit belongs to its worker without a heartbeat."""
     heartbeat_seconds: float = Field(default=15, gt=0)

@@ -22,7 +22,8 @@ from transformers.pytorch_utils import Conv1D
 
 from spice_select.config import GradientConfig
 from spice_select.errors import UnsupportedProxyError
-from spice_select.sketch import make_sketch, sketch_shape
+from spice_select.sketch import make_sketch
+from spice_select.sketch_shape import sketch_shape
 
 
 @dataclass(frozen=True)

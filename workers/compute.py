@@ -29,7 +29,7 @@ from spice_select.results import composition, summarise, write_results
 from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts, TargetFacts
 from spice_select.stacked import Stacked
 from spice_select.store import write_shard
-from workers.device import choose_device, describe_device, fitting_threads
+from workers.device import choose_device, describe_device, device_bytes, fitting_threads, host_bytes
 from workers.heartbeat import Heartbeat
 from workers.run_unit import ArtifactsLostError
 
@@ -85,6 +85,8 @@ class Compute:
             "halvings": shard.header.get("halvings", 0),
             "seconds": round(seconds, 3),
             "device": self.device_name,
+            "device_bytes": device_bytes(self.device),
+            "host_bytes": host_bytes(),
             "proxy": asdict(ProxyFacts.of(proxy)),
         }
         return GradientsOutcome(sha256, result)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 NARROW = 512
@@ -47,3 +49,22 @@ def describe_device(device: str) -> str:
 
         return str(torch.cuda.get_device_name(torch.device(device)))
     return device
+
+
+def host_bytes() -> int:
+    """Memory of this machine, or of the container the process is held in."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def device_bytes(device: str) -> int:
+    """Memory of the device; that of the machine for a processor."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+    return host_bytes()

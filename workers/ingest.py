@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.services.briefs import IngestBrief
@@ -52,16 +53,18 @@ def ingest(
         should_stop=heartbeat.should_stop,
     )
     shards = [
-        {**_kept(store, claim, out, shard), "last_source_row": last}
-        for shard, last in ((shard, _last_source_row(out / shard.name)) for shard in manifest.shards)
+        {**_kept(store, claim, out, shard), "last_source_row": last, "text_bytes": text}
+        for shard, last, text in ((shard, *_looked_at(out / shard.name)) for shard in manifest.shards)
     ]
     source_shards = [_kept(store, claim, out, shard) for shard in manifest.source_shards]
     return IngestOutcome(_columns(manifest, shards, source_shards), _rejected(out / "rejected.jsonl"))
 
 
-def _last_source_row(path: Path) -> int:
-    """Source row of the last row of a shard, so that pages of rows can skip whole shards."""
-    return int(pq.read_table(path, columns=["source_row"]).column("source_row")[-1].as_py())
+def _looked_at(path: Path) -> tuple[int, int]:
+    """Source row of a shard's last row, so that pages of rows can skip whole shards, and the bytes of its text."""
+    table = pq.read_table(path, columns=["source_row", "messages"])
+    text = pc.sum(pc.binary_length(table.column("messages"))).as_py()
+    return int(table.column("source_row")[-1].as_py()), int(text or 0)
 
 
 def _kept(store: ArtifactStore, claim: Claim, out: Path, shard: ShardInfo) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 
 from app.api.deps import encode_cursor
+from app.api.estimates import EstimateRead
 from app.api.problems import base_url
 from app.api.schemas import (
     DatasetRead,
@@ -19,7 +20,7 @@ from app.api.schemas import (
     ProgressRead,
     QueueRead,
 )
-from app.persistence.tables import GradientSet
+from app.persistence.tables import GradientSet, Job
 from app.services.datasets import DatasetView
 from app.services.jobs import JobView
 from app.services.progress import Progress, unit_progress
@@ -99,6 +100,7 @@ def job_read(request: Request, view: JobView) -> JobRead:
         metadata=job.metadata_,
         progress=progress_read(view.progress),
         priority=job.priority,
+        estimate=estimate_read(job),
         queue=None if view.queue is None else QueueRead.model_validate(view.queue),
         result=job.result,
         error=problem_read(request, job.error),
@@ -110,6 +112,19 @@ def job_read(request: Request, view: JobView) -> JobRead:
         deadline_at=job.deadline_at,
         version=job.version,
     )
+
+
+def estimate_read(job: Job) -> EstimateRead | None:
+    """What the job was expected to take, beside what it took once it has a result."""
+    if job.estimate is None:
+        return None
+    actual = None
+    if job.result is not None:
+        seconds = job.result.get("seconds", {})
+        parts = {name: seconds.get(name) for name in ("gradients", "selecting")}
+        total = None if None in parts.values() else round(sum(parts.values()), 3)
+        actual = {"tokens": job.result.get("tokens_pool"), "seconds": {**parts, "total": total}}
+    return EstimateRead.model_validate({**job.estimate, "actual": actual})
 
 
 def gradient_set_read(request: Request, row: GradientSet) -> GradientSetRead:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from app.api.estimates import EstimateRead
 from app.status import EVERYDAY, DatasetStatus, JobStatus, Scope
 from spice_select.config import (
     Budget,
@@ -225,6 +226,7 @@ class JobRead(BaseModel):
     metadata: dict[str, str]
     progress: ProgressRead | None
     priority: int
+    estimate: EstimateRead | None
     queue: QueueRead | None
     result: dict[str, Any] | None
     error: ProblemRead | None

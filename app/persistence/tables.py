@@ -161,6 +161,7 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default="0", default=0)
     stop_requested: Mapped[str | None] = mapped_column(Word)
     config: Mapped[dict[str, Any]]
+    estimate: Mapped[dict[str, Any] | None]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     partial: Mapped[bool] = mapped_column(Boolean, server_default=false())
     result: Mapped[dict[str, Any] | None]

@@ -13,9 +13,10 @@ from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter,
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
+from app.services.estimates import Estimate, Estimator, refuse_unfit
 from app.services.idempotency import repeated, replayed
 from app.services.progress import Progress, job_phase, job_progress
-from app.services.proxies import Proxies
+from app.services.proxies import Proxies, ResolvedProxy
 from app.services.refusals import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
 from app.services.versions import require_version
 from app.services.waiting_line import QueuePlace, queue_place
@@ -54,6 +55,12 @@ class JobView:
     queue: QueuePlace | None = None
 
 
+def _run_config(request: JobRequest, proxy: ResolvedProxy) -> RunConfig:
+    return RunConfig(
+        proxy=proxy.config, gradients=request.gradients, selection=request.selection, conditions=request.conditions
+    )
+
+
 class JobService:
     """Jobs of one service.
 
@@ -67,6 +74,7 @@ class JobService:
         self.database = database
         self.store = store
         self.proxies = proxies
+        self.estimator = Estimator(proxies.settings, store)
 
     def create(self, project_id: str, request: JobRequest, *, key: str | None, body: str) -> tuple[JobView, bool]:
         """Queue a job; its gradient set is shared with every job that needs the same gradients.
@@ -91,12 +99,7 @@ class JobService:
             if earlier is not None:
                 return self.get(project_id, earlier), True
         proxy = self.proxies.resolve(request.proxy)
-        config = RunConfig(
-            proxy=proxy.config,
-            gradients=request.gradients,
-            selection=request.selection,
-            conditions=request.conditions,
-        )
+        config = _run_config(request, proxy)
         quotas, groups = config.selection.quotas, {}
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
@@ -109,6 +112,8 @@ class JobService:
                 sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
+                estimate = self.estimator.estimate(session, dataset, config, proxy, gradient_set.fingerprint)
+                refuse_unfit(estimate)
                 created_at = now(session)
                 deadline = request.deadline_seconds
                 Jobs(session).add(
@@ -123,6 +128,7 @@ class JobService:
                         gradients_reused=reused,
                         status=JobStatus.QUEUED,
                         config=config.model_dump(mode="json"),
+                        estimate=estimate.as_json(),
                         metadata_=request.metadata,
                         priority=request.priority,
                         created_at=created_at,
@@ -138,6 +144,23 @@ class JobService:
                     data={"gradients_reused": reused, "pool": dataset.num_usable},
                 )
         return self.get(project_id, known or job_id), known is not None
+
+    def estimate(self, project_id: str, request: JobRequest) -> Estimate:
+        """What a job would take; refused like the job itself, except that what does not fit is told, not raised.
+
+        Raises:
+            ServiceError: The data set, the settings or the proxy model rule the job out.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        proxy = self.proxies.resolve(request.proxy)
+        config = _run_config(request, proxy)
+        with self.database.read() as session:
+            dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
+            check_groups(config.selection, dataset)
+            target_dataset(session, project_id, config)
+            fingerprint = gradient_fingerprint(
+                rows_sha256=dataset.rows_sha256 or "", proxy_revision=proxy.revision, config=config.gradients
+            )
+            return self.estimator.estimate(session, dataset, config, proxy, fingerprint)
 
     def _gradient_sets(
         self, session: Any, datasets: set[Any], config: RunConfig, revision: str

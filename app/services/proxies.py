@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.errors import ServiceError
 from app.settings import Settings
 from spice_select.config import ProxyConfig
-from spice_select.proxy_files import BUILTIN, check_folder, folder_digest
+from spice_select.proxy_files import BUILTIN, check_folder, folder_digest, read_config
+from spice_select.proxy_shape import TINY
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -24,10 +28,12 @@ class ResolvedProxy:
     Attributes:
         config: What the worker loads; a hub id carries its commit.
         revision: Commit of the hub id, content hash of the folder, or revision of the built-in model.
+        sizes: Content of its ``config.json``; None where that cannot be had from here.
     """
 
     config: ProxyConfig
     revision: str
+    sizes: Mapping[str, Any] | None = None
 
 
 class Proxies:
@@ -39,6 +45,19 @@ class Proxies:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._known_sizes: dict[tuple[str, str], Mapping[str, Any] | None] = {}
+
+    def _sizes(self, model: str, commit: str) -> Mapping[str, Any] | None:
+        """``config.json`` at a commit, asked for once; a hub that cannot be reached costs the estimate, not the job."""
+        if (model, commit) not in self._known_sizes:
+            from huggingface_hub import hf_hub_download
+
+            try:
+                path = hf_hub_download(model, "config.json", revision=commit, etag_timeout=HUB_TIMEOUT_SECONDS)
+                self._known_sizes[model, commit] = json.loads(Path(path).read_bytes())
+            except Exception:  # HTTP, network, disk, the offline switch and the file itself share no narrower base
+                self._known_sizes[model, commit] = None
+        return self._known_sizes[model, commit]
 
     def resolve(self, proxy: ProxyConfig | None) -> ResolvedProxy:
         """Pin the model to a revision.
@@ -58,7 +77,7 @@ class Proxies:
             known = ", ".join(sorted(BUILTIN))
             raise ServiceError("unknown-proxy", f"no built-in model {proxy.model}; there is {known}", pointer=POINTER)
         self._refuse_revision(proxy)
-        return ResolvedProxy(proxy, BUILTIN[proxy.model])
+        return ResolvedProxy(proxy, BUILTIN[proxy.model], TINY)
 
     def _folder(self, proxy: ProxyConfig) -> ResolvedProxy:
         root = self.settings.proxy_root
@@ -73,7 +92,7 @@ class Proxies:
         if not folder.is_relative_to(root.resolve()):
             raise ServiceError("proxy-not-allowed", "the folder is not below the allowed root", pointer=POINTER)
         check_folder(folder)
-        return ResolvedProxy(ProxyConfig(model=str(folder)), folder_digest(folder))
+        return ResolvedProxy(ProxyConfig(model=str(folder)), folder_digest(folder), read_config(folder))
 
     def _hub(self, proxy: ProxyConfig) -> ResolvedProxy:
         if not HUB_ID.fullmatch(proxy.model):
@@ -86,9 +105,9 @@ class Proxies:
                 "proxy-not-allowed", f"{proxy.model} is not among the models this service allows", pointer=POINTER
             )
         if proxy.revision is not None and COMMIT.fullmatch(proxy.revision):
-            return ResolvedProxy(proxy, proxy.revision)
+            return ResolvedProxy(proxy, proxy.revision, self._sizes(proxy.model, proxy.revision))
         commit = _hub_commit(proxy.model, proxy.revision)
-        return ResolvedProxy(ProxyConfig(model=proxy.model, revision=commit), commit)
+        return ResolvedProxy(ProxyConfig(model=proxy.model, revision=commit), commit, self._sizes(proxy.model, commit))
 
     @staticmethod
     def _refuse_revision(proxy: ProxyConfig) -> None:

@@ -15,6 +15,7 @@ from spice_select.client.models import (
     Answer,
     Dataset,
     DatasetRow,
+    Estimate,
     Event,
     File,
     Item,
@@ -185,6 +186,11 @@ class AsyncJobs(_Group):
         """Post a job, see ``Jobs.submit``."""
         body = {"dataset_id": dataset_id, **job_body(budget, config)}
         return await self._transport.run(self._operations.submit(body, idempotency_key))
+
+    async def estimate(self, dataset_id: str, budget: BudgetLike, **config: Any) -> Estimate:
+        """What a job would take, and whether it fits; nothing is made."""
+        body = {"dataset_id": dataset_id, **job_body(budget, config)}
+        return await self._transport.run(self._operations.estimate(body))
 
     async def get(self, job_id: str) -> Job:
         """One job."""

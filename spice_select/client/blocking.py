@@ -15,6 +15,7 @@ from spice_select.client.models import (
     Answer,
     Dataset,
     DatasetRow,
+    Estimate,
     Event,
     File,
     Item,
@@ -223,6 +224,17 @@ class Jobs(_Group):
         """
         body = {"dataset_id": dataset_id, **job_body(budget, config)}
         return self._transport.run(self._operations.submit(body, idempotency_key))
+
+    def estimate(self, dataset_id: str, budget: BudgetLike, **config: Any) -> Estimate:
+        """What a job would take, and whether it fits; nothing is made.
+
+        Args:
+            dataset_id: What to choose from.
+            budget: As for ``submit``.
+            **config: As for ``submit``.
+        """
+        body = {"dataset_id": dataset_id, **job_body(budget, config)}
+        return self._transport.run(self._operations.estimate(body))
 
     def get(self, job_id: str) -> Job:
         """One job."""

@@ -202,6 +202,51 @@ class QueuePlace(Answer):
     estimated_start_at: datetime | None = None
 
 
+class Memory(Answer):
+    """Bytes: what the steps need, and what the workers have."""
+
+    gradients: int | None = None
+    gradients_least: int | None = None
+    selecting_least: int | None = None
+    device: int | None = None
+    host: int | None = None
+
+
+class Seconds(Answer):
+    """Seconds of work, without waiting in the queue."""
+
+    gradients: float | None = None
+    selecting: float | None = None
+    total: float | None = None
+
+
+class Actual(Answer):
+    """What the job took in the end."""
+
+    tokens: int | None = None
+    seconds: Seconds = Seconds()
+
+
+class Estimate(Answer):
+    """What a job takes; None where nothing is known, and then ``notes`` say why."""
+
+    rows: int
+    tokens: int | None = None
+    tokens_basis: str | None = None
+    batches: int | None = None
+    features: int | None = None
+    gradient_bytes: int | None = None
+    memory: Memory = Memory()
+    disk: dict[str, int | None] = {}
+    seconds: Seconds = Seconds()
+    shards: dict[str, int] = {}
+    gradients_reused: bool = False
+    fits: bool | None = None
+    obstacles: list[str] = []
+    notes: list[str] = []
+    actual: Actual | None = None
+
+
 class Job(Answer):
     """A job. ``status`` is one of queued, running, cancelling and the states of ``ENDED``; ``phase`` is open."""
 
@@ -217,6 +262,7 @@ class Job(Answer):
     progress: Progress | None = None
     priority: int = 0
     queue: QueuePlace | None = None
+    estimate: Estimate | None = None
     result: JobResult | None = None
     error: Problem | None = None
     partial: bool = False

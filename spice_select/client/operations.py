@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.download import download_file
-from spice_select.client.models import Answer, Dataset, File, FileList, Item, Job, Link, Page, Problem
+from spice_select.client.models import Answer, Dataset, Estimate, File, FileList, Item, Job, Link, Page, Problem
 from spice_select.client.retry import Operation, Send, Sleep, retry_after, send
 from spice_select.client.stream import EventFollower
 from spice_select.config import Budget, Conditions
@@ -107,6 +107,11 @@ class Operations:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         given = {name: plain(value) for name, value in body.items() if value is not None}
         return parse((yield from send(Send("POST", "/v1/jobs", headers=headers, json=given), self._retries)), Job)
+
+    def estimate(self, body: Mapping[str, Any]) -> Operation[Estimate]:
+        """What a job with this body would take."""
+        given = {name: plain(value) for name, value in body.items() if value is not None}
+        return parse((yield from send(Send("POST", "/v1/estimates", json=given), self._retries)), Estimate)
 
     def cancel(self, job_id: str) -> Operation[Job]:
         """Ask a job to stop."""

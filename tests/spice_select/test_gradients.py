@@ -16,7 +16,8 @@ from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError, Stopped, UnsupportedProxyError
 from spice_select.examples import Example
 from spice_select.gradients import collect_gradients, measure
-from spice_select.sketch import make_sketch, sketch_shape
+from spice_select.sketch import make_sketch
+from spice_select.sketch_shape import sketch_shape
 from spice_select.targets import find_targets, fresh_adapter
 from tests import reference
 from tests.spice_select.families import FAMILIES, build, float64_throughout, nasty_examples

@@ -7,7 +7,8 @@ import itertools
 import pytest
 import torch
 
-from spice_select.sketch import SketchShape, make_sketch, sketch_shape
+from spice_select.sketch import make_sketch
+from spice_select.sketch_shape import SketchShape, sketch_shape
 
 
 def sketched(shape: SketchShape, gradient: torch.Tensor, seed: int, layer: str = "layer") -> torch.Tensor:

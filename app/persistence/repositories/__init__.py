@@ -7,6 +7,7 @@ from app.persistence.repositories.gradient_sets import GradientSets
 from app.persistence.repositories.idempotency import IdempotencyKeys, KeyHeldError
 from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.listing import ListFilter
+from app.persistence.repositories.measurements import Measurements
 from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.units import Units
 
@@ -19,6 +20,7 @@ __all__ = [
     "Jobs",
     "KeyHeldError",
     "ListFilter",
+    "Measurements",
     "Projects",
     "Units",
 ]

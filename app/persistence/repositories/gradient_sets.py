@@ -23,6 +23,11 @@ class GradientSets:
         """Insert the set unless the project has one of this fingerprint."""
         return insert_unless_there(self.session, GradientSet, row)
 
+    def by_fingerprint(self, project_id: str, fingerprint: str) -> GradientSet | None:
+        """The set of a fingerprint."""
+        query = select(GradientSet).where(GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint)
+        return self.session.scalars(query).one_or_none()
+
     def lock_by_fingerprint(self, project_id: str, fingerprint: str) -> GradientSet:
         """The set of a fingerprint, locked against others until the transaction ends."""
         query = select(GradientSet).where(GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint)

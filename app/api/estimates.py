@@ -1,0 +1,70 @@
+"""The body of an estimate."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class MemoryRead(BaseModel):
+    """Bytes: what the steps need, and what the workers have."""
+
+    gradients: int | None
+    gradients_least: int | None
+    selecting_least: int | None
+    device: int | None
+    host: int | None
+
+
+class DiskRead(BaseModel):
+    """Bytes still to be stored, and free."""
+
+    needed: int | None
+    free: int | None
+
+
+class SecondsRead(BaseModel):
+    """Seconds of work, without waiting in the queue."""
+
+    gradients: float | None
+    selecting: float | None
+    total: float | None
+
+
+class ShardsRead(BaseModel):
+    """Gradient shards of the pool, and how many are there already."""
+
+    total: int
+    done: int
+
+
+class ActualRead(BaseModel):
+    """What the job took in the end, to hold against the estimate."""
+
+    tokens: int | None
+    seconds: SecondsRead
+
+
+class EstimateRead(BaseModel):
+    """What a job takes; null where nothing is known, and then ``notes`` say why."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    object: Literal["estimate"] = "estimate"
+    rows: int
+    tokens: int | None
+    tokens_basis: str | None
+    batches: int | None
+    features: int | None
+    gradient_bytes: int | None
+    memory: MemoryRead
+    disk: DiskRead
+    seconds: SecondsRead
+    shards: ShardsRead
+    gradients_reused: bool
+    fits: bool | None
+    obstacles: list[str]
+    notes: list[str]
+    actual: ActualRead | None = None
+    """Of a job that has a result."""

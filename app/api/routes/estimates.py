@@ -1,0 +1,19 @@
+"""``/v1/estimates``: what a job would take, without making one."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.api import deps
+from app.api.edge import StrictRoute
+from app.api.estimates import EstimateRead
+from app.api.routes.jobs import job_request
+from app.api.schemas import JobCreate
+
+router = APIRouter(prefix="/v1/estimates", tags=["jobs"], route_class=StrictRoute)
+
+
+@router.post("")
+def estimate_job(body: JobCreate, project: deps.Project, service: deps.JobsDep) -> EstimateRead:
+    """What a job with this body would take, and whether it fits; nothing is made."""
+    return EstimateRead.model_validate(service.estimate(project, job_request(body)))

@@ -1,0 +1,85 @@
+"""What past units and jobs took, for estimates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import JSON, and_, select, type_coerce
+from sqlalchemy.orm import Session
+
+from app.persistence.tables import Dataset, GradientSet, Job, Unit, UnitCommit
+from app.status import JobStatus, UnitKind, UnitState
+
+LATEST = 50
+
+
+@dataclass(frozen=True)
+class MeasuredShard:
+    """A gradient shard that was computed.
+
+    Attributes:
+        rows_sha256: Digest (hex) of the rows of its data set.
+        config: Proxy, revision and gradient settings of its set.
+        text_bytes: Text of its rows in bytes; None for data sets that were read before this was counted.
+        result: What its worker reported.
+    """
+
+    rows_sha256: str | None
+    config: dict[str, Any]
+    text_bytes: int | None
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MeasuredChoice:
+    """A choice that was made: settings of the job, sizes, and the seconds of choosing alone."""
+
+    config: dict[str, Any]
+    pool: int
+    selected: int
+    seconds: float
+
+
+class Measurements:
+    """The latest measurements of the whole deployment; they hold times and counts, nothing of what was measured."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def shards(self) -> list[MeasuredShard]:
+        """Gradient shards, latest first."""
+        query = (
+            select(Unit.shard, Dataset.shards, Dataset.rows_sha256, GradientSet.config, UnitCommit.result)
+            .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
+            .join(GradientSet, GradientSet.id == Unit.gradient_set_id)
+            .join(Dataset, Dataset.id == Unit.dataset_id)
+            .where(Unit.kind == UnitKind.GRADIENTS, Unit.state == UnitState.DONE)
+            .order_by(Unit.id.desc())
+            .limit(LATEST)
+        )
+        found = []
+        for shard, stored, rows_sha256, config, result in self.session.execute(query):
+            here = (stored or [])[shard : shard + 1]
+            found.append(MeasuredShard(rows_sha256, config, here[0].get("text_bytes") if here else None, result))
+        return found
+
+    def choices(self) -> list[MeasuredChoice]:
+        """Choices of jobs that succeeded, latest first."""
+        result = type_coerce(Job.result, JSON)
+        query = (
+            select(
+                Job.config,
+                result["pool"].as_integer(),
+                result["selected"].as_integer(),
+                result["seconds"]["selecting"].as_float(),
+            )
+            .where(Job.status == JobStatus.SUCCEEDED)
+            .order_by(Job.id.desc())
+            .limit(LATEST)
+        )
+        return [
+            MeasuredChoice(config, pool, selected, seconds)
+            for config, pool, selected, seconds in self.session.execute(query)
+            if None not in (pool, selected, seconds)
+        ]

@@ -1,0 +1,247 @@
+"""What a job will take, said before it runs: sizes from the settings, tokens and seconds from what past units took."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.errors import ServiceError
+from app.persistence.repositories import GradientSets, Measurements, Units
+from app.persistence.repositories.measurements import MeasuredShard
+from app.persistence.tables import Dataset
+from app.services.proxies import ResolvedProxy
+from app.settings import Settings
+from app.status import UnitState
+from app.storage import ArtifactStore
+from spice_select.config import GradientConfig, RunConfig
+from spice_select.proxy_shape import ProxyShape, proxy_shape
+
+VALUE_BYTES = 4
+"""Gradients are stored as float32."""
+DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
+LOGIT_COPIES = 3
+"""Logits, their float32 softmax and its gradient are there at once."""
+BYTES_PER_TOKEN = 4.0
+"""English text and the usual tokenizers, where nothing was measured yet."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will take. None where nothing is known, and then ``notes`` say why.
+
+    Attributes:
+        rows: Usable rows of the pool.
+        tokens: Tokens of the pool after cutting.
+        tokens_basis: ``measured`` on these rows, ``other_data`` through the same tokenizer, or ``assumed``.
+        batches: Batches of at most ``batch_tokens``, if they fill up.
+        features: Numbers kept of each sample.
+        gradient_bytes: Size of the stored gradients.
+        memory: Bytes: ``gradients`` at full batches, ``gradients_least`` for weights and features alone,
+            ``selecting_least``, and what the workers said they have, ``device`` and ``host``.
+        disk: Bytes still to be stored, and free.
+        seconds: ``gradients``, ``selecting`` and ``total``, without waiting in the queue.
+        shards: Gradient shards of the pool, and how many of them are there already.
+        gradients_reused: Whether nothing is to be measured.
+        fits: Whether memory and disk are enough; None where it cannot be told.
+        obstacles: What does not fit.
+        notes: What could not be told, and why.
+    """
+
+    rows: int
+    tokens: int | None
+    tokens_basis: str | None
+    batches: int | None
+    features: int | None
+    gradient_bytes: int | None
+    memory: dict[str, int | None]
+    disk: dict[str, int | None]
+    seconds: dict[str, float | None]
+    shards: dict[str, int]
+    gradients_reused: bool
+    fits: bool | None
+    obstacles: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is stored on the job."""
+        return asdict(self)
+
+
+class Estimator:
+    """Estimates jobs of one deployment.
+
+    Args:
+        settings: Of the service.
+        store: Where the gradients will be kept.
+    """
+
+    def __init__(self, settings: Settings, store: ArtifactStore) -> None:
+        self.settings = settings
+        self.store = store
+
+    def estimate(
+        self, session: Session, dataset: Dataset, config: RunConfig, proxy: ResolvedProxy, fingerprint: str
+    ) -> Estimate:
+        """Estimate a job on a data set that is ready.
+
+        Args:
+            session: The running transaction.
+            dataset: The pool.
+            config: Settings of the job.
+            proxy: Its model.
+            fingerprint: Of the gradients it needs.
+        """
+        notes: list[str] = []
+        rows, gradients = dataset.num_usable or 0, config.gradients
+        made = GradientSets(session).by_fingerprint(dataset.project_id, fingerprint)
+        units = Units(session).shards(made.id) if made is not None else []
+        done = [unit.shard for unit in units if unit.state == UnitState.DONE]
+        stored = dataset.shards or []
+        rows_left = sum(shard["rows"] for place, shard in enumerate(stored) if place not in done)
+        past = [shard for shard in Measurements(session).shards() if shard.config["proxy_revision"] == proxy.revision]
+        tokens, basis = _tokens(dataset, gradients, past)
+        if tokens is None:
+            notes.append("tokens: the data set was read before its text was counted; register it anew")
+        elif basis == "assumed":
+            notes.append("tokens: nothing was measured with this proxy yet, so 4 bytes of text are taken for a token")
+        shape = None if proxy.sizes is None else proxy_shape(proxy.sizes)
+        if shape is None:
+            notes.append("memory: the proxy's sizes cannot be told from its config.json here")
+        features = shape.features(gradients) if shape is not None else None
+        memory = _memory(shape, features, rows, max((s["rows"] for s in stored), default=0), gradients, past)
+        if self.settings.worker_memory_bytes:
+            memory["device"] = memory["host"] = self.settings.worker_memory_bytes
+        disk: dict[str, int | None] = {
+            "needed": None if features is None else rows_left * features * VALUE_BYTES,
+            "free": shutil.disk_usage(self.store.root).free,
+        }
+        obstacles = _obstacles(memory, disk, needs_gradients=rows_left > 0)
+        if memory["device"] is None:
+            notes.append("memory: no worker has said yet how much it has")
+        known = shape is not None and memory["device"] is not None
+        return Estimate(
+            rows=rows,
+            tokens=tokens,
+            tokens_basis=basis,
+            batches=None if tokens is None else math.ceil(tokens / gradients.batch_tokens),
+            features=features,
+            gradient_bytes=None if features is None else rows * features * VALUE_BYTES,
+            memory=memory,
+            disk=disk,
+            seconds=_seconds(session, config, past, tokens, rows, rows_left, notes),
+            shards={"total": len(stored), "done": len(done)},
+            gradients_reused=bool(stored) and len(done) == len(stored),
+            fits=False if obstacles else (True if known else None),
+            obstacles=obstacles,
+            notes=notes,
+        )
+
+
+def refuse_unfit(estimate: Estimate) -> None:
+    """Refuse a job that cannot be done.
+
+    Raises:
+        ServiceError: ``does-not-fit``.
+    """
+    if estimate.obstacles:
+        errors = [{"detail": obstacle, "pointer": "#/gradients"} for obstacle in estimate.obstacles]
+        raise ServiceError("does-not-fit", estimate.obstacles[0], errors=errors)
+
+
+def _tokens(dataset: Dataset, gradients: GradientConfig, past: list[MeasuredShard]) -> tuple[int | None, str | None]:
+    """Tokens of the pool and how they are known."""
+    text = [shard.get("text_bytes") for shard in dataset.shards or []]
+    if not text or None in text:
+        return None, None
+    total = sum(size or 0 for size in text)
+    alike = [
+        shard for shard in past if shard.text_bytes and shard.config["gradients"]["max_length"] == gradients.max_length
+    ]
+    own = [shard for shard in alike if shard.rows_sha256 == dataset.rows_sha256]
+    for basis, shards in (("measured", own), ("other_data", alike)):
+        measured = sum(shard.text_bytes or 0 for shard in shards)
+        if measured:
+            return round(total * sum(shard.result["tokens"] for shard in shards) / measured), basis
+    return round(total / BYTES_PER_TOKEN), "assumed"
+
+
+def _memory(
+    shape: ProxyShape | None,
+    features: int | None,
+    rows: int,
+    shard_rows: int,
+    gradients: GradientConfig,
+    past: list[MeasuredShard],
+) -> dict[str, int | None]:
+    said = [shard.result for shard in past if shard.result.get("device_bytes")]
+    memory: dict[str, int | None] = {
+        "gradients": None,
+        "gradients_least": None,
+        "selecting_least": None if features is None else rows * features * VALUE_BYTES,
+        "device": max((result["device_bytes"] for result in said), default=None),
+        "host": max((result["host_bytes"] for result in said), default=None),
+    }
+    if shape is not None and features is not None:
+        size = DTYPE_BYTES[gradients.dtype]
+        activations = 2 * size * shape.blocks * sum(i + o for i, o in shape.layers)
+        per_token = LOGIT_COPIES * 4 * shape.vocabulary + activations
+        fixed = shape.parameters * size + shard_rows * features * VALUE_BYTES
+        memory["gradients"] = fixed + per_token * max(gradients.batch_tokens, gradients.max_length)
+        memory["gradients_least"] = fixed
+    return memory
+
+
+def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, needs_gradients: bool) -> list[str]:
+    found = []
+    pairs = [("choosing needs at least", memory["selecting_least"], memory["host"], "the workers have")]
+    if needs_gradients:
+        pairs.append(("measuring needs at least", memory["gradients_least"], memory["device"], "the device has"))
+        pairs.append(("the gradients take", disk["needed"], disk["free"], "the disk has left"))
+    for what, needed, there, where in pairs:
+        if needed is not None and there is not None and needed > there:
+            found.append(f"{what} {needed:,} bytes, {where} {there:,}")
+    return found
+
+
+def _seconds(
+    session: Session,
+    config: RunConfig,
+    past: list[MeasuredShard],
+    tokens: int | None,
+    rows: int,
+    rows_left: int,
+    notes: list[str],
+) -> dict[str, float | None]:
+    settings = config.gradients.model_dump(mode="json")
+    alike = [shard.result for shard in past if shard.config["gradients"] == settings]
+    spent, measured = sum(r["seconds"] for r in alike), sum(r["tokens"] for r in alike)
+    gradients: float | None = None
+    if not rows_left:
+        gradients = 0.0
+    elif tokens is None or not spent or not measured:
+        notes.append("seconds: nothing was measured with this proxy and these gradient settings yet")
+    else:
+        gradients = tokens * rows_left / max(1, rows) * spent / measured
+    method = config.selection.method
+    budget = config.selection.budget.resolve_count(rows)
+    choices = [
+        choice
+        for choice in Measurements(session).choices()
+        if choice.config["selection"]["method"] == method and choice.config["gradients"] == settings
+    ]
+    work = sum(choice.pool * choice.selected for choice in choices)
+    selecting: float | None = None
+    if budget is None or not work:
+        reason = "the budget is in tokens" if budget is None else f"no job with method {method} has ended yet"
+        notes.append(f"seconds: choosing cannot be told, {reason}")
+    else:
+        selecting = rows * budget * sum(choice.seconds for choice in choices) / work
+    total = None if gradients is None or selecting is None else gradients + selecting
+    return {
+        name: None if value is None else round(value, 3)
+        for name, value in (("gradients", gradients), ("selecting", selecting), ("total", total))
+    }

@@ -1,0 +1,76 @@
+"""``spice-select estimate``: what a job would take, before it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spice_select.cli import options
+from spice_select.cli.datasets import end, wait_for
+from spice_select.cli.output import Exit, leave, note, print_fields, print_json, shown, size
+from spice_select.client import Estimate
+
+
+def estimate(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="File to choose from, or the id of a data set (ds_...).")
+    ],
+    budget: options.BudgetOption,
+    method: options.Method = None,
+    proxy: options.Proxy = None,
+    revision: options.Revision = None,
+    sketch_dim: options.SketchDim = None,
+    targets: options.Targets = None,
+    max_length: options.MaxLength = None,
+    json: options.Json = False,
+) -> None:
+    """Say what a job would take; a file is sent first. Ends with status 1 if it cannot fit."""
+    gradients = options.without_none(targets=targets, sketch_dim=sketch_dim, max_length=max_length)
+    with options.service() as client:
+        dataset_id = source
+        if not source.startswith("ds_"):
+            if not Path(source).is_file():
+                options.refuse(f"no file {source}")
+            dataset = wait_for(client, client.datasets.push(source), None, quiet=json)
+            end(dataset)
+            dataset_id = dataset.id
+        found = client.jobs.estimate(
+            dataset_id,
+            budget,
+            method=method,
+            proxy=options.proxy_settings(proxy, revision),
+            gradients=gradients or None,
+        )
+    if json:
+        print_json({"dataset_id": dataset_id, **found.model_dump(mode="json")})
+    else:
+        _present(dataset_id, found)
+    if found.fits is False:
+        leave(Exit.FAILED)
+
+
+def _present(dataset_id: str, found: Estimate) -> None:
+    basis = {"measured": "", "other_data": ", from other data", "assumed": ", assumed"}.get(
+        found.tokens_basis or "", ""
+    )
+    memory, seconds = found.memory, found.seconds
+    print_fields(
+        {
+            "data set": dataset_id,
+            "rows": found.rows,
+            "tokens": None if found.tokens is None else f"{found.tokens}{basis}",
+            "batches": found.batches,
+            "gradients": "there already"
+            if found.gradients_reused
+            else (None if found.gradient_bytes is None else f"{size(found.gradient_bytes)}, {found.features} a row"),
+            "memory to measure": size(memory.gradients) if memory.gradients is not None else None,
+            "memory to choose": size(memory.selecting_least) if memory.selecting_least is not None else None,
+            "memory there is": size(memory.device) if memory.device is not None else None,
+            "seconds": None if seconds.total is None else f"{shown(seconds.total)} without waiting",
+            "fits": {True: "yes", False: "no", None: "cannot be told"}[found.fits],
+        }
+    )
+    for line in (*found.obstacles, *found.notes):
+        note(f"note: {line}")

@@ -1,0 +1,137 @@
+"""What is said before a job runs, held against what it then takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app.services.health import ROOT
+from spice_select.client import Client
+from tests.fixtures.service import InProcessService, jsonl, sums
+
+SMALL = {"sketch_dim": 4, "max_length": 128}
+
+
+def asked(service: InProcessService, dataset_id: str, **body: Any) -> dict[str, Any]:
+    body = {"dataset_id": dataset_id, "budget": {"count": 3}, "gradients": SMALL, **body}
+    answer = service.http.post("/v1/estimates", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_an_estimate_learns_from_what_was_measured(any_service: InProcessService) -> None:
+    dataset = any_service.push(jsonl(sums(30)))
+    before = asked(any_service, dataset["id"])
+    assert (before["rows"], before["tokens_basis"], before["gradients_reused"]) == (30, "assumed", False)
+    assert before["seconds"] == {"gradients": None, "selecting": None, "total": None}
+    assert before["fits"] is None
+    assert any(note.startswith("seconds:") for note in before["notes"])
+    assert before["shards"] == {"total": 1, "done": 0}
+    assert any_service.http.get("/v1/gradient-sets").json()["data"] == [], "an estimate makes nothing"
+
+    job = any_service.submit(dataset["id"], gradients=SMALL)
+    assert {**job["estimate"], "disk": None} == {**before, "disk": None}
+    any_service.drain()
+    done = any_service.job(job["id"])
+    actual = done["estimate"]["actual"]
+    assert actual["tokens"] == done["result"]["tokens_pool"]
+    assert actual["seconds"]["gradients"] == done["result"]["seconds"]["gradients"]
+
+    # The stored features are as many as was said: 4 bytes each.
+    with any_service.runner.database.read() as session:
+        [sha256] = session.scalars(text("SELECT artifact_sha256 FROM unit_commit WHERE artifact_sha256 IS NOT NULL"))
+    stored = any_service.settings.data_dir.rglob(sha256)
+    [path] = list(stored)
+    assert before["gradient_bytes"] == 30 * before["features"] * 4
+    assert before["gradient_bytes"] < path.stat().st_size < before["gradient_bytes"] + 20_000
+
+    again = asked(any_service, dataset["id"])
+    assert again["gradients_reused"]
+    assert again["disk"]["needed"] == 0
+    assert again["tokens_basis"] == "measured"
+    assert abs(again["tokens"] - actual["tokens"]) <= 1
+    assert again["seconds"]["gradients"] == 0
+    assert again["seconds"]["selecting"] > 0
+    assert again["fits"] is True
+    assert again["memory"]["device"] == again["memory"]["host"] > 2**28
+
+    other = any_service.push(jsonl(sums(60, start=100)))
+    guess = asked(any_service, other["id"])
+    assert guess["tokens_basis"] == "other_data"
+    assert guess["seconds"]["gradients"] > 0
+    assert guess["seconds"]["total"] == pytest.approx(
+        guess["seconds"]["gradients"] + guess["seconds"]["selecting"], abs=0.002
+    )
+    job = any_service.submit(other["id"], gradients=SMALL)
+    any_service.drain()
+    assert guess["tokens"] == pytest.approx(any_service.job(job["id"])["result"]["tokens_pool"], rel=0.15)
+
+
+def test_a_job_that_cannot_fit_is_refused_and_leaves_nothing(sqlite_url: str, tmp_path: Path) -> None:
+    with InProcessService(sqlite_url, tmp_path / "data", worker_memory_bytes=300_000) as service:
+        dataset = service.push(jsonl(sums(12)))
+        found = asked(service, dataset["id"], gradients={"sketch_dim": None})
+        assert found["fits"] is False
+        assert found["memory"]["gradients_least"] > 300_000
+        body = {"dataset_id": dataset["id"], "budget": {"count": 3}, "gradients": {"sketch_dim": None}}
+        answer = service.http.post("/v1/jobs", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "does-not-fit")
+        assert answer.json()["errors"][0]["pointer"] == "#/gradients"
+        assert [error["detail"] for error in answer.json()["errors"]] == found["obstacles"]
+        assert service.http.get("/v1/jobs").json()["data"] == []
+        assert service.http.get("/v1/gradient-sets").json()["data"] == []
+        assert service.drain() == 0
+
+
+def test_an_estimate_is_refused_like_the_job(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(8)))
+    body = {"dataset_id": dataset["id"], "budget": {"count": 3}, "proxy": {"model": "org/unknown"}}
+    assert service.http.post("/v1/estimates", json=body).json()["code"] == "proxy-not-allowed"
+    body = {"dataset_id": "ds_none", "budget": {"count": 3}}
+    assert service.http.post("/v1/estimates", json=body).status_code == 404
+    assert service.http.post("/v1/estimates", json={}).status_code == 422
+
+
+def test_client_and_command_ask_for_estimates(service: InProcessService, tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    path.write_bytes(jsonl(sums(20)))
+    url = str(service.http.base_url)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "spice_select", "estimate", *arguments]
+        env = {**os.environ, "SPICE_API_URL": url}
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    worker = threading.Thread(target=lambda: wait_and_drain(service))
+    worker.start()
+    sent = run(str(path), "--budget", "10%", "--json")
+    worker.join()
+    assert sent.returncode == 0, sent.stderr
+    dataset_id = json.loads(sent.stdout)["dataset_id"]
+    assert json.loads(sent.stdout)["rows"] == 20
+    with Client(url) as client:
+        found = client.jobs.estimate(dataset_id, "10%", gradients=SMALL)
+    assert (found.rows, found.fits) == (20, None)
+    shown = run(dataset_id, "--budget", "10%", "--sketch-dim", "4")
+    assert re.search(r"^rows +20$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^memory to choose +\d+", shown.stdout, re.MULTILINE)
+    assert "note: seconds:" in shown.stderr
+    assert run("/nowhere.jsonl", "--budget", "10%").returncode == 2
+
+
+def wait_and_drain(service: InProcessService) -> None:
+    """Be the worker until something has been done."""
+    deadline = time.monotonic() + 60
+    while not service.drain() and time.monotonic() < deadline:
+        time.sleep(0.05)
