@@ -48,6 +48,7 @@ class UnitKind(StrEnum):
 
     INGEST = "ingest"
     GRADIENTS = "gradients"
+    SELECT_PART = "select_part"
     SELECT = "select"
 
 

@@ -76,6 +76,17 @@ class ArtifactStore:
             raise ServiceError("artifact-lost", f"the stored file {sha256} is missing")
         return path
 
+    def intact(self, project_id: str, sha256: str) -> Path:
+        """Where an artifact lies whose bytes are what its name says.
+
+        Raises:
+            ServiceError: ``artifact-corrupt`` when they are not, ``artifact-lost`` when it is not there.
+        """
+        path = self.path(project_id, sha256)
+        if file_sha256(path) != sha256:
+            raise ServiceError("artifact-corrupt", f"the stored file {sha256} has changed")
+        return path
+
     def remove(self, project_id: str, sha256: str) -> None:
         """Delete an artifact; no error when it is gone already."""
         self._path(project_id, sha256).unlink(missing_ok=True)

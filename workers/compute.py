@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,25 +12,28 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from app.errors import ServiceError
-from app.services.briefs import GradientsBrief, SelectBrief, ShardArtifact, TargetBrief
-from app.services.commits import GradientsOutcome, SelectionOutcome
+from app.services.briefs import GradientsBrief, SelectBrief, TargetBrief
+from app.services.commits import GradientsOutcome, PartOutcome, SelectionOutcome
 from app.services.units import Claim
 from app.settings import Settings
 from app.status import JobStatus
-from app.storage import ArtifactStore, file_sha256
+from app.storage import ArtifactStore
+from spice_select.candidates import Candidates
 from spice_select.conditions import settle
 from spice_select.config import GradientConfig, ProxyConfig
-from spice_select.errors import CorruptShardError, EmptyPoolError, Stopped
-from spice_select.greedy import random_curve, select
-from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
+from spice_select.errors import EmptyPoolError, Stopped
+from spice_select.greedy import Part, random_curve, select, select_part
+from spice_select.part_files import write_part
+from spice_select.pool_shards import Pool, load_pool, measure_shard, open_pool, read_groups
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.results import composition, summarise, write_results
 from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts, TargetFacts
+from spice_select.selection import STOPPED
 from spice_select.stacked import Stacked
 from spice_select.store import write_shard
 from workers.device import choose_device, describe_device, device_bytes, fitting_threads, host_bytes
 from workers.heartbeat import Heartbeat
-from workers.run_unit import ArtifactsLostError
+from workers.stored import part_header, stored_parts, stored_pool
 
 MAX_LISTED = 1000
 """Excluded samples that a job's result lists; the count is always whole."""
@@ -59,7 +61,7 @@ class Compute:
             Stopped: The heartbeat said so.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         proxy = self._proxy(brief.proxy, brief.proxy_revision, brief.gradients)
-        rows = self._intact(claim.project_id, brief.rows_sha256)
+        rows = self.store.intact(claim.project_id, brief.rows_sha256)
         heartbeat.phase("computing_gradients", measure="samples")
         began = time.monotonic()
         with fitting_threads(proxy.model):
@@ -91,28 +93,63 @@ class Compute:
         }
         return GradientsOutcome(sha256, result)
 
+    def part(self, claim: Claim, brief: SelectBrief, heartbeat: Heartbeat) -> PartOutcome:
+        """Choose from one part of the pool and store the choice.
+
+        Raises:
+            ArtifactsLostError: Gradient shards have to be made again.
+            Stopped: The heartbeat said so; a part that is not done is worth nothing.
+        """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by stored_pool()
+        assert claim.shard is not None
+        began = time.monotonic()
+        pool = stored_pool(self.store, claim.project_id, brief.shards, brief.gradient_set.fingerprint, load=open_pool)
+        heartbeat.phase("selecting", measure="picks")
+        part = select_part(
+            pool.features,
+            brief.config.selection,
+            claim.shard,
+            costs=pool.tokens.tolist(),
+            losses=pool.losses.tolist(),
+            on_progress=heartbeat.advance,
+            should_stop=heartbeat.should_stop,
+        )
+        if part is None:
+            part = Part([], "pool_exhausted", 0)  # samples were left out, and fewer are left than parts were asked for
+        if part.stop_reason in STOPPED:
+            raise Stopped("the part is given back")
+        with self.store.scratch() as folder:
+            written = write_part(folder / "part", part, part_header(brief, claim.shard))
+            sha256 = self.store.add(claim.project_id, folder / "part", written)
+        seconds = round(time.monotonic() - began, 3)
+        return PartOutcome(sha256, {"picks": len(part.picks), "refreshed": part.refreshed, "seconds": seconds})
+
     def select(self, claim: Claim, brief: SelectBrief, folder: Path, heartbeat: Heartbeat) -> SelectionOutcome:
         """Choose from the whole pool and write the files of the result into the store.
 
         Raises:
-            ArtifactsLostError: Gradient shards have to be made again.
+            ArtifactsLostError: Gradient shards or choices of parts have to be made again.
             Stopped: The lease was lost or the process is going down. A job that is cancelled or past its deadline
                 keeps its prefix instead.
-        """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by _pool()
+        """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by stored_pool()
         marks = [time.monotonic()]
-        pool = self._pool(claim, brief.shards, brief.gradient_set.fingerprint)
-        targets = None if brief.target is None else self._targets(claim, brief.target)
-        marks.append(time.monotonic())
         config = brief.config.selection
+        # After a first round the gradients stay on the disk: only the winners of the parts are read as a whole.
+        load = open_pool if brief.parts else load_pool
+        pool = stored_pool(self.store, claim.project_id, brief.shards, brief.gradient_set.fingerprint, load=load)
+        targets = None if brief.target is None else self._targets(claim, brief.target)
+        parts = stored_parts(self.store, claim.project_id, brief, len(pool.positions)) if brief.parts else None
+        candidates = Candidates(pool.features)
+        marks.append(time.monotonic())
         heartbeat.phase("selecting", total=config.budget.resolve_count(len(pool.positions)), measure="picks")
-        rows_shards = [self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []]
+        rows_shards = [self.store.intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []]
         column = config.quotas.column if config.quotas is not None else None
         settled = settle(
             brief.config.conditions, pool, rows_shards, brief.given.source_rows if brief.given is not None else ()
         ).arguments()
         selection = select(
-            pool.features,
+            candidates,
             config,
+            parts=parts,
             costs=pool.tokens.tolist(),
             losses=pool.losses.tolist(),
             groups=read_groups(rows_shards, column, pool.positions.tolist()) if column is not None else None,
@@ -123,7 +160,7 @@ class Compute:
         )
         if selection.partial and (heartbeat.lost or heartbeat.stop is None):
             raise Stopped("the selection is given back")
-        control = random_curve(pool.features, config, len(selection.indices), config.seed, **settled)
+        control = random_curve(candidates, config, len(selection.indices), config.seed, **settled)
         marks.append(time.monotonic())
         heartbeat.phase("writing_files")
         tokens = pool.tokens.tolist()
@@ -147,7 +184,7 @@ class Compute:
             folder / "files",
             rows_shards=rows_shards,
             source_shards=[
-                self._intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.source_shards or []
+                self.store.intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.source_shards or []
             ],
             selection=selection,
             positions=pool.positions.tolist(),
@@ -188,44 +225,6 @@ class Compute:
             )
         return proxy
 
-    def _intact(self, project_id: str, sha256: str) -> Path:
-        """A stored file whose bytes are what its name says.
-
-        Raises:
-            ServiceError: ``artifact-corrupt`` when they are not.
-        """
-        path = self.store.path(project_id, sha256)
-        if file_sha256(path) != sha256:
-            raise ServiceError("artifact-corrupt", f"the stored file {sha256} has changed")
-        return path
-
-    def _pool(self, claim: Claim, shards: Sequence[ShardArtifact], fingerprint: str) -> Pool:
-        """Put a pool together.
-
-        Raises:
-            ArtifactsLostError: Shards are missing or rotten; names their units.
-            CorruptShardError: A shard is unreadable though its bytes are what they should be.
-        """
-        paths: list[tuple[Path, str | None]] = []
-        lost: list[str] = []
-        for shard in shards:
-            try:
-                paths.append((self.store.path(claim.project_id, shard.sha256), shard.sha256))
-            except ServiceError:
-                lost.append(shard.unit_id)
-        if not lost:
-            try:
-                return load_pool(paths, fingerprint)
-            except CorruptShardError:
-                lost = [
-                    shard.unit_id
-                    for shard, (path, _) in zip(shards, paths, strict=True)
-                    if file_sha256(path) != shard.sha256
-                ]
-                if not lost:
-                    raise
-        raise ArtifactsLostError(lost, f"{len(lost)} of {len(shards)} gradient shards are missing or changed")
-
     def _targets(self, claim: Claim, target: TargetBrief) -> np.ndarray | Stacked:
         """Gradients of the data set that the choice is to be close to, float32 of shape (m, d).
 
@@ -233,7 +232,7 @@ class Compute:
             EmptyPoolError: None of its samples has one.
         """
         try:
-            return self._pool(claim, target.shards, target.fingerprint).features
+            return stored_pool(self.store, claim.project_id, target.shards, target.fingerprint, load=load_pool).features
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target data set: {error.detail}", pointer="#/target_dataset_id") from error
 

@@ -30,7 +30,7 @@ COMMIT_TRIES = 5
 
 
 class ArtifactsLostError(Exception):
-    """Gradient shards that a selection needs are missing or rotten; their units have to run again.
+    """Gradient shards or choices of parts that a unit needs are missing or rotten; their units have to run again.
 
     Args:
         unit_ids: The units that made them.
@@ -109,6 +109,7 @@ class UnitRunner:
             work: dict[UnitKind, Callable[[Claim, Heartbeat], bool]] = {
                 UnitKind.INGEST: self._ingest,
                 UnitKind.GRADIENTS: self._gradients,
+                UnitKind.SELECT_PART: self._part,
                 UnitKind.SELECT: self._select,
             }
             return "committed" if work[claim.kind](claim, heartbeat) else "stale"
@@ -157,6 +158,11 @@ class UnitRunner:
         brief = self.briefs.gradients(claim)
         outcome = self.compute.gradients(claim, brief, heartbeat)
         return bool(self._tell(lambda: self.commits.gradients(claim, outcome)))
+
+    def _part(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        heartbeat.phase("loading_gradients")
+        outcome = self.compute.part(claim, self.briefs.select(claim), heartbeat)
+        return bool(self._tell(lambda: self.commits.part(claim, outcome)))
 
     def _select(self, claim: Claim, heartbeat: Heartbeat) -> bool:
         heartbeat.phase("loading_gradients")

@@ -9,7 +9,7 @@ from typing import Any
 from app.errors import ServiceError
 from app.persistence.repositories import Datasets, GradientSets, Jobs, Units
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, GradientSet, Job
+from app.persistence.tables import Dataset, GradientSet, Job, Unit, UnitCommit
 from app.services.units import Claim
 from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 
@@ -36,8 +36,8 @@ class GradientsBrief:
 
 
 @dataclass(frozen=True)
-class ShardArtifact:
-    """A stored gradient shard and the unit that made it."""
+class UnitArtifact:
+    """A stored gradient shard, or the choice from a part, and the unit that made it."""
 
     unit_id: str
     sha256: str
@@ -65,18 +65,31 @@ class TargetBrief:
 
     dataset: Dataset
     fingerprint: str
-    shards: list[ShardArtifact]
+    shards: list[UnitArtifact]
 
 
 @dataclass(frozen=True)
 class SelectBrief:
-    """To select: the job, its data set, and the gradient shards in the order of the pool."""
+    """To select from a part or from the whole pool.
+
+    Attributes:
+        job: What is asked for.
+        dataset: The data set it chooses from.
+        gradient_set: The gradients it chooses by.
+        config: The job's settings.
+        shards: Gradient shards in the order of the pool.
+        parts: What the parts of the pool chose, in their order; empty when the pool is not cut, or not done.
+        created_at: When the job was made.
+        given: The choice of another job that it is to add to.
+        target: What it is to be close to.
+    """
 
     job: Job
     dataset: Dataset
     gradient_set: GradientSet
     config: RunConfig
-    shards: list[ShardArtifact]
+    shards: list[UnitArtifact]
+    parts: list[UnitArtifact]
     created_at: datetime
     given: GivenChoice | None = None
     target: TargetBrief | None = None
@@ -117,7 +130,7 @@ class BriefService:
         )
 
     def select(self, claim: Claim) -> SelectBrief:
-        """What a ``select`` unit is to do."""
+        """What a ``select`` or ``select_part`` unit is to do."""
         assert claim.job_id is not None
         with self.database.read() as session:
             job = Jobs(session).get(claim.project_id, claim.job_id)
@@ -130,18 +143,12 @@ class BriefService:
                 dataset=Datasets(session).get_even_deleted(job.dataset_id),
                 gradient_set=gradient_set,
                 config=config,
-                shards=_shards(session, gradient_set.id),
+                shards=_artifacts(Units(session).shard_commits(gradient_set.id)),
+                parts=_artifacts(Units(session).part_commits(job.id)),
                 created_at=job.created_at,
                 given=_given(session, claim.project_id, config.conditions.given_job),
                 target=_target(session, job),
             )
-
-
-def _shards(session: Any, gradient_set_id: str) -> list[ShardArtifact]:
-    return [
-        ShardArtifact(unit.id, commit.artifact_sha256 or "", commit.result)
-        for unit, commit in Units(session).shard_commits(gradient_set_id)
-    ]
 
 
 def _target(session: Any, job: Job) -> TargetBrief | None:
@@ -150,7 +157,7 @@ def _target(session: Any, job: Job) -> TargetBrief | None:
     gradient_set = GradientSets(session).get(job.project_id, job.target_gradient_set_id)
     assert gradient_set is not None
     dataset = Datasets(session).get_even_deleted(job.target_dataset_id)
-    return TargetBrief(dataset, gradient_set.fingerprint, _shards(session, gradient_set.id))
+    return TargetBrief(dataset, gradient_set.fingerprint, _artifacts(Units(session).shard_commits(gradient_set.id)))
 
 
 def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | None:
@@ -167,3 +174,7 @@ def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | N
             "given-job-unusable", f"the choice of job {job_id} is no longer there", pointer="#/given_job"
         )
     return GivenChoice(job_id, ranking.sha256, Jobs(session).chosen_rows(job_id))
+
+
+def _artifacts(made: list[tuple[Unit, UnitCommit]]) -> list[UnitArtifact]:
+    return [UnitArtifact(unit.id, commit.artifact_sha256 or "", commit.result) for unit, commit in made]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import Job, UnitCommit
+from app.persistence.tables import Job, Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units import Claim
-from app.status import DatasetStatus, GradientSetStatus, JobStatus, UnitState
+from app.status import ACTIVE, DatasetStatus, GradientSetStatus, JobStatus, UnitState
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class IngestOutcome:
 @dataclass(frozen=True)
 class GradientsOutcome:
     """A stored gradient shard."""
+
+    artifact_sha256: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PartOutcome:
+    """What was chosen from a part of the pool, stored."""
 
     artifact_sha256: str
     result: dict[str, Any]
@@ -92,6 +101,22 @@ class CommitService:
                     Events(session).append(claim.project_id, "job.gradients_ready", job_id=job.id, data=data)
             return True
 
+    def part(self, claim: Claim, outcome: PartOutcome) -> bool:
+        """Make the choice from a part count; the selection can be had when it was the last one.
+
+        Returns:
+            False when the lease was stale: the outcome is discarded.
+        """
+        assert claim.job_id is not None
+        with self.database.write() as session:
+            if not self._fenced(session, claim, outcome.artifact_sha256, outcome.result):
+                return self._made_before(session, claim)
+            # The unit before the job, as everywhere. The lock lets the later of two last parts see the other done.
+            job = Jobs(session).lock(claim.job_id)
+            if job.status in ACTIVE and not Units(session).unfinished_parts(claim.job_id):
+                Events(session).append(claim.project_id, "job.parts_ready", job_id=claim.job_id)
+            return True
+
     def selection(self, claim: Claim, outcome: SelectionOutcome) -> bool:
         """End a job with its result. A stop that came first decides how it ends; the prefix is kept either way.
 
@@ -143,19 +168,23 @@ class CommitService:
 
     @staticmethod
     def _seconds(session: Any, claim: Claim, job: Job) -> dict[str, float]:
-        """Wall time until the first work on the job, and over its gradient shards (0 when it found them ready)."""
+        """Wall time until the first work on the job, over its gradients (0 when they were ready) and over its parts."""
         units, created_at = Units(session), job.created_at
         selection = units.get(claim.unit_id)
         assert selection is not None
         assert selection.started_at is not None
-        fresh = [
-            (shard.started_at, shard.finished_at)
-            for shard in units.shards_for(job)
-            if shard.finished_at is not None and shard.started_at is not None and shard.finished_at > created_at
-        ]
-        begin = max(created_at, min((start for start, _ in fresh), default=selection.started_at))
-        end = max((finish for _, finish in fresh), default=begin)
-        return {
-            "queued": max(0.0, (begin - created_at).total_seconds()),
-            "gradients": max(0.0, (end - begin).total_seconds()),
-        }
+        fresh = [span for span in map(_span, units.shards_for(job)) if span and span[1] > created_at]
+        parts = [span for span in map(_span, units.parts(job.id)) if span]
+        begin = max(created_at, min((start for start, _ in (*fresh, *parts)), default=selection.started_at))
+        seconds = {"queued": (begin - created_at).total_seconds(), "gradients": 0.0}
+        if fresh:
+            seconds["gradients"] = (max(finish for _, finish in fresh) - begin).total_seconds()
+        if parts:
+            first, last = min(start for start, _ in parts), max(finish for _, finish in parts)
+            seconds["selecting_parts"] = (last - first).total_seconds()
+        return {name: max(0.0, value) for name, value in seconds.items()}
+
+
+def _span(unit: Unit) -> tuple[datetime, datetime] | None:
+    """When work on a unit began and ended; None when it has not."""
+    return (unit.started_at, unit.finished_at) if unit.started_at is not None and unit.finished_at is not None else None

@@ -15,6 +15,7 @@ from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
 from app.services.estimates import Estimate, Estimator, refuse_unfit
 from app.services.idempotency import repeated, replayed
+from app.services.partition import check_parts, selection_units
 from app.services.progress import Progress, job_phase, job_progress
 from app.services.proxies import Proxies, ResolvedProxy
 from app.services.refusals import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
@@ -108,6 +109,7 @@ class JobService:
             if known is None:
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_groups(config.selection, dataset)
+                check_parts(config.selection)
                 target = target_dataset(session, project_id, config)
                 sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
@@ -135,8 +137,12 @@ class JobService:
                         deadline_at=None if deadline is None else created_at + timedelta(seconds=deadline),
                     )
                 )
-                unit = {"id": new_id("unit"), "project_id": project_id, "kind": UnitKind.SELECT, "job_id": job_id}
-                Units(session).add_all([{**unit, "dataset_id": dataset.id, "gradient_set_id": gradient_set.id}])
+                unit = {"project_id": project_id, "job_id": job_id, "dataset_id": dataset.id}
+                unit["gradient_set_id"] = gradient_set.id
+                Units(session).add_all(
+                    {**unit, "id": new_id("unit"), **own}
+                    for own in selection_units(config.selection, dataset.num_usable or 0)
+                )
                 Events(session).append(
                     project_id,
                     "job.queued",
@@ -233,10 +239,9 @@ class JobService:
         if job.status in TERMINAL:
             return JobView(job, None, None)
         units = Units(session)
-        selection = units.of_job(job.id)
-        shards = units.shards_for(job)
+        shards, parts, selection = units.shards_for(job), units.parts(job.id), units.of_job(job.id)
         moment = now(session)
-        return JobView(job, job_phase(shards, selection, moment), job_progress(shards, selection, moment))
+        return JobView(job, job_phase(shards, parts, selection, moment), job_progress(shards, parts, selection, moment))
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:
         """Jobs, newest first."""
@@ -246,6 +251,8 @@ class JobService:
 
     def cancel(self, project_id: str, job_id: str, expected: frozenset[int] | None = None) -> JobView:
         """Stop a job. While it selects, it keeps what it has chosen so far; before that nothing is left of it.
+
+        The first round of a pool cut into parts is before that: no part speaks for the whole pool.
 
         Raises:
             ConflictError: The job has ended.

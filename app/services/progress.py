@@ -11,6 +11,7 @@ from app.status import UnitState
 
 WAITING = "waiting_for_worker"
 GRADIENTS = "computing_gradients"
+PARTS = "selecting_parts"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def unit_progress(unit: Unit | None, now: datetime) -> Progress | None:
     )
 
 
-def job_phase(shards: Sequence[Unit], selection: Unit | None, now: datetime) -> str:
+def job_phase(shards: Sequence[Unit], parts: Sequence[Unit], selection: Unit | None, now: datetime) -> str:
     """The step a job that has not ended is in."""
     if any(shard.state != UnitState.DONE for shard in shards):
         phases = [shard.phase for shard in shards if is_worked_on(shard, now)]
@@ -73,25 +74,54 @@ def job_phase(shards: Sequence[Unit], selection: Unit | None, now: datetime) -> 
         return (
             GRADIENTS if GRADIENTS in phases or any(s.state == UnitState.DONE for s in shards) else phases[0] or WAITING
         )
+    if any(part.state != UnitState.DONE for part in parts):
+        return PARTS if any(is_worked_on(part, now) for part in parts) else WAITING
     return (selection.phase if selection is not None and is_worked_on(selection, now) else None) or WAITING
 
 
-def job_progress(shards: Sequence[Unit], selection: Unit | None, now: datetime) -> Progress | None:
-    """Progress of a job that has not ended: samples while gradients are computed, then the selection's own count."""
-    if all(shard.state == UnitState.DONE for shard in shards):
-        return unit_progress(selection, now)
+def job_progress(
+    shards: Sequence[Unit], parts: Sequence[Unit], selection: Unit | None, now: datetime
+) -> Progress | None:
+    """Progress of a job that has not ended.
+
+    Samples while gradients are computed, parts while a pool is cut into them, then the selection's own count.
+    """
+    if _all_done(shards):
+        return unit_progress(selection, now) if _all_done(parts) else _parts_progress(parts, now)
     completed = sum(shard.total if shard.state == UnitState.DONE else _live(shard, now) for shard in shards)
     total = sum(shard.total for shard in shards)
     rate = sum(shard.rate or 0.0 for shard in shards if is_worked_on(shard, now))
     heard = [shard.heartbeat_at for shard in shards if shard.heartbeat_at is not None]
     return Progress(
-        phase=job_phase(shards, selection, now),
+        phase=job_phase(shards, parts, selection, now),
         completed=completed,
         total=total,
         unit="samples",
         rate_per_second=rate or None,
         eta_seconds=(total - completed) / rate if rate else None,
         updated_at=max(heard, default=None),
+    )
+
+
+def _all_done(units: Sequence[Unit]) -> bool:
+    return all(unit.state == UnitState.DONE for unit in units)
+
+
+def _parts_progress(parts: Sequence[Unit], now: datetime) -> Progress:
+    """Parts done; the rate also counts what is done of the others, so that it is known before the first ends."""
+    done = sum(part.state == UnitState.DONE for part in parts)
+    begun = done + sum(part.completed / part.total for part in parts if is_worked_on(part, now) and part.total)
+    starts = [part.started_at for part in parts if part.started_at is not None]
+    seconds = (now - min(starts)).total_seconds() if starts else 0.0
+    rate = begun / seconds if begun and seconds > 0 else None
+    return Progress(
+        phase=job_phase((), parts, None, now),
+        completed=done,
+        total=len(parts),
+        unit="parts",
+        rate_per_second=rate,
+        eta_seconds=(len(parts) - begun) / rate if rate else None,
+        updated_at=max((part.heartbeat_at for part in parts if part.heartbeat_at is not None), default=None),
     )
 
 

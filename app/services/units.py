@@ -116,7 +116,7 @@ class UnitService:
         if unit.kind == UnitKind.INGEST:
             return
         jobs = Jobs(session)
-        if unit.kind == UnitKind.SELECT:
+        if unit.kind in {UnitKind.SELECT, UnitKind.SELECT_PART}:
             assert unit.job_id is not None
             waiting = [unit.job_id]
         else:
@@ -147,6 +147,10 @@ class UnitService:
         if unit.kind == UnitKind.SELECT:
             assert unit.job_id is not None
             return Jobs(session).stop_requested(unit.job_id)
+        if unit.kind == UnitKind.SELECT_PART:
+            assert unit.job_id is not None
+            job = Jobs(session).get(unit.project_id, unit.job_id)
+            return None if job is not None and job.status in ACTIVE else JobStatus.CANCELLED
         if unit.kind == UnitKind.GRADIENTS:
             assert unit.gradient_set_id is not None
             return None if Jobs(session).waiting_on(unit.gradient_set_id) else JobStatus.CANCELLED
@@ -194,10 +198,10 @@ class UnitService:
                 )
 
     def recompute(self, claim: Claim, unit_ids: list[str], detail: str) -> None:
-        """Re-open shards whose artifacts turned out missing or rotten, and let the selection wait for them.
+        """Re-open shards or parts whose artifacts turned out missing or rotten, and let the one that needs them wait.
 
-        Each shard is made again under a new generation; a second loss counts as another failed attempt of the
-        selection, so a disk that keeps eating files ends the job with a reason.
+        Each is made again under a new generation; a second loss counts as another failed attempt of the unit that
+        needs them, so a disk that keeps eating files ends the job with a reason.
         """
         if claim.attempt >= self.settings.max_attempts:
             self.fail(claim, "artifact-lost", detail)

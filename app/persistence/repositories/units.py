@@ -13,8 +13,11 @@ from app.persistence.tables import Dataset, Job, Project, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import DatasetStatus, JobStatus, UnitKind, UnitState
 
-SCHEMA_VERSION = 1
-"""Raised when units change in a way that older workers must not touch; they leave newer units alone."""
+SCHEMA_VERSION = 2
+"""Raised when units change in a way that older workers must not touch; they leave newer units alone.
+
+Each unit carries the least version a worker must have: 1, or 2 for parts and for the selections that wait for them.
+"""
 
 WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
 
@@ -23,12 +26,28 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
     """The condition under which a unit may be claimed at this moment.
 
     A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
-    any job waits for their set; a selection is wanted once every shard of its sets is done.
+    any job waits for their set; parts of a pool are wanted once every shard of their set is done, and a selection once
+    its parts and the shards of its target set are done as well.
     """
-    shard, target, mine = aliased(Unit), aliased(Unit), aliased(Job)
+    shard, part, target, mine = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
     free = or_(
         Unit.state == UnitState.PENDING,
         and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 < max_strikes),
+    )
+    job_is_wanted = exists().where(Job.id == Unit.job_id, Job.status.in_(WANTED))
+    gradients_are_ready = ~exists().where(
+        shard.gradient_set_id == Unit.gradient_set_id,
+        shard.kind == UnitKind.GRADIENTS,
+        shard.state != UnitState.DONE,
+    )
+    targets_are_ready = ~exists().where(
+        mine.id == Unit.job_id,
+        target.gradient_set_id == mine.target_gradient_set_id,
+        target.kind == UnitKind.GRADIENTS,
+        target.state != UnitState.DONE,
+    )
+    parts_are_chosen = ~exists().where(
+        part.job_id == Unit.job_id, part.kind == UnitKind.SELECT_PART, part.state != UnitState.DONE
     )
     wanted = or_(
         and_(
@@ -42,21 +61,8 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
                 exists().where(Job.target_gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
             ),
         ),
-        and_(
-            Unit.kind == UnitKind.SELECT,
-            exists().where(Job.id == Unit.job_id, Job.status.in_(WANTED)),
-            ~exists().where(
-                shard.gradient_set_id == Unit.gradient_set_id,
-                shard.kind == UnitKind.GRADIENTS,
-                shard.state != UnitState.DONE,
-            ),
-            ~exists().where(
-                mine.id == Unit.job_id,
-                target.gradient_set_id == mine.target_gradient_set_id,
-                target.kind == UnitKind.GRADIENTS,
-                target.state != UnitState.DONE,
-            ),
-        ),
+        and_(Unit.kind == UnitKind.SELECT_PART, job_is_wanted, gradients_are_ready),
+        and_(Unit.kind == UnitKind.SELECT, job_is_wanted, gradients_are_ready, targets_are_ready, parts_are_chosen),
     )
     limit = select(Project.max_running_units).where(Project.id == Unit.project_id).scalar_subquery()
     allowed = or_(limit.is_(None), running_units() < limit)
@@ -105,13 +111,13 @@ class Units:
         self.session = session
 
     def add_all(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Insert pending units."""
+        """Insert pending units; ``schema_version`` is 1 unless a row says more."""
         moment = now(self.session)
         fixed = {
             "state": UnitState.PENDING,
             "created_at": moment,
             "not_before": moment,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": 1,
             **dict.fromkeys(("epoch", "attempts", "strikes", "completed"), 0),
             "generation": 1,
         }
@@ -235,8 +241,8 @@ class Units:
         return [*found, *self.shards(job.target_gradient_set_id or "")]
 
     def sets_of(self, unit_ids: Sequence[str]) -> list[str]:
-        """The gradient sets that these units belong to, in the order in which sets are locked."""
-        query = select(Unit.gradient_set_id).where(Unit.id.in_(unit_ids), Unit.gradient_set_id.is_not(None)).distinct()
+        """The gradient sets whose shards are among these units, in the order in which sets are locked."""
+        query = select(Unit.gradient_set_id).where(Unit.id.in_(unit_ids), Unit.kind == UnitKind.GRADIENTS).distinct()
         return sorted(found for found in self.session.scalars(query) if found is not None)
 
     def unfinished_shards(self, gradient_set_id: str) -> int:
@@ -252,23 +258,45 @@ class Units:
         )
         return self.session.scalars(query).one()
 
+    def parts(self, job_id: str) -> list[Unit]:
+        """The first round of a job whose pool is cut into parts, in the order of the parts; empty for the others."""
+        query = select(Unit).where(Unit.job_id == job_id, Unit.kind == UnitKind.SELECT_PART)
+        return list(self.session.scalars(query.order_by(Unit.shard)))
+
+    def unfinished_parts(self, job_id: str) -> int:
+        """How many parts of a job are not done."""
+        query = (
+            select(func.count())
+            .select_from(Unit)
+            .where(Unit.job_id == job_id, Unit.kind == UnitKind.SELECT_PART, Unit.state != UnitState.DONE)
+        )
+        return self.session.scalars(query).one()
+
+    def part_commits(self, job_id: str) -> list[tuple[Unit, UnitCommit]]:
+        """Every done part of a job with what it produced, in the order of the parts."""
+        return self._commits(Unit.job_id == job_id, Unit.kind == UnitKind.SELECT_PART)
+
     def shard_commits(self, gradient_set_id: str) -> list[tuple[Unit, UnitCommit]]:
         """Every done shard with what it produced, in the order of the pool."""
+        return self._commits(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
+
+    def _commits(self, *conditions: ColumnElement[bool]) -> list[tuple[Unit, UnitCommit]]:
         query = (
             select(Unit, UnitCommit)
             .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
-            .where(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
+            .where(*conditions)
             .order_by(Unit.shard)
         )
         return [(unit, commit) for unit, commit in self.session.execute(query)]
 
     def of_job(self, job_id: str) -> Unit | None:
         """The selection unit of a job."""
-        return self.session.scalars(select(Unit).where(Unit.job_id == job_id)).one_or_none()
+        query = select(Unit).where(Unit.job_id == job_id, Unit.kind == UnitKind.SELECT)
+        return self.session.scalars(query).one_or_none()
 
     def lock_of_job(self, job_id: str) -> Unit:
         """The selection unit of a job, locked until the transaction ends."""
-        query = select(Unit).where(Unit.job_id == job_id).with_for_update()
+        query = select(Unit).where(Unit.job_id == job_id, Unit.kind == UnitKind.SELECT).with_for_update()
         return self.session.scalars(query.execution_options(populate_existing=True)).one()
 
     def of_dataset(self, dataset_id: str) -> Unit | None:

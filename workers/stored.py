@@ -1,0 +1,94 @@
+"""What earlier units left in the store, put together for the unit that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.errors import ServiceError
+from app.services.briefs import SelectBrief, UnitArtifact
+from app.storage import ArtifactStore, file_sha256
+from spice_select.config import PartitionedScope
+from spice_select.errors import CorruptShardError, MismatchedShardError
+from spice_select.part_files import read_part
+from spice_select.pool_shards import Pool
+from spice_select.scopes import Part
+from workers.run_unit import ArtifactsLostError
+
+
+def stored_pool(
+    store: ArtifactStore,
+    project_id: str,
+    shards: Sequence[UnitArtifact],
+    fingerprint: str,
+    *,
+    load: Callable[[list[tuple[Path, str]], str], Pool],
+) -> Pool:
+    """A pool put together from gradient shards.
+
+    Args:
+        store: Artifacts.
+        project_id: Owner.
+        shards: Its gradient shards, in order.
+        fingerprint: What they were made from.
+        load: ``load_pool`` for a pool in memory, ``open_pool`` for one whose gradients stay on the disk.
+
+    Raises:
+        ArtifactsLostError: Shards are missing or rotten; names their units.
+        CorruptShardError: A shard is unreadable though its bytes are what they should be.
+    """
+    paths: list[tuple[Path, str]] = []
+    lost: list[str] = []
+    for shard in shards:
+        try:
+            paths.append((store.path(project_id, shard.sha256), shard.sha256))
+        except ServiceError:
+            lost.append(shard.unit_id)
+    if not lost:
+        try:
+            return load(paths, fingerprint)
+        except CorruptShardError:
+            lost = [
+                shard.unit_id
+                for shard, (path, _) in zip(shards, paths, strict=True)
+                if file_sha256(path) != shard.sha256
+            ]
+            if not lost:
+                raise
+    raise ArtifactsLostError(lost, f"{len(lost)} of {len(shards)} gradient shards are missing or changed")
+
+
+def part_header(brief: SelectBrief, number: int) -> dict[str, Any]:
+    """What the choice from a part says about itself: everything that decides it."""
+    return {
+        "fingerprint": brief.gradient_set.fingerprint,
+        "selection": brief.config.selection.digest(),
+        "part": number,
+    }
+
+
+def stored_parts(store: ArtifactStore, project_id: str, brief: SelectBrief, size: int) -> list[Part]:
+    """What the parts of a pool chose.
+
+    Args:
+        store: Artifacts.
+        project_id: Owner.
+        brief: Names the choices.
+        size: Candidates of the pool: it has no more parts than that.
+
+    Raises:
+        ArtifactsLostError: Choices are missing or rotten, or were made by another version; names their units.
+    """
+    assert isinstance(brief.config.selection.scope, PartitionedScope)
+    parts: list[Part] = []
+    lost: list[str] = []
+    for number, made in enumerate(brief.parts[: min(brief.config.selection.scope.parts, size)]):
+        try:
+            path = store.path(project_id, made.sha256)
+            parts.append(read_part(path, made.sha256, part_header(brief, number)))
+        except (ServiceError, CorruptShardError, MismatchedShardError):
+            lost.append(made.unit_id)
+    if lost:
+        raise ArtifactsLostError(lost, f"the choices of {len(lost)} of {len(brief.parts)} parts are missing or changed")
+    return parts
