@@ -87,7 +87,10 @@ class Histories(RuleBasedStateMachine):
         """Commit something that only this claim can have made."""
         name = f"{claim.unit_id}.{claim.epoch}"
         if claim.kind == UnitKind.GRADIENTS:
-            return self.commits.gradients(claim, GradientsOutcome(f"{claim.epoch:064x}", {"samples": 1}))
+            return self.commits.gradients(
+                claim,
+                GradientsOutcome(f"{claim.epoch:064x}", {"samples": 1, "tokens": 9, "seconds": 0.1, "device": "cpu"}),
+            )
         pick = {"source_row": claim.epoch, "row_sha256": "0" * 64, "tokens": 1}
         numbers = dict.fromkeys(("gain", "base_gain", "epsilon", "conflict", "score"), 0.0)
         outcome = SelectionOutcome({"selected": 1, "made_by": name}, [{"rank": 1, **pick, **numbers}], [], False)
