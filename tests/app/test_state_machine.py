@@ -23,7 +23,7 @@ from sqlalchemy import select, update
 from app.persistence.repositories import Units
 from app.persistence.tables import Event, File, Job, SelectedSample, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.commits import GradientsOutcome, SelectionOutcome
+from app.services.commits import GradientsOutcome, PartOutcome, SelectionOutcome
 from app.services.units import Claim, Report
 from app.status import TERMINAL, JobStatus, UnitKind, UnitState, may_move
 from spice_select.intake import SHARD_ROWS
@@ -91,6 +91,8 @@ class Histories(RuleBasedStateMachine):
                 claim,
                 GradientsOutcome(f"{claim.epoch:064x}", {"samples": 1, "tokens": 9, "seconds": 0.1, "device": "cpu"}),
             )
+        if claim.kind == UnitKind.SELECT_PART:
+            return self.commits.part(claim, PartOutcome(f"{claim.epoch:064x}", {"picks": 1}))
         pick = {"source_row": claim.epoch, "row_sha256": "0" * 64, "tokens": 1}
         numbers = dict.fromkeys(("gain", "base_gain", "epsilon", "conflict", "score"), 0.0)
         outcome = SelectionOutcome({"selected": 1, "made_by": name}, [{"rank": 1, **pick, **numbers}], [], False)
@@ -112,12 +114,16 @@ class Histories(RuleBasedStateMachine):
 
     @rule(claim=claims)
     def lose_artifacts(self, claim: Claim) -> None:
-        """A selection finds the shards of its gradient set rotten."""
-        if claim.kind == UnitKind.SELECT:
-            assert claim.gradient_set_id is not None
-            with self.database.read() as session:
-                shards = [unit.id for unit in Units(session).shards(claim.gradient_set_id)]
-            self.units.recompute(claim, shards, "made up")
+        """A selection finds what its parts chose rotten, or, like a part, the shards of its gradient set."""
+        if claim.kind not in {UnitKind.SELECT, UnitKind.SELECT_PART}:
+            return
+        assert claim.gradient_set_id is not None
+        assert claim.job_id is not None
+        with self.database.read() as session:
+            units = Units(session)
+            parts = units.parts(claim.job_id) if claim.kind == UnitKind.SELECT else []
+            lost = [unit.id for unit in parts or units.shards(claim.gradient_set_id)]
+        self.units.recompute(claim, lost, "made up")
 
     @rule()
     def let_leases_run_out(self) -> None:
@@ -190,6 +196,9 @@ class Histories(RuleBasedStateMachine):
                 assert commits
                 assert commits[-1].epoch == unit.epoch, "somebody committed who had lost the lease"
             assert (unit.lease_until is None) == (unit.state != UnitState.LEASED)
+            if unit.kind == UnitKind.SELECT and unit.state == UnitState.DONE:
+                parts = [part for part in units.values() if (part.job_id, part.kind) == (unit.job_id, "select_part")]
+                assert all(made[part.id] for part in parts), "the second round came before the first was over"
 
     def teardown(self) -> None:
         """Workers come back: every accepted job ends."""
@@ -217,15 +226,31 @@ class Histories(RuleBasedStateMachine):
             return JobStatus(session.scalars(select(Job.status).where(Job.id == job_id)).one())
 
 
+class CutHistories(Histories):
+    """Histories in which some jobs cut their pool into two parts."""
+
+    jobs = Histories.jobs
+
+    @rule(target=jobs, gradients=st.integers(0, 1))
+    def submit_in_parts(self, gradients: int) -> str:
+        job = self.service.submit(
+            self.dataset_id,
+            gradients={"sketch_dim": 4, "max_length": 128, "seed": self.seeds[gradients]},
+            selection={"scope": {"kind": "partitioned", "parts": 2}},
+        )
+        self.statuses[job["id"]] = JobStatus.QUEUED
+        return str(job["id"])
+
+
 def reachable(old: JobStatus, new: JobStatus) -> bool:
     """Whether lawful moves lead from one state to the other; one call may make several."""
     return may_move(old, new) or any(may_move(old, via) and reachable(via, new) for via in JobStatus if via != old)
 
 
-def play(service: InProcessService, **changes: Any) -> None:
+def play(service: InProcessService, histories: type[Histories], **changes: Any) -> None:
     """Play histories on a service."""
     dataset = service.push(jsonl(sums(SHARDS * SHARD_ROWS)))
-    machine = type("Bound", (Histories,), {"service": service, "dataset_id": dataset["id"]})
+    machine = type("Bound", (histories,), {"service": service, "dataset_id": dataset["id"]})
     run_state_machine_as_test(
         machine,
         settings=settings(max_examples=25, stateful_step_count=30, suppress_health_check=list(HealthCheck), **changes),
@@ -233,7 +258,7 @@ def play(service: InProcessService, **changes: Any) -> None:
 
 
 def test_whatever_happens_the_promises_hold(shared_service: InProcessService) -> None:
-    play(shared_service)
+    play(shared_service, CutHistories)
 
 
 def test_a_fence_that_is_down_is_noticed(shared_service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,4 +266,4 @@ def test_a_fence_that_is_down_is_noticed(shared_service: InProcessService, monke
         monkeypatch.setattr(Units, name, getattr(Units, name))  # so that the protections are put back
     open_the_fence()
     with pytest.raises(AssertionError, match=r"only the holder of the lease may commit|somebody committed"):
-        play(shared_service, phases=(Phase.generate,), report_multiple_bugs=False)
+        play(shared_service, Histories, phases=(Phase.generate,), report_multiple_bugs=False)
