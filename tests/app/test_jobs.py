@@ -290,7 +290,10 @@ def test_a_budget_in_tokens_is_kept(service: InProcessService) -> None:
     job = service.job(job["id"])
     assert job["status"] == "succeeded", job
     assert 0 < job["result"]["tokens_selected"] <= 300
-    small = service.submit(dataset["id"], budget={"tokens": 1})
+    asked = {"dataset_id": dataset["id"], "budget": {"tokens": 1}, "gradients": {"sketch_dim": 4, "max_length": 128}}
+    known = service.http.post("/v1/jobs", json=asked)
+    assert (known.status_code, known.json()["code"]) == (422, "budget-exceeds-pool"), "the gradients tell the lengths"
+    small = service.submit(dataset["id"], budget={"tokens": 1}, gradients={"sketch_dim": 5, "max_length": 128})
     service.drain()
     small = service.job(small["id"])
     assert (small["status"], small["error"]["code"]) == ("failed", "budget-exceeds-pool")

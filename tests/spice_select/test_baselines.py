@@ -11,11 +11,11 @@ from spice_select.baselines import (
     LENGTH_BINS,
     descending_order,
     length_matched_order,
-    random_control,
     random_order,
     stratified_order,
 )
 from spice_select.config import Budget, SelectionConfig
+from spice_select.control import random_control
 from spice_select.coverage import DPP_RIDGE
 from spice_select.errors import ConfigError, PoolError
 from spice_select.greedy import select
