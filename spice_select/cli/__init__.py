@@ -5,11 +5,12 @@
     jobs        jobs submit | list | show | watch | cancel
     pull        pull: files of a job, ready for a trainer
     local       run, verify, version: no service needed
+    evaluation  hold-out, evaluate: no service needed
     options     options that several commands share
     output      tables, JSON and error lines
     progress    the live bar, or plain lines where there is no terminal
 
-torch and pyarrow are imported by ``run`` and ``verify`` only, and only when they run.
+torch and pyarrow are imported by ``run``, ``hold-out``, ``evaluate`` and ``verify`` only, and only when they run.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def run(
             config,
             output,
             cache=cache,
-            device=_device(device),
+            device=torch_device(device),
             options=intake,
             deadline_seconds=deadline,
             given=given,
@@ -110,7 +110,8 @@ def run(
     note(f"files are in {output}; check them with: spice-select verify {output} --source {file}")
 
 
-def _device(wish: str) -> str:
+def torch_device(wish: str) -> str:
+    """The device that was wished for; a CUDA device where there is one for ``auto``."""
     if wish not in {"auto", "cpu", "cuda"} and not wish.startswith("cuda:"):
         options.refuse(f"no device {wish!r}; there is auto, cpu and cuda")
     import torch

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from spice_select.cli import datasets, estimate, jobs, local, pull
+from spice_select.cli import datasets, estimate, evaluation, jobs, local, pull
 from spice_select.cli.output import Exit, error_json, print_error, print_json
 from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     help=(
         "Choose the part of an instruction-tuning data set that is worth training on. "
         "Commands talk to the service at SPICE_API_URL (http://127.0.0.1:8000), with SPICE_API_KEY if it wants one; "
-        "`run`, `verify` and `version` need no service."
+        "`run`, `hold-out`, `evaluate`, `verify` and `version` need no service."
     ),
     epilog="Exit status: 0 done, 1 failed, 2 usage, 3 cancelled or expired, 4 wait timed out, 130 detached by Ctrl-C.",
     no_args_is_help=True,
@@ -33,6 +33,8 @@ app.add_typer(jobs.app, name="jobs")
 app.command("estimate")(estimate.estimate)
 app.command("pull")(pull.pull)
 app.command("run")(local.run)
+app.command("hold-out")(evaluation.hold_out)
+app.command("evaluate")(evaluation.evaluate)
 app.command("verify")(local.verify)
 app.command("version")(local.version)
 

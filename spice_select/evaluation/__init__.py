@@ -8,4 +8,5 @@ adapters      low-rank adapters, for models too large to train whole
 statistics    paired differences over seeds and held-out rows, with intervals
 verdict       what follows from them, in words; "cannot tell" where the instrument is blind
 experiment    all of it on one model and one pool
+evaluate      the same from a file to a report
 """

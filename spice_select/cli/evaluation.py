@@ -1,0 +1,188 @@
+"""``spice-select hold-out`` and ``evaluate``: does the choice train better than rows drawn at random?"""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spice_select.cli import options
+from spice_select.cli.local import torch_device
+from spice_select.cli.output import note, print_fields, print_json, print_table, shown
+from spice_select.cli.progress import ProgressView
+from spice_select.config import ProxyConfig
+from spice_select.threads import let_idle_threads_sleep
+
+Share = Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of the rows to hold out.")]
+Group = Annotated[str | None, typer.Option("--group", help="Column that names a row's group.")]
+REPORT = "evaluation.json"
+
+
+def hold_out(
+    file: options.SourceFile,
+    output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the two files.")] = Path(
+        "spice-split"
+    ),
+    share: Share = 0.1,
+    group: Group = None,
+    format: options.Format = None,
+    column: options.Column = None,
+    seed: options.Seed = None,
+    json: options.Json = False,
+) -> None:
+    """Cut a file into rows to choose from and rows to judge by; near-duplicates stay together."""
+    from spice_select.evaluation.evaluate import hold_out_file
+
+    cut = hold_out_file(file, output, share=share, group=group, options=_intake(format, column), seed=seed or 0)
+    fields = {
+        "pool": f"{cut.pool} ({cut.pool_rows} rows)",
+        "held out": f"{cut.held_out} ({cut.held_out_rows} rows)",
+        "near-duplicates": f"{cut.clustered} rows in {cut.clusters} clusters",
+    }
+    if json:
+        print_json(
+            {
+                "pool": str(cut.pool),
+                "held_out": str(cut.held_out),
+                "pool_rows": cut.pool_rows,
+                "held_out_rows": cut.held_out_rows,
+                "clusters": cut.clusters,
+                "clustered": cut.clustered,
+            }
+        )
+    else:
+        print_fields(fields)
+
+
+def evaluate(
+    file: options.SourceFile,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", "-b", help="Hold rows out of FILE, then choose this much of the rest and judge that."),
+    ] = None,
+    job_folder: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Judge the choice in this folder, which was made from FILE."),
+    ] = None,
+    ranking: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The same, by its ranking.parquet alone.")
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Rows to judge by that the choice has not seen.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the report.")] = Path(
+        "spice-evaluation"
+    ),
+    share: Share = 0.1,
+    group: Group = None,
+    method: options.Method = None,
+    conflict_penalty: options.ConflictPenalty = None,
+    matching_weight: options.MatchingWeight = None,
+    proxy: options.Proxy = None,
+    model: Annotated[str | None, typer.Option(help="Model to train; the proxy model when left out.")] = None,
+    tuning: Annotated[str | None, typer.Option(help="full or lora.")] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(help="What every step holds alike: tokens (and so all tokens), or steps of equal rows."),
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over a choice of average rows.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Rows in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of every arm.")] = None,
+    max_length: Annotated[int, typer.Option(min=8, help="Longest sequence in tokens.")] = 512,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    format: options.Format = None,
+    column: options.Column = None,
+    seed: options.Seed = None,
+    json: options.Json = False,
+) -> None:
+    """Train on the choice and on controls from the same start, and say which did better on held-out rows."""
+    if [budget, job_folder, ranking].count(None) != 2:
+        options.refuse("give exactly one of --budget, --job-folder and --ranking")
+    if budget is not None and held_out is not None:
+        options.refuse("--held-out goes with --job-folder or --ranking; with --budget rows are held out of FILE")
+    let_idle_threads_sleep()
+    from spice_select.evaluation.evaluate import choose_from, hold_out_file
+    from spice_select.evaluation.evaluate import evaluate as judge
+    from spice_select.evaluation.settings import EvaluationConfig
+
+    training = options.without_none(
+        tuning=tuning, match=match, epochs=epochs, batch_rows=batch_rows, learning_rate=learning_rate
+    )
+    config = options.checked(
+        EvaluationConfig, {"training": training, **options.without_none(seeds=seeds, seed=seed)}, "evaluation"
+    )
+    where, intake = torch_device(device), _intake(format, column)
+    pool = file
+    if budget is not None:
+        selection = options.without_none(
+            method=method, conflict_penalty=conflict_penalty, matching_weight=matching_weight
+        )
+        settings = options.run_config(budget, selection, {}, options.proxy_settings(proxy, None), seed, {})
+        cut = hold_out_file(file, output, share=share, group=group, options=intake, seed=config.seed)
+        pool, held_out = cut.pool, cut.held_out
+        job_folder = choose_from(pool, settings, output, device=where, options=intake)
+    if job_folder is not None:
+        ranking = job_folder / "ranking.parquet"
+    assert ranking is not None
+    with ProgressView(quiet=json) as view:
+        found = judge(
+            pool,
+            ranking,
+            config,
+            held_out=held_out,
+            share=share,
+            group=group,
+            proxy=options.checked(ProxyConfig, options.without_none(model=model or proxy), "proxy"),
+            max_length=max_length,
+            device=where,
+            options=intake,
+            on_progress=lambda arm, done, total: view.show("training", done, total, "trainings", detail=arm),
+        )
+        view.end("done")
+    output.mkdir(parents=True, exist_ok=True)
+    (output / REPORT).write_text(json_text.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
+    if json:
+        print_json(found)
+        return
+    _print_report(found)
+    note(f"the report is in {output / REPORT}")
+
+
+def _print_report(found: dict[str, Any]) -> None:
+    rows = [["start", "", "", "", "", found["loss_at_start"], ""]]
+    differences = {entry["control"]: entry for entry in found["comparisons"]}
+    for arm in found["arms"]:
+        entry = differences.get(arm["name"])
+        told = f"{entry['mean']:+.4f} ({entry['low']:+.4f} to {entry['high']:+.4f})" if entry else ""
+        mean = len(arm["rows"])
+        rows.append(
+            [
+                arm["name"],
+                arm["role"],
+                round(sum(arm["rows"]) / mean),
+                round(sum(arm["tokens_trained"]) / mean),
+                round(sum(arm["seconds"]) / mean, 1),
+                arm["loss"],
+                told,
+            ]
+        )
+    columns = ["trained on", "role", "rows", "tokens", "seconds", "held-out loss", "choice better by"]
+    print_table(
+        columns, [[f"{v:.4f}" if isinstance(v, float) and i == 5 else v for i, v in enumerate(r)] for r in rows]
+    )
+    for check in found["power"]:
+        told = "seen" if check["seen"] else "NOT SEEN"
+        note(f"{told}: {check['claim']} ({shown(check['low'])} to {shown(check['high'])} nats)")
+    if found["choice_saw_held_out_rows"]:
+        note("note: the choice was made with the held-out rows in the pool; `spice-select hold-out` splits first")
+    print_fields({"verdict": found["verdict"].replace("_", " "), "": found["sentence"]})
+
+
+def _intake(format: str | None, column: list[str] | None) -> Any:
+    from spice_select.intake import IntakeOptions
+
+    columns = options.pairs(column, "--column")
+    return options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
