@@ -14,7 +14,7 @@ from app import logs
 from app.api import contract, problems
 from app.api.edge import Edge
 from app.api.rates import RateLimiter
-from app.api.routes import api_keys, datasets, estimates, events, files, gradient_sets, health, jobs
+from app.api.routes import api_keys, datasets, estimates, events, files, gradient_sets, health, jobs, metrics
 from app.api.schemas import ProblemRead
 from app.api.streams import EventHub, told_to_end
 from app.persistence.session import Database
@@ -23,6 +23,7 @@ from app.services.events import EventService
 from app.services.health import Health
 from app.services.jobs import JobService
 from app.services.keys import KeyService
+from app.services.measures import ProcessMeasures
 from app.services.pictures import Pictures
 from app.services.proxies import Proxies
 from app.services.results import ResultService
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.keys = keys
     app.state.limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds)
     app.state.hub = hub
+    app.state.measures = ProcessMeasures(database, hub.__len__)
     app.state.events = events_service
     app.state.datasets = DatasetService(database, store)
     app.state.jobs = JobService(database, store, Proxies(settings))
@@ -92,7 +94,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.results = ResultService(app.state.jobs, store, settings)
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
-    for module in (datasets, jobs, estimates, files, events, gradient_sets, api_keys, health):
+    for module in (datasets, jobs, estimates, files, events, gradient_sets, api_keys, health, metrics):
         app.include_router(module.router)
     for part in (browse, submit, login, statics):
         app.include_router(part.router)

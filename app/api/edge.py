@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.ids import new_id
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 MAX_DEPTH = 64
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
 FILE_PARTS = ("/files/", "/links/")
 MULTIPART_ALLOWANCE_BYTES = 2**20
@@ -81,7 +83,22 @@ class Edge:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self.app(scope, counted, identified)
+        started = time.perf_counter()
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await identified(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        finally:
+            # A template, or nothing: paths that strangers make up must not become series.
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            scope["app"].state.measures.answered(method, route, status, time.perf_counter() - started)
 
 
 class StrictRequest(Request):

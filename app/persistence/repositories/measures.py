@@ -1,0 +1,59 @@
+"""Counts over all projects, for operators: how much there is of what, and how long the oldest has waited."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.persistence.tables import Dataset, Job, Unit
+from app.persistence.types import clock
+from app.status import JobStatus, UnitState
+
+
+class Measures:
+    """Aggregates only: nothing of a project can be told from them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def jobs(self) -> dict[str, int]:
+        """Jobs by status."""
+        return self._counts(select(Job.status, func.count()).group_by(Job.status))
+
+    def failures(self) -> dict[str, int]:
+        """Failed jobs by the code of their error."""
+        code = Job.error["code"].as_string()
+        return self._counts(select(code, func.count()).where(Job.status == JobStatus.FAILED).group_by(code))
+
+    def datasets(self) -> dict[str, int]:
+        """Data sets by status."""
+        return self._counts(
+            select(Dataset.status, func.count()).where(Dataset.deleted_at.is_(None)).group_by(Dataset.status)
+        )
+
+    def waiting(self) -> dict[str, tuple[int, datetime]]:
+        """Units that could be taken now, by kind: how many, and since when the oldest."""
+        query = (
+            select(Unit.kind, func.count(), func.min(Unit.not_before))
+            .where(Unit.state == UnitState.PENDING, Unit.not_before <= clock())
+            .group_by(Unit.kind)
+        )
+        return {kind: (count, since) for kind, count, since in self.session.execute(query)}
+
+    def held(self) -> list[tuple[str, str, datetime, datetime]]:
+        """Units under a lease: kind, owner, last heartbeat, end of the lease."""
+        query = select(Unit.kind, Unit.owner, Unit.heartbeat_at, Unit.started_at, Unit.lease_until).where(
+            Unit.state == UnitState.LEASED
+        )
+        rows = self.session.execute(query).tuples()
+        return [
+            (kind, owner or "", heard or started or until, until)
+            for kind, owner, heard, started, until in rows
+            if until
+        ]
+
+    def _counts(self, query: Any) -> dict[str, int]:
+        return {str(name): count for name, count in self.session.execute(query)}

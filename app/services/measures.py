@@ -1,0 +1,121 @@
+"""What operators watch.
+
+Whatever concerns the whole service is read from the database at each scrape, so that any API process gives the same
+answer; what concerns one process is counted in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.persistence.repositories.measures import Measures
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
+from app.status import DatasetStatus, JobStatus, UnitKind
+from spice_select.version import __version__
+
+REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class ServiceMeasures(Collector):
+    """Gauges read from the database.
+
+    Args:
+        database: Where the records are.
+        streams: Event streams open in this process.
+    """
+
+    def __init__(self, database: Database, streams: Callable[[], int]) -> None:
+        self.database = database
+        self.streams = streams
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: registering must not ask the database."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read everything in one transaction."""
+        build = GaugeMetricFamily("spice_build_info", "The running code; always 1.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield GaugeMetricFamily("spice_event_streams", "Event streams open in this process.", value=self.streams())
+        try:
+            yield from self._of_database()
+            answers = 1
+        except SQLAlchemyError:
+            answers = 0
+        yield GaugeMetricFamily("spice_database_up", "Whether the database answered this scrape.", value=answers)
+
+    def _of_database(self) -> list[GaugeMetricFamily]:
+        with self.database.read() as session:
+            measures = Measures(session)
+            moment = now(session)
+            jobs, failures, datasets = measures.jobs(), measures.failures(), measures.datasets()
+            waiting, held = measures.waiting(), measures.held()
+        jobs_by = GaugeMetricFamily("spice_jobs", "Jobs by status.", labels=["status"])
+        for status in JobStatus:
+            jobs_by.add_metric([status.value], jobs.get(status, 0))
+        failed = GaugeMetricFamily("spice_jobs_failed", "Failed jobs by the code of their error.", labels=["code"])
+        for code, count in sorted(failures.items()):
+            failed.add_metric([code], count)
+        datasets_by = GaugeMetricFamily("spice_datasets", "Data sets by status.", labels=["status"])
+        for state in DatasetStatus:
+            datasets_by.add_metric([state.value], datasets.get(state, 0))
+        depth = GaugeMetricFamily("spice_queue_depth", "Units that wait for a worker.", labels=["kind"])
+        oldest = GaugeMetricFamily(
+            "spice_queue_oldest_age_seconds", "How long the oldest unit has waited for a worker.", labels=["kind"]
+        )
+        running = GaugeMetricFamily("spice_units_running", "Units that a worker holds.", labels=["kind"])
+        for kind in UnitKind:
+            count, since = waiting.get(kind, (0, moment))
+            depth.add_metric([kind.value], count)
+            oldest.add_metric([kind.value], max(0.0, (moment - since).total_seconds()))
+            running.add_metric([kind.value], sum(1 for unit in held if unit[0] == kind and unit[3] > moment))
+        lost = GaugeMetricFamily(
+            "spice_leases_expired",
+            "Units whose worker fell silent and that nobody has taken over yet.",
+            value=sum(1 for unit in held if unit[3] <= moment),
+        )
+        silence = GaugeMetricFamily(
+            "spice_worker_heartbeat_age_seconds", "Time since a busy worker was last heard.", labels=["worker"]
+        )
+        ages: dict[str, float] = {}
+        for _, owner, heard, _ in held:
+            ages[owner] = min(ages.get(owner, float("inf")), max(0.0, (moment - heard).total_seconds()))
+        for owner, age in sorted(ages.items()):
+            silence.add_metric([owner], age)
+        return [jobs_by, failed, datasets_by, depth, oldest, running, lost, silence]
+
+
+class ProcessMeasures:
+    """The registry of one API process.
+
+    Args:
+        database: Where the records are.
+        streams: Event streams open in this process.
+    """
+
+    def __init__(self, database: Database, streams: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(ServiceMeasures(database, streams))
+        ProcessCollector(registry=self.registry)
+        self._requests = Histogram(
+            "spice_http_request_duration_seconds",
+            "Time to the end of an answer, by route and class of status.",
+            ["method", "route", "status"],
+            buckets=REQUEST_SECONDS,
+            registry=self.registry,
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answer; the route is a template, never a path with ids in it."""
+        self._requests.labels(method, route, f"{status // 100}xx").observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything in the exposition format of Prometheus."""
+        return generate_latest(self.registry)
