@@ -22,7 +22,7 @@ class MeasuredShard:
         rows_sha256: Digest (hex) of the rows of its data set.
         config: Proxy, revision and gradient settings of its set.
         text_bytes: Text of its rows in bytes; None for data sets that were read before this was counted.
-        result: What its worker reported.
+        result: What its worker reported; ``tokens`` and ``seconds`` are there.
     """
 
     rows_sha256: str | None
@@ -60,6 +60,8 @@ class Measurements:
         )
         found = []
         for shard, stored, rows_sha256, config, result in self.session.execute(query):
+            if not {"tokens", "seconds"} <= result.keys():
+                continue  # of a worker that did not report them yet
             here = (stored or [])[shard : shard + 1]
             found.append(MeasuredShard(rows_sha256, config, here[0].get("text_bytes") if here else None, result))
         return found

@@ -48,7 +48,7 @@ class Measures:
         query = select(Unit.kind, Unit.owner, Unit.heartbeat_at, Unit.started_at, Unit.lease_until).where(
             Unit.state == UnitState.LEASED
         )
-        rows = self.session.execute(query).tuples()
+        rows = self.session.execute(query)
         return [
             (kind, owner or "", heard or started or until, until)
             for kind, owner, heard, started, until in rows
