@@ -14,7 +14,7 @@ from app import logs
 from app.api import contract, problems
 from app.api.edge import Edge
 from app.api.rates import RateLimiter
-from app.api.routes import api_keys, datasets, estimates, events, files, gradient_sets, health, jobs, metrics
+from app.api.routes import api_keys, datasets, estimates, events, files, gradient_sets, health, hub_face, jobs, metrics
 from app.api.schemas import ProblemRead
 from app.api.streams import EventHub, told_to_end
 from app.persistence.session import Database
@@ -94,7 +94,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.results = ResultService(app.state.jobs, store, settings)
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
-    for module in (datasets, jobs, estimates, files, events, gradient_sets, api_keys, health, metrics):
+    for module in (datasets, jobs, estimates, files, events, gradient_sets, api_keys, health, metrics, hub_face):
         app.include_router(module.router)
     for part in (browse, submit, login, statics):
         app.include_router(part.router)

@@ -23,7 +23,7 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 MAX_DEPTH = 64
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
-FILE_PARTS = ("/files/", "/links/")
+FILE_PARTS = ("/files/", "/links/", "/resolve/")
 MULTIPART_ALLOWANCE_BYTES = 2**20
 
 
