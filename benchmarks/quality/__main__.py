@@ -1,0 +1,268 @@
+"""``python -m benchmarks.quality``: what a tenth chosen by each method is worth to a model tuned on it.
+
+Makes a small proxy model and a larger target in code (a Qwen2 architecture trained from scratch on text at hand), lets
+every method choose from the pool by the proxy's gradients, tunes the proxy and then the target on each choice for the
+same steps and tokens, and compares held-out losses. The learning rate is the best of three for random rows on rows of
+their own. Writes ``results.json``, ``README.md`` and ``advantage.svg``; ``--render`` writes the last two again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import spice_select as ss
+from benchmarks.machine import describe
+from benchmarks.quality.choices import choose
+from benchmarks.quality.models import Size, make_tokenizer, pretrained
+from benchmarks.quality.render import render
+from spice_select.baselines import random_order
+from spice_select.evaluation.controls import random_rows
+from spice_select.evaluation.experiment import Arm, Experiment, run_experiment, standard_arms
+from spice_select.evaluation.hold_out import near_duplicates_of, split
+from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
+from spice_select.evaluation.statistics import advantage
+from spice_select.evaluation.training import losses_of
+from spice_select.examples import Example
+
+HERE = Path(__file__).parent
+BUNDLED = HERE.parents[1] / "examples" / "bundled.jsonl"
+RATES = (3e-4, 1e-3, 3e-3)
+TRANSFERRED = ("spice", "spice, matching 0.3", "herding", "diagonal, windows")
+PROMPTS = ("instruction", "input", "question", "prompt")
+RESPONSES = ("output", "response", "answer", "completion")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=Path, default=BUNDLED, help="JSON Lines, plain or gzip")
+    parser.add_argument("--group", default="group", help="column that names a row's group")
+    parser.add_argument("--rows", type=int, default=4000, help="rows to choose from")
+    parser.add_argument("--held-out", type=int, default=400, help="held-out rows")
+    parser.add_argument("--fraction", type=float, default=0.1)
+    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--vocabulary", type=int, default=2048)
+    parser.add_argument("--proxy", type=_size, default="96,3,3,300000", help="hidden,layers,heads,tokens of text")
+    parser.add_argument("--target", type=_size, default="160,5,5,500000")
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=Path, default=None, help="folder that keeps the two models")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the report; none by default")
+    parser.add_argument("--render", action="store_true", help="only write the report of an earlier results.json again")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    given = parser.parse_args()
+    if given.render:
+        render(json.loads((given.out / "results.json").read_text(encoding="utf-8")), given.out)
+        return
+    found = measure(given)
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        render(found, given.out)
+    for stage in found["stages"]:
+        print(f"{stage['model']}: start {stage['base']:.4f}, power {stage['power']}")
+        for arm in stage["arms"]:
+            shown = (
+                "" if arm["advantage"] is None else "{mean:+.4f} ({low:+.4f} to {high:+.4f})".format(**arm["advantage"])
+            )
+            print(f"  {arm['name']:24} {arm['loss']:.4f}  {shown}")
+    if given.json:
+        print(json.dumps(found))
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Everything, from the file to the figures."""
+    began = time.monotonic()
+    rows = _read(given.pool)
+    order = random_order(len(rows), given.seed).tolist()
+    aside = given.held_out + given.held_out // 2 + 64
+    here = [rows[row] for row in order[: given.rows + aside]]
+    rest = [rows[row] for row in order[given.rows + aside :]]
+    texts, groups = [_text(row) for row in here], [str(row.get(given.group, "")) for row in here]
+    first = split(texts, count=given.held_out, groups=groups, seed=given.seed)
+    held = [here[row] for row in first.held_out]
+    left = [here[row] for row in first.pool]
+    second = split([_text(row) for row in left], count=given.held_out // 2 + 64, seed=given.seed)
+    beside = [left[row] for row in second.held_out]
+    targets, tried = beside[:64], beside[64:]
+    pool = [left[row] for row in second.pool][: given.rows]
+    source = rest if len(rest) >= len(pool) else pool
+    like = set(near_duplicates_of([_text(row) for row in source], [_text(row) for row in held]))
+    text = [row for place, row in enumerate(source) if place not in like]
+    _say(
+        f"{len(pool)} rows to choose from, {len(held)} held out, {len(text)} rows of text, "
+        f"{len(like)} near-duplicates left out"
+    )
+    documents = [part for row in text for part in _parts(row) if part]
+    documents = [documents[place] for place in random_order(len(documents), given.seed).tolist()]
+    tokenizer = make_tokenizer(documents, given.vocabulary)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.models or Path(temporary)
+        made = {}
+        for name in ("proxy", "target"):
+            made[name] = pretrained(documents, tokenizer, getattr(given, name), seed=given.seed, folder=folder / name)
+            _say(f"{name}: {made[name]}")
+        models = {
+            name: ss.load_proxy(ss.ProxyConfig(model=str((folder / name).resolve())), ss.GradientConfig()).model
+            for name in made
+        }
+        encoded = {
+            name: _encoded(part, tokenizer, given.max_length)
+            for name, part in {"pool": pool, "held": held, "tried": tried, "targets": targets}.items()
+        }
+        examples = [example for example, _ in encoded["pool"]]
+        names = [pool[row].get(given.group, "") for _, row in encoded["pool"]]
+        kept = [example for example, _ in encoded["held"]]
+        kept_groups = [str(held[row].get(given.group, "")) for _, row in encoded["held"]]
+        count = max(1, int(given.fraction * len(examples) + 0.5))
+        tokens = [len(example.input_ids) for example in examples]
+        wanted = [example for example, _ in encoded["targets"]]
+        choices, gradient_seconds = choose(models["proxy"], examples, wanted, count)
+        _say(f"chosen: { {name: (len(c.rows), round(c.seconds, 1)) for name, c in choices.items()} }")
+        stages = []
+        for stage in ("proxy", "target"):
+            trial = [example for example, _ in encoded["tried"]]
+            rate, rates = _rate(models[stage], examples, trial, count, given)
+            config = EvaluationConfig(training=_training(given, rate), seeds=given.seeds, seed=given.seed)
+            arms = standard_arms(
+                "spice", choices["spice"].rows, tokens=tokens, groups=[str(name) for name in names], config=config
+            )
+            arms += [
+                Arm(name, "choice", lambda _seed, rows=choice.rows: rows)
+                for name, choice in choices.items()
+                if name != "spice" and (stage == "proxy" or name in TRANSFERRED)
+            ]
+            experiment = run_experiment(
+                models[stage], examples, kept, arms, config, count=count, held_out_groups=kept_groups,
+                on_progress=lambda arm, done, total: _say(f"{done}/{total} {arm}"),
+            )  # fmt: skip
+            stages.append(_stage(stage, experiment, made[stage], rate, rates, config.confidence))
+    shares = {
+        name: {
+            "tokens": sum(tokens[row] for row in choice.rows),
+            "rows": len(choice.rows),
+            "seconds": round(choice.seconds, 2),
+            "groups": {g: sum(str(names[row]) == g for row in choice.rows) for g in sorted({str(n) for n in names})},
+        }
+        for name, choice in choices.items()
+    }
+    return {
+        "machine": describe(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "pool": {
+            "rows": len(examples), "tokens": sum(tokens), "held_out": len(kept), "chosen": count,
+            "groups": {g: sum(str(n) == g for n in names) for g in sorted({str(n) for n in names})},
+        },
+        "settings": {
+            "epochs": given.epochs, "seeds": given.seeds, "seed": given.seed, "max_length": given.max_length,
+            "vocabulary": given.vocabulary, "fraction": given.fraction, "batch_rows": 8, "match": "tokens",
+        },
+        "gradient_seconds": round(gradient_seconds, 1),
+        "choices": shares,
+        "stages": stages,
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+
+
+def _stage(
+    name: str, experiment: Experiment, made: dict[str, Any], rate: float, rates: dict[str, float], confidence: float
+) -> dict[str, Any]:
+    random = experiment.arm("random").losses
+    strict = 1 - (1 - confidence) / max(1, len(experiment.verdicts))
+    arms = []
+    for arm in experiment.arms:
+        against = None if arm.name == "random" else advantage(arm.losses, random, confidence)
+        sure = None if against is None else advantage(arm.losses, random, strict)
+        arms.append(
+            {
+                "name": arm.name,
+                "role": arm.role,
+                "rows": arm.rows,
+                "tokens": arm.tokens,
+                "trained_tokens": [spent.tokens for spent in arm.spent],
+                "steps": arm.spent[0].steps,
+                "seconds": round(sum(arm.seconds) / len(arm.seconds), 1),
+                "loss": float(arm.losses.mean()),
+                "loss_by_seed": [round(float(value), 5) for value in arm.losses.mean(dim=1)],
+                "groups": experiment.group_losses(arm.name),
+                "advantage": None if against is None else {
+                    "mean": against.mean, "low": against.low, "high": against.high,
+                },
+                "sign": 0 if against is None else against.sign,
+                "sign_all": 0 if sure is None else sure.sign,
+                "verdict": experiment.verdicts[arm.name].sentence if arm.name in experiment.verdicts else None,
+            }
+        )  # fmt: skip
+    return {
+        "model": name,
+        "made": made,
+        "learning_rate": rate,
+        "rates": rates,
+        "base": float(experiment.base.mean()),
+        "base_groups": experiment.group_losses("base"),
+        "power": {check.name: [check.interval.low, check.interval.high] for check in experiment.checks},
+        "can_tell": all(check.passed for check in experiment.checks),
+        "arms": arms,
+    }
+
+
+def _rate(
+    model: Any, pool: list[Example], tried: list[Example], count: int, given: argparse.Namespace
+) -> tuple[float, dict[str, float]]:
+    """The learning rate that serves random rows best, on rows that nothing else looks at."""
+    losses = {}
+    for rate in RATES:
+        arm = Arm("random", "control", lambda seed: random_rows(len(pool), count, seed))
+        config = EvaluationConfig(training=_training(given, rate), seeds=2, seed=given.seed + 1000)
+        losses[rate] = float(run_experiment(model, pool, tried, [arm], config, count=count).arms[0].losses.mean())
+    start = float(losses_of(model, tried).mean())
+    _say(f"learning rates: start {start:.4f}, {losses}")
+    best = min(losses, key=lambda rate: losses[rate])
+    return best, {"start": start, **{str(rate): loss for rate, loss in losses.items()}}
+
+
+def _training(given: argparse.Namespace, rate: float) -> TrainingConfig:
+    return TrainingConfig(epochs=given.epochs, batch_rows=8, learning_rate=rate, micro_tokens=2048)
+
+
+def _encoded(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> list[tuple[Example, int]]:
+    """Examples with something to learn, and the row each came from."""
+    found = ss.load_examples(rows, tokenizer, max_length=max_length)
+    return [(example, row) for row, example in enumerate(found) if example.input_ids]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return [row for row in rows if all(part.strip() for part in (_parts(row)[0], _parts(row)[-1]))]
+
+
+def _parts(row: dict[str, Any]) -> list[str]:
+    """What is asked and what is answered."""
+    asked = "\n".join(str(row[name]) for name in PROMPTS if row.get(name))
+    return [asked, next(str(row[name]) for name in RESPONSES if name in row)]
+
+
+def _text(row: dict[str, Any]) -> str:
+    return "\n".join(_parts(row))
+
+
+def _size(text: str) -> Size:
+    return Size(*(int(part) for part in text.split(",")))
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
