@@ -120,15 +120,25 @@ def test_a_wait_that_times_out_ends_with_status_4(service: FlakyServer, spice: C
 
 def test_ctrl_c_ends_the_waiting_and_says_how_to_come_back(service: FlakyServer) -> None:
     service.states[0] = {"id": JOB, "status": "running", "phase": "selecting"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "spice_select", "jobs", "watch", JOB],
-        cwd=ROOT, env={**os.environ, "SPICE_API_URL": service.url}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 30
-    while len(service.seen) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    # A shell starts what runs in the background with SIGINT ignored, and children inherit that; a handler they do not.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "spice_select", "jobs", "watch", JOB],
+            cwd=ROOT, env={**os.environ, "SPICE_API_URL": service.url}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    with process:
+        deadline = time.monotonic() + 30
+        while len(service.seen) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, err = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert process.returncode == 130
     assert f"detached; {JOB} goes on. Come back with: spice-select jobs watch {JOB}" in err
     assert "Traceback" not in err
