@@ -146,9 +146,8 @@ def similarity(candidates: Candidates, targets: torch.Tensor) -> torch.Tensor:
     if not bool(torch.isfinite(targets).all()):
         raise PoolError("targets hold NaN or infinity")
     mean = torch.nn.functional.normalize(targets, dim=1).mean(dim=0)
-    products = torch.cat([block @ mean for _, block in candidates.blocks()])
     lengths = candidates.squared_norms.sqrt() * mean.norm()
-    return torch.where(lengths > 0, products / lengths, 0.0).cpu()
+    return torch.where(lengths > 0, candidates.products(mean) / lengths, 0.0).cpu()
 
 
 def gains_alone(squared_norms: torch.Tensor, config: SelectionConfig) -> torch.Tensor:

@@ -91,6 +91,14 @@ class Candidates:
             block = self._float64(self._source[start : start + self.block_rows])
             yield start, block if self._scales is None else block * self._scales[start : start + len(block), None]
 
+    def products(self, vector: torch.Tensor) -> torch.Tensor:
+        """Inner product of every row with a vector, float64 of shape (n,) on the candidates' device.
+
+        Args:
+            vector: float64 of shape (d,), on the candidates' device.
+        """
+        return torch.cat([block @ vector for _, block in self.blocks()])
+
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """The named rows as float64 of shape (m, d).
 

@@ -33,8 +33,7 @@ def random_control(
         must_include: Rows that are in every draw.
         exclude: Rows that are in none.
     """
-    kept = {"given": given, "must_include": must_include, "exclude": exclude}
-    curve = random_curve(gradients, config, count, seed, 1, **kept)  # type: ignore[arg-type]  # one dict for three types
+    curve = random_curve(gradients, config, count, seed, 1, given=given, must_include=must_include, exclude=exclude)
     return curve[-1][1] if curve else 0.0
 
 

@@ -14,7 +14,7 @@ import torch
 
 from spice_select.candidates import Candidates
 from spice_select.fisher import PRECISION, FisherLogDet, PrecisionLostError
-from spice_select.lazy import LazyGreedy
+from spice_select.lazy import LazyGreedy, caught_up
 from spice_select.scoring import NOTHING, Proposal, Rule, descending, is_settled
 from spice_select.whitening import WhitenedRows
 from spice_select.window import Window, absorb
@@ -76,12 +76,7 @@ class Front:
         """
         information = WhitenedRows(self._candidates, self._alpha)
         engine = LazyGreedy(self._candidates, information, self._rule, self._copies)
-        engine.refreshed = self.refreshed
-        if given is not None:
-            engine.absorb(given)
-        for pick in picks:
-            engine.accept(pick)
-        return engine
+        return caught_up(engine, self.refreshed, given, picks)
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The greedy choice among the allowed rows, or None when there is none.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -23,6 +23,38 @@ class Information(Protocol):
 
     def add(self, gradient: torch.Tensor) -> None:
         """Add a sample to the set."""
+
+
+class Replayable(Protocol):
+    """Takes a set as it grew."""
+
+    refreshed: int
+
+    def absorb(self, gradients: torch.Tensor) -> None:
+        """Add gradients that are no candidates to the set, before the first pick."""
+
+    def accept(self, proposal: Proposal) -> None:
+        """Add the proposed row to the set."""
+
+
+Fresh = TypeVar("Fresh", bound=Replayable)
+
+
+def caught_up(engine: Fresh, refreshed: int, given: torch.Tensor | None, picks: Sequence[Proposal]) -> Fresh:
+    """A fresh engine brought to where another stands.
+
+    Args:
+        engine: With an empty set.
+        refreshed: Gains that the other has computed so far.
+        given: Gradients absorbed before the first pick, float64 of shape (m, d), or None.
+        picks: The picks so far.
+    """
+    engine.refreshed = refreshed
+    if given is not None:
+        engine.absorb(given)
+    for pick in picks:
+        engine.accept(pick)
+    return engine
 
 
 class LazyGreedy:

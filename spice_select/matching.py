@@ -17,7 +17,7 @@ import torch
 from spice_select.candidates import Candidates
 from spice_select.conflict import conflict
 from spice_select.fisher import PRECISION, FisherLogDet, PrecisionLostError
-from spice_select.lazy import Information
+from spice_select.lazy import Information, caught_up
 from spice_select.scoring import NOTHING, TIE, Proposal, Rule
 from spice_select.whitening import WhitenedRows
 
@@ -47,7 +47,8 @@ class Remainder:
         norm = float(self._mean.norm())
         typical = float(candidates.squared_norms.sqrt().mean())
         self.mean_norm = norm if norm > CANCELS * typical else 0.0
-        self._means = self._products(self._mean) if self.mean_norm > 0 else torch.zeros(candidates.size).double()
+        nothing = torch.zeros(candidates.size, dtype=torch.float64)
+        self._means = candidates.products(self._mean).cpu() if self.mean_norm > 0 else nothing
         self.sums = torch.zeros(candidates.size, dtype=torch.float64)
         self.total = torch.zeros_like(self._mean)
         self.count = 0
@@ -66,12 +67,9 @@ class Remainder:
         Args:
             gradient: Its gradient, float64 of shape (d,).
         """
-        self.sums += self._products(gradient)
+        self.sums += self._candidates.products(gradient).cpu()
         self.total += gradient
         self.count += 1
-
-    def _products(self, vector: torch.Tensor) -> torch.Tensor:
-        return torch.cat([block @ vector for _, block in self._candidates.blocks()]).cpu()
 
 
 class CurrentLogDet:
@@ -116,7 +114,7 @@ class CurrentLogDet:
         projected = self._fisher.project(gradient[None])[0]
         form = max(0.0, float(gradient @ projected))
         direction = projected * math.sqrt(self._fisher.alpha / (1.0 + self._fisher.alpha * form))
-        products = torch.cat([block @ direction for _, block in self._candidates.blocks()]).cpu()
+        products = self._candidates.products(direction).cpu()
         self._forms = (self._forms - products.square_()).clamp_(min=0.0)
         norm = gradient.square().sum().cpu()[None]
         self._fisher.extend(direction[None], norm, norm.new_tensor([form]))
@@ -158,7 +156,7 @@ class MatchingGreedy:
         for gradient in gradients:
             self._information.add(gradient)
         total = gradients.sum(dim=0)
-        self._owned += torch.cat([block @ total for _, block in self._candidates.blocks()]).cpu()
+        self._owned += self._candidates.products(total).cpu()
         self._owned_total += total
         self._owned_count += len(gradients)
 
@@ -171,12 +169,7 @@ class MatchingGreedy:
         """
         information = WhitenedRows(self._candidates, self._alpha)
         engine = MatchingGreedy(self._candidates, information, self._rule, self._weight, self._alpha)
-        engine.refreshed = self.refreshed
-        if given is not None:
-            engine.absorb(given)
-        for pick in picks:
-            engine.accept(pick)
-        return engine
+        return caught_up(engine, self.refreshed, given, picks)
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The greedy choice among the allowed rows, or None when there is none.
