@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.ids import DEFAULT_PROJECT
 from app.services.keys import KeyService
 from app.services.links import SECRET_FILE, LinkError, LinkSigner, own_secret
 from app.services.prefixes import CUTTABLE, GRACE_SECONDS, Prefixes
@@ -26,7 +25,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.cli import main
 from spice_select.client import Client
-from tests.fixtures.service import InProcessService, jsonl, sums
+from tests.fixtures.service import InProcessService, finished_behind_keys, sums
 
 
 @dataclass
@@ -60,15 +59,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("files")
-    (folder / "spice.db").write_bytes(_migrated_sqlite.read_bytes())
-    service = InProcessService(f"sqlite:///{folder / 'spice.db'}", folder / "data", auth="keys")
-    secret = KeyService(service.runner.database).create(DEFAULT_PROJECT, "first")[1]
-    with service:
-        service.http.headers["Authorization"] = f"Bearer {secret}"
-        dataset = service.push(jsonl(sums(24)))
-        job = service.submit(dataset["id"], budget={"count": 9})
-        service.drain()
-        del service.http.headers["Authorization"]
+    with finished_behind_keys(_migrated_sqlite, folder, rows=24, count=9) as (service, job, secret):
         yield Finished(service, job, secret)
 
 

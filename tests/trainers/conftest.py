@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from app.ids import DEFAULT_PROJECT
-from app.services.keys import KeyService
 from tests.fixtures.network import OFFLINE
-from tests.fixtures.service import InProcessService, jsonl, sums
+from tests.fixtures.service import InProcessService, finished_behind_keys
 
 
 @dataclass
@@ -47,17 +45,11 @@ class Finished:
 @pytest.fixture(scope="session")
 def finished(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("trainers")
-    (folder / "spice.db").write_bytes(_migrated_sqlite.read_bytes())
-    service = InProcessService(f"sqlite:///{folder / 'spice.db'}", folder / "data", auth="keys")
-    secret = KeyService(service.runner.database).create(DEFAULT_PROJECT, "trainer")[1]
-    with service:
-        service.http.headers["Authorization"] = f"Bearer {secret}"
-        dataset = service.push(jsonl(sums(40)))
-        job = service.submit(dataset["id"], budget={"count": 12})
-        service.drain()
-        chosen = service.http.get(f"/v1/jobs/{job['id']}/files/selected.jsonl").content.splitlines()
-        del service.http.headers["Authorization"]
-        yield Finished(service, job["id"], secret, chosen)
+    with finished_behind_keys(_migrated_sqlite, folder, rows=40, count=12) as (service, job, secret):
+        made = Finished(service, job["id"], secret, [])
+        content = service.http.get(f"/v1/jobs/{job['id']}/files/selected.jsonl", headers=made.headers).content
+        made.chosen += content.splitlines()
+        yield made
 
 
 Script = Callable[..., str]
