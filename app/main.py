@@ -15,7 +15,7 @@ from app.api import contract, problems
 from app.api.edge import Edge
 from app.api.rates import RateLimiter
 from app.api.routes import api_keys, datasets, estimates, events, files, gradient_sets, health, hub_face, jobs, metrics
-from app.api.schemas import ProblemRead
+from app.api.schemas.problems import ProblemRead
 from app.api.streams import EventHub, told_to_end
 from app.persistence.session import Database
 from app.services.datasets import DatasetService

@@ -10,16 +10,13 @@ from fastapi import Request, Response
 from app.api.deps import encode_cursor
 from app.api.estimates import EstimateRead
 from app.api.problems import base_url
-from app.api.schemas import (
-    DatasetRead,
-    Digest,
-    GradientSetRead,
-    JobRead,
-    Page,
-    ProblemRead,
-    ProgressRead,
-    QueueRead,
-)
+from app.api.schemas.datasets import DatasetRead
+from app.api.schemas.files import Digest
+from app.api.schemas.gradient_sets import GradientSetRead
+from app.api.schemas.jobs import JobRead, QueueRead
+from app.api.schemas.pages import Page
+from app.api.schemas.problems import ProblemRead
+from app.api.schemas.progress import ProgressRead
 from app.persistence.tables import GradientSet, Job
 from app.services.datasets import DatasetView
 from app.services.jobs import JobView

@@ -21,7 +21,7 @@ from fastapi.responses import Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.requests import Request
 
-from app.api.schemas import EventRead
+from app.api.schemas.events import EventRead
 from app.errors import ServiceError
 from app.logs import get_logger
 from app.persistence.tables import Event

@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from app.api.problems import BodyError
-from app.api.schemas import Metadata, Name
+from app.api.schemas.fields import Metadata, Name
 from app.errors import ServiceError
 from app.services.datasets import Upload
 from spice_select.intake import IntakeOptions

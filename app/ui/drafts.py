@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.api.problems import validation_errors
-from app.api.schemas import JobCreate, JobRead
+from app.api.schemas.jobs import JobCreate, JobRead
 from app.errors import ServiceError
 from spice_select.config import GradientConfig, SelectionOptions
 from spice_select.errors import SpiceError

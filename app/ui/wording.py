@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from app.api.schemas import JobRead
+from app.api.schemas.jobs import JobRead
 from app.status import TERMINAL
 
 NOTHING = "\N{EN DASH}"

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from app.api import deps, render
 from app.api.edge import StrictRoute
-from app.api.schemas import ApiKeyCreate, ApiKeyMade, ApiKeyRead, ApiKeyRotate, Page
+from app.api.schemas.api_keys import ApiKeyCreate, ApiKeyMade, ApiKeyRead, ApiKeyRotate
+from app.api.schemas.pages import Page
 from app.persistence.tables import ApiKey
 
 router = APIRouter(prefix="/v1/api-keys", tags=["API keys"], route_class=StrictRoute)

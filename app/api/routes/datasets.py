@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import deps, render
 from app.api.edge import StrictRoute
-from app.api.schemas import DatasetRead, Page, RejectedRead, RowRead
+from app.api.schemas.datasets import DatasetRead, RejectedRead, RowRead
+from app.api.schemas.pages import Page
 from app.api.uploads import RAW_TYPES, receive
 from app.api.waiting import Wait, until_changed
 from app.services.datasets import DatasetView

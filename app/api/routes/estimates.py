@@ -8,7 +8,7 @@ from app.api import deps
 from app.api.edge import StrictRoute
 from app.api.estimates import EstimateRead
 from app.api.routes.jobs import job_request
-from app.api.schemas import JobCreate
+from app.api.schemas.jobs import JobCreate
 
 router = APIRouter(prefix="/v1/estimates", tags=["jobs"], route_class=StrictRoute)
 

@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import deps, render, streams
 from app.api.edge import StrictRoute
-from app.api.schemas import EventRead, Page
+from app.api.schemas.events import EventRead
+from app.api.schemas.pages import Page
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=StrictRoute)
 

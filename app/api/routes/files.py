@@ -15,7 +15,8 @@ from app.api import deps
 from app.api.contract import OPEN_TAG
 from app.api.edge import StrictRoute
 from app.api.problems import base_url
-from app.api.schemas import Digest, FileRead, LinkCreate, LinkRead, Page
+from app.api.schemas.files import Digest, FileRead, LinkCreate, LinkRead
+from app.api.schemas.pages import Page
 from app.api.sending import send_file
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.api.edge import StrictRoute
-from app.api.schemas import LiveRead, ReadyRead, VersionRead
+from app.api.schemas.health import LiveRead, ReadyRead, VersionRead
 from app.errors import PROBLEMS, NotFoundError, ServiceError
 from app.services.health import Health
 from spice_select.version import GRADIENT_FORMAT, __version__

@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse
 
 from app.api import deps, render
 from app.api.edge import StrictRoute
-from app.api.schemas import JobCreate, JobRead, Page, SampleRead
+from app.api.schemas.jobs import JobCreate, JobRead, SampleRead
+from app.api.schemas.pages import Page
 from app.api.waiting import Wait, until_changed
 from app.services.jobs import JobRequest, JobView
 from app.status import ACTIVE, JobStatus

@@ -1,0 +1,151 @@
+"""A job: what is asked for and what is answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from app.api.estimates import EstimateRead
+from app.api.schemas.fields import Metadata, Name, printable
+from app.api.schemas.problems import ProblemRead
+from app.api.schemas.progress import ProgressRead
+from app.status import JobStatus
+from spice_select.config import (
+    Budget,
+    Conditions,
+    GradientConfig,
+    Method,
+    ProxyConfig,
+    RunConfig,
+    SelectionConfig,
+    SelectionOptions,
+)
+
+
+class JobCreate(Conditions):
+    """What to choose, from what, by which settings. Only ``dataset_id`` and ``budget`` are required."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {"dataset_id": "ds_01K9RZ3V5X8N3Q2J6T4W7Y0ABC", "budget": {"fraction": 0.1}},
+                {
+                    "dataset_id": "ds_01K9RZ3V5X8N3Q2J6T4W7Y0ABC",
+                    "budget": {"count": 500},
+                    "selection": {"conflict_penalty": 0.2, "stop_ratio": 0.5},
+                    "gradients": {"loss": "sum"},
+                    "metadata": {"team": "search"},
+                },
+            ]
+        },
+    )
+
+    dataset_id: Annotated[str, Field(min_length=1, max_length=40), AfterValidator(printable)]
+    """A data set that is ready."""
+    budget: Budget
+    """How much to choose."""
+    method: Method | None = None
+    """Short for ``selection.method``."""
+    selection: SelectionOptions = SelectionOptions()
+    """How to choose."""
+    gradients: GradientConfig = GradientConfig()
+    """What is measured about each sample."""
+    proxy: ProxyConfig | None = None
+    """The model whose gradients stand for the samples; the service's default when left out."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
+    """Short for ``selection.seed`` and ``gradients.seed``."""
+    deadline_seconds: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
+    """The job expires this long after it was made; what was chosen by then is kept."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Higher is served first; among equals the project with less running, then age."""
+    name: Name | None = None
+    """For people."""
+    metadata: Metadata = Field(default_factory=dict)
+    """For machines."""
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.method is not None and "method" in self.selection.model_fields_set:
+            raise ValueError("give the method once: as method or as selection.method")
+        if self.seed is not None and {"seed"} & (self.selection.model_fields_set | self.gradients.model_fields_set):
+            raise ValueError("give the seed once: as seed, or as selection.seed and gradients.seed")
+        return self
+
+    def selection_config(self) -> SelectionConfig:
+        """The selection settings with the short forms filled in."""
+        values = self.selection.model_dump()
+        if self.method is not None:
+            values["method"] = self.method
+        if self.seed is not None:
+            values["seed"] = self.seed
+        return SelectionConfig(budget=self.budget, **values)
+
+    def conditions(self) -> Conditions:
+        """What is settled before the choice."""
+        return Conditions.model_validate({name: getattr(self, name) for name in Conditions.model_fields})
+
+    def gradient_config(self) -> GradientConfig:
+        """The gradient settings with the short forms filled in."""
+        return self.gradients if self.seed is None else self.gradients.model_copy(update={"seed": self.seed})
+
+
+class QueueRead(BaseModel):
+    """Where a queued job stands."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    position: int
+    ahead_in_project: int
+    reason: str
+    estimated_start_at: datetime | None
+
+
+class JobRead(BaseModel):
+    """A job."""
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None
+    status: JobStatus
+    phase: str | None
+    dataset_id: str
+    gradient_set_id: str
+    target_gradient_set_id: str | None = None
+    gradients_reused: bool
+    config: RunConfig
+    metadata: dict[str, str]
+    progress: ProgressRead | None
+    priority: int
+    estimate: EstimateRead | None
+    queue: QueueRead | None
+    result: dict[str, Any] | None
+    error: ProblemRead | None
+    partial: bool
+    created_at: datetime
+    started_at: datetime | None
+    cancelling_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime | None
+    version: int
+
+
+class SampleRead(BaseModel):
+    """One pick with the evidence for it; gains, epsilon and score are in nats."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    rank: int
+    source_row: int
+    row_sha256: str
+    gain: float
+    base_gain: float
+    epsilon: float
+    conflict: float
+    score: float
+    tokens: int

@@ -1,0 +1,28 @@
+"""Tables, a file for each noun. Each table of a project has its ``project_id``; queries live in ``repositories``."""
+
+from __future__ import annotations
+
+from app.persistence.tables.base import Base
+from app.persistence.tables.datasets import Dataset, RejectedRow
+from app.persistence.tables.events import Event
+from app.persistence.tables.gradient_sets import GradientSet
+from app.persistence.tables.idempotency import IdempotencyKey
+from app.persistence.tables.jobs import File, Job, SelectedSample
+from app.persistence.tables.projects import ApiKey, Project
+from app.persistence.tables.units import Unit, UnitCommit
+
+__all__ = [
+    "ApiKey",
+    "Base",
+    "Dataset",
+    "Event",
+    "File",
+    "GradientSet",
+    "IdempotencyKey",
+    "Job",
+    "Project",
+    "RejectedRow",
+    "SelectedSample",
+    "Unit",
+    "UnitCommit",
+]

@@ -1,0 +1,30 @@
+"""History."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.persistence.tables.base import Base, Big, Word
+
+
+class Event(Base):
+    """One line of history; append-only."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("ix_event_job_id_id", "job_id", "id"),
+        Index("ix_event_dataset_id_id", "dataset_id", "id"),
+        Index("ix_event_project_id_id", "project_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"))
+    type: Mapped[str] = mapped_column(Word)
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]

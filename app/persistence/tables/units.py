@@ -1,0 +1,65 @@
+"""Pieces of work and what they produced."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.persistence.tables.base import Base, Id, Sha256, Word
+
+
+class Unit(Base):
+    """A piece of work that one worker does under a lease: parse a data set, one gradient shard, one selection."""
+
+    __tablename__ = "unit"
+    __table_args__ = (
+        UniqueConstraint("gradient_set_id", "job_id", "shard"),
+        Index("ix_unit_state_not_before", "state", "not_before"),
+        Index("ix_unit_job_id", "job_id"),
+        Index("ix_unit_dataset_id", "dataset_id"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    kind: Mapped[str] = mapped_column(Word)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
+    gradient_set_id: Mapped[str | None] = mapped_column(ForeignKey("gradient_set.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    shard: Mapped[int | None]
+    state: Mapped[str] = mapped_column(Word)
+    generation: Mapped[int] = mapped_column(default=1)
+    epoch: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    strikes: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime]
+    rung_at: Mapped[datetime | None]
+    phase: Mapped[str | None] = mapped_column(Word)
+    completed: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    measure: Mapped[str | None] = mapped_column(Word)
+    rate: Mapped[float | None]
+    error: Mapped[dict[str, Any] | None]
+    schema_version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class UnitCommit(Base):
+    """What a unit produced; written once per generation, never changed."""
+
+    __tablename__ = "unit_commit"
+
+    unit_id: Mapped[str] = mapped_column(ForeignKey("unit.id"), primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    epoch: Mapped[int]
+    owner: Mapped[str]
+    artifact_sha256: Mapped[str | None] = mapped_column(Sha256)
+    result: Mapped[dict[str, Any]]
+    committed_at: Mapped[datetime]
