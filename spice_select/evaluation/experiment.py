@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import torch
 
+from spice_select.adapters import adapted, whole
 from spice_select.errors import ConfigError
-from spice_select.evaluation.adapters import adapted
 from spice_select.evaluation.controls import (
     one_group_rows,
     random_rows,
@@ -20,9 +20,10 @@ from spice_select.evaluation.controls import (
 )
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
 from spice_select.evaluation.statistics import advantage, advantage_by_group, loss_by_group
-from spice_select.evaluation.training import Schedule, Spent, losses_of, schedule_of, train
+from spice_select.evaluation.training import losses_of, schedule_of
 from spice_select.evaluation.verdict import Comparison, PowerCheck, Verdict, judge
 from spice_select.examples import Example
+from spice_select.tuning import Schedule, Spent, train
 
 Role = Literal["choice", "control", "planting"]
 RANDOM = ("random", "random_tokens")
@@ -258,20 +259,7 @@ def _trained(
     should_stop: Callable[[], bool] | None,
 ) -> tuple[Spent, torch.Tensor]:
     """Train on some rows, take the held-out losses, put the model back."""
-    micro = config.micro_tokens
-    if config.tuning == "lora":
-        with adapted(model, config.lora_rank, config.lora_alpha, seed) as weights:
-            spent = train(model, weights, examples, schedule, config, seed=seed, should_stop=should_stop)
-            return spent, losses_of(model, held_out, micro_tokens=micro)
-    start = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.requires_grad_(requires_grad=True)
-    try:
-        weights = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
-        spent = train(model, weights, examples, schedule, config, seed=seed, should_stop=should_stop)
-        return spent, losses_of(model, held_out, micro_tokens=micro)
-    finally:
-        model.load_state_dict(start)
-        for parameter, flag in wanted.items():
-            parameter.requires_grad_(flag)
-            parameter.grad = None
+    lora = config.tuning == "lora"
+    with adapted(model, config.lora_rank, config.lora_alpha, seed) if lora else whole(model) as weights:
+        spent = train(model, list(weights.values()), examples, schedule, config, seed=seed, should_stop=should_stop)
+        return spent, losses_of(model, held_out, micro_tokens=config.micro_tokens)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from spice_select.adapters import adapted
 from spice_select.errors import Stopped
-from spice_select.evaluation.adapters import adapted
 from spice_select.evaluation.settings import TrainingConfig
-from spice_select.evaluation.training import Schedule, losses_of, schedule_of, steps_of, train
+from spice_select.evaluation.training import losses_of, schedule_of
 from spice_select.examples import IGNORED, Example
 from spice_select.tiny import build_tiny_model
+from spice_select.tuning import Schedule, steps_of, train
 from tests.evaluation_reference import plain_losses, plain_training
 
 
@@ -102,9 +103,9 @@ def test_adapters_train_as_those_of_peft(examples: list[Example], seed: int) -> 
         ours = dict(model.named_modules())
         for name, module in wrapped.get_base_model().named_modules():
             if hasattr(module, "lora_A"):
-                module.lora_A["default"].weight.data.copy_(ours[name].down)
+                module.lora_A["default"].weight.data.copy_(ours[name].lora_A["default"].weight)
         assert len(weights) == 2 * sum(hasattr(module, "lora_A") for module in wrapped.modules())
-        train(model, weights, examples, schedule, config, seed=seed)
+        train(model, list(weights.values()), examples, schedule, config, seed=seed)
         trainable = [weight for weight in wrapped.parameters() if weight.requires_grad]
         train(wrapped.get_base_model(), trainable, examples, schedule, config, seed=seed)
         assert torch.allclose(losses_of(model, examples), losses_of(wrapped.get_base_model(), examples), atol=1e-8)
@@ -117,7 +118,7 @@ def test_a_model_gives_its_adapters_back(examples: list[Example], seed: int) -> 
     with adapted(model, 2, 4.0, seed) as weights:
         assert torch.equal(losses_of(model, examples), before)  # B is zero
         with torch.no_grad():
-            for weight in weights:
+            for weight in weights.values():
                 weight.add_(0.1)
         assert not torch.equal(losses_of(model, examples), before)
     assert [name for name, _ in model.named_modules()] == names
