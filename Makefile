@@ -30,11 +30,13 @@ demo: $(STAMP)  ## embedded service, bundled data set, a finished 10 % job, file
 test: $(STAMP)  ## every test, on real PostgreSQL and Redis-protocol servers that it starts itself
 	$(BIN)/python -m pytest -n $(JOBS)
 
-check: $(STAMP)  ## format, lint, types, import contracts
+check: $(STAMP)  ## format, lint, types, import contracts, secrets, known weaknesses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/bandit --quiet --severity-level medium --recursive app workers spice_select
+	$(BIN)/python .ci/audit.py
 
 openapi: $(STAMP)  ## write the HTTP contract to docs/openapi.json
 	$(BIN)/python -m app openapi > docs/openapi.json.new

@@ -124,7 +124,7 @@ def _download(name: str, revision: str | None) -> Path:
 
 def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> Proxy:
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # nosec B615: a folder
     except (OSError, ValueError, KeyError) as error:
         raise UnsupportedProxyError(f"the settings of {name} cannot be used: {error}") from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
@@ -148,7 +148,7 @@ def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> 
             f"the weights of {name} are not complete: {lacking[0]} and {len(lacking) - 1} more are missing"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # nosec B615
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UnsupportedProxyError(f"the tokenizer of {name} cannot be loaded: {error}") from error
     context = getattr(config, "max_position_embeddings", None)

@@ -34,9 +34,9 @@ def test_a_direct_dependency_is_pinned_within_its_range(requirement: Requirement
 
 
 def test_what_the_dependencies_bring_along_is_pinned() -> None:
-    # torch names its CUDA libraries exactly by itself, and only where there are any; setuptools belongs to pip.
+    # torch names its CUDA libraries exactly itself, and only where there are any; pip and setuptools come with Python
     needed = closure(direct_requirements(*EXTRAS), leaves=frozenset({"torch"}))
-    assert not needed - set(pins()) - {"setuptools"}
+    assert not needed - set(pins()) - {"pip", "setuptools"}
 
 
 def test_every_direct_dependency_has_a_reason_on_record() -> None:
