@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,10 +16,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="draw only moves whose name matches this regular expression")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="spice-chaos-") as folder:
-        verdict, text = run(Path(folder), arguments.seconds, arguments.seed)
+    folder = Path(tempfile.mkdtemp(prefix="spice-chaos-"))
+    verdict, text = run(folder, arguments.seconds, arguments.seed, only=arguments.only)
     sys.stdout.write(text + "\n")
+    if verdict.violations:
+        # Whoever has to understand it needs what every process logged.
+        sys.stdout.write(f"logs: {folder}\n")
+    else:
+        shutil.rmtree(folder)
     return 1 if verdict.violations else 0
 
 

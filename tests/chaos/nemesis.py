@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -32,12 +33,13 @@ class Nemesis:
         cluster: What it plays with.
         clients: For moves that are requests.
         seed: Of the moves and their lengths.
+        only: Regular expression that the names of moves must match.
 
     Attributes:
         faults: Name and moment of each move.
     """
 
-    def __init__(self, cluster: Cluster, clients: Clients, seed: int) -> None:
+    def __init__(self, cluster: Cluster, clients: Clients, seed: int, *, only: str = "") -> None:
         self.cluster, self.clients = cluster, clients
         self.random = random.Random(seed)
         self.faults: list[tuple[str, datetime]] = []
@@ -67,6 +69,7 @@ class Nemesis:
             "many POSTs with one key": lambda: self.clients.storm(self.random, 20),
             "cancel": lambda: self.clients.cancel_one(self.random),
         }
+        self.moves = {name: move for name, move in self.moves.items() if re.search(only, name)}
 
     def play(self, seconds: float) -> None:
         """Make moves until the time is up; every move at least once before any comes a second time."""

@@ -13,7 +13,9 @@ from tests.chaos.nemesis import Nemesis
 DRAIN_SECONDS = 120.0
 
 
-def run(folder: Path, seconds: float, seed: int, *, extra: Mapping[str, str] | None = None) -> tuple[Verdict, str]:
+def run(
+    folder: Path, seconds: float, seed: int, *, extra: Mapping[str, str] | None = None, only: str = ""
+) -> tuple[Verdict, str]:
     """Put the service under fire, heal it, and judge what is left.
 
     Args:
@@ -21,13 +23,14 @@ def run(folder: Path, seconds: float, seed: int, *, extra: Mapping[str, str] | N
         seconds: Length of the fire.
         seed: Of the questions and the moves.
         extra: Environment of the processes, such as a sabotage.
+        only: Regular expression that the names of moves must match.
 
     Returns:
         The verdict, and a report of it.
     """
     with Cluster(folder, extra=extra) as cluster, Clients(cluster.api.url, seed) as clients:
         clients.push()
-        nemesis = Nemesis(cluster, clients, seed)
+        nemesis = Nemesis(cluster, clients, seed, only=only)
         clients.start()
         try:
             nemesis.play(seconds)
