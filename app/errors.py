@@ -75,6 +75,18 @@ PROBLEMS: dict[str, Problem] = {
         "Changed in the meantime", 412, "`If-Match` names another state of the resource; read it again."
     ),
     "payload-too-large": Problem("Body too large", 413, "More bytes were sent than the service accepts."),
+    "digest-mismatch": Problem(
+        "The bytes are others than announced", 422, "Their sha256 is not the one that was given; send them again."
+    ),
+    "parts-missing": Problem(
+        "Parts are missing", 409, "The upload is not whole; `GET` of it says which parts have arrived."
+    ),
+    "too-many-uploads": Problem(
+        "Too many uploads at a time",
+        429,
+        "The project has as many uploads in parts open as it may; complete or delete one.",
+        retryable=True,
+    ),
     "range-not-satisfiable": Problem(
         "Range outside of the file", 416, "`Content-Range` says how many bytes the file has."
     ),

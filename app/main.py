@@ -14,7 +14,19 @@ from app import logs
 from app.api import contract, problems
 from app.api.edge import Edge
 from app.api.rates import RateLimiter
-from app.api.routes import api_keys, datasets, estimates, events, files, gradient_sets, health, hub_face, jobs, metrics
+from app.api.routes import (
+    api_keys,
+    datasets,
+    estimates,
+    events,
+    files,
+    gradient_sets,
+    health,
+    hub_face,
+    jobs,
+    metrics,
+    uploads,
+)
 from app.api.schemas.problems import ProblemRead
 from app.api.streams import EventHub, told_to_end
 from app.persistence.session import Database
@@ -28,6 +40,7 @@ from app.services.pictures import Pictures
 from app.services.proxies import Proxies
 from app.services.results import ResultService
 from app.services.sessions import Sessions
+from app.services.uploads import UploadService
 from app.settings import Settings
 from app.storage import ArtifactStore
 from app.ui import browse, login, pages, statics, submit
@@ -87,6 +100,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.measures = ProcessMeasures(database, hub.__len__)
     app.state.events = events_service
     app.state.datasets = DatasetService(database, store)
+    app.state.uploads = UploadService(database, store, settings)
     app.state.jobs = JobService(database, store, Proxies(settings))
     app.state.sessions = Sessions(keys, settings.data_dir)
     app.state.pictures = Pictures(database, app.state.jobs)
@@ -94,7 +108,19 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.results = ResultService(app.state.jobs, store, settings)
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
-    for module in (datasets, jobs, estimates, files, events, gradient_sets, api_keys, health, metrics, hub_face):
+    for module in (
+        uploads,
+        datasets,
+        jobs,
+        estimates,
+        files,
+        events,
+        gradient_sets,
+        api_keys,
+        health,
+        metrics,
+        hub_face,
+    ):
         app.include_router(module.router)
     for part in (browse, submit, login, statics):
         app.include_router(part.router)

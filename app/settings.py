@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     """Most bytes of files cut down by ``?k=`` that are kept for the next request."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
     """Largest data set accepted, in bytes received."""
+    max_open_uploads: int = Field(default=16, ge=1)
+    """Files that one project may be sending in parts at a time."""
+    upload_hours: float = Field(default=24, gt=0)
+    """An upload in parts is given up this long after its last part."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
     """Largest JSON body accepted."""
     max_event_streams: int = Field(default=2000, ge=0)

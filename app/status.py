@@ -1,4 +1,4 @@
-"""States of data sets, jobs, gradient sets and units, and the moves between them."""
+"""States of data sets, uploads, jobs, gradient sets and units, and the moves between them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ class DatasetStatus(StrEnum):
     VALIDATING = "validating"
     READY = "ready"
     INVALID = "invalid"
+
+
+class UploadStatus(StrEnum):
+    """State of a file that is sent in parts; one that is given up is simply gone."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
 
 
 class JobStatus(StrEnum):

@@ -65,6 +65,15 @@ class ArtifactStore:
             os.close(descriptor)
         return digest
 
+    def parts(self, upload_id: str) -> Path:
+        """Folder for the parts of a file that arrives in pieces; not made here."""
+        return self.root / "uploads" / upload_id
+
+    def part_folders(self) -> list[str]:
+        """Ids of the uploads that have a folder."""
+        folder = self.root / "uploads"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
     def path(self, project_id: str, sha256: str) -> Path:
         """Where an artifact lies.
 

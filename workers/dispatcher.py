@@ -7,7 +7,9 @@ from collections.abc import Callable
 from app import logs
 from app.persistence.session import Database
 from app.services.units import UnitService
+from app.services.uploads import UploadService
 from app.settings import Settings
+from app.storage import ArtifactStore
 from workers.loop import SWEEP_SECONDS, stop_on_signals
 
 MAX_PAUSE_SECONDS = 10.0
@@ -26,6 +28,7 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
     log = logs.get_logger()
     database = Database(settings.resolved_database_url, pool_size=2)
     units = UnitService(database, settings)
+    uploads = UploadService(database, ArtifactStore(settings.data_dir), settings)
     log.info("dispatcher_started")
     pause = settings.poll_seconds
     until_sweep = 0.0
@@ -33,6 +36,7 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
         try:
             if until_sweep <= 0:
                 units.sweep()
+                uploads.sweep()
                 until_sweep = SWEEP_SECONDS
             rung = units.ring(ring, backlog=backlog)
             if rung:

@@ -10,6 +10,7 @@ import time
 from types import FrameType
 
 from app import logs
+from app.services.uploads import UploadService
 from app.settings import Settings
 from spice_select.threads import let_idle_threads_sleep
 from workers.run_unit import UnitRunner
@@ -47,6 +48,7 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     shutdown = stop_on_signals()
     log = logs.get_logger()
     runner = UnitRunner(settings, worker_name(), shutdown)
+    uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()
     log.info("worker_started", owner=runner.owner)
     if ready_fd is not None:
@@ -57,6 +59,7 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
         try:
             if time.monotonic() - swept > SWEEP_SECONDS:
                 runner.units.sweep()
+                uploads.sweep()
                 swept = time.monotonic()
             claim = runner.units.claim_next(runner.owner)
             if claim is not None:

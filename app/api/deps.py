@@ -22,6 +22,7 @@ from app.services.idempotency import parse_key
 from app.services.jobs import Filters, JobService
 from app.services.keys import Caller, KeyService
 from app.services.results import ResultService
+from app.services.uploads import UploadService
 from app.settings import Settings
 from app.storage import ArtifactStore
 
@@ -41,6 +42,12 @@ def store(request: Request) -> ArtifactStore:
 def datasets(request: Request) -> DatasetService:
     """Use cases of data sets."""
     found: DatasetService = request.app.state.datasets
+    return found
+
+
+def uploads(request: Request) -> UploadService:
+    """Use cases of files that are sent in parts."""
+    found: UploadService = request.app.state.uploads
     return found
 
 
@@ -257,6 +264,7 @@ def _shape(prefix: str, what: str) -> Any:
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 DatasetId = Annotated[str, _shape("ds", "a data set")]
+UploadId = Annotated[str, _shape("up", "an upload")]
 JobId = Annotated[str, _shape("job", "a job")]
 GradientSetId = Annotated[str, _shape("gs", "a gradient set")]
 KeyId = Annotated[str, _shape("key", "an API key")]
@@ -292,6 +300,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one pag
 After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]
 DatasetsDep = Annotated[DatasetService, Depends(datasets)]
+UploadsDep = Annotated[UploadService, Depends(uploads)]
 EventsDep = Annotated[EventService, Depends(events)]
 JobsDep = Annotated[JobService, Depends(jobs)]
 ResultsDep = Annotated[ResultService, Depends(results)]

@@ -18,11 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api import deps
 from app.api.problems import BodyError
 from app.ids import new_id
+from app.services.uploads import LARGEST_PART_BYTES
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 MAX_DEPTH = 64
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
+PART_PATH = re.compile(r"/v1/datasets/uploads/[^/]+/parts/[^/]+/?")
 FILE_PARTS = ("/files/", "/links/", "/resolve/")
 MULTIPART_ALLOWANCE_BYTES = 2**20
 
@@ -60,6 +62,8 @@ class Edge:
             scope = {**scope, "method": "GET", "spice.head": True}
         upload = scope["path"].rstrip("/") in UPLOAD_PATHS
         limit = self.max_upload_bytes + MULTIPART_ALLOWANCE_BYTES if upload else self.max_body_bytes
+        if PART_PATH.fullmatch(scope["path"]):
+            limit = LARGEST_PART_BYTES
         received = 0
 
         async def counted() -> Message:

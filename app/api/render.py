@@ -17,11 +17,13 @@ from app.api.schemas.jobs import JobRead, QueueRead
 from app.api.schemas.pages import Page
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
+from app.api.schemas.uploads import PartRead, UploadRead
 from app.persistence.tables import GradientSet, Job
 from app.services.datasets import DatasetView
 from app.services.jobs import JobView
 from app.services.progress import Progress, unit_progress
-from app.status import ACTIVE, DatasetStatus, JobStatus
+from app.services.uploads import UploadView, num_parts
+from app.status import ACTIVE, DatasetStatus, JobStatus, UploadStatus
 from spice_select.config import RunConfig
 
 Row = TypeVar("Row")
@@ -78,6 +80,26 @@ def dataset_read(request: Request, view: DatasetView) -> DatasetRead:
         created_at=dataset.created_at,
         ready_at=dataset.ready_at,
         version=dataset.version,
+    )
+
+
+def upload_read(view: UploadView) -> UploadRead:
+    """A file on its way as the API shows it."""
+    upload = view.upload
+    return UploadRead(
+        id=upload.id,
+        name=upload.name,
+        status=UploadStatus(upload.status),
+        bytes=upload.bytes,
+        digest=Digest(sha256=upload.sha256),
+        part_bytes=upload.part_bytes,
+        num_parts=num_parts(upload),
+        num_received=view.num_received,
+        received_bytes=view.received_bytes,
+        parts=None if view.parts is None else [PartRead.model_validate(part) for part in view.parts],
+        dataset_id=upload.dataset_id,
+        created_at=upload.created_at,
+        expires_at=upload.expires_at,
     )
 
 

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
 from app.persistence.repositories import Datasets, Events, ListFilter, Units
@@ -34,6 +36,35 @@ class Upload:
     path: Path
     sha256: str
     bytes: int
+
+
+def enter(
+    session: Session,
+    dataset_id: str,
+    project_id: str,
+    upload: Upload,
+    *,
+    name: str | None,
+    requested: dict[str, Any],
+    metadata: dict[str, Any],
+) -> None:
+    """Write down a data set whose bytes are in the store, and queue its validation."""
+    Datasets(session).add(
+        Dataset(
+            id=dataset_id,
+            project_id=project_id,
+            name=name,
+            status=DatasetStatus.VALIDATING,
+            bytes=upload.bytes,
+            sha256=upload.sha256,
+            requested=requested,
+            metadata_=metadata,
+            created_at=now(session),
+        )
+    )
+    unit = {"id": new_id("unit"), "project_id": project_id, "kind": UnitKind.INGEST}
+    Units(session).add_all([{**unit, "dataset_id": dataset_id}])
+    Events(session).append(project_id, "dataset.validating", dataset_id=dataset_id)
 
 
 @dataclass(frozen=True)
@@ -89,22 +120,7 @@ class DatasetService:
         with self.database.write() as session:
             known = replayed(session, project_id, "POST /v1/datasets", key, body, dataset_id)
             if known is None:
-                Datasets(session).add(
-                    Dataset(
-                        id=dataset_id,
-                        project_id=project_id,
-                        name=name,
-                        status=DatasetStatus.VALIDATING,
-                        bytes=upload.bytes,
-                        sha256=upload.sha256,
-                        requested=requested,
-                        metadata_=metadata,
-                        created_at=now(session),
-                    )
-                )
-                unit = {"id": new_id("unit"), "project_id": project_id, "kind": UnitKind.INGEST}
-                Units(session).add_all([{**unit, "dataset_id": dataset_id}])
-                Events(session).append(project_id, "dataset.validating", dataset_id=dataset_id)
+                enter(session, dataset_id, project_id, upload, name=name, requested=requested, metadata=metadata)
         return self.get(project_id, known or dataset_id), known is not None
 
     def get(self, project_id: str, dataset_id: str) -> DatasetView:

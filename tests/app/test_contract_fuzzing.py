@@ -41,7 +41,7 @@ def fuzzed(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def known(fuzzed: InProcessService) -> dict[str, str]:
+def known(fuzzed: InProcessService) -> dict[str, Any]:
     """Ids of things that are there, so that valid requests get further than a 404."""
     dataset = fuzzed.push(jsonl(sums(12)))
     done = fuzzed.submit(dataset["id"])
@@ -50,6 +50,8 @@ def known(fuzzed: InProcessService) -> dict[str, str]:
         "dataset_id": dataset["id"],
         "job_id": done["id"],
         "gradient_set_id": done["gradient_set_id"],
+        "upload_id": fuzzed.http.post("/v1/datasets/uploads", json={"bytes": 5, "sha256": "0" * 64}).json()["id"],
+        "number": 1,
         "name": "selected.parquet",
         "slug": "internal",
     }
@@ -71,7 +73,7 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize(("label", "mode"), cases())
 def test_every_answer_is_announced(
-    label: str, mode: GenerationMode, fuzzed: InProcessService, known: dict[str, str]
+    label: str, mode: GenerationMode, fuzzed: InProcessService, known: dict[str, Any]
 ) -> None:
     operation = OPERATIONS[label]
     names = [parameter.name for parameter in operation.path_parameters]

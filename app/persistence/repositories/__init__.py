@@ -10,6 +10,7 @@ from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.measurements import Measurements
 from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.units import Units
+from app.persistence.repositories.uploads import Uploads
 
 __all__ = [
     "ApiKeys",
@@ -23,4 +24,5 @@ __all__ = [
     "Measurements",
     "Projects",
     "Units",
+    "Uploads",
 ]

@@ -10,6 +10,7 @@ from app.persistence.tables.idempotency import IdempotencyKey
 from app.persistence.tables.jobs import File, Job, SelectedSample
 from app.persistence.tables.projects import ApiKey, Project
 from app.persistence.tables.units import Unit, UnitCommit
+from app.persistence.tables.uploads import PartUpload, UploadedPart
 
 __all__ = [
     "ApiKey",
@@ -20,9 +21,11 @@ __all__ = [
     "GradientSet",
     "IdempotencyKey",
     "Job",
+    "PartUpload",
     "Project",
     "RejectedRow",
     "SelectedSample",
     "Unit",
     "UnitCommit",
+    "UploadedPart",
 ]
