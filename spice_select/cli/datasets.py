@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -41,8 +42,10 @@ def push(
 ) -> None:
     """Send a file as a new data set and wait until its rows have been validated."""
     with options.service() as client:
-        dataset = client.datasets.push(
+        dataset = send(
+            client,
             file,
+            quiet=json,
             name=name,
             format=format,
             columns=options.pairs(column, "--column"),
@@ -55,6 +58,23 @@ def push(
     else:
         print_dataset(dataset)
     end(dataset)
+
+
+def send(client: Client, file: Path, *, quiet: bool, **about: Any) -> Dataset:
+    """Send a file, with progress when it goes in parts; after Ctrl-C the same command goes on where it stopped."""
+    sent = [0, 0]
+    try:
+        with ProgressView(quiet=quiet) as view:
+
+            def tell(done: int, total: int) -> None:
+                sent[:] = done, total
+                view.show("sending", done // 2**20, total // 2**20, "MiB")
+
+            return client.datasets.push(file, on_bytes=tell, **about)
+    except KeyboardInterrupt:
+        if sent[1]:
+            note(f"\nstopped after {size(sent[0])} of {size(sent[1])}; the same command goes on from there")
+        leave(Exit.DETACHED)
 
 
 def wait_for(client: Client, dataset: Dataset, max_wait: float | None, *, quiet: bool) -> Dataset:

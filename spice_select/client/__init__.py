@@ -13,7 +13,7 @@ Requests that failed for a passing reason are repeated (with ``Retry-After`` and
 twice by that, and a file only gets its name once its sha256 is right. Neither torch nor pyarrow is needed.
 
     blocking, asynchronous    the two clients
-    operations, download      what each call does, step by step, for both
+    operations, upload, download   what each call does, step by step, for both
     retry                     when a request is repeated, and how an answer becomes an error
     stream                    events as they happen, and how a stream that broke off is continued
     transport                 the steps over HTTP, blocking and awaited

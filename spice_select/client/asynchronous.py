@@ -141,9 +141,15 @@ class AsyncDatasets(_Group):
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
+        in_parts: bool | None = None,
+        part_bytes: int | None = None,
+        on_bytes: Callable[[int, int], object] | None = None,
     ) -> Dataset:
         """Send a file, in pieces, as a new data set; it is validated afterwards, see ``wait``."""
-        return await self._transport.run(self._operations.push(as_source(source), name, format, columns, metadata))
+        operation = self._operations.push(
+            as_source(source), name, format, columns, metadata, in_parts, part_bytes, on_bytes
+        )
+        return await self._transport.run(operation)
 
     async def get(self, dataset_id: str) -> Dataset:
         """One data set."""

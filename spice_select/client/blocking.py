@@ -158,6 +158,9 @@ class Datasets(_Group):
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
+        in_parts: bool | None = None,
+        part_bytes: int | None = None,
+        on_bytes: Callable[[int, int], object] | None = None,
     ) -> Dataset:
         """Send a file, in pieces, as a new data set; it is validated afterwards, see ``wait``.
 
@@ -167,8 +170,15 @@ class Datasets(_Group):
             format: Record form, when it should not be found.
             columns: Role to column.
             metadata: Key-values of your own.
+            in_parts: Whether to send it in parts, which a later call goes on with where this one breaks off; None does
+                so for files above 64 MiB.
+            part_bytes: Bytes of a part; None leaves it to the service.
+            on_bytes: Told the bytes that have arrived and those of the whole, of a file in parts.
         """
-        return self._transport.run(self._operations.push(as_source(source), name, format, columns, metadata))
+        operation = self._operations.push(
+            as_source(source), name, format, columns, metadata, in_parts, part_bytes, on_bytes
+        )
+        return self._transport.run(operation)
 
     def get(self, dataset_id: str) -> Dataset:
         """One data set."""

@@ -93,6 +93,31 @@ class Dataset(Answer):
         return None if self.progress is None else self.progress.phase
 
 
+class Part(Answer):
+    """A part of a file that has arrived."""
+
+    number: int
+    bytes: int
+    sha256: str
+
+
+class Upload(Answer):
+    """A file on its way in parts. ``parts`` is None in lists."""
+
+    id: str
+    name: str | None = None
+    status: str
+    format: str | None = None
+    columns: dict[str, str] | None = None
+    metadata: dict[str, str] = {}
+    bytes: int
+    part_bytes: int
+    num_parts: int
+    received_bytes: int = 0
+    parts: list[Part] | None = None
+    dataset_id: str | None = None
+
+
 class RejectedRow(Answer):
     """A row that cannot be used. ``row`` is its 0-based position in the source."""
 

@@ -22,6 +22,7 @@ from spice_select.client.download import download_file
 from spice_select.client.models import Answer, Dataset, Estimate, File, FileList, Item, Job, Link, Page, Problem
 from spice_select.client.retry import Operation, Send, Sleep, retry_after, send
 from spice_select.client.stream import EventFollower
+from spice_select.client.upload import PARTS_ABOVE_BYTES, OnBytes, push_in_parts
 from spice_select.config import Budget, Conditions
 from spice_select.errors import ClientError, ConfigError, WaitTimeoutError
 
@@ -84,10 +85,23 @@ class Operations:
         form: str | None,
         columns: Mapping[str, str] | None,
         metadata: Mapping[str, str] | None,
+        in_parts: bool | None = None,
+        part_bytes: int | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> Operation[Dataset]:
-        """Send a file, in pieces, under one key, so that repeating the call can never make a second data set."""
+        """Send a file; however often a step is repeated, one data set is made."""
+        name = name if name is not None else source.name if isinstance(source, Path) else None
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+        if in_parts or (in_parts is None and size > PARTS_ABOVE_BYTES):
+            about = {
+                "name": name,
+                "format": form,
+                "columns": dict(columns) if columns else None,
+                "metadata": dict(metadata) if metadata else None,
+            }
+            return (yield from push_in_parts(opener(source), about, self._retries, self._timeout, part_bytes, on_bytes))
         fields = {
-            "name": name if name is not None else source.name if isinstance(source, Path) else None,
+            "name": name,
             "format": form,
             "columns": json.dumps(dict(columns)) if columns else None,
             "metadata": json.dumps(dict(metadata)) if metadata else None,

@@ -36,6 +36,7 @@ class Send:
         params: Query.
         headers: Extra headers.
         json: JSON body.
+        content: Body as bytes.
         upload: File part and its name; opened anew for every attempt.
         fields: Further form fields of an upload.
         sink: Where the body of a 200 or 206 goes, chunk by chunk; None to read it into memory.
@@ -50,6 +51,7 @@ class Send:
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    content: bytes | None = None
     upload: tuple[str, Callable[[], BinaryIO]] | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     sink: Callable[[bytes], Any] | None = None

@@ -229,6 +229,8 @@ def _arguments(step: Send) -> tuple[dict[str, Any], list[Any]]:
     opened = []
     if step.json is not None:
         arguments["json"] = step.json
+    if step.content is not None:
+        arguments["content"] = step.content
     if step.upload is not None:
         name, open_upload = step.upload
         file = open_upload()

@@ -47,6 +47,9 @@ class UploadRead(BaseModel):
     object: Literal["upload"] = "upload"
     name: str | None
     status: UploadStatus
+    format: str | None
+    columns: dict[str, str] | None
+    metadata: dict[str, str]
     bytes: int
     digest: Digest
     part_bytes: int
