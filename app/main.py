@@ -25,6 +25,7 @@ from app.api.routes import (
     hub_face,
     jobs,
     metrics,
+    provenance,
     uploads,
 )
 from app.api.schemas.problems import ProblemRead
@@ -114,6 +115,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         jobs,
         estimates,
         files,
+        provenance,
         events,
         gradient_sets,
         api_keys,

@@ -17,6 +17,8 @@ from spice_select.version import GRADIENT_FORMAT, __version__
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
+CROISSANT_MEDIA_TYPE = 'application/ld+json; profile="http://mlcommons.org/croissant/1.1"'
 BUILD_TYPE = "https://github.com/spice-select/spice-select/buildtypes/selection/v1"
 BUILDERS = {
     "service": "https://github.com/spice-select/spice-select/builders/service/v1",
@@ -72,6 +74,11 @@ def build_statement(files: Sequence[ResultFile], facts: RunFacts) -> dict[str, A
 def statement_line(statement: Mapping[str, Any]) -> str:
     """A statement as the one line of a ``.intoto.jsonl`` file, newline included."""
     return json.dumps(statement, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def invocation_uri(facts: RunFacts) -> str:
+    """The run as a URI: that of the job, or the URN of a run of the library."""
+    return facts.invocation_id if ":" in facts.invocation_id else f"spice:job/{quote(facts.invocation_id, safe='')}"
 
 
 def rfc3339(moment: datetime) -> str:

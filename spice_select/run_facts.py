@@ -203,9 +203,13 @@ def find_code_commit() -> str | None:
     # Read without running git: the checkout may belong to another user, or git may not be installed.
     folder = Path(__file__).resolve().parent.parent / ".git"
     try:
+        shared = folder
+        if folder.is_file():  # a further work tree: it has a head of its own and shares the references
+            folder = folder.parent / folder.read_text(encoding="utf-8").strip().removeprefix("gitdir: ")
+            shared = folder / (folder / "commondir").read_text(encoding="utf-8").strip()
         head = (folder / "HEAD").read_text(encoding="utf-8").strip()
         if head.startswith("ref: "):
-            head = _resolve_reference(folder, head.removeprefix("ref: "))
+            head = _resolve_reference(shared, head.removeprefix("ref: "))
     except OSError:
         return None
     return head if is_commit(head) else None

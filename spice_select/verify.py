@@ -79,6 +79,7 @@ def verify_folder(folder: Path, source: Path | None = None) -> VerificationRepor
         _check("parquet", lambda: _parquet(folder)),
         _check("trace", lambda: _trace(folder)),
         _check("conditions", lambda: _conditions(folder)),
+        _check("croissant", lambda: _croissant(folder)),
     ]
     if source is not None:
         checks += [
@@ -200,6 +201,25 @@ def _conditions(folder: Path) -> str:
         if pick["rank"] <= len(must) and pick["source_row"] not in must:
             raise VerificationError(f"rank {pick['rank']} is not one of the rows that were to be included first")
     return f"{len(must)} rows to be included come first, {len(never)} to be excluded are not there"
+
+
+def _croissant(folder: Path) -> str:
+    """The Croissant record distributes every file that was written before it.
+
+    Raises:
+        VerificationError: It names others, or other bytes.
+    """
+    from spice_select.results import STATED
+
+    described = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
+    said = {file["contentUrl"]: file["sha256"] for file in described["distribution"]}
+    expected = sorted(set(STATED) - {"croissant.json"})
+    if sorted(said) != expected or len(described["distribution"]) != len(expected):
+        raise VerificationError(f"croissant.json distributes the files {sorted(said)}, not {expected}")
+    for name, digest in said.items():
+        if _sha256(folder / name) != digest:
+            raise VerificationError(f"{name} does not have the digest in croissant.json")
+    return f"{len(said)} files have the digests in croissant.json"
 
 
 def _source_digest(folder: Path, source: Path) -> str:

@@ -4,13 +4,24 @@ write          writes them all; ``summarise`` states the numbers
 chosen_rows    rows of shards in pick order, streamed
 json_columns   typed columns for JSON records
 card           the data card, ``README.md``
+croissant      ``croissant.json``: the record that dataset tools load rows by
 composition    lengths and groups of the choice beside those of the pool
 """
 
 from __future__ import annotations
 
 from spice_select.results.composition import composition
-from spice_select.results.write import MEDIA_TYPES, STATED, RankingRow, Written, summarise, write_results
+from spice_select.results.write import DATED, MEDIA_TYPES, STATED, RankingRow, Written, summarise, write_results
 from spice_select.run_facts import ResultFile
 
-__all__ = ["MEDIA_TYPES", "STATED", "RankingRow", "ResultFile", "Written", "composition", "summarise", "write_results"]
+__all__ = [
+    "DATED",
+    "MEDIA_TYPES",
+    "STATED",
+    "RankingRow",
+    "ResultFile",
+    "Written",
+    "composition",
+    "summarise",
+    "write_results",
+]

@@ -1,7 +1,7 @@
 """Write the files of a result.
 
-Equal input gives equal bytes; only the provenance holds times. Shards are streamed: neither the pool nor the chosen
-rows are ever in memory as a whole.
+Equal input gives equal bytes; only ``croissant.json`` and the provenance hold times. Shards are streamed: neither the
+pool nor the chosen rows are ever in memory as a whole.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spice_select.llamafactory import TagCount, dataset_entry
-from spice_select.provenance import build_statement, statement_line
+from spice_select.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
 from spice_select.results.card import data_card
 from spice_select.results.chosen_rows import ChosenRows
+from spice_select.results.croissant import croissant
 from spice_select.results.json_columns import Columns, is_json_text, to_table
 from spice_select.run_facts import ResultFile, RunFacts
 
@@ -36,12 +37,15 @@ MEDIA_TYPES = {
     "trace.parquet": "application/vnd.apache.parquet",
     "dataset_info.json": "application/json",
     "README.md": "text/markdown",
-    "provenance.intoto.jsonl": "application/vnd.in-toto+json",
+    "croissant.json": CROISSANT_MEDIA_TYPE,
+    "provenance.intoto.jsonl": STATEMENT_MEDIA_TYPE,
     "SHA256SUMS": "text/plain",
 }
 """Every file of a result, in the order in which they are listed."""
 STATED = tuple(name for name in MEDIA_TYPES if name not in {"provenance.intoto.jsonl", "SHA256SUMS"})
 """The subject of the provenance statement: every file that is written before it."""
+DATED = frozenset({"croissant.json", "provenance.intoto.jsonl", "SHA256SUMS"})
+"""Files that hold times and names of the run, or digests of such files; all others follow from the input alone."""
 
 
 class RankingRow(NamedTuple):
@@ -184,7 +188,10 @@ def write_results(
     _write_text(out / "dataset_info.json", json.dumps({entry_name: entry} if entry else {}, indent=2) + "\n")
     card = data_card(summary, facts, text_columns=text_columns, trainer_entry=entry_name if entry else None)
     _write_text(out / "README.md", card)
-    files = [describe(out / name) for name in STATED]
+    files = [describe(out / name) for name in STATED if name != "croissant.json"]
+    described = croissant(files, summary, facts, rows=pq.read_schema(out / "selected.parquet"), ranking=RANKING_SCHEMA)
+    _write_text(out / "croissant.json", described)
+    files.append(describe(out / "croissant.json"))
     statement = build_statement(files, facts)
     _write_text(out / "provenance.intoto.jsonl", statement_line(statement))
     files.append(describe(out / "provenance.intoto.jsonl"))

@@ -118,6 +118,7 @@ def test_files_have_ranges_digests_and_conditions(service: InProcessService) -> 
         "trace.parquet",
         "dataset_info.json",
         "README.md",
+        "croissant.json",
         "provenance.intoto.jsonl",
         "SHA256SUMS",
     ]

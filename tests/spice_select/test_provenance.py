@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import ParseDict, ParseError
+from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
+from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+from in_toto_attestation.v1.statement import Statement
+from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 
 from spice_select.config import Budget, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.provenance import BUILD_TYPE, build_statement, rfc3339, statement_line
@@ -68,6 +73,19 @@ def test_the_statement_has_the_form_of_in_toto_and_slsa() -> None:
     for item in definition["resolvedDependencies"]:
         assert re.match(r"[a-z]+:", item["uri"])
         assert all(re.fullmatch(r"[0-9a-f]{40,64}", digest) for digest in item["digest"].values())
+
+
+def test_the_published_types_of_in_toto_and_slsa_read_it() -> None:
+    # Unknown or misspelt fields, wrong types and bad times are refused by the protobuf definitions.
+    statement = json.loads(statement_line(build_statement(FILES, FACTS)))
+    parsed = Statement.copy_from_pb(ParseDict(statement, StatementMessage()))
+    parsed.validate()
+    predicate = ParseDict(statement["predicate"], Provenance())
+    for item in predicate.build_definition.resolved_dependencies:
+        ResourceDescriptor.copy_from_pb(item).validate()
+    assert predicate.run_details.metadata.started_on.ToJsonString() == "2026-01-02T03:04:05.678Z"
+    with pytest.raises(ParseError, match="no field named"):
+        ParseDict({**statement, "subjects": []}, StatementMessage())
 
 
 def test_every_decision_and_every_input_is_named() -> None:

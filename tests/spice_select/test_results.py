@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
 
-from spice_select.results import MEDIA_TYPES
+from spice_select.results import DATED, MEDIA_TYPES
 from spice_select.results.chosen_rows import ChosenRows
 from spice_select.results.json_columns import Columns, is_json_text, to_table
 from tests.conftest import SEED
@@ -74,13 +75,13 @@ def test_the_trace_is_the_running_sum(made: MadeResult) -> None:
     assert all(later > earlier for earlier, later in zip(trace["utility"], trace["utility"][1:], strict=False))
 
 
-def test_equal_input_gives_equal_bytes_and_times_are_only_in_the_provenance(made: MadeResult, tmp_path: Path) -> None:
+def test_equal_input_gives_equal_bytes_and_times_are_only_in_dated_files(made: MadeResult, tmp_path: Path) -> None:
     later = write_again(
         made, tmp_path / "later", started_on=datetime(2027, 1, 1, tzinfo=UTC), invocation_id="job_other"
     )
     first = {name: (made.out / name).read_bytes() for name in MEDIA_TYPES}
     second = {file.name: (tmp_path / "later" / file.name).read_bytes() for file in later.files}
-    assert {name for name in first if first[name] != second[name]} == {"provenance.intoto.jsonl", "SHA256SUMS"}
+    assert {name for name in first if first[name] != second[name]} == DATED
 
 
 def test_coreutils_agrees_with_the_digests(made: MadeResult) -> None:
@@ -197,6 +198,18 @@ def test_the_card_has_a_header_that_datasets_reads(made: MadeResult) -> None:
     ]
     assert header["size_categories"] == ["n<1K"]
     assert "| rows | 2295 | 140 | 6.1 % |" in card
+
+
+def test_the_hub_reads_the_card(made: MadeResult) -> None:
+    card = DatasetCard.load(made.out / "README.md")
+    said = card.data.to_dict()
+    assert said["size_categories"] == ["n<1K"]
+    assert said["configs"] == [
+        {"config_name": "default", "data_files": [{"split": "train", "path": "selected.parquet"}]}
+    ]
+    # What the hub refuses to publish is an unknown category, a field of another type, or no header at all.
+    assert set(said) == {"pretty_name", "tags", "size_categories", "configs"}
+    assert DatasetCardData(**said).to_yaml()
 
 
 def test_a_hostile_name_breaks_neither_the_card_nor_the_trainers(tmp_path: Path, seed: int) -> None:

@@ -40,6 +40,10 @@ def failed(folder: Path, source: Path | None = None) -> set[str]:
 
 def seal(folder: Path) -> None:
     """Make digests and provenance agree with the files again, as somebody who can write the folder could."""
+    described = json.loads((folder / "croissant.json").read_text())
+    for file in described["distribution"]:
+        file["sha256"] = hashlib.sha256((folder / file["contentUrl"]).read_bytes()).hexdigest()
+    (folder / "croissant.json").write_text(json.dumps(described))
     statement = json.loads((folder / "provenance.intoto.jsonl").read_text())
     for subject in statement["subject"]:
         subject["digest"]["sha256"] = hashlib.sha256((folder / subject["name"]).read_bytes()).hexdigest()
@@ -58,7 +62,7 @@ def test_a_sound_folder_holds_with_and_without_its_source(made: MadeResult) -> N
     assert report.ok
     report.raise_if_failed()
     assert [check.name for check in report.checks] == [
-        "digests", "provenance", "rows", "parquet", "trace", "conditions", "source", "source rows",
+        "digests", "provenance", "rows", "parquet", "trace", "conditions", "croissant", "source", "source rows",
     ]  # fmt: skip
 
 
@@ -138,7 +142,7 @@ def test_rows_changed_removed_added_or_reordered_are_noticed_even_when_every_dig
     folder: Path, tamper: Callable[[Path], None], noticed_by: set[str]
 ) -> None:
     tamper(folder)
-    assert failed(folder) == noticed_by | {"digests", "provenance"}
+    assert failed(folder) == noticed_by | {"digests", "provenance", "croissant"}
     seal(folder)
     assert failed(folder) == noticed_by
 
@@ -155,6 +159,20 @@ def test_a_provenance_that_names_other_files_is_noticed(folder: Path) -> None:
         path.write_text(json.dumps({**statement, **change}) + "\n")
         seal_sums_only(folder)
         assert failed(folder) == {"provenance"}, change
+
+
+def test_a_croissant_record_that_names_other_files_is_noticed(folder: Path) -> None:
+    path = folder / "croissant.json"
+    described = json.loads(path.read_text())
+    files = described["distribution"]
+    for change in (files[1:], [*files, files[0]], [{**files[0], "sha256": "0" * 64}, *files[1:]]):
+        path.write_text(json.dumps({**described, "distribution": change}))
+        statement = json.loads((folder / "provenance.intoto.jsonl").read_text())
+        for subject in statement["subject"]:
+            subject["digest"]["sha256"] = hashlib.sha256((folder / subject["name"]).read_bytes()).hexdigest()
+        (folder / "provenance.intoto.jsonl").write_text(json.dumps(statement) + "\n")
+        seal_sums_only(folder)
+        assert failed(folder) == {"croissant"}
 
 
 def seal_sums_only(folder: Path) -> None:

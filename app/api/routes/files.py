@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,7 +21,6 @@ from app.api.sending import send_file
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 JOBS: list[str | Enum] = ["jobs"]
-PROVENANCE = "provenance.intoto.jsonl"
 Picks = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only the first k picks: a smaller budget.")]
 
 
@@ -75,19 +73,3 @@ def create_link(
 def get_linked_file(request: Request, token: deps.LinkToken, name: deps.FileName, results: deps.ResultsDep) -> Response:
     """The file that a signed link opens; needs no API key."""
     return send_file(request, results.linked(token, name), {"Referrer-Policy": "no-referrer"})
-
-
-STATEMENT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The in-toto statement.",
-        "content": {"application/vnd.in-toto+json": {"schema": {"type": "object", "additionalProperties": True}}},
-    }
-}
-
-
-@router.get("/jobs/{job_id}/provenance", response_class=Response, responses=STATEMENT, tags=JOBS)
-def get_provenance(job_id: deps.JobId, project: deps.Project, results: deps.ResultsDep) -> Response:
-    """The in-toto statement: which bytes, by which model, code and settings."""
-    path = results.file(project, job_id, PROVENANCE).path
-    statement = json.loads(path.read_text().splitlines()[0])
-    return JSONResponse(statement, media_type="application/vnd.in-toto+json")

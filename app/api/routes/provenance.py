@@ -1,0 +1,64 @@
+"""``/v1/jobs/{id}/provenance``: where a result came from, in the words of those who ask."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.api import deps
+from app.api.edge import StrictRoute
+from app.api.problems import base_url
+from spice_select.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE
+
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
+
+Format = Literal["in-toto", "croissant"]
+FILES: dict[Format, str] = {"in-toto": "provenance.intoto.jsonl", "croissant": "croissant.json"}
+MEDIA: dict[Format, str] = {"in-toto": STATEMENT_MEDIA_TYPE, "croissant": CROISSANT_MEDIA_TYPE}
+FACES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The in-toto statement, or what `format` or `Accept` asks for.",
+        "content": {
+            media.partition(";")[0]: {"schema": {"type": "object", "additionalProperties": True}}
+            for media in MEDIA.values()
+        },
+    }
+}
+
+
+def wanted_format(accept: str) -> Format:
+    """What an ``Accept`` header prefers; the in-toto statement where it names none of ours."""
+    best: tuple[float, Format] = (0.0, "in-toto")
+    for entry in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in entry.split(";"))
+        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        try:
+            quality = float(weight)
+        except ValueError:
+            continue
+        for name, media in MEDIA.items():
+            if kind == media.partition(";")[0] and quality > best[0]:
+                best = (quality, name)
+    return best[1]
+
+
+@router.get("/jobs/{job_id}/provenance", response_class=Response, responses=FACES, tags=["jobs"])
+def get_provenance(
+    request: Request,
+    job_id: deps.JobId,
+    project: deps.Project,
+    results: deps.ResultsDep,
+    format: Annotated[Format | None, Query(description="Stronger than `Accept`.")] = None,
+) -> Response:
+    """Which bytes, by which model, code and settings: as in-toto statement or as Croissant record."""
+    form = format or wanted_format(request.headers.get("accept", ""))
+    text = results.file(project, job_id, FILES[form]).path.read_text(encoding="utf-8")
+    found = json.loads(text.splitlines()[0] if form == "in-toto" else text)
+    if form == "croissant":
+        # Whoever reads it here does not have the files beside it.
+        for file in found["distribution"]:
+            file["contentUrl"] = f"{base_url(request)}/v1/jobs/{job_id}/files/{file['contentUrl']}"
+    return JSONResponse(found, media_type=MEDIA[form], headers={"Vary": "Accept"})
