@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """Time between two heartbeats; well under a third of the lease."""
     ring_seconds: float = Field(default=15, gt=0)
     """A runnable unit that nobody has claimed is rung again after this time."""
+    silence_seconds: float = Field(default=60, gt=0)
+    """An idle Celery worker that no doorbell has reached for this long looks at the database by itself."""
     poll_seconds: float = Field(default=0.5, gt=0)
     """Pause of the dispatcher and of the embedded worker between two looks at the database."""
     stall_seconds: float = Field(default=600, gt=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -23,10 +24,18 @@ class Heartbeat:
         claim: The lease.
         settings: For lease, heartbeat and stall times.
         shutdown: Set when the process is asked to end.
+        wedged: Called when work that has stalled does not end although its lease is gone.
     """
 
-    def __init__(self, units: UnitService, claim: Claim, settings: Settings, shutdown: threading.Event) -> None:
-        self.units, self.claim, self.settings, self.shutdown = units, claim, settings, shutdown
+    def __init__(
+        self,
+        units: UnitService,
+        claim: Claim,
+        settings: Settings,
+        shutdown: threading.Event,
+        wedged: Callable[[], object] | None = None,
+    ) -> None:
+        self.units, self.claim, self.settings, self.shutdown, self.wedged = units, claim, settings, shutdown, wedged
         self.lost = False
         self.stop: str | None = None
         self._log = get_logger(unit_id=claim.unit_id, epoch=claim.epoch)
@@ -80,6 +89,10 @@ class Heartbeat:
             # A wedged device keeps this thread alive; it must not keep the lease.
             self._log.error("unit_stalled", seconds=round(now - self._moved_at))
             self.lost = True
+            # As long again to notice it; then nobody but a new process can take up work here.
+            if self.wedged is not None and not self._end.wait(self.settings.stall_seconds):
+                self._log.error("process_wedged")
+                self.wedged()
             return
         try:
             reply = self.units.heartbeat(self.claim, self._report)

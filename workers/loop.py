@@ -16,6 +16,8 @@ from spice_select.threads import let_idle_threads_sleep
 from workers.run_unit import UnitRunner
 
 SWEEP_SECONDS = 2.0
+WEDGED_STATUS = 70
+"""Exit status of a process that ended itself because its work hung."""
 
 
 def worker_name() -> str:
@@ -47,7 +49,8 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     let_idle_threads_sleep()
     shutdown = stop_on_signals()
     log = logs.get_logger()
-    runner = UnitRunner(settings, worker_name(), shutdown)
+    # Whoever started this process starts another.
+    runner = UnitRunner(settings, worker_name(), shutdown, wedged=lambda: os._exit(WEDGED_STATUS))
     uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()
     log.info("worker_started", owner=runner.owner)

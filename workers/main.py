@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from typing import Any
 
-from billiard import Value, active_children
+from billiard import active_children
 from celery import Celery
 from celery.apps.worker import Worker
 from celery.signals import setup_logging, worker_init
@@ -20,6 +19,7 @@ from celery.signals import setup_logging, worker_init
 from app import logs
 from app.settings import Settings
 from spice_select.threads import let_idle_threads_sleep
+from workers.attendant import Busy, wait_until_idle
 
 QUEUE = "units"
 HARD_LIMIT_SECONDS = 4 * 3600
@@ -29,8 +29,8 @@ VISIBILITY_SECONDS = HARD_LIMIT_SECONDS + 3600
 GIVE_BACK = signal.SIGUSR2
 """Tells a child to give its unit back; the pool keeps SIGTERM and SIGUSR1 for itself."""
 
-busy_children = Value("i", 0)
-"""Children that run a unit, in memory shared with the parent: its event loop stands still while it shuts down."""
+busy = Busy()
+"""Shared with the children: the parent's event loop stands still while it shuts down."""
 
 settings = Settings()
 
@@ -89,9 +89,7 @@ class DrainingWorker(Worker):  # type: ignore[misc]  # Celery ships no types
         for child in active_children():
             with suppress(ProcessLookupError):
                 os.kill(child.pid, GIVE_BACK)
-        deadline = time.monotonic() + float(self.app.conf.worker_soft_shutdown_timeout)
-        while busy_children.value > 0 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until_idle(busy, float(self.app.conf.worker_soft_shutdown_timeout))
 
 
 celery_app.Worker = celery_app.subclass_with_self(DrainingWorker, name="Worker")

@@ -50,10 +50,13 @@ class UnitRunner:
         settings: Of the service.
         owner: Name of this worker, as leases show it.
         shutdown: Set when the process is asked to end.
+        wedged: Ends the process when a unit hangs and does not hear that its lease is gone; None lets it hang.
     """
 
-    def __init__(self, settings: Settings, owner: str, shutdown: threading.Event) -> None:
-        self.settings, self.owner, self.shutdown = settings, owner, shutdown
+    def __init__(
+        self, settings: Settings, owner: str, shutdown: threading.Event, wedged: Callable[[], object] | None = None
+    ) -> None:
+        self.settings, self.owner, self.shutdown, self.wedged = settings, owner, shutdown, wedged
         self.database = Database(settings.resolved_database_url, pool_size=4)
         self.store = ArtifactStore(settings.data_dir)
         self.units = UnitService(self.database, settings)
@@ -97,7 +100,7 @@ class UnitRunner:
         log.info("unit_started", attempt=claim.attempt, shard=claim.shard)
         began = time.monotonic()
         try:
-            with Heartbeat(self.units, claim, self.settings, self.shutdown) as heartbeat:
+            with Heartbeat(self.units, claim, self.settings, self.shutdown, self.wedged) as heartbeat:
                 ended = self._guarded(claim, heartbeat)
             log.info("unit_ended", outcome=ended, seconds=round(time.monotonic() - began, 3))
         finally:

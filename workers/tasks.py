@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
-from workers.loop import worker_name
-from workers.main import GIVE_BACK, QUEUE, busy_children, celery_app, settings
+from celery.signals import worker_process_init
+
+from workers.attendant import Attendant
+from workers.loop import WEDGED_STATUS, worker_name
+from workers.main import GIVE_BACK, QUEUE, busy, celery_app, settings
 from workers.run_unit import UnitRunner
 
 RUN_UNIT = "spice.run_unit"
 
 _shutdown = threading.Event()
-_runner: UnitRunner | None = None
+_attendant = Attendant(
+    lambda: UnitRunner(settings, worker_name(), _shutdown, wedged=lambda: os._exit(WEDGED_STATUS)),
+    busy,
+    _shutdown,
+    silence_seconds=settings.silence_seconds,
+    pause_seconds=settings.poll_seconds,
+)
 
 
-def _runner_of_this_child() -> UnitRunner:
-    """One runner per child process keeps its model loaded."""
-    global _runner
-    if _runner is None:
-        # Only now: the pool sets its own handlers after the initialisers of a child have run.
-        signal.signal(GIVE_BACK, _give_back)
-        _runner = UnitRunner(settings, worker_name(), _shutdown)
-    return _runner
+@worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def _begin(**_: Any) -> None:
+    """In each child, once it is forked."""
+    signal.signal(GIVE_BACK, _give_back)
+    _attendant.start()
 
 
 def _give_back(_signal: int, _frame: FrameType | None) -> None:
@@ -33,16 +41,7 @@ def _give_back(_signal: int, _frame: FrameType | None) -> None:
 @celery_app.task(name=RUN_UNIT)  # type: ignore[untyped-decorator]  # Celery ships no types
 def run_unit(unit_id: str) -> None:
     """Do a unit; safe to deliver twice, late, or never."""
-    if _shutdown.is_set():
-        return
-    runner = _runner_of_this_child()
-    with busy_children.get_lock():
-        busy_children.value += 1
-    try:
-        runner.run(unit_id)
-    finally:
-        with busy_children.get_lock():
-            busy_children.value -= 1
+    _attendant.answer(unit_id)
 
 
 def ring(unit_id: str) -> None:

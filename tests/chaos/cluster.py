@@ -19,6 +19,7 @@ SETTINGS = {
     "SPICE_LEASE_SECONDS": "4",
     "SPICE_HEARTBEAT_SECONDS": "0.5",
     "SPICE_RING_SECONDS": "2",
+    "SPICE_SILENCE_SECONDS": "15",
     "SPICE_POLL_SECONDS": "0.2",
     "SPICE_BACKOFF_SECONDS": "0.2",
     "SPICE_DEVICE": "cpu",
@@ -57,12 +58,19 @@ class Cluster:
         workers: Number of workers.
         dispatchers: Number of dispatchers.
         extra: Environment of the processes; any of it starts them through tests.chaos.sabotage.
+        settings: Settings that differ from ``SETTINGS``.
     """
 
     def __init__(
-        self, folder: Path, *, workers: int = 2, dispatchers: int = 2, extra: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        workers: int = 2,
+        dispatchers: int = 2,
+        extra: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder, self.extra = folder, dict(extra or {})
+        self.folder, self.extra, self.settings = folder, dict(extra or {}), dict(settings or {})
         self.counts = (workers, dispatchers)
         self._stack = ExitStack()
 
@@ -90,7 +98,7 @@ class Cluster:
             data_dir=self.data,
             database_url=through.render_as_string(hide_password=False),
             broker_url=self.redis.url.replace(str(self.redis.port), str(self.broker_wire.port)),
-            extra={**SETTINGS, **self.extra},
+            extra={**SETTINGS, **self.settings, **self.extra},
         )
         # The checker looks past the proxy.
         self.database = Database(self.postgres.url, pool_size=2)

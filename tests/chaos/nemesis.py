@@ -56,6 +56,9 @@ class Nemesis:
             "kill Redis": lambda: self._kill_server(cluster.redis),
             "pause Redis": lambda: self._pause_server(cluster.redis),
             "empty Redis": self._flush,
+            "full Redis": lambda: self._order_for_a_while("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+            "read-only Redis": lambda: self._order_for_a_while("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+            "full disk": self._fill_disk,
             "kill PostgreSQL": lambda: self._kill_server(cluster.postgres),
             "pause PostgreSQL": lambda: self._pause_server(cluster.postgres),
             "cut the wires to Redis": cluster.broker_wire.reset,
@@ -129,6 +132,28 @@ class Nemesis:
     def _flush(self) -> None:
         with redis.Redis.from_url(self.cluster.redis.url, socket_timeout=5) as broker:
             broker.flushall()
+
+    def _order_for_a_while(self, order: str, back: str) -> None:
+        """Redis at its limit of memory, or demoted to a replica whose master is gone."""
+        with redis.Redis.from_url(self.cluster.redis.url, socket_timeout=5) as broker:
+            broker.execute_command(*order.split())
+            self._hold((2.0, 6.0))
+            broker.execute_command(*back.split())
+
+    def _fill_disk(self) -> None:
+        """No process of a worker can make a file longer than a few bytes, its log included."""
+        worker = psutil.Process(self._any(self.cluster.workers).pid)
+        _, hard = worker.rlimit(psutil.RLIMIT_FSIZE)
+        self._limit_files(worker, (100, hard))
+        self._hold((2.0, 5.0))
+        self._limit_files(worker, (hard, hard))
+
+    @staticmethod
+    def _limit_files(worker: psutil.Process, limits: tuple[int, int]) -> None:
+        with suppress(psutil.NoSuchProcess):
+            for process in (worker, *worker.children()):
+                with suppress(psutil.NoSuchProcess):
+                    process.rlimit(psutil.RLIMIT_FSIZE, limits)
 
     def _slow(self) -> None:
         for wire in (self.cluster.database_wire, self.cluster.broker_wire):

@@ -182,6 +182,18 @@ def test_a_wedged_worker_gives_up_its_lease(service: InProcessService, job: dict
         assert wait_for(lambda: heartbeat.lost)
 
 
+def test_a_process_whose_work_hangs_although_its_lease_is_gone_is_ended(
+    service: InProcessService, job: dict[str, Any]
+) -> None:
+    wedged = threading.Event()
+    with beating(service, heartbeat_seconds=0.05, stall_seconds=0.3) as heartbeat:
+        heartbeat.wedged = wedged.set
+        heartbeat.phase("computing_gradients")
+        assert wait_for(lambda: heartbeat.lost)
+        assert not wedged.is_set(), "as long again to stop by itself"
+        assert wait_for(wedged.is_set)
+
+
 def test_a_worker_without_a_database_stops_before_its_lease_ends(
     service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
