@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 import torch
 
-from spice_select.batches import Batch, collate, plan_batches
+from spice_select.batches import Batch, collate, pack, plan_batches, plan_packed
 from spice_select.config import GradientConfig
-from spice_select.errors import ConfigError, Stopped
+from spice_select.errors import ConfigError, Stopped, UnsupportedProxyError
 from spice_select.examples import IGNORED, Example
-from spice_select.forward import BatchPass
+from spice_select.forward import BatchPass, check_packing
 from spice_select.loss import LOGIT_BYTES
 from spice_select.model_state import arithmetic, frozen
 from spice_select.recorder import Recorder
@@ -102,6 +102,7 @@ def measure(
     should_stop: Callable[[], bool] | None = None,
     feature_dtype: torch.dtype = torch.float32,
     padding_side: Literal["left", "right"] = "right",
+    packed: bool | None = None,
     logit_bytes: int = LOGIT_BYTES,
 ) -> SampleGradients:
     """Gradient, loss and token counts of each example.
@@ -117,6 +118,8 @@ def measure(
         should_stop: Asked before each batch.
         feature_dtype: Type of the features.
         padding_side: Where batches are padded; the result does not depend on it beyond rounding.
+        packed: Whether samples share a row instead of being padded; the result does not depend on it beyond rounding.
+            None packs where the attention works on each sample alone (flash attention) and the model allows it.
         logit_bytes: Largest block of logits held at once, in bytes.
 
     Returns:
@@ -137,6 +140,7 @@ def measure(
         stack.enter_context(arithmetic(model, getattr(torch, config.dtype)))
         recorder = stack.enter_context(Recorder(model, find_targets(model, config)))
         forward = BatchPass(model, config, recorder, logit_bytes)
+        packed = _packs(forward.model, packed)
         n = len(examples)
         result = SampleGradients(
             features=torch.zeros((n, recorder.width), dtype=feature_dtype),
@@ -149,24 +153,33 @@ def measure(
         )
         completed = lengths.count(0)
         tokens = halvings = 0
-        todo = deque(plan_batches(lengths, batch_tokens_on(forward.device, recorder.targets, config)))
+        plan = plan_packed if packed else plan_batches
+        most = batch_tokens_on(forward.device, recorder.targets, config)
+        todo = deque((indices, packed) for indices in plan(lengths, most))
         under_way: deque[_Measured] = deque()
         while todo or under_way:
             if todo:
                 if should_stop is not None and should_stop():
                     raise Stopped(f"stopped after {completed} of {n} samples")
-                indices = todo.popleft()
-                batch = collate([examples[i] for i in indices], padding_side=padding_side)
+                indices, packs = todo.popleft()
+                chosen = [examples[i] for i in indices]
+                batch = pack(chosen) if packs else collate(chosen, padding_side=padding_side)
                 measured = _unless_out_of_memory(forward, batch)
                 if measured is None:
                     halvings += 1
-                    todo.extendleft([indices[len(indices) // 2 :], indices[: len(indices) // 2]])
+                    half = len(indices) // 2
+                    todo.extendleft([(indices[half:], packs), (indices[:half], packs)])
                     continue
-                under_way.append(_Measured(indices, *measured, unit=config.normalize == "unit"))
+                under_way.append(_Measured(indices, *measured, unit=config.normalize == "unit", packed=packs))
                 # A device works on this batch while the one before it is written down.
                 if len(under_way) == 1 and todo and forward.device.type != "cpu":
                     continue
-            indices = under_way.popleft().store(result)
+            arrived = under_way.popleft()
+            indices = arrived.store(result)
+            if arrived.packed and not result.finite[indices].all():
+                # In one row a NaN reaches the neighbours; in rows of their own it costs only its sample.
+                todo.appendleft((indices, False))
+                continue
             completed += len(indices)
             tokens += sum(lengths[i] for i in indices)
             if on_progress is not None:
@@ -188,16 +201,36 @@ def batch_tokens_on(device: torch.device, targets: list[Target], config: Gradien
     return min(config.batch_tokens, max(512, min(2048, CPU_BATCH_NUMBERS // widest)))
 
 
+def _packs(model: Any, wanted: bool | None) -> bool:
+    """Whether samples share a row: as wanted, else where attention over several costs no more than over each alone.
+
+    Raises:
+        UnsupportedProxyError: It is wanted, and the model mixes samples that share a row.
+    """
+    varlen = "flash" in str(getattr(model.config, "_attn_implementation", None))
+    if wanted or (wanted is None and varlen):
+        try:
+            check_packing(model)
+        except UnsupportedProxyError:
+            if wanted:
+                raise
+            return False
+        return True
+    return False
+
+
 class _Measured:
     """Losses and features of one batch on their way from the device to the result."""
 
-    def __init__(self, indices: list[int], losses: torch.Tensor, features: torch.Tensor, *, unit: bool) -> None:
+    def __init__(
+        self, indices: list[int], losses: torch.Tensor, features: torch.Tensor, *, unit: bool, packed: bool
+    ) -> None:
         norms = features.double().norm(dim=1)
         finite = torch.isfinite(norms) & torch.isfinite(losses)
         if unit:
             features = features / torch.where(norms > 0, norms, 1.0).to(features.dtype).unsqueeze(1)
         features = torch.where(finite.unsqueeze(1), features, 0.0)
-        self.indices = indices
+        self.indices, self.packed = indices, packed
         self.parts = [part.to("cpu", non_blocking=True) for part in (features, losses, norms, finite)]
         event: Any = torch.cuda.Event
         self.arrived = event() if features.is_cuda else None
@@ -223,7 +256,7 @@ def _unless_out_of_memory(forward: BatchPass, batch: Batch) -> tuple[torch.Tenso
     try:
         return forward(batch)
     except torch.OutOfMemoryError:
-        if len(batch.input_ids) == 1:
+        if batch.samples == 1:
             raise
     # Out here the error has let go of the tensors it was holding on to.
     if forward.device.type == "cuda":

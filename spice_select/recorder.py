@@ -44,6 +44,7 @@ class Recorder:
         self._anchor = torch.zeros((), device=next(model.parameters()).device, requires_grad=True)
         self._features: torch.Tensor | None = None
         self._shape = (0, 0)
+        self._places: torch.Tensor | None = None
         self._handles: list[Any] = []
 
     def __enter__(self) -> Recorder:
@@ -56,23 +57,26 @@ class Recorder:
             handle.remove()
 
     @contextmanager
-    def batch(self, rows: int, length: int) -> Generator[torch.Tensor]:
+    def batch(self, rows: int, length: int, places: torch.Tensor | None = None) -> Generator[torch.Tensor]:
         """Record one forward and backward pass of a batch of shape (rows, length).
 
         Args:
-            rows: Examples, b.
-            length: Padded tokens of each, t.
+            rows: Rows of tokens, b; each is an example unless ``places`` says otherwise.
+            length: Tokens of each row, t.
+            places: For a packed batch, where among the b * t tokens those of each example are, int64 of shape
+                (n, longest) on the model's device; b * t where an example has no more.
 
         Yields:
-            Features of shape (b, d), filled by the backward pass.
+            Features of shape (n, d), filled by the backward pass; n is b where nothing is packed.
         """
         wide = torch.promote_types(self.targets[0].weight.dtype, torch.float32)
-        self._shape = (rows, length)
-        self._features = torch.zeros((rows, self.width), dtype=wide, device=self._anchor.device)
+        self._shape, self._places = (rows, length), places
+        samples = rows if places is None else len(places)
+        self._features = torch.zeros((samples, self.width), dtype=wide, device=self._anchor.device)
         try:
             yield self._features
         finally:
-            self._features = None
+            self._features = self._places = None
 
     def _hook(self, target: Target) -> Callable[..., Any]:
         def hook(_module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
@@ -94,7 +98,7 @@ class Recorder:
         return hook
 
     def _by_sample(self, target: Target, values: torch.Tensor, matrix: torch.Tensor | None) -> torch.Tensor:
-        """The projected values as (b, p, t), whether the model keeps samples and tokens apart or not.
+        """The projected values as (n, p, t), whether the model keeps samples and tokens apart or not.
 
         Raises:
             UnsupportedProxyError: A layer that sees some tokens only, as an expert does.
@@ -102,8 +106,14 @@ class Recorder:
         rows, length = self._shape
         if values.shape[:-1] not in ((rows, length), (rows * length,)):
             raise UnsupportedProxyError(f"{target.name} does not see every token of every sample once")
-        if matrix is None:
-            return values.reshape(rows, length, values.shape[-1]).mT
+        tokens = values.reshape(rows * length, values.shape[-1])
+        if matrix is None and self._places is None:
+            return tokens.view(rows, length, -1).mT
         # (p, w) times (w, b * t): matrix libraries are up to five times slower at (b * t, w) times a narrow (w, p).
-        projected = matrix @ values.reshape(rows * length, values.shape[-1]).T
-        return projected.view(len(matrix), rows, length).transpose(0, 1)
+        projected = tokens.T if matrix is None else matrix @ tokens.T
+        if self._places is not None:
+            # A segment sum as one product: each sample's own tokens, then zeros, which add nothing.
+            padded = nn.functional.pad(projected, (0, 1))
+            projected = padded.index_select(1, self._places.flatten())
+            rows, length = self._places.shape
+        return projected.view(len(projected), rows, length).transpose(0, 1)
