@@ -130,6 +130,14 @@ PROBLEMS: dict[str, Problem] = {
         "The job of `given_job` ended without a choice, or chose from another data set or by other gradients: data "
         "set, proxy and gradient settings must be equal.",
     ),
+    "url-not-allowed": Problem(
+        "URL not allowed",
+        422,
+        "The service sends requests to public https addresses and to those its operator listed, and to no others.",
+    ),
+    "download-limit": Problem(
+        "More than may be downloaded", 422, "The other side sent more bytes, or took more time, than it may."
+    ),
     "config-invalid": Problem("Settings contradict each other", 422, "See `detail` for the two that do."),
     "does-not-fit": Problem(
         "The job does not fit",

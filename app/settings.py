@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -58,6 +59,15 @@ class Settings(BaseSettings):
     ingest_seconds: float = Field(default=1800, gt=0)
     """Time the child that parses uploads may take."""
 
+    outbound_allowed_hosts: list[str] = []
+    """Host names requests may go to, ``*.example.org`` for all below one; empty allows all public ones. A JSON list."""
+    outbound_allowed_networks: list[str] = []
+    """Addresses, networks and names that requests may go to though not public, with or without TLS. A JSON list."""
+    outbound_ports: list[int] = [443]
+    """Ports that requests may go to. A JSON list."""
+    outbound_ca_file: Path | None = None
+    """Certificates (PEM) of your own authority, trusted beside the public ones."""
+
     default_proxy: str = "builtin:tiny"
     """Proxy model of a job that names none."""
     allowed_proxies: list[str] = ["builtin:tiny"]
@@ -94,6 +104,14 @@ class Settings(BaseSettings):
     """Lowest level that is logged."""
     log_format: Literal["json", "console"] = "json"
     """JSON lines, or a form for people."""
+
+    @field_validator("outbound_allowed_networks")
+    @classmethod
+    def _readable(cls, entries: list[str]) -> list[str]:
+        for entry in entries:
+            if "/" in entry:  # anything else is an address or a name
+                ip_network(entry, strict=False)
+        return entries
 
     @property
     def resolved_database_url(self) -> str:

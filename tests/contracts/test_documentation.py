@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ def shown_default(name: str) -> str:
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()
     if isinstance(value, list):
-        return "[" + ", ".join(f'"{entry}"' for entry in value) + "]"
+        return json.dumps(value)
     if value is None or value == "":
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
