@@ -9,7 +9,6 @@ their own. Writes ``results.json``, ``README.md`` and ``advantage.svg``; ``--ren
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from typing import Any
 import spice_select as ss
 from benchmarks.machine import describe
 from benchmarks.quality.choices import choose
+from benchmarks.quality.material import encoded as encoded_rows
+from benchmarks.quality.material import parts, read, text_of
 from benchmarks.quality.models import Size, make_tokenizer, pretrained
 from benchmarks.quality.render import render
 from spice_select.baselines import random_order
@@ -36,8 +37,6 @@ HERE = Path(__file__).parent
 BUNDLED = HERE.parents[1] / "examples" / "bundled.jsonl"
 RATES = (3e-4, 1e-3, 3e-3)
 TRANSFERRED = ("spice", "spice, matching 0.3", "herding", "diagonal, windows")
-PROMPTS = ("instruction", "input", "question", "prompt")
-RESPONSES = ("output", "response", "answer", "completion")
 
 
 def main() -> None:
@@ -81,27 +80,27 @@ def main() -> None:
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Everything, from the file to the figures."""
     began = time.monotonic()
-    rows = _read(given.pool)
+    rows = read(given.pool)
     order = random_order(len(rows), given.seed).tolist()
     aside = given.held_out + given.held_out // 2 + 64
     here = [rows[row] for row in order[: given.rows + aside]]
     rest = [rows[row] for row in order[given.rows + aside :]]
-    texts, groups = [_text(row) for row in here], [str(row.get(given.group, "")) for row in here]
+    texts, groups = [text_of(row) for row in here], [str(row.get(given.group, "")) for row in here]
     first = split(texts, count=given.held_out, groups=groups, seed=given.seed)
     held = [here[row] for row in first.held_out]
     left = [here[row] for row in first.pool]
-    second = split([_text(row) for row in left], count=given.held_out // 2 + 64, seed=given.seed)
+    second = split([text_of(row) for row in left], count=given.held_out // 2 + 64, seed=given.seed)
     beside = [left[row] for row in second.held_out]
     targets, tried = beside[:64], beside[64:]
     pool = [left[row] for row in second.pool][: given.rows]
     source = rest if len(rest) >= len(pool) else pool
-    like = set(near_duplicates_of([_text(row) for row in source], [_text(row) for row in held]))
+    like = set(near_duplicates_of([text_of(row) for row in source], [text_of(row) for row in held]))
     text = [row for place, row in enumerate(source) if place not in like]
     _say(
         f"{len(pool)} rows to choose from, {len(held)} held out, {len(text)} rows of text, "
         f"{len(like)} near-duplicates left out"
     )
-    documents = [part for row in text for part in _parts(row) if part]
+    documents = [part for row in text for part in parts(row) if part]
     documents = [documents[place] for place in random_order(len(documents), given.seed).tolist()]
     tokenizer = make_tokenizer(documents, given.vocabulary)
     with tempfile.TemporaryDirectory() as temporary:
@@ -115,7 +114,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             for name in made
         }
         encoded = {
-            name: _encoded(part, tokenizer, given.max_length)
+            name: encoded_rows(part, tokenizer, given.max_length)
             for name, part in {"pool": pool, "held": held, "tried": tried, "targets": targets}.items()
         }
         examples = [example for example, _ in encoded["pool"]]
@@ -231,29 +230,6 @@ def _rate(
 
 def _training(given: argparse.Namespace, rate: float) -> TrainingConfig:
     return TrainingConfig(epochs=given.epochs, batch_rows=8, learning_rate=rate, micro_tokens=2048)
-
-
-def _encoded(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> list[tuple[Example, int]]:
-    """Examples with something to learn, and the row each came from."""
-    found = ss.load_examples(rows, tokenizer, max_length=max_length)
-    return [(example, row) for row, example in enumerate(found) if example.input_ids]
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    opened: Any = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    return [row for row in rows if all(part.strip() for part in (_parts(row)[0], _parts(row)[-1]))]
-
-
-def _parts(row: dict[str, Any]) -> list[str]:
-    """What is asked and what is answered."""
-    asked = "\n".join(str(row[name]) for name in PROMPTS if row.get(name))
-    return [asked, next(str(row[name]) for name in RESPONSES if name in row)]
-
-
-def _text(row: dict[str, Any]) -> str:
-    return "\n".join(_parts(row))
 
 
 def _size(text: str) -> Size:

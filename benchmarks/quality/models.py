@@ -1,4 +1,4 @@
-"""Language models made in code: a tokenizer from text, a Qwen2 model trained on the same text from scratch.
+"""Language models made in code: a tokenizer from text, a small model trained on the same text from scratch.
 
 The text is read as separate documents, prompts apart from responses and without any template: the model knows the
 language of the pool but has never seen an answer below its question, which is what tuning on it then teaches.
@@ -11,14 +11,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from spice_select.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
 
+Architecture = Literal["qwen2", "llama", "gpt2"]
 BLOCK = 256
 """Tokens of a training block."""
 
@@ -56,27 +57,22 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     )
 
 
-def pretrained(documents: Sequence[str], tokenizer: Any, size: Size, *, seed: int, folder: Path) -> dict[str, Any]:
+def pretrained(
+    documents: Sequence[str],
+    tokenizer: Any,
+    size: Size,
+    *,
+    seed: int,
+    folder: Path,
+    architecture: Architecture = "qwen2",
+) -> dict[str, Any]:
     """Train a model from scratch on documents, save it with its tokenizer; what it cost and reached."""
     ids: list[int] = []
     for document in tokenizer(list(documents), add_special_tokens=False).input_ids:
         ids += [*document, tokenizer.eos_token_id]
     blocks = torch.tensor(ids[: len(ids) // BLOCK * BLOCK]).view(-1, BLOCK)
     torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden,
-        intermediate_size=size.hidden * 8 // 3 // 16 * 16,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.heads,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = Qwen2ForCausalLM(config)
+    model = AutoModelForCausalLM.from_config(shape_of(architecture, size, tokenizer))
     batch = 8
     steps = max(1, size.tokens // (batch * BLOCK))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1)
@@ -113,3 +109,28 @@ def pretrained(documents: Sequence[str], tokenizer: Any, size: Size, *, seed: in
         "loss_last": round(sum(last) / len(last), 3),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def shape_of(architecture: Architecture, size: Size, tokenizer: Any) -> Any:
+    """Shape of a model of an architecture; the time it is trained is not looked at."""
+    special = {
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": True,
+    }
+    if architecture == "gpt2":
+        return GPT2Config(
+            n_embd=size.hidden, n_layer=size.layers, n_head=size.heads, n_positions=1024, resid_pdrop=0.0,
+            embd_pdrop=0.0, attn_pdrop=0.0, **special,
+        )  # fmt: skip
+    return {"qwen2": Qwen2Config, "llama": LlamaConfig}[architecture](
+        hidden_size=size.hidden,
+        intermediate_size=size.hidden * 8 // 3 // 16 * 16,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        max_position_embeddings=1024,
+        **special,
+    )

@@ -52,6 +52,25 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One training of an arm.
+
+    Attributes:
+        rows: Rows it was trained on.
+        tokens: Tokens in those rows, each row counted once.
+        spent: Steps and tokens of the training.
+        seconds: Time of the training and of the losses after it.
+        losses: Mean loss of the learned tokens of each held-out row, float64 of shape (N,), nats.
+    """
+
+    rows: int
+    tokens: int
+    spent: Spent
+    seconds: float
+    losses: torch.Tensor
+
+
+@dataclass(frozen=True)
 class ArmResult:
     """What became of an arm; lists hold one entry for each seed.
 
@@ -185,30 +204,69 @@ def run_experiment(
     schedule = schedule_of(config.training, count=count, mean_tokens=sum(lengths) / len(lengths))
     micro = config.training.micro_tokens
     base = losses_of(model, held_out, micro_tokens=micro)
-    results: list[ArmResult] = []
     total = len(arms) * config.seeds
+    turns: dict[str, list[Turn]] = {arm.name: [] for arm in arms}
     for number, arm in enumerate(arms):
-        found = ArmResult(arm.name, arm.role, [], [], [], [], torch.empty(config.seeds, len(held_out)).double())
         for turn in range(config.seeds):
             if on_progress is not None:
                 on_progress(arm.name, number * config.seeds + turn, total)
-            seed = config.seed + turn
-            rows = [int(row) for row in arm.rows(seed)]
-            examples = [pool[row] for row in rows]
-            if arm.nonsense:
-                examples = with_nonsense(examples, seed)
-            began = time.monotonic()
-            spent, losses = _trained(model, examples, held_out, schedule, config.training, seed, should_stop)
-            found.seconds.append(time.monotonic() - began)
-            found.rows.append(len(rows))
-            found.tokens.append(sum(lengths[row] for row in rows))
-            found.spent.append(spent)
-            found.losses[turn] = losses
-        results.append(found)
+            found = run_turn(model, pool, held_out, arm, config, schedule, turn=turn, should_stop=should_stop)
+            turns[arm.name].append(found)
     if on_progress is not None:
         on_progress("", total, total)
     groups = list(held_out_groups) if held_out_groups is not None else [""] * len(held_out)
+    results = [result_of(arm.name, arm.role, turns[arm.name]) for arm in arms]
     return judged(Experiment(base, results, schedule, groups), config.confidence)
+
+
+def run_turn(
+    model: Any,
+    pool: Sequence[Example],
+    held_out: Sequence[Example],
+    arm: Arm,
+    config: EvaluationConfig,
+    schedule: Schedule,
+    *,
+    turn: int,
+    should_stop: Callable[[], bool] | None = None,
+) -> Turn:
+    """Train one arm once; depends on nothing but its arguments, so turns may run anywhere and in any order.
+
+    Args:
+        model: A causal language model of transformers; afterwards it is as it was.
+        pool: Rows that may be trained on.
+        held_out: Rows that no arm is trained on.
+        arm: What to train on.
+        config: How.
+        schedule: How long.
+        turn: Which of the arm's trainings, counted from 0.
+        should_stop: Asked before every step.
+
+    Raises:
+        Stopped: ``should_stop`` said so.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the training
+    seed = config.seed + turn
+    rows = [int(row) for row in arm.rows(seed)]
+    examples = [pool[row] for row in rows]
+    tokens = sum(len(example.input_ids) for example in examples)
+    if arm.nonsense:
+        examples = with_nonsense(examples, seed)
+    began = time.monotonic()
+    spent, losses = _trained(model, examples, held_out, schedule, config.training, seed, should_stop)
+    return Turn(len(rows), tokens, spent, time.monotonic() - began, losses)
+
+
+def result_of(name: str, role: Role, turns: Sequence[Turn]) -> ArmResult:
+    """What became of an arm, from its trainings in the order of their seeds."""
+    return ArmResult(
+        name,
+        role,
+        rows=[turn.rows for turn in turns],
+        tokens=[turn.tokens for turn in turns],
+        spent=[turn.spent for turn in turns],
+        seconds=[turn.seconds for turn in turns],
+        losses=torch.stack([turn.losses for turn in turns]),
+    )
 
 
 def judged(experiment: Experiment, confidence: float) -> Experiment:

@@ -11,10 +11,10 @@ import torch
 
 import spice_select as ss
 from spice_select.errors import ConfigError
-from spice_select.evaluation.experiment import Arm, run_experiment, standard_arms
+from spice_select.evaluation.experiment import Arm, result_of, run_experiment, run_turn, standard_arms
 from spice_select.evaluation.hold_out import split
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
-from spice_select.evaluation.training import losses_of
+from spice_select.evaluation.training import losses_of, schedule_of
 from spice_select.tiny import build_tiny_model, build_tiny_tokenizer
 
 BUNDLED = Path(__file__).parents[3] / "examples" / "bundled.jsonl"
@@ -104,3 +104,23 @@ def test_groups_of_one_plant_no_group(material: Material) -> None:
     arms = standard_arms("x", [0, 1], tokens=[5, 6, 7], groups=["a", "a", "a"], config=FAST)
     assert [arm.name for arm in arms] == ["x", "random", "random_tokens", "full", "junk"]
     assert [len(arm.rows(0)) for arm in arms] == [2, 2, 2, 3, 2]
+
+
+def test_trainings_run_apart_and_in_any_order_are_those_of_the_experiment(material: Material) -> None:
+    training = FAST.training.model_copy(update={"epochs": 0.2})
+    config = FAST.model_copy(update={"training": training, "controls": ("random",), "plantings": ("junk",)})
+    rows = list(range(20))
+    whole = experiment(material, config, rows)
+    arms = standard_arms("chosen", rows, tokens=material.tokens, groups=material.groups, config=config)
+    mean = sum(material.tokens) / len(material.tokens)
+    schedule = schedule_of(config.training, count=len(rows), mean_tokens=mean)
+    model = build_tiny_model()
+    apart = {
+        (arm.name, turn): run_turn(model, material.pool, material.held_out, arm, config, schedule, turn=turn)
+        for arm in reversed(arms)
+        for turn in (1, 0)
+    }
+    for arm in whole.arms:
+        mine = result_of(arm.name, arm.role, [apart[arm.name, turn] for turn in (0, 1)])
+        assert torch.equal(mine.losses, arm.losses)
+        assert (mine.rows, mine.tokens, mine.spent) == (arm.rows, arm.tokens, arm.spent)

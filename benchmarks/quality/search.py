@@ -1,0 +1,386 @@
+"""``python -m benchmarks.quality.search``: which settings train better than random rows?
+
+Settings are compared on one split (``--stage tune``) and the leading ones on another (``--stage report``) whose rows,
+pools and held-out rows share nothing with the first. A replicate draws a pool of its own from the rows of its split,
+lets every setting choose a tenth of it, draws random rows of the same number twice, and trains on each from the same
+start for the same steps and tokens. Differences are paired by replicate and held-out row, so that an interval holds for
+other pools, other draws and other orders. Every training is kept under ``--cache``; a run that is cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import spice_select as ss
+from benchmarks.machine import describe
+from benchmarks.quality.candidates import TRIED, Form, forms_of, rows_of
+from benchmarks.quality.material import dealt, encoded, parts, read, text_of
+from benchmarks.quality.models import Size, make_tokenizer, pretrained
+from spice_select.baselines import random_order
+from spice_select.config import digest_of
+from spice_select.evaluation.controls import one_group_rows, stratified_rows
+from spice_select.evaluation.experiment import Arm, run_turn
+from spice_select.evaluation.hold_out import near_duplicates_of
+from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
+from spice_select.evaluation.statistics import advantage
+from spice_select.evaluation.training import losses_of, schedule_of
+from spice_select.examples import IGNORED, Example
+
+RATES = (1e-3, 3e-3, 1e-2)
+STAGES = ("tune", "report")
+DRAWS = 2
+PLANTED = ("junk", "one_group")
+PLANTED_REPLICATES = 3
+ANSWER = "####"
+
+
+@dataclass
+class Side:
+    """One split: rows to draw pools from, rows to judge by."""
+
+    rows: list[dict[str, Any]]
+    examples: list[Example]
+    groups: list[str]
+    held: list[Example]
+    held_groups: list[str]
+    forms: dict[Form, torch.Tensor]
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command was given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=Path, required=True, help="JSON Lines, plain or gzip")
+    parser.add_argument("--group", default="domain", help="column that names a row's group")
+    parser.add_argument("--cluster", default=None, help="column whose equal rows stay in one split, such as the prompt")
+    parser.add_argument("--stage", choices=STAGES, default="tune")
+    parser.add_argument("--model", choices=("proxy", "target"), default="proxy", help="which model is trained")
+    parser.add_argument("--settings", default=None, help="names of settings, separated by ';'; all by default")
+    parser.add_argument("--replicates", type=int, default=4)
+    parser.add_argument("--controls", default="", help="also full, stratified, junk, one_group, separated by ';'")
+    parser.add_argument("--text", type=int, default=6000, help="rows of text to pre-train on")
+    parser.add_argument("--rows", type=int, default=2000, help="rows in a pool; a split holds more")
+    parser.add_argument("--tune-rows", type=int, default=2600)
+    parser.add_argument("--report-rows", type=int, default=4800)
+    parser.add_argument("--held-out", type=int, default=300)
+    parser.add_argument("--fraction", type=float, default=0.1)
+    parser.add_argument("--max-length", type=int, default=192)
+    parser.add_argument("--vocabulary", type=int, default=1024)
+    parser.add_argument("--proxy", type=_size, default="64,3,2,1000000", help="hidden,layers,heads,tokens of text")
+    parser.add_argument("--target", type=_size, default="112,4,4,1500000")
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--answers", type=Path, default=None, help="rows whose final answers are also judged (gsm8k)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, required=True, help="folder that keeps models, gradients and trainings")
+    parser.add_argument("--only-summarise", action="store_true", help="use what the cache holds, train nothing")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(1)
+    found = measure(given)
+    for arm in found["arms"]:
+        gain = arm["advantage"]
+        shown = "" if gain is None else "{mean:+.4f} ({low:+.4f} to {high:+.4f})".format(**gain)
+        print(f"  {arm['name']:28} {arm['replicates']:3} {arm['loss']:.4f}  {shown}")
+    if given.json:
+        print(json.dumps(found))
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """One stage, from the file to the figures."""
+    cache: Path = given.cache
+    cache.mkdir(parents=True, exist_ok=True)
+    text, rows = _splits(given)
+    made = _models(given, text, cache)
+    models = {
+        name: ss.load_proxy(ss.ProxyConfig(model=str((cache / name).resolve())), ss.GradientConfig())
+        for name in ("proxy", given.model)
+    }
+    side = _side(given, rows[given.stage], models["proxy"], cache)
+    trained = models[given.model]
+    answers = _answers(given, trained.tokenizer)
+    rate = _rate(given, side, trained.model, cache)
+    config = EvaluationConfig(training=_training(given, rate), seed=given.seed)
+    tokens = [len(example.input_ids) for example in side.examples]
+    count = round(given.fraction * given.rows)
+    schedule = schedule_of(config.training, count=count, mean_tokens=sum(tokens) / len(tokens))
+    judges = [*side.held, *(example for _, example in answers)]
+    names = given.settings.split(";") if given.settings else list(TRIED)
+    arms = [*(f"random {draw}" for draw in range(DRAWS)), *given.controls.split(";"), *names]
+    folder = cache / f"{given.stage}-{given.model}"
+    folder.mkdir(exist_ok=True)
+    losses: dict[str, list[list[float]]] = {}
+    chosen_tokens: dict[str, list[int]] = {}
+    seconds = 0.0
+    for turn in range(given.replicates):
+        for name in filter(None, arms):
+            if name in PLANTED and turn >= PLANTED_REPLICATES:
+                continue
+            path = folder / f"{name.replace(' ', '_').replace(',', '')}-{turn}.json"
+            if not path.exists() and not given.only_summarise:
+                arm = Arm(name, "choice", _choice(given, side, name, count, turn), nonsense=name == "junk")
+                began = time.monotonic()
+                done = run_turn(trained.model, side.examples, judges, arm, config, schedule, turn=turn)
+                kept = {
+                    "losses": [round(float(value), 6) for value in done.losses],
+                    "rows": done.rows, "tokens": done.tokens, "spent": asdict(done.spent),
+                    "seconds": round(time.monotonic() - began, 2),
+                }  # fmt: skip
+                _write(path, kept)
+                _say(f"{given.stage} {given.model} {turn} {name}: {done.losses[: len(side.held)].mean():.4f}")
+            if path.exists():
+                kept = json.loads(path.read_text(encoding="utf-8"))
+                losses.setdefault(name, []).append(kept["losses"])
+                chosen_tokens.setdefault(name, []).append(kept["tokens"])
+                seconds += kept["seconds"]
+    base = losses_of(trained.model, judges)
+    own = len(side.held)
+    return {
+        "machine": describe(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "stage": given.stage,
+        "model": given.model,
+        "made": made[given.model],
+        "made_proxy": made["proxy"],
+        "pool": {
+            "rows": given.rows, "drawn_from": len(side.examples), "mean_tokens": round(sum(tokens) / len(tokens), 1),
+            "chosen": count, "held_out": own, "groups": {g: side.groups.count(g) for g in sorted(set(side.groups))},
+        },
+        "settings": {
+            "epochs": given.epochs, "learning_rate": rate, "draws": DRAWS, "seed": given.seed,
+            "max_length": given.max_length, "vocabulary": given.vocabulary, "steps": schedule.steps, "match": "tokens",
+        },
+        "base": float(base[:own].mean()),
+        "base_answers": {label: float(base[own:][places].mean()) for label, places in _by_label(answers).items()},
+        "arms": _arms(losses, chosen_tokens, base, own, side, answers),
+        "training_seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def _arms(
+    losses: dict[str, list[list[float]]],
+    tokens: dict[str, list[int]],
+    base: torch.Tensor,
+    own: int,
+    side: Side,
+    answers: list[tuple[str, Example]],
+) -> list[dict[str, Any]]:
+    """Every arm beside the mean of the random draws of the same replicates."""
+    draws = [torch.tensor(losses[f"random {draw}"], dtype=torch.float64) for draw in range(DRAWS)]
+    shared = min(len(draw) for draw in draws)
+    random = torch.stack([draw[:shared] for draw in draws]).mean(dim=0)
+    tables = {"random": random}
+    tables |= {
+        name: torch.tensor(found, dtype=torch.float64)[:shared]
+        for name, found in losses.items()
+        if not name.startswith("random ")
+    }
+    tokens = {**tokens, "random": [tokens["random 0"][turn] for turn in range(shared)]}
+    result = []
+    for name, table in tables.items():
+        over = random[: len(table)]
+        against, start, by_answer = None, None, {}
+        if len(table) > 1:
+            start = advantage(table[:, :own], base[:own].expand(len(table), own), 0.95)
+            if name != "random":
+                against = advantage(table[:, :own], over[:, :own], 0.95)
+        for label, places in _by_label(answers).items():
+            here = [own + place for place in places]
+            apart = advantage(table[:, here], over[:, here], 0.95) if len(table) > 1 and name != "random" else None
+            by_answer[label] = {
+                "loss": float(table[:, here].mean()),
+                "advantage": None if apart is None else {"mean": apart.mean, "low": apart.low, "high": apart.high},
+            }
+        groups = {
+            group: float(table[:, [p for p, g in enumerate(side.held_groups) if g == group]].mean())
+            for group in sorted(set(side.held_groups))
+        }
+        result.append(
+            {
+                "name": name,
+                "replicates": len(table),
+                "loss": float(table[:, :own].mean()),
+                "groups": groups,
+                "answers": by_answer,
+                "tokens": round(sum(tokens[name][: len(table)]) / len(table)),
+                "advantage": _told(against),
+                "over_start": _told(start),
+            }
+        )
+    return sorted(result, key=lambda arm: arm["loss"])
+
+
+def _told(found: Any) -> dict[str, float] | None:
+    return None if found is None else {"mean": found.mean, "low": found.low, "high": found.high}
+
+
+def _by_label(answers: list[tuple[str, Example]]) -> dict[str, list[int]]:
+    return {
+        label: [place for place, (here, _) in enumerate(answers) if here == label]
+        for label in dict.fromkeys(label for label, _ in answers)
+    }
+
+
+def _choice(given: argparse.Namespace, side: Side, name: str, count: int, turn: int) -> Callable[[int], Sequence[int]]:
+    """Rows of an arm in a replicate, from the pool of that replicate."""
+
+    def rows(_seed: int) -> Sequence[int]:
+        pool = random_order(len(side.examples), given.seed + 7919 * (turn + 1))[: given.rows].sort().values
+        groups = [side.groups[row] for row in pool.tolist()]
+        seed = given.seed + 104_729 * (turn + 1)
+        if name == "full":
+            places: Sequence[int] = range(len(pool))
+        elif name.startswith("random ") or name == "junk":
+            draw = int(name.split()[1]) if name != "junk" else 0
+            places = random_order(len(pool), seed + draw)[:count].tolist()
+        elif name == "stratified":
+            places = stratified_rows(groups, count, seed)
+        elif name == "one_group":
+            places = one_group_rows(groups, count, seed) or []
+        else:
+            costs = [len(side.examples[row].input_ids) for row in pool.tolist()]
+            places = rows_of(name, {form: values[pool] for form, values in side.forms.items()}, costs, groups, count)
+        return [int(pool[place]) for place in places]
+
+    return rows
+
+
+def _splits(given: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[dict[str, Any]]]]]:
+    """Text to pre-train on, and the rows of both stages; nothing like a held-out row is left anywhere else."""
+    wanted = {
+        ("tune", "held"): given.held_out,
+        ("report", "held"): given.held_out,
+        ("tune", "pool"): given.tune_rows,
+        ("report", "pool"): given.report_rows,
+        ("text", "pool"): given.text,
+    }
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {key: [] for key in wanted}
+    waiting = list(wanted)
+    for together in dealt(read(given.pool), given.cluster, given.seed):
+        if not waiting:
+            break
+        found[waiting[0]] += together
+        if len(found[waiting[0]]) >= wanted[waiting[0]]:
+            waiting.pop(0)
+    held = [text_of(row) for stage in STAGES for row in found[stage, "held"]]
+    if given.answers is not None:
+        held += [text_of(row) for row in read(given.answers)]
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = {stage: {} for stage in (*STAGES, "text")}
+    for (stage, role), here in found.items():
+        alike = set() if role == "held" else set(near_duplicates_of([text_of(row) for row in here], held))
+        rows[stage][role] = [row for place, row in enumerate(here) if place not in alike]
+    _say({stage: {role: len(here) for role, here in parts_.items()} for stage, parts_ in rows.items()})
+    return rows["text"]["pool"], rows
+
+
+def _models(given: argparse.Namespace, text: list[dict[str, Any]], cache: Path) -> dict[str, Any]:
+    documents = [part for row in text for part in parts(row) if part]
+    documents = [documents[place] for place in random_order(len(documents), given.seed).tolist()]
+    made: dict[str, Any] = {}
+    tokenizer = None
+    for name in dict.fromkeys(("proxy", given.model)):
+        path = cache / name / "made.json"
+        if not path.exists():
+            tokenizer = tokenizer or make_tokenizer(documents, given.vocabulary)
+            facts = pretrained(documents, tokenizer, getattr(given, name), seed=given.seed, folder=cache / name)
+            _write(path, facts)
+            _say(f"{name}: {facts}")
+        made[name] = json.loads(path.read_text(encoding="utf-8"))
+    return made
+
+
+def _side(given: argparse.Namespace, rows: dict[str, list[dict[str, Any]]], proxy: Any, cache: Path) -> Side:
+    pool = encoded(rows["pool"], proxy.tokenizer, given.max_length)
+    held = encoded(rows["held"], proxy.tokenizer, given.max_length)
+    examples = [example for example, _ in pool]
+    path = cache / f"gradients-{given.stage}-{digest_of([example.input_ids for example in examples])[:12]}.pt"
+    if not path.exists():
+        began = time.process_time()
+        mean = ss.collect_gradients(proxy.model, examples, ss.GradientConfig(normalize="none"))
+        torch.save(mean, path)
+        _say(f"gradients of {len(examples)} rows: {time.process_time() - began:.0f} processor seconds")
+    mean = torch.load(path, weights_only=True)
+    learned = [sum(label != IGNORED for label in example.labels[1:]) for example in examples]
+    return Side(
+        [rows["pool"][row] for _, row in pool],
+        examples,
+        [str(rows["pool"][row].get(given.group, "")) for _, row in pool],
+        [example for example, _ in held],
+        [str(rows["held"][row].get(given.group, "")) for _, row in held],
+        forms_of(mean, learned),
+    )
+
+
+def _answers(given: argparse.Namespace, tokenizer: Any) -> list[tuple[str, Example]]:
+    """Rows with a worked answer that ends in a number: the whole answer, and the number alone."""
+    if given.answers is None:
+        return []
+    found: list[tuple[str, Example]] = []
+    for example, _ in encoded(read(given.answers)[:400], tokenizer, given.max_length):
+        labels = example.labels
+        text = [tokenizer.decode([token]) for token in example.input_ids]
+        after = ["".join(text[:place]).rstrip().endswith(ANSWER) for place in range(len(text))]
+        start = next((place for place in range(len(text) - 1, 0, -1) if after[place]), None)
+        if start is None or ANSWER not in "".join(text):
+            continue  # cut before its answer
+        number = [label if place >= start else IGNORED for place, label in enumerate(labels)]
+        found += [("worked answer", example), ("final answer", Example(example.input_ids, number))]
+        if len(found) >= 160:
+            break
+    return found
+
+
+def _rate(given: argparse.Namespace, side: Side, model: Any, cache: Path) -> float:
+    """The learning rate that serves random rows best, found once, on the tuning split."""
+    path = cache / f"rate-{given.model}.json"
+    if not path.exists():
+        if given.stage != "tune" and not (cache / "rate-proxy.json").exists():
+            raise SystemExit("run the stage tune first: it finds the learning rate")
+        tried = {}
+        tokens = [len(example.input_ids) for example in side.examples]
+        count = round(given.fraction * given.rows)
+        for rate in RATES:
+            config = EvaluationConfig(training=_training(given, rate), seed=given.seed)
+            schedule = schedule_of(config.training, count=count, mean_tokens=sum(tokens) / len(tokens))
+            # Another draw than any replicate's.
+            arm = Arm("random", "control", lambda _: random_order(len(side.examples), given.seed + 17)[:count].tolist())
+            done = run_turn(model, side.examples, side.held, arm, config, schedule, turn=0)
+            tried[str(rate)] = float(done.losses.mean())
+        _write(path, tried)
+        _say(f"learning rates: {tried}")
+    tried = json.loads(path.read_text(encoding="utf-8"))
+    return float(min(tried, key=lambda rate: tried[rate]))
+
+
+def _training(given: argparse.Namespace, rate: float) -> TrainingConfig:
+    return TrainingConfig(epochs=given.epochs, batch_rows=8, learning_rate=rate, micro_tokens=2048)
+
+
+def _write(path: Path, value: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value), encoding="utf-8")
+    part.replace(path)
+
+
+def _size(text: str) -> Size:
+    return Size(*(int(part) for part in text.split(",")))
+
+
+def _say(text: Any) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
