@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spice_select.presets import Preset
+
 Method = Literal[
     "spice",
     "fisher",
@@ -223,3 +225,5 @@ class RunConfig(Model):
     gradients: GradientConfig = GradientConfig()
     selection: SelectionConfig
     conditions: Conditions = Conditions()
+    preset: Preset | None = None
+    """Name of the settings that filled in what was not set, for the record; changes nothing by itself."""

@@ -25,6 +25,7 @@ from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind,
 from app.storage import ArtifactStore
 from spice_select.config import Conditions, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.fingerprint import gradient_fingerprint
+from spice_select.presets import Preset
 
 OPERATION = "POST /v1/jobs"
 Filters = ListFilter
@@ -43,6 +44,7 @@ class JobRequest:
     metadata: dict[str, Any]
     deadline_seconds: float | None
     priority: int = 0
+    preset: Preset | None = None
     conditions: Conditions = field(default_factory=Conditions)
 
 
@@ -58,7 +60,11 @@ class JobView:
 
 def _run_config(request: JobRequest, proxy: ResolvedProxy) -> RunConfig:
     return RunConfig(
-        proxy=proxy.config, gradients=request.gradients, selection=request.selection, conditions=request.conditions
+        proxy=proxy.config,
+        gradients=request.gradients,
+        selection=request.selection,
+        conditions=request.conditions,
+        preset=request.preset,
     )
 
 

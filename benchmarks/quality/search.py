@@ -26,6 +26,7 @@ from benchmarks.machine import describe
 from benchmarks.quality.candidates import TRIED, Form, forms_of, rows_of
 from benchmarks.quality.material import dealt, encoded, parts, read, text_of
 from benchmarks.quality.models import Size, make_tokenizer, pretrained
+from benchmarks.quality.search_page import page
 from spice_select.baselines import random_order
 from spice_select.config import digest_of
 from spice_select.evaluation.controls import one_group_rows, stratified_rows
@@ -36,6 +37,8 @@ from spice_select.evaluation.statistics import advantage
 from spice_select.evaluation.training import losses_of, schedule_of
 from spice_select.examples import IGNORED, Example
 
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "search.json", HERE / "settings.md"
 RATES = (1e-3, 3e-3, 1e-2)
 STAGES = ("tune", "report")
 DRAWS = 2
@@ -59,7 +62,8 @@ class Side:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """What the command was given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", type=Path, required=True, help="JSON Lines, plain or gzip")
+    parser.add_argument("--render", action="store_true", help="only write the page again from search.json")
+    parser.add_argument("--pool", type=Path, help="JSON Lines, plain or gzip")
     parser.add_argument("--group", default="domain", help="column that names a row's group")
     parser.add_argument("--cluster", default=None, help="column whose equal rows stay in one split, such as the prompt")
     parser.add_argument("--stage", choices=STAGES, default="tune")
@@ -80,14 +84,20 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--answers", type=Path, default=None, help="rows whose final answers are also judged (gsm8k)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, required=True, help="folder that keeps models, gradients and trainings")
+    parser.add_argument("--cache", type=Path, help="folder that keeps models, gradients and trainings")
     parser.add_argument("--only-summarise", action="store_true", help="use what the cache holds, train nothing")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    return parser.parse_args(given)
+    found = parser.parse_args(given)
+    if not found.render and (found.pool is None or found.cache is None):
+        parser.error("--pool and --cache are needed")
+    return found
 
 
 def main() -> None:
     given = arguments()
+    if given.render:
+        PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+        return
     torch.set_num_threads(1)
     found = measure(given)
     for arm in found["arms"]:

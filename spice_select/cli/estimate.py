@@ -18,6 +18,7 @@ def estimate(
         str, typer.Argument(metavar="FILE", help="File to choose from, or the id of a data set (ds_...).")
     ],
     budget: options.BudgetOption,
+    preset: options.PresetName = None,
     method: options.Method = None,
     proxy: options.Proxy = None,
     revision: options.Revision = None,
@@ -39,6 +40,7 @@ def estimate(
         found = client.jobs.estimate(
             dataset_id,
             budget,
+            preset=preset,
             method=method,
             proxy=options.proxy_settings(proxy, revision),
             gradients=gradients or None,

@@ -77,6 +77,7 @@ def evaluate(
     ),
     share: Share = 0.1,
     group: Group = None,
+    preset: options.PresetName = None,
     method: options.Method = None,
     conflict_penalty: options.ConflictPenalty = None,
     matching_weight: options.MatchingWeight = None,
@@ -120,7 +121,7 @@ def evaluate(
         selection = options.without_none(
             method=method, conflict_penalty=conflict_penalty, matching_weight=matching_weight
         )
-        settings = options.run_config(budget, selection, {}, options.proxy_settings(proxy, None), seed, {})
+        settings = options.run_config(budget, selection, {}, options.proxy_settings(proxy, None), seed, {}, preset)
         cut = hold_out_file(file, output, share=share, group=group, options=intake, seed=config.seed)
         pool, held_out = cut.pool, cut.held_out
         job_folder = choose_from(pool, settings, output, device=where, options=intake)

@@ -32,6 +32,7 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...)
 def submit(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Id of a data set that is ready (ds_...).")],
     budget: options.BudgetOption,
+    preset: options.PresetName = None,
     method: options.Method = None,
     proxy: options.Proxy = None,
     revision: options.Revision = None,
@@ -83,6 +84,7 @@ def submit(
             dataset,
             budget,
             idempotency_key=idempotency_key,
+            preset=preset,
             method=method,
             proxy=options.proxy_settings(proxy, revision),
             selection=selection or None,

@@ -27,6 +27,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     format: options.Format = None,
     column: options.Column = None,
+    preset: options.PresetName = None,
     method: options.Method = None,
     proxy: options.Proxy = None,
     revision: options.Revision = None,
@@ -75,6 +76,7 @@ def run(
         options.without_none(
             must_include=options.rows(must_include, "--must-include"), exclude=options.rows(exclude, "--exclude")
         ),
+        preset,
     )
     columns = options.pairs(column, "--column")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 
 import typer
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from spice_select.client import Client, parse_budget
 from spice_select.config import Conditions, GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.config import Method as MethodName
 from spice_select.errors import ConfigError
+from spice_select.presets import PRESETS, Preset, filled
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 BudgetOption: TypeAlias = Annotated[
@@ -54,6 +55,10 @@ MustInclude: TypeAlias = Annotated[
 Exclude: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--exclude", help="Rows of the source (from 0) that are never chosen.", metavar="ROWS"),
+]
+PresetName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--preset", help=f"Settings for what is not set otherwise: {', '.join(PRESETS)}."),
 ]
 Method: TypeAlias = Annotated[str | None, typer.Option(help=f"{', '.join(get_args(MethodName))}.")]
 Proxy: TypeAlias = Annotated[str | None, typer.Option(help="Proxy model: builtin:tiny, a hub id or a local folder.")]
@@ -153,15 +158,33 @@ def run_config(
     proxy: Mapping[str, Any] | None,
     seed: int | None,
     conditions: Mapping[str, Any],
+    preset: str | None = None,
 ) -> RunConfig:
     """The settings of a run on this machine."""
+    name = preset_named(preset)
     seeds = without_none(seed=seed)
     return RunConfig(
         proxy=checked(ProxyConfig, proxy or {}, "proxy"),
-        gradients=checked(GradientConfig, {**gradients, **seeds}, "gradients"),
-        selection=checked(SelectionConfig, {**selection, **seeds, "budget": parse_budget(budget)}, "selection"),
+        gradients=checked(GradientConfig, {**filled(name, "gradients", gradients), **seeds}, "gradients"),
+        selection=checked(
+            SelectionConfig,
+            {**filled(name, "selection", selection), **seeds, "budget": parse_budget(budget)},
+            "selection",
+        ),
         conditions=checked(Conditions, conditions, "conditions"),
+        preset=name,
     )
+
+
+def preset_named(name: str | None) -> Preset | None:
+    """The preset of a name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name is None or name in PRESETS:
+        return cast("Preset | None", name)
+    raise ConfigError(f"no preset {name!r}; there is {' and '.join(PRESETS)}", pointer="#/preset")
 
 
 def checked(model: type[Settings], values: Mapping[str, Any], where: str) -> Settings:

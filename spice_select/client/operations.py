@@ -261,7 +261,7 @@ def as_source(source: str | Path | bytes) -> Path | bytes:
 
 
 JOB_FIELDS = frozenset(
-    {"method", "proxy", "gradients", "selection", "seed", "deadline_seconds", "priority", "name", "metadata"}
+    {"preset", "method", "proxy", "gradients", "selection", "seed", "deadline_seconds", "priority", "name", "metadata"}
     | Conditions.model_fields.keys()
 )
 

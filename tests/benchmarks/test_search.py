@@ -10,7 +10,8 @@ import torch
 
 from benchmarks.quality.candidates import TRIED, forms_of, rows_of
 from benchmarks.quality.material import dealt
-from benchmarks.quality.search import arguments, measure
+from benchmarks.quality.search import PAGE, RESULTS, arguments, measure
+from benchmarks.quality.search_page import page
 
 BUNDLED = Path(__file__).parents[2] / "examples" / "bundled.jsonl"
 
@@ -37,6 +38,10 @@ def test_a_search_that_was_cut_off_goes_on_and_ends_alike(tmp_path: Path) -> Non
     assert before["losses"] == after["losses"]
     assert other.stat().st_mtime_ns == untouched
     assert again["arms"] == first["arms"]
+
+
+def test_the_page_is_written_from_the_figures() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
 def test_a_pool_is_chosen_from_in_every_setting() -> None:

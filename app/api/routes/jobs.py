@@ -39,6 +39,7 @@ def job_request(body: JobCreate) -> JobRequest:
         deadline_seconds=body.deadline_seconds,
         conditions=body.conditions(),
         priority=body.priority,
+        preset=body.preset,
     )
 
 

@@ -22,6 +22,7 @@ from spice_select.config import (
     SelectionConfig,
     SelectionOptions,
 )
+from spice_select.presets import Preset, filled
 
 
 class JobCreate(Conditions):
@@ -50,6 +51,9 @@ class JobCreate(Conditions):
     """A data set that is ready."""
     budget: Budget
     """How much to choose."""
+    preset: Preset | None = None
+    """Settings for whatever ``selection`` and ``gradients`` leave unset: ``paper`` as published, ``recommended`` as
+    measured best here; the settings' own defaults when left out."""
     method: Method | None = None
     """Short for ``selection.method``."""
     selection: SelectionOptions = SelectionOptions()
@@ -79,7 +83,8 @@ class JobCreate(Conditions):
 
     def selection_config(self) -> SelectionConfig:
         """The selection settings with the short forms filled in."""
-        values = self.selection.model_dump()
+        given = {name: getattr(self.selection, name) for name in self.selection.model_fields_set}
+        values = SelectionOptions(**filled(self.preset, "selection", given)).model_dump()
         if self.method is not None:
             values["method"] = self.method
         if self.seed is not None:
@@ -92,7 +97,9 @@ class JobCreate(Conditions):
 
     def gradient_config(self) -> GradientConfig:
         """The gradient settings with the short forms filled in."""
-        return self.gradients if self.seed is None else self.gradients.model_copy(update={"seed": self.seed})
+        given = {name: getattr(self.gradients, name) for name in self.gradients.model_fields_set}
+        settings = GradientConfig(**filled(self.preset, "gradients", given))
+        return settings if self.seed is None else settings.model_copy(update={"seed": self.seed})
 
 
 class QueueRead(BaseModel):

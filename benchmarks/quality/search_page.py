@@ -1,0 +1,85 @@
+"""The page of the search for settings, written from its figures and from nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STAGES = {
+    "tune": "Tuning split: every setting that was tried",
+    "report": "Report split: rows that no setting was picked by",
+}
+
+
+def page(found: dict[str, Any]) -> str:
+    """The stages as Markdown, in the order they were run.
+
+    Args:
+        found: Figures of each stage by its name, as ``benchmarks.quality.search`` prints them.
+    """
+    first = next(iter(found.values()))
+    settings, machine = first["settings"], first["machine"]
+    lines = [
+        "# Which settings train better than random rows?",
+        "",
+        "Written by `python -m benchmarks.quality.search --render` from `search.json`, which holds what the command",
+        "printed for each stage. In every replicate a pool of its own is drawn from the rows of the split; every",
+        "setting chooses from it, random rows are drawn twice, and each is trained on from the same start for the same",
+        "steps and tokens. Advantage: held-out loss of random rows (mean of two draws) minus that of the choice, nats",
+        "a token, with a 95 % interval over replicates and held-out rows, for each line alone.",
+        "",
+        f"{machine['processor']}, torch {machine['torch']}, {first['date']}, seed {settings['seed']}, other work on",
+        f"the machine. {settings['steps']} steps, one pass of the choice, learning rate {settings['learning_rate']:g}",
+        "(the best of three for random rows on the tuning split).",
+    ]
+    for name, stage in found.items():
+        lines += _stage(name, stage)
+    return "\n".join(lines) + "\n"
+
+
+def _stage(name: str, found: dict[str, Any]) -> list[str]:
+    pool, made = found["pool"], found["made"]
+    lines = [
+        "",
+        f"## {STAGES[name.partition(',')[0]]}",
+        "",
+        f"Pools of {pool['rows']:,} rows from {pool['drawn_from']:,}, {pool['chosen']} chosen, {pool['held_out']} held"
+        f" out; model of {made['parameters']:,} weights,",
+        f"pre-trained on {made['tokens']:,} tokens; held-out loss before tuning {found['base']:.4f}.",
+        "",
+        "| rows | replicates | held-out loss | advantage over random | 95 % interval | verdict | tokens chosen |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in found["arms"]:
+        gain = arm["advantage"]
+        shown = ["", ""] if gain is None else [f"{gain['mean']:+.4f}", f"{gain['low']:+.4f} to {gain['high']:+.4f}"]
+        cells = [arm["name"], str(arm["replicates"]), f"{arm['loss']:.4f}", *shown, verdict(arm), f"{arm['tokens']:,}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    if found["base_answers"]:
+        labels = list(found["base_answers"])
+        lines += [
+            "",
+            "Loss on rows of `gsm8k_test`: of the worked answer, and of the final number alone. Before tuning "
+            + ", ".join(f"{label} {found['base_answers'][label]:.4f}" for label in labels)
+            + ".",
+            "",
+            f"| rows | {' | '.join(f'{label} | advantage, 95 % interval' for label in labels)} |",
+            f"|---|{'---|---|' * len(labels)}",
+        ]
+        for arm in found["arms"]:
+            cells = [arm["name"]]
+            for label in labels:
+                gain = arm["answers"][label]["advantage"]
+                told = "" if gain is None else f"{gain['mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
+                cells += [f"{arm['answers'][label]['loss']:.4f}", told]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def verdict(arm: dict[str, Any]) -> str:
+    """What follows from the interval of an arm."""
+    if arm["name"] == "random":
+        return "the measure"
+    gain = arm["advantage"]
+    if gain is None:
+        return "one replicate"
+    return "better than random" if gain["low"] > 0 else "random did better" if gain["high"] < 0 else "cannot tell"
