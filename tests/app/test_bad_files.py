@@ -78,6 +78,11 @@ def wide() -> bytes:
     )
 
 
+def forged_counts() -> bytes:
+    """Every count of 400 in headers and footer says 8,191."""
+    return whole().replace(b"\xa0\x06", b"\xfe\x7f")
+
+
 def nested_parquet() -> bytes:
     value: Any = 1
     kind: pa.DataType = pa.int64()
@@ -122,6 +127,7 @@ FILES: list[tuple[str, Callable[[], bytes], str | None, dict[str, int]]] = [
     ("54 parquet, a hundred million null rows", null_rows, "dataset-too-large", {}),
     ("55 parquet, 20,000 columns", wide, "dataset-too-large", {}),
     ("56 parquet, nested 95 deep", nested_parquet, "dataset-unreadable", {}),
+    ("57 parquet with forged counts", forged_counts, "dataset-unreadable", {}),
     (
         "58 JSON nested 20,000 deep",
         lambda: LINE + b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"\n",
