@@ -182,6 +182,9 @@ PROBLEMS: dict[str, Problem] = {
         "The worker was killed repeatedly", 500, "Several workers died on this unit, most likely for lack of memory."
     ),
     "out-of-memory": Problem("Out of memory", 500, "The device has too little memory for even the smallest batch."),
+    "device-lost": Problem(
+        "The device failed", 500, "The accelerator failed or vanished; another process takes the unit.", retryable=True
+    ),
     "attempts-exhausted": Problem("All attempts failed", 500, "The unit failed as often as it may; see `detail`."),
     "deadline-exceeded": Problem("Deadline exceeded", 409, "The job's deadline passed before it had a result."),
     "rate-limited": Problem(

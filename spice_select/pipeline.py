@@ -22,7 +22,7 @@ import torch
 from spice_select.conditions import read_given, read_source_rows, settle
 from spice_select.config import ProxyConfig, RunConfig
 from spice_select.errors import ConfigError, StoreError
-from spice_select.fingerprint import gradient_fingerprint
+from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
 from spice_select.greedy import random_control, select
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
 from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
@@ -141,7 +141,7 @@ def run(
         store = _Store(config, manifest, cache or scratch, device, clock, stops)
         paths, proxy = store.fill(shards)
         clock.enter("loading_gradients")
-        pool = load_pool([(path, None) for path in paths], store.fingerprint(proxy.revision))
+        pool = load_pool([(path, None) for path in paths], store.prints)
         owned, given_facts = ((), None) if given is None else read_given(given, store.fingerprint(proxy.revision))
         settled = settle(config.conditions, pool, shards, owned).arguments()
         targets, target_facts = store.beside(target, scratch / "target", limits) if target is not None else (None, None)
@@ -240,6 +240,7 @@ class _Store:
     """The gradient shards of one pool in a folder, made where they are not there yet.
 
     Attributes:
+        prints: What each shard was made from; empty before ``fill``.
         reused: Whether all of them were there.
     """
 
@@ -255,24 +256,30 @@ class _Store:
         self._config, self._manifest, self._folder = config, manifest, folder
         self._device, self._clock, self._should_stop = device, clock, should_stop
         self._proxy: Proxy | None = None
+        self.prints: list[str] = []
         self.reused = True
 
     def fingerprint(self, revision: str) -> str:
         """Name of the gradients under a revision of the proxy model."""
         return gradient_fingerprint(
-            rows_sha256=self._manifest.rows_sha256, proxy_revision=revision, config=self._config.gradients
+            rows_sha256=conversations_sha256(
+                self._manifest.rows_sha256, [s.model_dump() for s in self._manifest.shards]
+            ),
+            proxy_revision=revision,
+            config=self._config.gradients,
         )
 
     def fill(self, shards: list[Path]) -> tuple[list[Path], ProxyFacts]:
         """Make what is missing; returns the shards and what is known about the proxy model."""
         revision = _known_revision(self._config.proxy) or self._load().revision
-        fingerprint = self.fingerprint(revision)
-        folder = self._folder / "gradients" / fingerprint
+        folder = self._folder / "gradients"
         folder.mkdir(parents=True, exist_ok=True)
+        infos = [info.model_dump() for info in self._manifest.shards]
+        self.prints = shard_fingerprints(infos, proxy_revision=revision, config=self._config.gradients)
         facts: ProxyFacts | None = None
         paths, first = [], 0
-        for number, (rows, info) in enumerate(zip(shards, self._manifest.shards, strict=True)):
-            path = folder / f"{number:05d}.safetensors"
+        for number, (rows, fingerprint) in enumerate(zip(shards, self.prints, strict=True)):
+            path = folder / f"{fingerprint}.safetensors"
             found = _stored_facts(path, fingerprint, number)
             if found is None:
                 self.reused = False
@@ -280,7 +287,7 @@ class _Store:
                 self._measure(rows, path, number, first, fingerprint, found)
             facts = facts or found
             paths.append(path)
-            first += info.rows
+            first += self._manifest.shards[number].rows
         assert facts is not None, "the intake refuses a data set without a usable row"
         return paths, facts
 
@@ -295,7 +302,7 @@ class _Store:
         paths, proxy = other.fill([scratch / shard.name for shard in manifest.shards])
         fingerprint = other.fingerprint(proxy.revision)
         facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
-        features = load_pool([(path, None) for path in paths], fingerprint).features
+        features = load_pool([(path, None) for path in paths], other.prints).features
         return features, TargetFacts(facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
 
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:

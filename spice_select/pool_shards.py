@@ -153,12 +153,12 @@ def measure_shard(
     )
 
 
-def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Pool:
+def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str | Sequence[str]) -> Pool:
     """The pool, put together from its shards in the order given.
 
     Args:
         shards: Path and sha256 (hex; None where it is not known) of each gradient shard, in data set order.
-        fingerprint: What every shard must have been made from.
+        fingerprint: What every shard must have been made from, or one for each.
 
     Returns:
         The pool. Peak memory is about the pool's features and one shard.
@@ -168,7 +168,13 @@ def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Po
         MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
         EmptyPoolError: No candidate is left.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by read_shard() and _together()
-    pool, filled = _together([read_shard(path, sha256=digest, fingerprint=fingerprint) for path, digest in shards])
+    made_from = _for_each(fingerprint, len(shards))
+    pool, filled = _together(
+        [
+            read_shard(path, sha256=digest, fingerprint=name)
+            for (path, digest), name in zip(shards, made_from, strict=True)
+        ]
+    )
     # Pages of a fresh array are only taken when written, and each shard is let go once copied:
     # the features are never in memory twice.
     features = np.empty((len(pool.positions), filled[0].features.shape[1]), dtype=np.float32)
@@ -181,7 +187,7 @@ def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str) -> Po
     return replace(pool, features=features)
 
 
-def open_pool(shards: Sequence[tuple[Path, str]], fingerprint: str) -> Pool:
+def open_pool(shards: Sequence[tuple[Path, str]], fingerprint: str | Sequence[str]) -> Pool:
     """The pool with its features left on the disk: what is not asked for takes no memory.
 
     Args:
@@ -194,8 +200,15 @@ def open_pool(shards: Sequence[tuple[Path, str]], fingerprint: str) -> Pool:
         MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
         EmptyPoolError: No candidate is left.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by map_shard() and _together()
-    pool, filled = _together([map_shard(path, digest, fingerprint) for path, digest in shards])
+    made_from = _for_each(fingerprint, len(shards))
+    pool, filled = _together(
+        [map_shard(path, digest, name) for (path, digest), name in zip(shards, made_from, strict=True)]
+    )
     return replace(pool, features=Stacked([shard.features for shard in filled]))
+
+
+def _for_each(fingerprint: str | Sequence[str], count: int) -> Sequence[str]:
+    return [fingerprint] * count if isinstance(fingerprint, str) else fingerprint
 
 
 def _together(shards: list[GradientShard]) -> tuple[Pool, list[GradientShard]]:

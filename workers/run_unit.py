@@ -21,6 +21,7 @@ from app.settings import Settings
 from app.status import UnitKind
 from app.storage import ArtifactStore
 from spice_select.errors import SpiceError, Stopped
+from workers.device import DEVICE_LOST, device_trouble
 from workers.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class UnitRunner:
         settings: Of the service.
         owner: Name of this worker, as leases show it.
         shutdown: Set when the process is asked to end.
-        wedged: Ends the process when a unit hangs and does not hear that its lease is gone; None lets it hang.
+        wedged: Ends the process when a unit hangs and does not hear that its lease is gone, or when its device is
+            gone; None lets it go on.
     """
 
     def __init__(
@@ -132,9 +134,15 @@ class UnitRunner:
             code, detail, errors = "out-of-memory", str(error) or "the worker ran out of memory", []
             log.error("unit_failed", code=code, detail=detail)
         except Exception as error:  # the unit must end in a recorded state whatever happened
-            code, detail, errors = "internal", f"{type(error).__name__} in the worker; see its log", []
+            trouble = device_trouble(error)
+            code, detail = trouble or ("internal", f"{type(error).__name__} in the worker; see its log")
+            errors = []
             log.error("unit_crashed", exc_info=error)
         self._tell(lambda: self.units.fail(claim, code, detail, errors))
+        if code == DEVICE_LOST and self.wedged is not None:
+            # Every later call of this process to the device would fail as well, and eat the attempts of other units.
+            log.error("process_without_device")
+            self.wedged()
         return f"failed: {code}"
 
     def _tell(self, call: Callable[[], Any]) -> Any:

@@ -23,7 +23,7 @@ def stored_pool(
     shards: Sequence[UnitArtifact],
     fingerprint: str,
     *,
-    load: Callable[[list[tuple[Path, str]], str], Pool],
+    load: Callable[[list[tuple[Path, str]], Sequence[str]], Pool],
 ) -> Pool:
     """A pool put together from gradient shards.
 
@@ -31,7 +31,7 @@ def stored_pool(
         store: Artifacts.
         project_id: Owner.
         shards: Its gradient shards, in order.
-        fingerprint: What they were made from.
+        fingerprint: Of their set: what a shard was made from that does not say so itself.
         load: ``load_pool`` for a pool in memory, ``open_pool`` for one whose gradients stay on the disk.
 
     Raises:
@@ -47,7 +47,7 @@ def stored_pool(
             lost.append(shard.unit_id)
     if not lost:
         try:
-            return load(paths, fingerprint)
+            return load(paths, [shard.fingerprint or fingerprint for shard in shards])
         except CorruptShardError:
             lost = [
                 shard.unit_id

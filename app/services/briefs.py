@@ -42,6 +42,8 @@ class UnitArtifact:
     unit_id: str
     sha256: str
     result: dict[str, Any]
+    fingerprint: str | None
+    """What a gradient shard says it was made from; None for those of the time before it was that of its set."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,14 @@ class BriefService:
         assert claim.shard is not None
         with self.database.read() as session:
             gradient_set = GradientSets(session).get(claim.project_id, claim.gradient_set_id)
+            unit = Units(session).get(claim.unit_id)
             dataset = Datasets(session).get_even_deleted(claim.dataset_id)
         assert gradient_set is not None
         shards = dataset.shards or []
         return GradientsBrief(
             rows_sha256=shards[claim.shard]["sha256"],
             first_position=sum(shard["rows"] for shard in shards[: claim.shard]),
-            fingerprint=gradient_set.fingerprint,
+            fingerprint=(unit.fingerprint if unit is not None else None) or gradient_set.fingerprint,
             proxy=ProxyConfig.model_validate(gradient_set.config["proxy"]),
             proxy_revision=gradient_set.config["proxy_revision"],
             gradients=GradientConfig.model_validate(gradient_set.config["gradients"]),
@@ -177,4 +180,6 @@ def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | N
 
 
 def _artifacts(made: list[tuple[Unit, UnitCommit]]) -> list[UnitArtifact]:
-    return [UnitArtifact(unit.id, commit.artifact_sha256 or "", commit.result) for unit, commit in made]
+    return [
+        UnitArtifact(unit.id, commit.artifact_sha256 or "", commit.result, unit.fingerprint) for unit, commit in made
+    ]

@@ -200,14 +200,11 @@ class DatasetService:
                 Units(session).kill(unit.id, None)
             datasets.settle(dataset_id, DatasetStatus.INVALID, {})
             datasets.mark_deleted(dataset_id)
-            doomed: list[str] = []
-            if not datasets.others_with(project_id, dataset_id, sha256=dataset.sha256):
-                doomed += [dataset.sha256, *(shard["sha256"] for shard in dataset.source_shards or [])]
-            if dataset.rows_sha256 and not datasets.others_with(
-                project_id, dataset_id, rows_sha256=dataset.rows_sha256
-            ):
-                doomed += [shard["sha256"] for shard in dataset.shards or []]
-        for sha256 in doomed:
+            shards = [*(dataset.shards or []), *(dataset.source_shards or [])]
+            doomed = {dataset.sha256, *(shard["sha256"] for shard in shards)}
+            # Data sets that begin with the same rows share their first files, whatever follows.
+            doomed -= datasets.named_by_others(project_id, dataset_id)
+        for sha256 in sorted(doomed):
             self.store.remove(project_id, sha256)
 
     @staticmethod

@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.status import UnitState
 from app.storage import ArtifactStore
 from spice_select.config import GradientConfig, RunConfig
+from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
 from spice_select.proxy_shape import ProxyShape, proxy_shape
 
 VALUE_BYTES = 4
@@ -83,9 +84,7 @@ class Estimator:
         self.settings = settings
         self.store = store
 
-    def estimate(
-        self, session: Session, dataset: Dataset, config: RunConfig, proxy: ResolvedProxy, fingerprint: str
-    ) -> Estimate:
+    def estimate(self, session: Session, dataset: Dataset, config: RunConfig, proxy: ResolvedProxy) -> Estimate:
         """Estimate a job on a data set that is ready.
 
         Args:
@@ -93,14 +92,11 @@ class Estimator:
             dataset: The pool.
             config: Settings of the job.
             proxy: Its model.
-            fingerprint: Of the gradients it needs.
         """
         notes: list[str] = []
         rows, gradients = dataset.num_usable or 0, config.gradients
-        made = GradientSets(session).by_fingerprint(dataset.project_id, fingerprint)
-        units = Units(session).shards(made.id) if made is not None else []
-        done = [unit.shard for unit in units if unit.state == UnitState.DONE]
         stored = dataset.shards or []
+        done = _done_shards(session, dataset, gradients, proxy.revision)
         rows_left = sum(shard["rows"] for place, shard in enumerate(stored) if place not in done)
         past = [shard for shard in Measurements(session).shards() if shard.config["proxy_revision"] == proxy.revision]
         tokens, basis = _tokens(dataset, gradients, past)
@@ -139,6 +135,22 @@ class Estimator:
             obstacles=obstacles,
             notes=notes,
         )
+
+
+def _done_shards(session: Session, dataset: Dataset, gradients: GradientConfig, revision: str) -> set[int]:
+    """Shards of the pool that are measured: for it, or for another data set that has the same rows at that place."""
+    shards, units = dataset.shards or [], Units(session)
+    fingerprint = gradient_fingerprint(
+        rows_sha256=conversations_sha256(dataset.rows_sha256 or "", shards), proxy_revision=revision, config=gradients
+    )
+    prints = shard_fingerprints(shards, proxy_revision=revision, config=gradients)
+    made_before = units.made_shards(dataset.project_id, prints)
+    done = {place for place, name in enumerate(prints) if name in made_before}
+    made = GradientSets(session).by_fingerprint(dataset.project_id, fingerprint)
+    for unit in units.shards(made.id) if made is not None else ():
+        if unit.state == UnitState.DONE and unit.shard is not None:
+            done.add(unit.shard)
+    return done
 
 
 def refuse_unfit(estimate: Estimate) -> None:

@@ -24,7 +24,7 @@ from app.services.waiting_line import QueuePlace, queue_place
 from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind, UnitState
 from app.storage import ArtifactStore
 from spice_select.config import Conditions, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
-from spice_select.fingerprint import gradient_fingerprint
+from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
 from spice_select.presets import Preset
 
 OPERATION = "POST /v1/jobs"
@@ -120,7 +120,7 @@ class JobService:
                 sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
-                estimate = self.estimator.estimate(session, dataset, config, proxy, gradient_set.fingerprint)
+                estimate = self.estimator.estimate(session, dataset, config, proxy)
                 refuse_unfit(estimate)
                 created_at = now(session)
                 deadline = request.deadline_seconds
@@ -169,10 +169,7 @@ class JobService:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             target_dataset(session, project_id, config)
-            fingerprint = gradient_fingerprint(
-                rows_sha256=dataset.rows_sha256 or "", proxy_revision=proxy.revision, config=config.gradients
-            )
-            return self.estimator.estimate(session, dataset, config, proxy, fingerprint)
+            return self.estimator.estimate(session, dataset, config, proxy)
 
     def _gradient_sets(
         self, session: Any, datasets: set[Any], config: RunConfig, revision: str
@@ -185,11 +182,13 @@ class JobService:
     def _gradient_set(session: Any, dataset: Dataset, config: RunConfig, revision: str) -> tuple[GradientSet, bool]:
         """Find or make the gradient set, and whether it is complete already."""
         assert dataset.rows_sha256 is not None
+        shards = dataset.shards or []
         fingerprint = gradient_fingerprint(
-            rows_sha256=dataset.rows_sha256, proxy_revision=revision, config=config.gradients
+            rows_sha256=conversations_sha256(dataset.rows_sha256, shards),
+            proxy_revision=revision,
+            config=config.gradients,
         )
         sets, units = GradientSets(session), Units(session)
-        shards = dataset.shards or []
         gradient_set_id = new_id("gs")
         made = sets.add_unless_there(
             {
@@ -209,17 +208,27 @@ class JobService:
             }
         )
         if made:
+            prints = shard_fingerprints(shards, proxy_revision=revision, config=config.gradients)
             unit = {"project_id": dataset.project_id, "kind": UnitKind.GRADIENTS, "dataset_id": dataset.id}
-            units.add_all(
+            rows = [
                 {
                     **unit,
                     "id": new_id("unit"),
                     "gradient_set_id": gradient_set_id,
                     "shard": number,
+                    "fingerprint": name,
                     "total": shard["rows"],
                 }
-                for number, shard in enumerate(shards)
-            )
+                for number, (shard, name) in enumerate(zip(shards, prints, strict=True))
+            ]
+            units.add_all(rows)
+            # Rows that were measured for another data set of the project, at the same place, need not be again.
+            made_before = units.made_shards(dataset.project_id, prints)
+            for row in rows:
+                if row["fingerprint"] in made_before:
+                    units.adopt(row["id"], made_before[row["fingerprint"]])
+            if rows and not units.unfinished_shards(gradient_set_id):
+                sets.set_status(gradient_set_id, GradientSetStatus.READY)
         gradient_set = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
         if gradient_set.status == GradientSetStatus.FAILED:
             # Whatever made it fail may have passed; the shards that are done stay done.

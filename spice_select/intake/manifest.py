@@ -71,6 +71,8 @@ class ShardInfo(Model):
     """Its size."""
     sha256: str
     """Digest (hex) of its bytes."""
+    messages_sha256: str | None = None
+    """Digest (hex) of the conversations in it, in order, whatever their records looked like; of ``rows-*`` alone."""
 
 
 class DatasetManifest(Model):

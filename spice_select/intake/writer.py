@@ -62,6 +62,7 @@ class FolderWriter:
         self._rows_file: _ParquetFile | None = None
         self._source_file: _ParquetFile | None = None
         self._whole = hashlib.sha256()
+        self._conversations = hashlib.sha256()
         self._rejected: IO[str] = (folder / temporary_name(REJECTED)).open("w", encoding="utf-8", newline="\n")
         self.shards: list[ShardInfo] = []
         self.source_shards: list[ShardInfo] = []
@@ -85,6 +86,7 @@ class FolderWriter:
         digest = row_sha256(record)
         self._whole.update(digest.encode() + b"\n")
         text = compact_json(messages)
+        self._conversations.update(hashlib.sha256(text.encode()).digest())
         self._pending.append(_Usable(row, digest, record, text, arrow))
         self._pending_bytes += len(record) + len(text)
         self.usable += 1
@@ -137,11 +139,13 @@ class FolderWriter:
         if self._pending:
             self._write_group()
         assert self._rows_file is not None
-        self.shards.append(self._rows_file.commit(self._shard_rows))
+        info = self._rows_file.commit(self._shard_rows)
+        self.shards.append(info.model_copy(update={"messages_sha256": self._conversations.hexdigest()}))
         if self._source_file is not None:
             self.source_shards.append(self._source_file.commit(self._shard_rows))
         self._rows_file = self._source_file = None
         self._shard_rows = 0
+        self._conversations = hashlib.sha256()
 
 
 class _ParquetFile:

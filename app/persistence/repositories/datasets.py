@@ -69,12 +69,15 @@ class Datasets:
         query = select(func.count()).select_from(Job).where(uses, Job.status.in_(ACTIVE))
         return self.session.scalars(query).one()
 
-    def others_with(self, project_id: str, but: str, **values: str) -> bool:
-        """Whether another data set that is still there has these values (such as the same ``sha256``)."""
-        query = select(Dataset.id).where(
+    def named_by_others(self, project_id: str, but: str) -> set[str]:
+        """Digests of every stored file of the other data sets that are still there."""
+        query = select(Dataset.sha256, Dataset.shards, Dataset.source_shards).where(
             Dataset.project_id == project_id, Dataset.id != but, Dataset.deleted_at.is_(None)
         )
-        return self.session.scalars(query.filter_by(**values).limit(1)).first() is not None
+        named: set[str] = set()
+        for sha256, *shards in self.session.execute(query):
+            named |= {sha256, *(shard["sha256"] for some in shards for shard in some or [])}
+        return named
 
     def reject_rows(self, dataset_id: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write down the rows that cannot be used."""

@@ -60,8 +60,8 @@ class Measurements:
         )
         found = []
         for shard, stored, rows_sha256, config, result in self.session.execute(query):
-            if not {"tokens", "seconds"} <= result.keys():
-                continue  # of a worker that did not report them yet
+            if not {"tokens", "seconds"} <= result.keys() or "adopted_from" in result:
+                continue  # of a worker that did not report them yet, or measured for another data set and counted there
             here = (stored or [])[shard : shard + 1]
             found.append(MeasuredShard(rows_sha256, config, here[0].get("text_bytes") if here else None, result))
         return found

@@ -280,6 +280,41 @@ class Units:
         """Every done shard with what it produced, in the order of the pool."""
         return self._commits(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
 
+    def made_shards(self, project_id: str, fingerprints: Iterable[str]) -> dict[str, UnitCommit]:
+        """What a project has of shards by their fingerprint, made for whichever data set; the latest of each."""
+        wanted = sorted(set(fingerprints))
+        found: dict[str, UnitCommit] = {}
+        for start in range(0, len(wanted), 500):  # a statement takes only so many parameters
+            some = wanted[start : start + 500]
+            query = (
+                select(Unit.fingerprint, UnitCommit)
+                .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
+                .where(Unit.project_id == project_id, Unit.fingerprint.in_(some), Unit.state == UnitState.DONE)
+                .order_by(Unit.id)
+            )
+            found.update((name, commit) for name, commit in self.session.execute(query) if name is not None)
+        return found
+
+    def adopt(self, unit_id: str, made: UnitCommit) -> None:
+        """End a pending unit with what another unit made of the same rows in the same way."""
+        statement = (
+            update(Unit)
+            .where(Unit.id == unit_id, Unit.state == UnitState.PENDING)
+            .values(state=UnitState.DONE, completed=Unit.total)
+        )
+        self.session.execute(statement)
+        self.record_commit(
+            UnitCommit(
+                unit_id=unit_id,
+                generation=1,
+                epoch=0,
+                owner=made.owner,
+                artifact_sha256=made.artifact_sha256,
+                result={**made.result, "adopted_from": made.unit_id},
+                committed_at=now(self.session),
+            )
+        )
+
     def _commits(self, *conditions: ColumnElement[bool]) -> list[tuple[Unit, UnitCommit]]:
         query = (
             select(Unit, UnitCommit)

@@ -20,6 +20,7 @@ class Unit(Base):
         Index("ix_unit_state_not_before", "state", "not_before"),
         Index("ix_unit_job_id", "job_id"),
         Index("ix_unit_dataset_id", "dataset_id"),
+        Index("ix_unit_project_id_fingerprint", "project_id", "fingerprint"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -29,6 +30,7 @@ class Unit(Base):
     gradient_set_id: Mapped[str | None] = mapped_column(ForeignKey("gradient_set.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
     shard: Mapped[int | None]
+    fingerprint: Mapped[str | None] = mapped_column(Sha256)
     state: Mapped[str] = mapped_column(Word)
     generation: Mapped[int] = mapped_column(default=1)
     epoch: Mapped[int] = mapped_column(default=0)
