@@ -111,6 +111,18 @@ class Candidates:
             taken = self._float64(self._source[rows.cpu().numpy()])
         return taken if self._scales is None else taken * self._scales[rows.to(self.device), None]
 
+    def take_single(self, rows: torch.Tensor) -> torch.Tensor:
+        """The named rows rounded to float32, shape (m, d); a row outside its range comes as zero or infinity.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,), on any device.
+        """
+        if isinstance(self._source, torch.Tensor):
+            taken = self._source.index_select(0, rows.to(self.device)).to(torch.float32)
+        else:
+            taken = torch.from_numpy(np.array(self._source[rows.cpu().numpy()], dtype=np.float32, order="C"))
+        return taken if self._scales is None else taken * self._scales[rows.to(self.device), None].to(torch.float32)
+
     def next_copies(self, keys: torch.Tensor) -> torch.Tensor:
         """For every row the next row with bitwise the same gradient and the same key, or -1.
 

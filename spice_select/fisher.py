@@ -12,6 +12,7 @@ import math
 
 import torch
 
+from spice_select.directions import Directions
 from spice_select.errors import SpiceError
 
 ROUNDING = 2.0**-52
@@ -109,29 +110,32 @@ class FisherLogDet:
         dimension: Length of a gradient, d.
         alpha: Fisher scale.
         device: Where the arithmetic runs.
+        single: Whether ``lowered_at_most`` is wanted.
 
     Attributes:
-        count: Size of S.
         amplification: Largest alpha |g|^2 / (1 + alpha g^T P g) of a pick: how much its rounding is amplified in v.
     """
 
-    def __init__(self, dimension: int, alpha: float, device: torch.device) -> None:
+    def __init__(self, dimension: int, alpha: float, device: torch.device, *, single: bool = False) -> None:
         self.alpha = alpha
-        self.count = 0
         self.amplification = 0.0
-        self._directions = torch.empty(0, dimension, dtype=torch.float64, device=device)
-        self._kept_from = 0
+        self._directions = Directions(dimension, device, single=single)
         self._inverse: torch.Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Size of S."""
+        return self._directions.count
 
     @property
     def dimension(self) -> int:
         """Length of a gradient, d."""
-        return self._directions.shape[1]
+        return self._directions.dimension
 
     @property
     def directions(self) -> torch.Tensor:
         """The v_j that are kept, in pick order, float64 of shape (count - first kept, d)."""
-        return self._directions[: self.count - self._kept_from]
+        return self._directions.kept
 
     def project(self, rows: torch.Tensor) -> torch.Tensor:
         """P g of each row.
@@ -158,11 +162,24 @@ class FisherLogDet:
         Returns:
             float64 of shape (m,).
         """
-        first = max(self._kept_from, int(stamps.min()))
-        products = rows @ self._directions[first - self._kept_from : until - self._kept_from].T
-        if int(stamps.max()) > first:
-            products.masked_fill_(torch.arange(first, until, device=rows.device) < stamps[:, None], 0.0)
-        return forms - products.square_().sum(dim=1)
+        return forms - self._directions.taken(rows, stamps, until)
+
+    def lowered_at_most(
+        self, forms: torch.Tensor, stamps: torch.Tensor, rows: torch.Tensor, squared_norms: torch.Tensor, until: int
+    ) -> torch.Tensor:
+        """Upper bounds on what ``lowered`` computes, from upper bounds and float32 gradients, at half the cost.
+
+        Args:
+            forms: Upper bounds on the quadratic forms as they were, float64 of shape (m,).
+            stamps: As for ``lowered``.
+            rows: Gradients, float32 of shape (m, d).
+            squared_norms: |g|^2, float64 of shape (m,), within ``directions.SINGLE_RANGE`` or zero.
+            until: As for ``lowered``.
+
+        Returns:
+            float64 of shape (m,).
+        """
+        return forms - self._directions.taken_at_least(rows, squared_norms, stamps, until)
 
     def can_start_afresh(self, oldest: int) -> bool:
         """Whether forms this old are cheaper, or only, to be had from P itself.
@@ -170,7 +187,7 @@ class FisherLogDet:
         Args:
             oldest: Size of S when they were up to date.
         """
-        return self._inverse is not None and (self.count - oldest > self.dimension or oldest < self._kept_from)
+        return self._inverse is not None and (self.count - oldest > self.dimension or oldest < self._directions.first)
 
     def forms(self, rows: torch.Tensor) -> torch.Tensor:
         """Quadratic forms g^T P g now, float64 of shape (m,).
@@ -196,7 +213,10 @@ class FisherLogDet:
             self._inverse.addmm_(self.directions.T, self.directions, alpha=-1.0)
         if self._inverse is not None:
             self._inverse.addmm_(directions.T, directions, alpha=-1.0)
-        self._append(directions)
+        self._directions.append(directions)
+        if self._inverse is not None and len(self.directions) >= 3 * self.dimension:
+            # With P at hand only the last d directions can be cheaper than P itself.
+            self._directions.drop_before(self.count - self.dimension)
 
     def rounding(self, squared_norms: torch.Tensor, forms: torch.Tensor) -> torch.Tensor:
         """How far a quadratic form can be off by rounding, estimated from above.
@@ -208,20 +228,3 @@ class FisherLogDet:
             forms: Quadratic forms, shape (m,).
         """
         return ROUNDING * (8.0 * squared_norms + 4.0 * math.sqrt(self.amplification) * (squared_norms * forms).sqrt())
-
-    def _append(self, directions: torch.Tensor) -> None:
-        kept = self.directions
-        if self._inverse is not None and len(kept) >= 3 * self.dimension:
-            # With P at hand only the last d directions can be cheaper than P itself.
-            self._kept_from += len(kept) - self.dimension
-            self._directions[: self.dimension] = kept[-self.dimension :].clone()
-            kept = self._directions[: self.dimension]
-        needed = len(kept) + len(directions)
-        if needed > len(self._directions):
-            larger = torch.empty(
-                max(64, needed * 3 // 2), self.dimension, dtype=torch.float64, device=directions.device
-            )
-            larger[: len(kept)] = kept
-            self._directions = larger
-        self._directions[len(kept) : needed] = directions
-        self.count += len(directions)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import torch
 
+from spice_select.bounds import GainBounds
 from spice_select.candidates import Candidates
-from spice_select.fisher import PRECISION, FisherLogDet, PrecisionLostError
+from spice_select.fisher import PRECISION, PrecisionLostError
 from spice_select.lazy import LazyGreedy, caught_up
-from spice_select.scoring import NOTHING, Proposal, Rule, descending, is_settled
+from spice_select.scoring import NOTHING, Proposal, Rule, is_settled
 from spice_select.whitening import WhitenedRows
 from spice_select.window import Window, absorb
 
@@ -23,12 +24,8 @@ FRONT = 512
 """Samples in the front of a large pool; does not affect results."""
 COLUMNS = 48
 """Samples whose inner products with the front are computed together; does not affect results."""
-REFRESH = 256
-"""Samples refreshed together, so that those of one age go together; does not affect results."""
-ADVANCE = 256
-"""Picks taken into account at once when a bound is refreshed; does not affect results."""
-KEPT_TOGETHER = 0.7
-"""Share of samples still to be refreshed below which the others are taken out; does not affect results."""
+EXACT = 4
+"""One in how many of the front must be ahead of all samples that were only screened; does not affect results."""
 
 
 class Front:
@@ -39,25 +36,24 @@ class Front:
         alpha: Fisher scale.
         rule: What candidates are compared by.
         copies: For every row the next identical one, or -1, int64 of shape (n,).
-
-    Attributes:
-        refreshed: Number of times a gain was brought up to date.
     """
 
     def __init__(self, candidates: Candidates, alpha: float, rule: Rule, copies: torch.Tensor) -> None:
         self._candidates, self._alpha, self._rule, self._copies = candidates, alpha, rule, copies
-        self._fisher = FisherLogDet(candidates.dimension, alpha, candidates.device)
+        self._known = GainBounds(candidates, alpha)
+        self._fisher = self._known.fisher
         self._norms = candidates.squared_norms.cpu()
-        self._forms = self._norms.clone()
-        self._stamps = torch.zeros(candidates.size, dtype=torch.int64)
-        self._bounds = torch.log1p(alpha * (self._norms + self._fisher.rounding(self._norms, self._norms)))
         self._waiting = torch.zeros(candidates.size, dtype=torch.bool)  # copies behind an identical row
         self._waiting[copies[copies >= 0]] = True
         self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
         self._smallest = max(16, min(FRONT, candidates.size // 48))
         self._size = self._smallest
         self._window: Window | None = None
-        self.refreshed = 0
+
+    @property
+    def refreshed(self) -> int:
+        """Number of times a gain was brought up to date."""
+        return self._known.refreshed
 
     def absorb(self, gradients: torch.Tensor) -> None:
         """Add gradients that are no candidates to the set, before the first pick.
@@ -111,7 +107,7 @@ class Front:
         """
         assert self._window is not None
         self._window.pick(proposal.place)
-        self.refreshed += len(self._rows)
+        self._known.refreshed += len(self._rows)
         copy = int(self._copies[proposal.row])
         if copy >= 0:
             # The place passes to the identical row, whose products are the same.
@@ -133,8 +129,9 @@ class Front:
         others = torch.ones(self._candidates.size, dtype=torch.bool)
         others[chosen] = False
         if bool(others.any()):
-            self._largest(torch.nonzero(others).flatten(), max(1, len(chosen)), Rule(0.0))
-        return self._bounds.masked_fill(~others, 0.0)
+            count = max(1, len(chosen))
+            self._known.largest(torch.nonzero(others).flatten(), count, Rule(0.0), count)
+        return self._known.uppers.masked_fill(~others, 0.0)
 
     def _best(self, window: Window, allowed: torch.Tensor) -> Proposal | None:
         """Best of the front if nothing outside can be better, else None."""
@@ -147,7 +144,7 @@ class Front:
         self._require_precision(gains, window.forms, found)
         if self._outside_bound >= found.score - tolerance:
             outside = torch.nonzero(self._outside & allowed).flatten()
-            if not is_settled(found, tolerance, self._rule.bounds(self._bounds[outside], outside), outside):
+            if not is_settled(found, tolerance, self._rule.bounds(self._known.uppers[outside], outside), outside):
                 return None
         if window.column_of[found.place] < 0:
             scores = gains - self._rule.penalty * conflicts
@@ -169,77 +166,22 @@ class Front:
 
     def _open(self, rows: torch.Tensor) -> Window:
         """A window on those of the rows with the largest gains, all up to date."""
-        self._rows = self._largest(rows, self._size, self._rule)
+        self._rows = self._known.largest(rows, self._size, self._rule, max(1, self._size // EXACT))
         self._taken = torch.zeros(len(self._rows), dtype=torch.bool)
         self._outside = torch.zeros(self._candidates.size, dtype=torch.bool)
         self._outside[rows] = True
         self._outside[self._rows] = False
         outside = torch.nonzero(self._outside).flatten()
-        bounds = self._rule.bounds(self._bounds[outside], outside)
+        bounds = self._rule.bounds(self._known.uppers[outside], outside)
         self._outside_bound = float(bounds.max()) if len(outside) > 0 else NOTHING
         norms = self._norms[self._rows]
-        self._rounding = self._fisher.rounding(norms, self._forms[self._rows])
-        gradients, forms = self._candidates.take(self._rows), self._forms[self._rows]
+        self._rounding = self._fisher.rounding(norms, self._known.forms(self._rows))
+        gradients, forms = self._candidates.take(self._rows), self._known.forms(self._rows)
         return Window(gradients, norms, forms, self._fisher, self._total, max(8, min(len(norms), 2 * FRONT)))
-
-    def _largest(self, rows: torch.Tensor, size: int, rule: Rule) -> torch.Tensor:
-        """The rows with the largest gains, up to date; others are refreshed only until they cannot be among them."""
-        bounds = rule.bounds(self._bounds[rows], rows)
-        reach = 4 * size
-        while True:
-            order = descending(bounds, reach)
-            done, step, least = 0, size, NOTHING
-            while done < len(order):
-                part = order[done : done + step]
-                stale = part[self._stamps[rows[part]] < self._fisher.count]
-                self._refresh(rows[stale], least, rule)
-                bounds[stale] = rule.bounds(self._bounds[rows[stale]], rows[stale])
-                done, step = done + len(part), 2 * step
-                best = order[:done][descending(bounds[order[:done]], size)]
-                least = float(bounds[best[-1]]) if len(best) == size else NOTHING
-                if done < len(order) and float(bounds[order[done]]) < least:
-                    break
-            stale = best[self._stamps[rows[best]] < self._fisher.count]
-            if len(stale) > 0:  # as large as the least of the front, to rounding
-                self._refresh(rows[stale], NOTHING, rule)
-                bounds[stale] = rule.bounds(self._bounds[rows[stale]], rows[stale])
-            elif done < len(order) or len(order) == len(rows):
-                return rows[best]
-            else:
-                reach *= 4
 
     def _close(self, window: Window) -> None:
         """Carry the picks of the window into P, and what is known of its other rows into the bounds."""
         window.close()
         left = torch.nonzero(~self._taken).flatten()
-        self._write_back(self._rows[left], window.forms[left], self._fisher.count)
+        self._known.settle(self._rows[left], window.forms[left])
         self._window = None
-
-    def _refresh(self, rows: torch.Tensor, enough: float, rule: Rule) -> None:
-        """Bring the bounds of these rows up to date, or until they are below ``enough``."""
-        device, now = self._candidates.device, self._fisher.count
-        self.refreshed += len(rows)
-        for part in torch.split(rows[self._stamps[rows].argsort(stable=True)], REFRESH):
-            if len(part) == 0:
-                continue
-            gradients = self._candidates.take(part)
-            oldest = int(self._stamps[part[0]])
-            if self._fisher.can_start_afresh(oldest):
-                self._write_back(part, self._fisher.forms(gradients).cpu().clamp_(min=0.0), now)
-                continue
-            while len(part) > 0:
-                stamps = self._stamps[part]
-                until = min(int(stamps.min()) + ADVANCE, now)
-                forms = self._fisher.lowered(self._forms[part].to(device), stamps.to(device), gradients, until)
-                self._write_back(part, forms.cpu().clamp_(min=0.0), stamps.clamp(min=until))
-                if until == now:
-                    break
-                needed = rule.bounds(self._bounds[part], part) >= enough
-                if int(needed.sum()) < KEPT_TOGETHER * len(part):
-                    part, gradients = part[needed], gradients[needed.to(device)]
-
-    def _write_back(self, rows: torch.Tensor, forms: torch.Tensor, stamps: torch.Tensor | int) -> None:
-        self._forms[rows] = forms
-        self._stamps[rows] = stamps
-        uppers = torch.log1p(self._alpha * (forms + self._fisher.rounding(self._norms[rows], forms)))
-        self._bounds[rows] = torch.minimum(self._bounds[rows], uppers)

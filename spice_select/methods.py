@@ -37,7 +37,9 @@ GREEDY = {"spice", "fisher"}
 class Engine(Protocol):
     """Finds the next pick; ``accept`` makes it part of the set."""
 
-    refreshed: int
+    @property
+    def refreshed(self) -> int:
+        """Number of times a gain was brought up to date."""
 
     def absorb(self, gradients: torch.Tensor) -> None:
         """Add gradients that are no candidates to the set, before the first pick."""
