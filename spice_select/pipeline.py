@@ -25,7 +25,8 @@ from spice_select.errors import ConfigError, StoreError
 from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
 from spice_select.greedy import random_control, select
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
-from spice_select.pool_shards import Pool, load_pool, measure_shard, read_groups
+from spice_select.memory import host_bytes
+from spice_select.pool_shards import Pool, load_pool, measure_shard, pool_within, read_groups
 from spice_select.preflight import check_quotas, check_settings, check_target, group_of
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.proxy_files import BUILTIN, folder_digest
@@ -141,7 +142,7 @@ def run(
         store = _Store(config, manifest, cache or scratch, device, clock, stops)
         paths, proxy = store.fill(shards)
         clock.enter("loading_gradients")
-        pool = load_pool([(path, None) for path in paths], store.prints)
+        pool = pool_within([(path, None) for path in paths], store.prints, host_bytes())
         owned, given_facts = ((), None) if given is None else read_given(given, store.fingerprint(proxy.revision))
         settled = settle(config.conditions, pool, shards, owned).arguments()
         targets, target_facts = store.beside(target, scratch / "target", limits) if target is not None else (None, None)
@@ -302,7 +303,7 @@ class _Store:
         paths, proxy = other.fill([scratch / shard.name for shard in manifest.shards])
         fingerprint = other.fingerprint(proxy.revision)
         facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
-        features = load_pool([(path, None) for path in paths], other.prints).features
+        features = pool_within([(path, None) for path in paths], other.prints, host_bytes()).features
         return features, TargetFacts(facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
 
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:

@@ -33,6 +33,9 @@ UNUSABLE = {
 }
 """Why a measured sample is no candidate."""
 
+MEMORY_SHARE = 0.5
+"""Share of the memory that the gradients of a pool may take; a larger pool is read from the disk, in blocks."""
+
 MeasureProgress = Callable[[int, int, int], None]
 """Called with completed samples, total samples and tokens so far."""
 
@@ -187,7 +190,24 @@ def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str | Sequ
     return replace(pool, features=features)
 
 
-def open_pool(shards: Sequence[tuple[Path, str]], fingerprint: str | Sequence[str]) -> Pool:
+def pool_within(shards: Sequence[tuple[Path, str | None]], fingerprint: str | Sequence[str], memory_bytes: int) -> Pool:
+    """The pool in memory where it takes no more than ``MEMORY_SHARE`` of it, else with its features on the disk.
+
+    Args:
+        shards: As for ``load_pool``. The files must stay as they are while the pool is in use.
+        fingerprint: As for ``load_pool``.
+        memory_bytes: What there is, bytes.
+
+    Raises:
+        CorruptShardError: The bytes of a shard do not match their digest, or it is missing.
+        MismatchedShardError: A shard of another fingerprint, of another width, or out of order.
+        EmptyPoolError: No candidate is left.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by load_pool() and open_pool()
+    stored = sum(path.stat().st_size for path, _ in shards if path.exists())
+    return (load_pool if stored <= MEMORY_SHARE * memory_bytes else open_pool)(shards, fingerprint)
+
+
+def open_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str | Sequence[str]) -> Pool:
     """The pool with its features left on the disk: what is not asked for takes no memory.
 
     Args:

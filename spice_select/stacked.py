@@ -43,7 +43,13 @@ class Stacked:
         """
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(self.shape[0])
-            rows = np.arange(start, max(start, stop))
+            firsts = self._ends - [len(piece) for piece in self._pieces]
+            parts = [
+                piece[max(0, start - first) : max(0, stop - first)]
+                for piece, first, end in zip(self._pieces, firsts, self._ends, strict=True)
+                if first < stop and end > start
+            ]
+            return np.concatenate(parts or [self._pieces[0][:0]])
         found = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
         owner = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(owner):

@@ -126,12 +126,12 @@ def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = 
     return _shard(path, tensors, about, fingerprint)
 
 
-def map_shard(path: Path, sha256: str, fingerprint: str) -> GradientShard:
+def map_shard(path: Path, sha256: str | None, fingerprint: str) -> GradientShard:
     """A shard whose features stay on the disk, in a read-only memory map; everything else is read.
 
     Args:
         path: The file; must stay as it is while the features are in use.
-        sha256: Digest (hex) the file must have; all of it is read once for that, in blocks.
+        sha256: Digest (hex) the file must have; all of it is read once for that, in blocks. None where it is not known.
         fingerprint: As for ``read_shard``.
 
     Raises:
@@ -140,7 +140,7 @@ def map_shard(path: Path, sha256: str, fingerprint: str) -> GradientShard:
     """  # ruff: ignore[docstring-extraneous-exception] - the second is raised by _shard()
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256 if sha256 is None else hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
             layout = json.loads(file.read(length)) if found == sha256 else {}

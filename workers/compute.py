@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ from spice_select.conditions import settle
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import EmptyPoolError, Stopped
 from spice_select.greedy import Part, random_curve, select, select_part
+from spice_select.memory import host_bytes
 from spice_select.part_files import write_part
-from spice_select.pool_shards import Pool, load_pool, measure_shard, open_pool, read_groups
+from spice_select.pool_shards import Pool, measure_shard, open_pool, pool_within, read_groups
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.results import composition, summarise, write_results
 from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts, TargetFacts
 from spice_select.selection import STOPPED
 from spice_select.stacked import Stacked
 from spice_select.store import write_shard
-from workers.device import choose_device, describe_device, device_bytes, fitting_threads, host_bytes
+from workers.device import choose_device, describe_device, device_bytes, fitting_threads
 from workers.heartbeat import Heartbeat
 from workers.stored import part_header, stored_parts, stored_pool
 
@@ -51,6 +53,7 @@ class Compute:
         self.store = store
         self.device = choose_device(settings.device)
         self.device_name = describe_device(self.device)
+        self._fitting = partial(pool_within, memory_bytes=settings.worker_memory_bytes or host_bytes())
         self._loaded: tuple[str, Proxy] | None = None
 
     def gradients(self, claim: Claim, brief: GradientsBrief, heartbeat: Heartbeat) -> GradientsOutcome:
@@ -134,7 +137,7 @@ class Compute:
         marks = [time.monotonic()]
         config = brief.config.selection
         # After a first round the gradients stay on the disk: only the winners of the parts are read as a whole.
-        load = open_pool if brief.parts else load_pool
+        load = open_pool if brief.parts else self._fitting
         pool = stored_pool(self.store, claim.project_id, brief.shards, brief.gradient_set.fingerprint, load=load)
         targets = None if brief.target is None else self._targets(claim, brief.target)
         parts = stored_parts(self.store, claim.project_id, brief, len(pool.positions)) if brief.parts else None
@@ -232,7 +235,9 @@ class Compute:
             EmptyPoolError: None of its samples has one.
         """
         try:
-            return stored_pool(self.store, claim.project_id, target.shards, target.fingerprint, load=load_pool).features
+            return stored_pool(
+                self.store, claim.project_id, target.shards, target.fingerprint, load=self._fitting
+            ).features
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target data set: {error.detail}", pointer="#/target_dataset_id") from error
 

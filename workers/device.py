@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
+
+from spice_select.memory import host_bytes
 
 NARROW = 512
 """Hidden size below which a processor's threads wait for each other longer than they work."""
@@ -50,16 +50,6 @@ def describe_device(device: str) -> str:
 
         return str(torch.cuda.get_device_name(torch.device(device)))
     return device
-
-
-def host_bytes() -> int:
-    """Memory of this machine, or of the container the process is held in."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
 
 
 def device_bytes(device: str) -> int:

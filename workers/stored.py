@@ -23,7 +23,7 @@ def stored_pool(
     shards: Sequence[UnitArtifact],
     fingerprint: str,
     *,
-    load: Callable[[list[tuple[Path, str]], Sequence[str]], Pool],
+    load: Callable[[Sequence[tuple[Path, str | None]], Sequence[str]], Pool],
 ) -> Pool:
     """A pool put together from gradient shards.
 
@@ -32,13 +32,13 @@ def stored_pool(
         project_id: Owner.
         shards: Its gradient shards, in order.
         fingerprint: Of their set: what a shard was made from that does not say so itself.
-        load: ``load_pool`` for a pool in memory, ``open_pool`` for one whose gradients stay on the disk.
+        load: Of ``pool_shards``; decides whether the gradients come into memory or stay on the disk.
 
     Raises:
         ArtifactsLostError: Shards are missing or rotten; names their units.
         CorruptShardError: A shard is unreadable though its bytes are what they should be.
     """
-    paths: list[tuple[Path, str]] = []
+    paths: list[tuple[Path, str | None]] = []
     lost: list[str] = []
     for shard in shards:
         try:

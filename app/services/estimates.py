@@ -11,18 +11,20 @@ from sqlalchemy.orm import Session
 
 from app.errors import ServiceError
 from app.persistence.repositories import GradientSets, Measurements, Units
-from app.persistence.repositories.measurements import MeasuredShard
+from app.persistence.repositories.measurements import MeasuredChoice, MeasuredShard
 from app.persistence.tables import Dataset
 from app.services.proxies import ResolvedProxy
 from app.settings import Settings
 from app.status import UnitState
 from app.storage import ArtifactStore
-from spice_select.config import GradientConfig, RunConfig
+from spice_select.config import GradientConfig, PartitionedScope, RunConfig
 from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
 from spice_select.proxy_shape import ProxyShape, proxy_shape
 
 VALUE_BYTES = 4
 """Gradients are stored as float32."""
+CHOSEN_BYTES = 8
+"""Those of the chosen rows are computed with in float64."""
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 LOGIT_COPIES = 3
 """Logits, their float32 softmax and its gradient are there at once."""
@@ -42,7 +44,8 @@ class Estimate:
         features: Numbers kept of each sample.
         gradient_bytes: Size of the stored gradients.
         memory: Bytes: ``gradients`` at full batches, ``gradients_least`` for weights and features alone,
-            ``selecting_least``, and what the workers said they have, ``device`` and ``host``.
+            ``selecting_least`` for the chosen rows or one part of a pool that is cut into parts, and what the workers
+            said they have, ``device`` and ``host``.
         disk: Bytes still to be stored, and free.
         seconds: ``gradients``, ``selecting`` and ``total``, without waiting in the queue.
         shards: Gradient shards of the pool, and how many of them are there already.
@@ -72,6 +75,20 @@ class Estimate:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Past:
+    """What units and jobs of the deployment took, latest first; read before a transaction that writes begins."""
+
+    shards: list[MeasuredShard]
+    choices: list[MeasuredChoice]
+
+    @classmethod
+    def of(cls, session: Session) -> Past:
+        """What there is now."""
+        measurements = Measurements(session)
+        return cls(measurements.shards(), measurements.choices())
+
+
 class Estimator:
     """Estimates jobs of one deployment.
 
@@ -84,7 +101,9 @@ class Estimator:
         self.settings = settings
         self.store = store
 
-    def estimate(self, session: Session, dataset: Dataset, config: RunConfig, proxy: ResolvedProxy) -> Estimate:
+    def estimate(
+        self, session: Session, dataset: Dataset, config: RunConfig, proxy: ResolvedProxy, taken: Past
+    ) -> Estimate:
         """Estimate a job on a data set that is ready.
 
         Args:
@@ -92,13 +111,14 @@ class Estimator:
             dataset: The pool.
             config: Settings of the job.
             proxy: Its model.
+            taken: What earlier jobs took.
         """
         notes: list[str] = []
         rows, gradients = dataset.num_usable or 0, config.gradients
         stored = dataset.shards or []
         done = _done_shards(session, dataset, gradients, proxy.revision)
         rows_left = sum(shard["rows"] for place, shard in enumerate(stored) if place not in done)
-        past = [shard for shard in Measurements(session).shards() if shard.config["proxy_revision"] == proxy.revision]
+        past = [shard for shard in taken.shards if shard.config["proxy_revision"] == proxy.revision]
         tokens, basis = _tokens(dataset, gradients, past)
         if tokens is None:
             notes.append("tokens: the data set was read before its text was counted; register it anew")
@@ -108,7 +128,7 @@ class Estimator:
         if shape is None:
             notes.append("memory: the proxy's sizes cannot be told from its config.json here")
         features = shape.features(gradients) if shape is not None else None
-        memory = _memory(shape, features, rows, max((s["rows"] for s in stored), default=0), gradients, past)
+        memory = _memory(shape, features, rows, max((s["rows"] for s in stored), default=0), config, past)
         if self.settings.worker_memory_bytes:
             memory["device"] = memory["host"] = self.settings.worker_memory_bytes
         disk: dict[str, int | None] = {
@@ -128,7 +148,7 @@ class Estimator:
             gradient_bytes=None if features is None else rows * features * VALUE_BYTES,
             memory=memory,
             disk=disk,
-            seconds=_seconds(session, config, past, tokens, rows, rows_left, notes),
+            seconds=_seconds(taken.choices, config, past, tokens, rows, rows_left, notes),
             shards={"total": len(stored), "done": len(done)},
             gradients_reused=bool(stored) and len(done) == len(stored),
             fits=False if obstacles else (True if known else None),
@@ -186,14 +206,19 @@ def _memory(
     features: int | None,
     rows: int,
     shard_rows: int,
-    gradients: GradientConfig,
+    config: RunConfig,
     past: list[MeasuredShard],
 ) -> dict[str, int | None]:
+    gradients, selection = config.gradients, config.selection
+    # A pool too large for the memory is read from the disk in blocks. What has to be there at once are the chosen rows
+    # in float64, for their utility and the proof, and one part of a pool that is cut into parts.
+    chosen = min(rows, selection.budget.resolve_count(rows) or 0, selection.max_count or rows)
+    part = -(-rows // selection.scope.parts) if isinstance(selection.scope, PartitionedScope) else 0
     said = [shard.result for shard in past if shard.result.get("device_bytes")]
     memory: dict[str, int | None] = {
         "gradients": None,
         "gradients_least": None,
-        "selecting_least": None if features is None else rows * features * VALUE_BYTES,
+        "selecting_least": None if features is None else features * max(CHOSEN_BYTES * chosen, VALUE_BYTES * part),
         "device": max((result["device_bytes"] for result in said), default=None),
         "host": max((result["host_bytes"] for result in said), default=None),
     }
@@ -220,7 +245,7 @@ def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, ne
 
 
 def _seconds(
-    session: Session,
+    earlier: list[MeasuredChoice],
     config: RunConfig,
     past: list[MeasuredShard],
     tokens: int | None,
@@ -242,7 +267,7 @@ def _seconds(
     budget = config.selection.budget.resolve_count(rows)
     choices = [
         choice
-        for choice in Measurements(session).choices()
+        for choice in earlier
         if choice.config["selection"]["method"] == method and choice.config["gradients"] == settings
     ]
     work = sum(choice.pool * choice.selected for choice in choices)

@@ -13,7 +13,7 @@ from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter,
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
-from app.services.estimates import Estimate, Estimator, refuse_unfit
+from app.services.estimates import Estimate, Estimator, Past, refuse_unfit
 from app.services.idempotency import repeated, replayed
 from app.services.partition import check_parts, selection_units
 from app.services.progress import Progress, job_phase, job_progress
@@ -110,6 +110,8 @@ class JobService:
         quotas, groups = config.selection.quotas, {}
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
+        with self.database.read() as session:
+            past = Past.of(session)
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
@@ -120,7 +122,7 @@ class JobService:
                 sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
-                estimate = self.estimator.estimate(session, dataset, config, proxy)
+                estimate = self.estimator.estimate(session, dataset, config, proxy, past)
                 refuse_unfit(estimate)
                 created_at = now(session)
                 deadline = request.deadline_seconds
@@ -169,7 +171,7 @@ class JobService:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             target_dataset(session, project_id, config)
-            return self.estimator.estimate(session, dataset, config, proxy)
+            return self.estimator.estimate(session, dataset, config, proxy, Past.of(session))
 
     def _gradient_sets(
         self, session: Any, datasets: set[Any], config: RunConfig, revision: str

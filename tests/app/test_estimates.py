@@ -94,6 +94,25 @@ def test_a_job_that_cannot_fit_is_refused_and_leaves_nothing(sqlite_url: str, tm
         assert service.drain() == 0
 
 
+@pytest.mark.parametrize(
+    ("budget", "selection", "least"),
+    [
+        ({"count": 3}, {}, 8 * 3),
+        ({"fraction": 0.5}, {}, 8 * 15),
+        ({"fraction": 0.5}, {"max_count": 2}, 8 * 2),
+        ({"tokens": 900}, {}, 0),
+        ({"count": 3}, {"scope": {"kind": "partitioned", "parts": 4}}, 4 * 8),
+        ({"count": 3}, {"scope": {"kind": "partitioned", "parts": 20}}, 8 * 3),
+    ],
+)
+def test_choosing_needs_the_chosen_rows_and_a_part_not_the_pool(
+    service: InProcessService, budget: dict[str, Any], selection: dict[str, Any], least: int
+) -> None:
+    dataset = service.push(jsonl(sums(30)))
+    found = asked(service, dataset["id"], budget=budget, selection=selection)
+    assert found["memory"]["selecting_least"] == least * found["features"]
+
+
 def test_an_estimate_is_refused_like_the_job(service: InProcessService) -> None:
     dataset = service.push(jsonl(sums(8)))
     body = {"dataset_id": dataset["id"], "budget": {"count": 3}, "proxy": {"model": "org/unknown"}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from spice_select.config import Budget, GlobalScope, PartitionedScope, Selection
 from spice_select.errors import BudgetError, ConfigError, CorruptShardError, EmptyPoolError, MismatchedShardError
 from spice_select.greedy import random_control, select, select_part
 from spice_select.part_files import read_part, write_part
-from spice_select.pool_shards import load_pool, open_pool
+from spice_select.pool_shards import load_pool, open_pool, pool_within
 from spice_select.scopes import Part
 from spice_select.stacked import Stacked
 from spice_select.store import GradientShard, write_shard
@@ -155,3 +156,26 @@ def test_pieces_of_unlike_shape_are_no_matrix() -> None:
     for pieces in ([], [np.zeros((1, 2)), np.zeros((1, 3))], [np.zeros(2)], [np.zeros((1, 2)), np.zeros((1, 2), "f4")]):
         with pytest.raises(ValueError, match="pieces"):
             Stacked(pieces)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"method": "facility_location"}, {"method": "dpp"}, {"budget": Budget(tokens=60)}]
+)
+def test_a_pool_too_large_for_the_memory_gives_the_same_selection_to_the_bit_from_the_disk(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    shards = stored(tmp_path, [16, 0, 9, 30])
+    size = sum(path.stat().st_size for path, _ in shards)
+    large, small = (pool_within(shards, FINGERPRINT, memory) for memory in (2 * size, 2 * size - 2))
+    assert isinstance(large.features, np.ndarray)
+    assert isinstance(small.features, Stacked)
+    config = SelectionConfig(**{"budget": Budget(count=12), **changes})
+    chosen = [select(pool.features, config, costs=pool.tokens.tolist()) for pool in (large, small)]
+    assert chosen[0] == chosen[1]
+
+
+def test_a_pool_without_digests_is_read_from_the_disk_too(tmp_path: Path) -> None:
+    shards = [(path, None) for path, _ in stored(tmp_path, [5, 4])]
+    assert np.array_equal(open_pool(shards, FINGERPRINT).features[:], load_pool(shards, FINGERPRINT).features)
+    with pytest.raises(MismatchedShardError):
+        open_pool(shards, "e" * 64)
