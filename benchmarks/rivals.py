@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ def dense_greedy(gradients: torch.Tensor, count: int, *, alpha: float = 1.0, pen
     return chosen
 
 
-def submodlib_greedy(python: Path, pool: Path, rows: int, count: int) -> dict[str, Any]:
+def submodlib_greedy(
+    python: Path, pool: Path, rows: int, count: int, *, threads: int, memory_gib: float | None = None
+) -> dict[str, Any]:
     """The lazy greedy of submodlib for LogDeterminant, in an interpreter of its own.
 
     Args:
@@ -95,11 +98,17 @@ def submodlib_greedy(python: Path, pool: Path, rows: int, count: int) -> dict[st
         pool: The pool, a file of numpy.
         rows: Its first rows to choose from.
         count: Rows to choose.
+        threads: Of the kernel's product.
+        memory_gib: What the process may map at most.
 
     Returns:
-        ``indices``, ``seconds`` (kernel, building and maximising), ``peak_gib`` and ``versions``.
+        ``indices`` (None when ``out_of_memory``), ``seconds`` and ``processor_seconds`` (kernel, building and
+        maximising), ``peak_gib`` and ``versions``.
     """
     command = [str(python), str(SUBMODLIB), str(pool), str(rows), str(count)]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if memory_gib is not None:
+        command.append(str(memory_gib))
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+    lines = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     answer: dict[str, Any] = json.loads(lines.rpartition("\n#")[2])
     return answer

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -44,6 +44,7 @@ class Setting:
     source: Source
     device: str
     submodlib_python: Path | None
+    submodlib_gib: float
     scale: float
 
     def size(self, full: int) -> int:
@@ -62,49 +63,62 @@ class Ours:
     Attributes:
         selection: The picks.
         seconds: Wall seconds from the matrix to the picks.
+        processor_seconds: Seconds of all processors for the same.
         proof_seconds: Wall seconds of the certificate beyond that.
         figures: What every row prints of it.
     """
 
     selection: Selection
     seconds: float
+    processor_seconds: float
     proof_seconds: float
     figures: dict[str, Any]
 
 
-def timed(work: Callable[[], Any], device: str) -> tuple[Any, float]:
-    """What the work returns, and the wall seconds it took."""
-    began = time.perf_counter()
+class Times(NamedTuple):
+    """How long something took: on a machine that does other things too, only processor seconds are its own."""
+
+    wall: float
+    processor: float
+
+
+def timed(work: Callable[[], Any], device: str) -> tuple[Any, Times]:
+    """What the work returns, and the seconds it took."""
+    began, began_processor = time.perf_counter(), time.process_time()
     result = work()
     if device == "cuda":
         torch.cuda.synchronize()
-    return result, time.perf_counter() - began
+    return result, Times(time.perf_counter() - began, time.process_time() - began_processor)
 
 
 def choose_exactly(pool: torch.Tensor, count: int, device: str, *, proof: bool = True, **settings: Any) -> Ours:
     """Our selection with its times; the certificate is made apart."""
     config = SelectionConfig(budget=Budget(count=count), **settings)
-    (candidates, selection), seconds = timed(
+    (candidates, selection), times = timed(
         lambda: (made := Candidates(pool), choose(made, config, SideData(), certified=False)), device
     )
     figures: dict[str, Any] = {"refreshed_share": selection.refreshed / (len(pool) * count)}
     proof_seconds = 0.0
     if proof:
-        certificate, proof_seconds = timed(lambda: certify(candidates, config, SideData(), selection), device)
+        certificate, proof_times = timed(lambda: certify(candidates, config, SideData(), selection), device)
+        proof_seconds = proof_times.wall
         selection = replace(selection, certificate=certificate)
         figures |= {"proof_seconds": proof_seconds, "proven_ratio": certificate.ratio}
         figures |= {"utility": selection.utility, "random_utility": random_control(candidates, config, count, 0)}
-    return Ours(selection, seconds, proof_seconds, figures)
+    return Ours(selection, *times, proof_seconds, figures)
 
 
-def beside(pool: torch.Tensor, ours: Ours, theirs: list[int], their_seconds: float, target: float) -> dict[str, Any]:
+def beside(pool: torch.Tensor, ours: Ours, theirs: list[int], times: Times, target: float) -> dict[str, Any]:
     """The figures of a comparison. Picks count as the same where the gradients are, bit for bit: a pool has copies."""
     equal = (pool[ours.selection.indices] == pool[theirs]).all(dim=1).tolist()
     others = sum(mine != other for mine, other in zip(ours.selection.indices, theirs, strict=True))
     return {
         "ours_seconds": ours.seconds,
-        "theirs_seconds": their_seconds,
-        "ratio": their_seconds / ours.seconds,
+        "theirs_seconds": times.wall,
+        "ratio": times.wall / ours.seconds,
+        "ours_processor_seconds": ours.processor_seconds,
+        "theirs_processor_seconds": times.processor,
+        "processor_ratio": times.processor / ours.processor_seconds,
         "target_ratio": target,
         "same_picks": all(equal),
         "same_until": len(equal) if all(equal) else equal.index(False),
@@ -118,8 +132,8 @@ def authors(setting: Setting) -> dict[str, Any]:
     count = setting.size(64)
     pool = exact_gradients(setting.source.file, 128).to(setting.device)
     ours = choose_exactly(pool, count, setting.device, proof=False, information="diagonal")
-    theirs, seconds = timed(lambda: authors_greedy(pool, count), setting.device)
-    return {"n": 128, "k": count, "d": LORA_SIZE, **beside(pool, ours, theirs, seconds, 100)}
+    theirs, times = timed(lambda: authors_greedy(pool, count), setting.device)
+    return {"n": 128, "k": count, "d": LORA_SIZE, **beside(pool, ours, theirs, times, 100)}
 
 
 def windows(setting: Setting) -> dict[str, Any]:
@@ -127,8 +141,8 @@ def windows(setting: Setting) -> dict[str, Any]:
     n, count = setting.size(4000), setting.size(400)
     pool = setting.pool(n, WIDE)
     ours = choose_exactly(pool, count, setting.device)
-    theirs, seconds = timed(lambda: authors_windows(pool, count), setting.device)
-    figures = beside(pool, ours, theirs, seconds, 1)
+    theirs, times = timed(lambda: authors_windows(pool, count), setting.device)
+    figures = beside(pool, ours, theirs, times, 1)
     del figures["same_picks"], figures["same_until"], figures["picks_that_are_copies_of_ours"]
     return {"n": n, "k": count, "d": WIDE, **figures, "their_utility": log_determinant(pool[theirs].double(), 1.0)}
 
@@ -139,14 +153,16 @@ def submodlib(setting: Setting) -> dict[str, Any]:
     if setting.submodlib_python is None:
         return {"not_measured": "give --submodlib-python"}
     setting.source.pool(n, WIDE)
-    theirs = submodlib_greedy(setting.submodlib_python, setting.source.pool_path(n, WIDE), n, count)
+    theirs = submodlib_greedy(
+        setting.submodlib_python, setting.source.pool_path(n, WIDE), n, count, threads=torch.get_num_threads()
+    )
     pool = setting.pool(n, WIDE)
     ours = choose_exactly(pool, count, setting.device, conflict_penalty=0.0)
     return {
         "n": n,
         "k": count,
         "d": WIDE,
-        **beside(pool, ours, theirs["indices"], theirs["seconds"], 3),
+        **beside(pool, ours, theirs["indices"], Times(theirs["seconds"], theirs["processor_seconds"]), 3),
         "their_peak_gib": theirs["peak_gib"],
         "their_gib_at_20000_rows": theirs["kernel_gib"] * (20_000 / n) ** 2,
         "versions": theirs["versions"],
@@ -154,10 +170,36 @@ def submodlib(setting: Setting) -> dict[str, Any]:
 
 
 def beyond_submodlib(setting: Setting) -> dict[str, Any]:
-    """As many rows as submodlib cannot hold the kernel of, lambda = 0."""
+    """As many rows as submodlib cannot hold the kernel of, lambda = 0; it gets so much memory and no more."""
     n, count = setting.size(20_000), setting.size(2000)
-    ours = choose_exactly(setting.pool(n, WIDE), count, setting.device, conflict_penalty=0.0)
-    return {"n": n, "k": count, "d": WIDE, "ours_seconds": ours.seconds, **ours.figures}
+    setting.source.pool(n, WIDE)
+    theirs: dict[str, Any] = {"their_outcome": "not measured: give --submodlib-python"}
+    if setting.submodlib_python is not None:
+        made = submodlib_greedy(
+            setting.submodlib_python,
+            setting.source.pool_path(n, WIDE),
+            n,
+            count,
+            threads=torch.get_num_threads(),
+            memory_gib=setting.submodlib_gib,
+        )
+        theirs = {
+            "their_outcome": "out of memory" if made["out_of_memory"] else "finished",
+            "their_memory_limit_gib": setting.submodlib_gib,
+            "their_seconds": made["seconds"],
+            "their_processor_seconds": made["processor_seconds"],
+            "their_peak_gib": made["peak_gib"],
+        }
+    ours = choose_exactly(setting.pool(n, WIDE), count, setting.device, proof=False, conflict_penalty=0.0)
+    return {
+        "n": n,
+        "k": count,
+        "d": WIDE,
+        **theirs,
+        "ours_seconds": ours.seconds,
+        "ours_processor_seconds": ours.processor_seconds,
+        **ours.figures,
+    }
 
 
 def dense(setting: Setting) -> dict[str, Any]:
@@ -165,8 +207,8 @@ def dense(setting: Setting) -> dict[str, Any]:
     n, count, d = setting.size(20_000), setting.size(2000), 1792
     pool = setting.pool(n, d)
     ours = choose_exactly(pool, count, setting.device)
-    theirs, seconds = timed(lambda: dense_greedy(pool, count), setting.device)
-    return {"n": n, "k": count, "d": d, **beside(pool, ours, theirs, seconds, 10)}
+    theirs, times = timed(lambda: dense_greedy(pool, count), setting.device)
+    return {"n": n, "k": count, "d": d, **beside(pool, ours, theirs, times, 10)}
 
 
 def large(setting: Setting) -> dict[str, Any]:
@@ -202,13 +244,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="part of the table's sizes, for a trial")
     parser.add_argument("--submodlib-python", type=Path, help="an interpreter that has submodlib")
+    parser.add_argument("--submodlib-gib", type=float, default=16.0, help="memory it may map at 20,000 rows")
     arguments = parser.parse_args()
     names = arguments.rows.split(",")
     if unknown := set(names) - set(ROWS):
         parser.error(f"unknown rows: {', '.join(sorted(unknown))}")
     torch.set_num_threads(arguments.threads)
     source = Source(arguments.file, arguments.source_rows, arguments.scratch, arguments.seed)
-    setting = Setting(source, arguments.device, arguments.submodlib_python, arguments.scale)
+    setting = Setting(source, arguments.device, arguments.submodlib_python, arguments.submodlib_gib, arguments.scale)
     rows = []
     for name in names:
         rows.append({"row": name, "what": ROWS[name].__doc__, **ROWS[name](setting)})
