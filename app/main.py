@@ -36,6 +36,7 @@ from app.services.events import EventService
 from app.services.health import Health
 from app.services.jobs import JobService
 from app.services.keys import KeyService
+from app.services.lineage_feed import LineageFeed
 from app.services.measures import ProcessMeasures
 from app.services.pictures import Pictures
 from app.services.proxies import Proxies
@@ -103,6 +104,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.datasets = DatasetService(database, store)
     app.state.uploads = UploadService(database, store, settings)
     app.state.jobs = JobService(database, store, Proxies(settings))
+    app.state.lineage = LineageFeed(database, settings.openlineage_namespace)
     app.state.sessions = Sessions(keys, settings.data_dir)
     app.state.pictures = Pictures(database, app.state.jobs)
     app.state.error_page = pages.error_page

@@ -10,6 +10,7 @@ from app.services.units import UnitService
 from app.services.uploads import UploadService
 from app.settings import Settings
 from app.storage import ArtifactStore
+from workers.lineage import start_sender
 from workers.loop import SWEEP_SECONDS, stop_on_signals
 
 MAX_PAUSE_SECONDS = 10.0
@@ -29,6 +30,7 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
     database = Database(settings.resolved_database_url, pool_size=2)
     units = UnitService(database, settings)
     uploads = UploadService(database, ArtifactStore(settings.data_dir), settings)
+    start_sender(settings, shutdown)
     log.info("dispatcher_started")
     pause = settings.poll_seconds
     until_sweep = 0.0

@@ -13,6 +13,7 @@ from app import logs
 from app.services.uploads import UploadService
 from app.settings import Settings
 from spice_select.threads import let_idle_threads_sleep
+from workers.lineage import start_sender
 from workers.run_unit import UnitRunner
 
 SWEEP_SECONDS = 2.0
@@ -53,6 +54,7 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     runner = UnitRunner(settings, worker_name(), shutdown, wedged=lambda: os._exit(WEDGED_STATUS))
     uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()
+    start_sender(settings, shutdown)
     log.info("worker_started", owner=runner.owner)
     if ready_fd is not None:
         os.write(ready_fd, b"+")

@@ -21,6 +21,7 @@ from app.services.events import EventService
 from app.services.idempotency import parse_key
 from app.services.jobs import Filters, JobService
 from app.services.keys import Caller, KeyService
+from app.services.lineage_feed import LineageFeed
 from app.services.results import ResultService
 from app.services.uploads import UploadService
 from app.settings import Settings
@@ -66,6 +67,12 @@ def events(request: Request) -> EventService:
 def results(request: Request) -> ResultService:
     """Use cases of the files of results."""
     found: ResultService = request.app.state.results
+    return found
+
+
+def lineage(request: Request) -> LineageFeed:
+    """What a lineage service is told."""
+    found: LineageFeed = request.app.state.lineage
     return found
 
 
@@ -304,6 +311,7 @@ UploadsDep = Annotated[UploadService, Depends(uploads)]
 EventsDep = Annotated[EventService, Depends(events)]
 JobsDep = Annotated[JobService, Depends(jobs)]
 ResultsDep = Annotated[ResultService, Depends(results)]
+LineageDep = Annotated[LineageFeed, Depends(lineage)]
 StoreDep = Annotated[ArtifactStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]

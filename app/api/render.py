@@ -120,6 +120,7 @@ def job_read(request: Request, view: JobView) -> JobRead:
         gradients_reused=job.gradients_reused,
         config=RunConfig.model_validate(job.config),
         metadata=job.metadata_,
+        parent=job.parent,
         progress=progress_read(view.progress),
         priority=job.priority,
         estimate=estimate_read(job),

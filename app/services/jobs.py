@@ -45,6 +45,7 @@ class JobRequest:
     deadline_seconds: float | None
     priority: int = 0
     preset: Preset | None = None
+    parent: dict[str, Any] | None = None
     conditions: Conditions = field(default_factory=Conditions)
 
 
@@ -141,6 +142,7 @@ class JobService:
                         estimate=estimate.as_json(),
                         metadata_=request.metadata,
                         priority=request.priority,
+                        parent=request.parent,
                         created_at=created_at,
                         deadline_at=None if deadline is None else created_at + timedelta(seconds=deadline),
                     )

@@ -262,6 +262,7 @@ def as_source(source: str | Path | bytes) -> Path | bytes:
 
 JOB_FIELDS = frozenset(
     {"preset", "method", "proxy", "gradients", "selection", "seed", "deadline_seconds", "priority", "name", "metadata"}
+    | {"parent"}
     | Conditions.model_fields.keys()
 )
 

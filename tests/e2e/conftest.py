@@ -64,7 +64,8 @@ def deployment(
     launch: Callable[[Any], Any], database_url: str, broker_url: str, tmp_path: Path
 ) -> Iterator[Deployment]:
     """API and dispatcher on PostgreSQL and a Redis-protocol server; workers as the test adds them."""
-    env = environment(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url, extra=FAST)
+    extra = {**FAST, "SPICE_OPENLINEAGE_FILE": str(tmp_path / "lineage.jsonl")}
+    env = environment(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url, extra=extra)
     running = Deployment(launch, env, tmp_path / "logs")
     yield running
     running.http.close()

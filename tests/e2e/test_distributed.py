@@ -12,6 +12,7 @@ import redis
 import spice_select as ss
 from spice_select.pipeline import run
 from tests.e2e.conftest import ENDED, Deployment
+from tests.fixtures.lineage import told
 from tests.fixtures.service import jsonl, sums
 
 SETTINGS = {"gradients": {"sketch_dim": 16, "max_length": 128}}
@@ -47,6 +48,7 @@ def test_two_workers_choose_what_the_library_chooses(deployment: Deployment, tmp
     again = deployment.wait(deployment.submit(dataset["id"], budget={"count": 5}, **SETTINGS)["id"])
     assert again["gradients_reused"] is True
     assert again["result"]["seconds"]["gradients"] == 0
+    assert told(tmp_path / "lineage.jsonl", job["id"]) == ["START", "COMPLETE"], "the dispatcher tells the lineage"
     for worker in deployment.workers:
         assert "libtorch" not in loaded_libraries(worker.pid), "the parent must stay free of torch"
     children = [child for worker in deployment.workers for child in psutil.Process(worker.pid).children()]

@@ -40,6 +40,7 @@ def job_request(body: JobCreate) -> JobRequest:
         conditions=body.conditions(),
         priority=body.priority,
         preset=body.preset,
+        parent=None if body.parent is None else body.parent.model_dump(mode="json", exclude_none=True),
     )
 
 

@@ -15,15 +15,23 @@ from spice_select.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
-Format = Literal["in-toto", "croissant"]
-FILES: dict[Format, str] = {"in-toto": "provenance.intoto.jsonl", "croissant": "croissant.json"}
-MEDIA: dict[Format, str] = {"in-toto": STATEMENT_MEDIA_TYPE, "croissant": CROISSANT_MEDIA_TYPE}
+Format = Literal["in-toto", "croissant", "openlineage"]
+Document = Literal["in-toto", "croissant"]
+FILES: dict[Document, str] = {"in-toto": "provenance.intoto.jsonl", "croissant": "croissant.json"}
+LINEAGE = "application/vnd.openlineage+json"
+MEDIA: dict[Format, str] = {"in-toto": STATEMENT_MEDIA_TYPE, "croissant": CROISSANT_MEDIA_TYPE, "openlineage": LINEAGE}
+ANYTHING: dict[bool, dict[str, Any]] = {
+    False: {"additionalProperties": True},
+    True: {"items": {"type": "object", "additionalProperties": True}},
+}
 FACES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The in-toto statement, or what `format` or `Accept` asks for.",
         "content": {
-            media.partition(";")[0]: {"schema": {"type": "object", "additionalProperties": True}}
-            for media in MEDIA.values()
+            media.partition(";")[0]: {
+                "schema": {"type": "array" if name == "openlineage" else "object", **ANYTHING[name == "openlineage"]}
+            }
+            for name, media in MEDIA.items()
         },
     }
 }
@@ -51,10 +59,13 @@ def get_provenance(
     job_id: deps.JobId,
     project: deps.Project,
     results: deps.ResultsDep,
+    lineage: deps.LineageDep,
     format: Annotated[Format | None, Query(description="Stronger than `Accept`.")] = None,
 ) -> Response:
-    """Which bytes, by which model, code and settings: as in-toto statement or as Croissant record."""
+    """Which bytes, by which model, code and settings: as in-toto statement, Croissant record or OpenLineage events."""
     form = format or wanted_format(request.headers.get("accept", ""))
+    if form == "openlineage":
+        return JSONResponse(lineage.events(project, job_id), media_type=LINEAGE, headers={"Vary": "Accept"})
     text = results.file(project, job_id, FILES[form]).path.read_text(encoding="utf-8")
     found = json.loads(text.splitlines()[0] if form == "in-toto" else text)
     if form == "croissant":

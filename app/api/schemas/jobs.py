@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from app.api.estimates import EstimateRead
 from app.api.schemas.fields import Metadata, Name, printable
+from app.api.schemas.lineage import ParentRun
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.status import JobStatus
@@ -72,6 +73,8 @@ class JobCreate(Conditions):
     """For people."""
     metadata: Metadata = Field(default_factory=dict)
     """For machines."""
+    parent: ParentRun | None = None
+    """The run that this job is part of, for OpenLineage."""
 
     @model_validator(mode="after")
     def _said_once(self) -> Self:
@@ -127,6 +130,7 @@ class JobRead(BaseModel):
     gradients_reused: bool
     config: RunConfig
     metadata: dict[str, str]
+    parent: ParentRun | None = None
     progress: ProgressRead | None
     priority: int
     estimate: EstimateRead | None

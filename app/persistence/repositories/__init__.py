@@ -6,6 +6,7 @@ from app.persistence.repositories.events import Events
 from app.persistence.repositories.gradient_sets import GradientSets
 from app.persistence.repositories.idempotency import IdempotencyKeys, KeyHeldError
 from app.persistence.repositories.jobs import Jobs
+from app.persistence.repositories.lineage import LineageCursors
 from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.measurements import Measurements
 from app.persistence.repositories.projects import Projects
@@ -20,6 +21,7 @@ __all__ = [
     "IdempotencyKeys",
     "Jobs",
     "KeyHeldError",
+    "LineageCursors",
     "ListFilter",
     "Measurements",
     "Projects",

@@ -8,6 +8,7 @@ from app.persistence.tables.events import Event
 from app.persistence.tables.gradient_sets import GradientSet
 from app.persistence.tables.idempotency import IdempotencyKey
 from app.persistence.tables.jobs import File, Job, SelectedSample
+from app.persistence.tables.lineage import LineageCursor
 from app.persistence.tables.projects import ApiKey, Project
 from app.persistence.tables.units import Unit, UnitCommit
 from app.persistence.tables.uploads import PartUpload, UploadedPart
@@ -21,6 +22,7 @@ __all__ = [
     "GradientSet",
     "IdempotencyKey",
     "Job",
+    "LineageCursor",
     "PartUpload",
     "Project",
     "RejectedRow",

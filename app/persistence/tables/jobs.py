@@ -40,6 +40,7 @@ class Job(Base):
     config: Mapped[dict[str, Any]]
     estimate: Mapped[dict[str, Any] | None]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    parent: Mapped[dict[str, Any] | None]
     partial: Mapped[bool] = mapped_column(Boolean, server_default=false())
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
