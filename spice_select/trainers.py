@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from spice_select.forms import ColumnRole, Form
 from spice_select.records import compact_json, to_messages
@@ -15,7 +16,9 @@ from spice_select.records import compact_json, to_messages
 ROWS = "train.jsonl"
 
 
-def write_conversations(selected: Path, target: Path, form: Form, columns: Mapping[ColumnRole, str]) -> int:
+def write_conversations(
+    selected: Path, target: Path, form: Form, columns: Mapping[ColumnRole, str], *, text_as_answer: bool = False
+) -> int:
     """Write rows in any record form as ``{"messages": [...]}``, or ``{"text": ...}`` for the form ``text``.
 
     Args:
@@ -23,6 +26,7 @@ def write_conversations(selected: Path, target: Path, form: Form, columns: Mappi
         target: Where to.
         form: Form of its records.
         columns: Role to column.
+        text_as_answer: Write the form ``text`` as one answer without a question, as ms-swift wants it.
 
     Returns:
         Rows written.
@@ -32,7 +36,10 @@ def write_conversations(selected: Path, target: Path, form: Form, columns: Mappi
     with selected.open("rb") as lines, partial.open("w", encoding="utf-8", newline="\n") as sink:
         for line in lines:
             messages = to_messages(json.loads(line), form, columns)
-            row = {"text": messages[0]["content"]} if form == "text" else {"messages": messages}
+            row: dict[str, Any] = {"messages": messages}
+            if form == "text":
+                text = messages[0]["content"]
+                row = {"messages": [{"role": "assistant", "content": text}]} if text_as_answer else {"text": text}
             sink.write(compact_json(row) + "\n")
             count += 1
     partial.replace(target)
@@ -51,6 +58,11 @@ def axolotl_config(rows: Path, form: Form) -> str:
 def trl_config(rows: Path) -> str:
     """The ``datasets`` block of a TRL configuration (``trl sft --config``) for what ``write_conversations`` wrote."""
     return _block(["path: json", f"data_files: {json.dumps(str(rows.resolve()))}", "split: train"])
+
+
+def swift_config(rows: Path) -> str:
+    """The lines of an ms-swift configuration (``swift sft FILE``) for what ``write_conversations`` wrote."""
+    return f"dataset:\n  - {json.dumps(str(rows.resolve()))}\n"
 
 
 def _block(lines: list[str]) -> str:

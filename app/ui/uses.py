@@ -43,5 +43,6 @@ def uses(base: str, job_id: str, *, keys: bool) -> list[Use]:
         Use("Hugging Face datasets", "\n".join(loading)),
         Use("Command line: every file, digests checked", f"{pull} -o chosen"),
         Use("LLaMA-Factory: adds to its dataset_info.json", f"{pull} --format llamafactory -o data"),
+        Use("TRL (or axolotl, swift): conversations and configuration", f"{pull} --format trl -o data"),
         Use("curl", f"curl --fail --remote-name {header}{files}/selected.jsonl"),
     ]

@@ -24,7 +24,7 @@ def pull(
     output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the files.")],
     format: Annotated[
         str | None,
-        typer.Option(help="jsonl, parquet, hf, llamafactory, axolotl or trl; every file of the result when left out."),
+        typer.Option(help="jsonl, parquet, hf, llamafactory, axolotl, trl or swift; every file when left out."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the entry in dataset_info.json, for --format llamafactory.")
@@ -41,6 +41,7 @@ def pull(
         ),
         "llamafactory": lambda: _llamafactory(client, job, output, name),
         "axolotl": lambda: _conversations(client, job, output, "axolotl.yaml"),
+        "swift": lambda: _conversations(client, job, output, "swift.yaml"),
         "trl": lambda: _conversations(client, job, output, "trl.yaml"),
     }
     if format not in ways:
@@ -78,7 +79,7 @@ def _llamafactory(client: Client, job: str, output: Path, name: str | None) -> t
         fetched = client.jobs.download(job, scratch, names=[SELECTED, "dataset_info.json"])
         entries: dict[str, Any] = jsonlib.loads(fetched["dataset_info.json"].read_text(encoding="utf-8"))
         if not entries:
-            options.refuse("LLaMA-Factory cannot read the record form of this data set; take --format trl or axolotl")
+            options.refuse("LLaMA-Factory cannot read these records; take --format trl, axolotl or swift")
         ((found, entry),) = entries.items()
         # Two jobs on one data set must not take each other's name.
         label = name or f"{found}_{job[-8:].lower()}"
@@ -100,8 +101,12 @@ def _conversations(client: Client, job: str, output: Path, config: str) -> tuple
     form, columns = about["format"], about["columns"]
     fetched = client.jobs.download(job, output, names=[SELECTED])
     rows = output / trainers.ROWS
-    trainers.write_conversations(fetched[SELECTED], rows, form, columns)
-    text = trainers.axolotl_config(rows, form) if config == "axolotl.yaml" else trainers.trl_config(rows)
+    trainers.write_conversations(fetched[SELECTED], rows, form, columns, text_as_answer=config == "swift.yaml")
+    text = {
+        "axolotl.yaml": lambda: trainers.axolotl_config(rows, form),
+        "swift.yaml": lambda: trainers.swift_config(rows),
+        "trl.yaml": lambda: trainers.trl_config(rows),
+    }[config]()
     (output / config).write_text(text, encoding="utf-8")
     files = {**fetched, rows.name: rows, config: output / config}
     return files, f"add {output / config} to your configuration:\n{text}".rstrip()

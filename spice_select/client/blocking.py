@@ -33,6 +33,7 @@ from spice_select.client.operations import (
     job_body,
     job_path,
 )
+from spice_select.client.tracking import log_job
 from spice_select.client.transport import DEFAULT_TIMEOUT_SECONDS, BlockingTransport, connection
 
 
@@ -114,6 +115,29 @@ class Client:
             types: Only these types, such as ``job.failed``; empty means all.
         """
         return self._transport.follow(self._operations.follower(job_id, after, types))
+
+    def url(self, path: str) -> str:
+        """The address of a path of the service, in full."""
+        return self._transport.url(path)
+
+    def log_to_mlflow(
+        self, job_id: str, *, run_id: str | None = None, context: str = "training", artifacts: bool = True
+    ) -> str:
+        """Note a finished job in an MLflow run: the run that is active, the one named, or else a new one.
+
+        The chosen rows become an input of the run with their digest and address, the data set they were chosen from
+        another; settings become parameters ``spice.*``, the numbers of the result metrics ``spice.*``.
+
+        Args:
+            job_id: A job with a result.
+            run_id: A run to open again; None for the active one, or a new one where there is none.
+            context: What the run does with the rows, in MLflow's words.
+            artifacts: Whether the files of the result are stored in the run, below ``spice-select``.
+
+        Returns:
+            Id of the run.
+        """
+        return log_job(self, job_id, run_id=run_id, context=context, artifacts=artifacts)
 
     def version(self) -> Answer:
         """What the service says about itself."""

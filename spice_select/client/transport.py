@@ -80,6 +80,10 @@ class BlockingTransport:
             transport=transport,
         )
 
+    def url(self, path: str) -> str:
+        """The address of a path, in full."""
+        return str(self._http.base_url).rstrip("/") + path
+
     def run(self, operation: Operation[Result]) -> Result:
         """Carry out an operation to its end."""
         try:

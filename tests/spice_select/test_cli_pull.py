@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from spice_select.trainers import write_conversations
 from tests.fixtures.commands import JOB, Command, Ended
 from tests.fixtures.flaky import Drop, FlakyServer
 from tests.fixtures.results import MadeResult
@@ -93,17 +94,26 @@ def test_pull_for_llamafactory_merges_and_never_clobbers(
     assert (tmp_path / "dataset_info.json").read_text() == "{broken"
 
 
-@pytest.mark.parametrize("form", ["axolotl", "trl"])
-def test_pull_for_axolotl_and_trl_writes_conversations_and_their_configuration(
+@pytest.mark.parametrize("form", ["axolotl", "trl", "swift"])
+def test_pull_for_axolotl_trl_and_swift_writes_conversations_and_their_configuration(
     job_files: FlakyServer, spice: Command, made: MadeResult, tmp_path: Path, form: str
 ) -> None:
     statement = json.loads((made.out / "provenance.intoto.jsonl").read_text())
     job_files.statements[JOB] = statement
     pull(spice, "-o", tmp_path, "--format", form)
-    (block,) = yaml.safe_load((tmp_path / f"{form}.yaml").read_text())["datasets"]
-    rows = Path(block["path"] if form == "axolotl" else block["data_files"])
+    said = yaml.safe_load((tmp_path / f"{form}.yaml").read_text())
+    if form == "swift":
+        # ms-swift turns each key into a flag: --dataset PATH. Nothing else may be in it.
+        assert list(said) == ["dataset"]
+        (path,) = said["dataset"]
+    else:
+        (block,) = said["datasets"]
+        path = block["path"] if form == "axolotl" else block["data_files"]
+        assert block["split"] == "train"
+    if form == "axolotl":
+        assert (block["ds_type"], block["type"], block["field_messages"]) == ("json", "chat_template", "messages")
+    rows = Path(path)
     assert rows == tmp_path / "train.jsonl"
-    assert block["split"] == "train"
     records = [json.loads(line) for line in made.lines()]
     for row, record in zip(map(json.loads, rows.read_text(encoding="utf-8").splitlines()), records, strict=True):
         asked = "\n\n".join(part for part in (record["instruction"], record["input"]) if part)
@@ -117,3 +127,14 @@ def test_pull_of_a_job_without_files_says_its_status(service: FlakyServer, spice
     ended = spice("pull", JOB, "-o", tmp_path / "out")
     assert ended.status == 1
     assert f"{JOB} has no files: it is running" in ended.err
+
+
+@pytest.mark.parametrize(("text_as_answer", "expected"), [(False, "text"), (True, "messages")])
+def test_plain_text_is_what_the_trainer_calls_it(tmp_path: Path, text_as_answer: bool, expected: str) -> None:
+    (tmp_path / "selected.jsonl").write_text('{"body": "Once."}\n')
+    count = write_conversations(
+        tmp_path / "selected.jsonl", tmp_path / "train.jsonl", "text", {"text": "body"}, text_as_answer=text_as_answer
+    )
+    row = json.loads((tmp_path / "train.jsonl").read_text())
+    answer = {"text": "Once.", "messages": [{"role": "assistant", "content": "Once."}]}[expected]
+    assert (count, row) == (1, {expected: answer})
