@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api import deps
 from app.api.problems import BodyError
 from app.ids import new_id
+from app.logs import get_logger
 from app.services.uploads import LARGEST_PART_BYTES
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
@@ -25,6 +26,10 @@ MAX_DEPTH = 64
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
 PART_PATH = re.compile(r"/v1/datasets/uploads/[^/]+/parts/[^/]+/?")
+UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds by machines."""
+LOGGED = frozenset({"job_id", "dataset_id", "gradient_set_id"})
+"""Parts of a path that say what a request is about; the token of a signed link is none."""
 FILE_PARTS = ("/files/", "/links/", "/resolve/")
 MULTIPART_ALLOWANCE_BYTES = 2**20
 
@@ -88,12 +93,13 @@ class Edge:
             await send(message)
 
         started = time.perf_counter()
-        status = 500
+        status, made = 500, ""
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, made
             if message["type"] == "http.response.start":
                 status = message["status"]
+                made = next((value.decode() for name, value in message["headers"] if name.lower() == b"location"), "")
             await identified(message)
 
         try:
@@ -102,7 +108,16 @@ class Edge:
             # A template, or nothing: paths that strangers make up must not become series.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            scope["app"].state.measures.answered(method, route, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            scope["app"].state.measures.answered(method, route, status, seconds)
+            if route not in UNLOGGED:
+                # What was made has a path of its own; an address in full is a signed link, which opens a file.
+                about = {name: value for name, value in scope.get("path_params", {}).items() if name in LOGGED}
+                if made.startswith("/"):
+                    about["location"] = made
+                get_logger().info(
+                    "request", method=method, route=route, status=status, seconds=round(seconds, 4), **about
+                )
 
 
 class StrictRequest(Request):
