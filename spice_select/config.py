@@ -85,11 +85,28 @@ class ProxyConfig(Model):
     """Commit of the hub id; resolved to a 40-hex commit when the job is made. Not allowed for other models."""
 
 
+class Tuning(Model):
+    """How the proxy model is tuned: before the gradients are taken, or between windows."""
+
+    weights: Literal["lora", "full"] = "lora"
+    """``lora``: adapters on the measured layers, of rank ``lora_rank``. ``full``: every weight."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 2e-4
+    """Learning rate of AdamW; during a warm-up its peak, which is reached after a tenth of the steps and then falls to
+    zero in a straight line."""
+    step_tokens: Annotated[int, Field(ge=8, le=2**24)] = 8192
+    """Tokens of prompt and response in a step of a warm-up, on average; a step has one sample at least."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight decay of AdamW."""
+    clip: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Longest gradient of a step; a longer one is scaled down to it."""
+
+
 class GradientConfig(Model):
     """What is measured about each sample."""
 
     targets: Literal["linear", "lora"] = "linear"
-    """``linear``: weights of every linear layer of the transformer blocks. ``lora``: fresh adapters on those layers."""
+    """``linear``: weights of every linear layer of the transformer blocks. ``lora``: adapters on those layers, fresh
+    ones (of which only B has a gradient) or, after a warm-up of adapters, those (of which both have one)."""
     sketch_dim: Annotated[int, Field(ge=1, le=2**24)] | None = 64
     """Numbers kept per layer after the two-sided random projection; None keeps the exact gradient."""
     loss: Literal["mean", "sum"] = "mean"
@@ -105,13 +122,20 @@ class GradientConfig(Model):
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the model; gradients are stored as float32."""
     lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Rank of the adapters for ``targets="lora"``, r."""
+    """Rank of the adapters, measured or tuned, r."""
     lora_alpha: Annotated[float, Field(gt=0, le=65536)] = 32.0
-    """Scale of the adapters for ``targets="lora"``."""
-    warmup_steps: Annotated[int, Field(ge=0, le=0)] = 0
-    """Steps of tuning before the gradients are taken; only 0 in this version."""
+    """Scale of the adapters; they are multiplied by lora_alpha / lora_rank."""
+    warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Optimiser steps on a random sample of the pool before the gradients are taken; 0 measures the model as it is."""
+    tuning: Tuning = Tuning()
+    """How those steps are taken; says nothing while there are none."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Seed of the projections and of fresh adapters."""
+    """Seed of the projections, of fresh adapters and of what a warm-up sees."""
+
+    @property
+    def tunes_adapters(self) -> bool:
+        """Whether the gradients are taken with adapters that a warm-up has trained."""
+        return self.warmup_steps > 0 and self.tuning.weights == "lora"
 
 
 class Quotas(Model):
@@ -218,11 +242,33 @@ class Conditions(Model):
     proxy and settings."""
 
 
+class OfflineSchedule(Model):
+    """All gradients first, at one model; then the choice."""
+
+    kind: Literal["offline"] = "offline"
+
+
+class PeriodicSchedule(Model):
+    """The paper's loop: measure a window, choose from it, now and then take a step on what was chosen, next window.
+
+    Needs the scope ``windows``; ``gradients.tuning`` says how a step is taken.
+    """
+
+    kind: Literal["periodic"]
+    steps_every: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 10
+    """Windows between two optimiser steps, T; a step sees what was chosen since the one before. None takes none, which
+    is what ``offline`` chooses from the same windows."""
+
+
+Schedule = Annotated[OfflineSchedule | PeriodicSchedule, Field(discriminator="kind")]
+
+
 class RunConfig(Model):
     """Everything that decides the result of a run on given data."""
 
     proxy: ProxyConfig = ProxyConfig()
     gradients: GradientConfig = GradientConfig()
+    schedule: Schedule = OfflineSchedule()
     selection: SelectionConfig
     conditions: Conditions = Conditions()
     preset: Preset | None = None

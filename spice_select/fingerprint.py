@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spice_select.config import GradientConfig, digest_of
-from spice_select.version import GRADIENT_FORMAT
+from spice_select.config import GradientConfig, RunConfig, digest_of
+from spice_select.version import GRADIENT_FORMAT, PERIODIC_FORMAT, WARMUP_FORMAT
 
 
-def gradient_fingerprint(*, rows_sha256: str, proxy_revision: str, config: GradientConfig) -> str:
+def gradient_fingerprint(
+    *, rows_sha256: str, proxy_revision: str, config: GradientConfig, pool: str | None = None
+) -> str:
     """Sha256 (hex) of everything that decides the gradients of a pool.
 
     The number of workers, the device and the budget are left out on purpose: none of them changes a gradient.
@@ -18,13 +20,58 @@ def gradient_fingerprint(*, rows_sha256: str, proxy_revision: str, config: Gradi
         rows_sha256: Digest over the digests of the usable rows, in order.
         proxy_revision: Hub commit or content hash of the proxy model's folder.
         config: What is measured about each sample.
+        pool: ``pool_sha256`` of the pool whose samples a warm-up sees; the rows' own digest when left out.
     """
+    warmup = warmup_fingerprint(pool=pool or rows_sha256, proxy_revision=proxy_revision, config=config)
+    # Without a warm-up how it would be done is left out, as it was before there were any: stored gradients stay valid.
+    idle = {"tuning"} if warmup is None else set()
     return digest_of(
         {
             "rows_sha256": rows_sha256,
             "proxy_revision": proxy_revision,
-            "gradients": config.digest(),
+            "gradients": digest_of(config.model_dump(mode="json", exclude=idle)),
             "format": GRADIENT_FORMAT,
+            **({} if warmup is None else {"warmup": warmup}),
+        }
+    )
+
+
+def warmup_fingerprint(*, pool: str, proxy_revision: str, config: GradientConfig) -> str | None:
+    """Sha256 (hex) of everything that decides the weights after the warm-up; None where there is none.
+
+    Args:
+        pool: ``pool_sha256`` of the pool.
+        proxy_revision: Hub commit or content hash of the proxy model's folder.
+        config: How the warm-up is done.
+    """
+    if not config.warmup_steps:
+        return None
+    read = {"warmup_steps", "tuning", "lora_rank", "lora_alpha", "max_length", "overflow", "seed"}
+    return digest_of(
+        {
+            "pool": pool,
+            "proxy_revision": proxy_revision,
+            "settings": config.model_dump(mode="json", include=read),
+            "wide": config.dtype == "float64",
+            "format": WARMUP_FORMAT,
+        }
+    )
+
+
+def periodic_fingerprint(*, pool: str, proxy_revision: str, config: RunConfig) -> str:
+    """Sha256 (hex) of everything that decides the course of a periodic run: its gradients exist nowhere else.
+
+    Args:
+        pool: ``pool_sha256`` of the pool.
+        proxy_revision: Hub commit or content hash of the proxy model's folder.
+        config: Settings of the run.
+    """
+    return digest_of(
+        {
+            "pool": pool,
+            "proxy_revision": proxy_revision,
+            "settings": config.model_dump(mode="json", include={"gradients", "schedule", "selection"}),
+            "format": [GRADIENT_FORMAT, WARMUP_FORMAT, PERIODIC_FORMAT],
         }
     )
 
@@ -43,8 +90,18 @@ def conversations_sha256(rows_sha256: str, shards: Sequence[Mapping[str, Any]]) 
     return digest_of(found) if found and all(found) else rows_sha256
 
 
+def pool_sha256(rows_sha256: str, shards: Sequence[Mapping[str, Any]]) -> str:
+    """Sha256 (hex) of all that a warm-up or a periodic run can see of a pool: its rows and their conversations.
+
+    Args:
+        rows_sha256: Digest over the digests of the usable rows, in order.
+        shards: As for ``conversations_sha256``.
+    """
+    return digest_of([rows_sha256, conversations_sha256(rows_sha256, shards)])
+
+
 def shard_fingerprints(
-    shards: Sequence[Mapping[str, Any]], *, proxy_revision: str, config: GradientConfig
+    shards: Sequence[Mapping[str, Any]], *, proxy_revision: str, config: GradientConfig, pool: str | None = None
 ) -> list[str]:
     """Sha256 (hex) of everything that decides the gradients of each shard of a pool, whichever pool it is in.
 
@@ -55,11 +112,14 @@ def shard_fingerprints(
         shards: As for ``conversations_sha256``.
         proxy_revision: Hub commit or content hash of the proxy model's folder.
         config: What is measured about each sample.
+        pool: ``pool_sha256`` of the pool that a warm-up sees; needed where there is one.
     """
     prints: list[str] = []
     first = 0
     for shard in shards:
         content = digest_of({"rows": shard.get("messages_sha256") or shard["sha256"], "first": first})
-        prints.append(gradient_fingerprint(rows_sha256=content, proxy_revision=proxy_revision, config=config))
+        prints.append(
+            gradient_fingerprint(rows_sha256=content, proxy_revision=proxy_revision, config=config, pool=pool)
+        )
         first += shard["rows"]
     return prints

@@ -51,6 +51,8 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
             f"the floors need {sum(quotas.floors.values())} samples, the budget allows {min(limits)}",
             pointer="#/selection/quotas/floors",
         )
+    if config.schedule.kind == "periodic" and selection.scope.kind != "windows":
+        raise ConfigError("the schedule periodic needs the scope windows", pointer="#/selection/scope")
     if selection.scope.kind != "global":
         _check_scope(config)
     if isinstance(selection.scope, WindowsScope) and count is not None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from spice_select.run_facts import GivenFacts, ResultFile, RunFacts, TargetFacts, is_commit
+from spice_select.run_facts import GivenFacts, ResultFile, RunFacts, TargetFacts, WarmupFacts, is_commit
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -103,7 +103,9 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
     code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/spice-select@{__version__}"}
     if facts.code_commit is not None:
         code["digest"] = {"gitCommit": facts.code_commit}
-    settled = [] if facts.given is None else [_owned(facts.given)]
+    settled = [] if facts.warmup is None else [_warmed(facts.warmup)]
+    if facts.given is not None:
+        settled.append(_owned(facts.given))
     if facts.target is not None:
         settled.append(_target(facts.target))
     return [
@@ -132,6 +134,21 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
         *settled,
         code,
     ]
+
+
+def _warmed(warmup: WarmupFacts) -> dict[str, Any]:
+    """The weights that a warm-up left on the proxy model, named by the file that holds them."""
+    return {
+        "name": "proxy-warmup",
+        "uri": f"spice:warmup/{warmup.fingerprint}",
+        "digest": {"sha256": warmup.sha256},
+        "annotations": {
+            "steps": warmup.steps,
+            "rows": warmup.rows,
+            "tokens": warmup.tokens,
+            "lastLoss": warmup.last_loss,
+        },
+    }
 
 
 def _target(target: TargetFacts) -> dict[str, Any]:

@@ -43,10 +43,13 @@ class ProxyShape:
 
     def features(self, config: GradientConfig) -> int:
         """Numbers that are kept of the gradient of one sample, d."""
-        lora = config.targets == "lora"
+        if config.targets == "lora":
+            up = sum(sketch_shape(config.lora_rank, outputs, config.sketch_dim).size for _, outputs in self.layers)
+            down = sum(sketch_shape(inputs, config.lora_rank, config.sketch_dim).size for inputs, _ in self.layers)
+            # Of fresh adapters only B has a gradient.
+            return self.blocks * (up + down if config.tunes_adapters else up)
         return self.blocks * sum(
-            sketch_shape(config.lora_rank if lora else inputs, outputs, config.sketch_dim).size
-            for inputs, outputs in self.layers
+            sketch_shape(inputs, outputs, config.sketch_dim).size for inputs, outputs in self.layers
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from spice_select.config import RunConfig
@@ -113,6 +113,32 @@ class ProxyFacts:
 
 
 @dataclass(frozen=True)
+class WarmupFacts:
+    """The weights that a warm-up left on the proxy model.
+
+    Attributes:
+        fingerprint: Name of everything that decided them.
+        sha256: Digest (hex) of the file that holds them.
+        steps: Optimiser steps.
+        rows: Rows of the pool that were seen.
+        tokens: Tokens that went through the model.
+        last_loss: Mean loss over the last tenth of the steps, nats per token.
+    """
+
+    fingerprint: str
+    sha256: str
+    steps: int
+    rows: int
+    tokens: int
+    last_loss: float
+
+    @classmethod
+    def of(cls, fingerprint: str, sha256: str, result: Mapping[str, Any]) -> WarmupFacts:
+        """The facts of a warm-up as its file tells them."""
+        return cls(fingerprint, sha256, result["steps"], result["rows"], result["tokens"], result["last_loss"])
+
+
+@dataclass(frozen=True)
 class GivenFacts:
     """A choice that was owned already, to which this one adds.
 
@@ -160,6 +186,7 @@ class RunFacts:
         builder: Who ran it.
         given: The choice that was owned already, if any.
         target: The data set that the choice was to be close to, if any.
+        warmup: The warm-up of the proxy model, if any.
         code_commit: Git commit of the code, where it is known.
         libraries: Library name to version.
     """
@@ -177,6 +204,7 @@ class RunFacts:
     builder: Literal["service", "library"]
     given: GivenFacts | None = None
     target: TargetFacts | None = None
+    warmup: WarmupFacts | None = None
     code_commit: str | None = field(default_factory=lambda: find_code_commit())
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
 

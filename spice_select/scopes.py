@@ -73,7 +73,7 @@ def choose_in_scope(
     Raises:
         BudgetError: The budget exceeds the pool, or the windows cannot yield it.
         ConfigError: A token budget, quotas, or rows to include or exclude.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by picks_wanted() and _windows()
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by picks_wanted() and windows_of()
     count = picks_wanted(candidates.size, config, side)
     if parts is None:
         chosen = _cut(candidates, config, side, count, on_progress, should_stop)
@@ -158,12 +158,21 @@ def choose_alone(
         on_progress: Called as (picked, most picks possible) after each pick.
         should_stop: Asked before each pick.
     """
-    local = config.model_copy(update={"budget": Budget(count=count), "max_count": None})
     there = rows.tolist()
-    chosen = choose(part, local, side, on_progress, should_stop, certified=False)
+    chosen = choose(part, for_part(config, count), side, on_progress, should_stop, certified=False)
     evidence = zip(chosen.indices, chosen.gains, chosen.conflicts, chosen.scores, strict=True)
     picks = [Proposal(there[row], gain, against, score, 0) for row, gain, against, score in evidence]
     return Part(picks, chosen.stop_reason, chosen.refreshed)
+
+
+def for_part(config: SelectionConfig, count: int) -> SelectionConfig:
+    """The settings of a run as they hold for one part of its pool.
+
+    Args:
+        config: Settings of the run.
+        count: How many to choose from the part.
+    """
+    return config.model_copy(update={"budget": Budget(count=count), "max_count": None})
 
 
 def second_round(
@@ -227,16 +236,10 @@ def _windows(
     on_progress: Progress | None,
     should_stop: Stop | None,
 ) -> Part:
-    windows = [rows.sort().values for rows in torch.split(random_order(candidates.size, config.seed), scope.size)]
-    shares = _shares([len(rows) for rows in windows], count, scope.per_window)
-    if sum(shares) < count:
-        raise BudgetError(
-            f"{len(windows)} windows of {scope.size} yield {sum(shares)} of {count} samples", pointer="#/scope"
-        )
     picks: list[Proposal] = []
     refreshed = 0
     reason: StopReason = "budget_reached"
-    for rows, share in zip(windows, shares, strict=True):
+    for rows, share in windows_of(candidates.size, config, scope, count):
         if share == 0 or reason in STOPPED:
             continue
         part = choose_part(candidates, config, side, rows, share, should_stop)
@@ -246,6 +249,30 @@ def _windows(
         if on_progress is not None:
             on_progress(len(picks), count)
     return Part(picks, reason, refreshed)
+
+
+def windows_of(size: int, config: SelectionConfig, scope: WindowsScope, count: int) -> list[tuple[torch.Tensor, int]]:
+    """The windows over a shuffled pool, in their order.
+
+    Args:
+        size: Samples in the pool.
+        config: Its ``seed`` shuffles.
+        scope: How large a window is, and how many are chosen from each.
+        count: Samples to choose in all.
+
+    Returns:
+        Rows of each window, ascending, int64, and how many to choose from it.
+
+    Raises:
+        BudgetError: The windows cannot yield so many.
+    """
+    windows = [rows.sort().values for rows in torch.split(random_order(size, config.seed), scope.size)]
+    shares = _shares([len(rows) for rows in windows], count, scope.per_window)
+    if sum(shares) < count:
+        raise BudgetError(
+            f"{len(windows)} windows of {scope.size} yield {sum(shares)} of {count} samples", pointer="#/scope"
+        )
+    return list(zip(windows, shares, strict=True))
 
 
 def _shares(sizes: Sequence[int], count: int, per_window: int | None) -> list[int]:

@@ -23,8 +23,9 @@ class Certificate:
             a token budget the tokens allowed, or the tokens used when the choice was stopped early.
         ratio: utility / upper_bound, in (0, 1]; 1.0 when both are zero.
         bound: Which proof gave the upper bound: ``marginal`` (U(S) + the best that marginal gains over S allow),
-            ``base`` (the best that gains over the empty set allow) or ``trace`` (concavity of logdet:
-            r log(1 + alpha T / r) with r = min(k, d) and T the k largest squared norms).
+            ``base`` (the best that gains over the empty set allow), ``trace`` (concavity of logdet:
+            r log(1 + alpha T / r) with r = min(k, d) and T the k largest squared norms), or ``windows`` (the sum of
+            such bounds, one for each window at the model it was chosen with).
         curvature: Total curvature c = 1 - min_x Delta_x(D without x) / Delta_x(empty), in [0, 1].
         curvature_exact: False when the exact value was out of reach and 1, which always holds, stands in its place.
         greedy_bound: (1 - e^-c) / c: what plain greedy (lambda = 0) is guaranteed to reach of the best utility.
@@ -40,7 +41,7 @@ class Certificate:
     utility: float
     upper_bound: float
     ratio: float
-    bound: Literal["marginal", "base", "trace"]
+    bound: Literal["marginal", "base", "trace", "windows"]
     curvature: float
     curvature_exact: bool
     greedy_bound: float

@@ -187,24 +187,44 @@ def read_tensors(
     Raises:
         CorruptShardError: A file that is missing, cut short or changed.
     """
+    tensors, about, _ = read_some_tensors(path, sha256)
+    if set(tensors) != names:
+        raise CorruptShardError(f"{path.name} is no sound shard")
+    return tensors, about
+
+
+def read_some_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+    """As ``read_tensors``, whatever the arrays are called.
+
+    Args:
+        path: The file.
+        sha256: Digest (hex) the file must have, where it is known.
+
+    Returns:
+        The arrays, what was said about them, and the sha256 (hex) of the file.
+
+    Raises:
+        CorruptShardError: A file that is missing, cut short or changed.
+    """
     try:
         payload = path.read_bytes()
     except OSError as error:
         raise CorruptShardError(f"{path.name} cannot be read: {error.strerror}") from error
-    if sha256 is not None and hashlib.sha256(payload).hexdigest() != sha256:
+    found = hashlib.sha256(payload).hexdigest()
+    if sha256 is not None and found != sha256:
         raise CorruptShardError(f"the bytes of {path.name} do not match their sha256")
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads(file.metadata()["shard"])
         tensors = load(payload)
         digest = about.pop("digest")
-        if set(tensors) != names or _digest(tensors, about) != digest:
+        if _digest(tensors, about) != digest:
             raise CorruptShardError(f"the content of {path.name} does not match its digest")
         if not isinstance(about["header"], dict) or not isinstance(about["format"], int):
             raise CorruptShardError(f"{path.name} does not say what it is")
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise CorruptShardError(f"{path.name} is no sound shard") from error
-    return tensors, about
+    return tensors, about, found
 
 
 def _json(value: Any) -> str:

@@ -24,6 +24,7 @@ from app.services.waiting_line import QueuePlace, queue_place
 from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind, UnitState
 from app.storage import ArtifactStore
 from spice_select.config import Conditions, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
+from spice_select.errors import ConfigError
 from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
 from spice_select.presets import Preset
 
@@ -60,6 +61,13 @@ class JobView:
 
 
 def _run_config(request: JobRequest, proxy: ResolvedProxy) -> RunConfig:
+    """The settings of a job.
+
+    Raises:
+        ConfigError: A warm-up.
+    """
+    if request.gradients.warmup_steps:
+        raise ConfigError("a service takes no warm-up yet; spice-select run does", pointer="#/gradients/warmup_steps")
     return RunConfig(
         proxy=proxy.config,
         gradients=request.gradients,

@@ -25,10 +25,13 @@ def estimate(
     sketch_dim: options.SketchDim = None,
     targets: options.Targets = None,
     max_length: options.MaxLength = None,
+    warmup_steps: options.WarmupSteps = None,
     json: options.Json = False,
 ) -> None:
     """Say what a job would take; a file is sent first. Ends with status 1 if it cannot fit."""
-    gradients = options.without_none(targets=targets, sketch_dim=sketch_dim, max_length=max_length)
+    gradients = options.gradient_settings(
+        targets=targets, sketch_dim=sketch_dim, max_length=max_length, warmup_steps=warmup_steps
+    )
     with options.service() as client:
         dataset_id = source
         if not source.startswith("ds_"):

@@ -47,6 +47,10 @@ def submit(
     loss: options.Loss = None,
     normalize: options.Normalize = None,
     max_length: options.MaxLength = None,
+    warmup_steps: options.WarmupSteps = None,
+    tuned_weights: options.TunedWeights = None,
+    learning_rate: options.LearningRate = None,
+    step_tokens: options.StepTokens = None,
     must_include: options.MustInclude = None,
     exclude: options.Exclude = None,
     given_job: Annotated[
@@ -76,8 +80,16 @@ def submit(
         stop_ratio=stop_ratio,
         information=information,
     )
-    gradients = options.without_none(
-        targets=targets, sketch_dim=sketch_dim, loss=loss, normalize=normalize, max_length=max_length
+    gradients = options.gradient_settings(
+        targets=targets,
+        sketch_dim=sketch_dim,
+        loss=loss,
+        normalize=normalize,
+        max_length=max_length,
+        warmup_steps=warmup_steps,
+        tuned_weights=tuned_weights,
+        learning_rate=learning_rate,
+        step_tokens=step_tokens,
     )
     with options.service() as client:
         job = client.jobs.submit(

@@ -22,7 +22,9 @@ def run(
     ] = Path("spice-output"),
     cache: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Folder for gradients: another budget on the same data computes none."),
+        typer.Option(
+            file_okay=False, help="Folder for gradients, warm-ups and checkpoints: what is there is not done again."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     format: options.Format = None,
@@ -42,6 +44,13 @@ def run(
     loss: options.Loss = None,
     normalize: options.Normalize = None,
     max_length: options.MaxLength = None,
+    schedule: options.ScheduleKind = None,
+    steps_every: options.StepsEvery = None,
+    window_size: options.WindowSize = None,
+    warmup_steps: options.WarmupSteps = None,
+    tuned_weights: options.TunedWeights = None,
+    learning_rate: options.LearningRate = None,
+    step_tokens: options.StepTokens = None,
     must_include: options.MustInclude = None,
     exclude: options.Exclude = None,
     given: Annotated[
@@ -67,9 +76,18 @@ def run(
             matching_weight=matching_weight,
             stop_ratio=stop_ratio,
             information=information,
+            scope=options.scope_settings(schedule, window_size),
         ),
-        options.without_none(
-            targets=targets, sketch_dim=sketch_dim, loss=loss, normalize=normalize, max_length=max_length
+        options.gradient_settings(
+            targets=targets,
+            sketch_dim=sketch_dim,
+            loss=loss,
+            normalize=normalize,
+            max_length=max_length,
+            warmup_steps=warmup_steps,
+            tuned_weights=tuned_weights,
+            learning_rate=learning_rate,
+            step_tokens=step_tokens,
         ),
         options.proxy_settings(proxy, revision),
         seed,
@@ -77,6 +95,7 @@ def run(
             must_include=options.rows(must_include, "--must-include"), exclude=options.rows(exclude, "--exclude")
         ),
         preset,
+        options.schedule_settings(schedule, steps_every),
     )
     columns = options.pairs(column, "--column")
 
@@ -139,6 +158,13 @@ def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
         else None,
         "lost by the scope": f"{100 * summary['scope']['loss']:.2f} % on a sample of {summary['scope']['sample']}"
         if summary.get("scope")
+        else None,
+        "warmed up": f"{summary['warmup']['steps']} steps, {summary['warmup']['tokens']} tokens"
+        if summary.get("warmup")
+        else None,
+        "schedule": f"periodic, {summary['schedule']['windows_done']} of {summary['schedule']['windows']} windows, "
+        f"{summary['schedule']['steps']} steps"
+        if summary.get("schedule")
         else None,
         "ended because": summary["stop_reason"],
         "seconds": summary["seconds"],

@@ -77,6 +77,24 @@ Targets: TypeAlias = Annotated[str | None, typer.Option(help="Measured weights: 
 SketchDim: TypeAlias = Annotated[int | None, typer.Option(help="Numbers kept per layer.")]
 Loss: TypeAlias = Annotated[str | None, typer.Option(help="Loss of a sample: mean or sum over its response tokens.")]
 Normalize: TypeAlias = Annotated[str | None, typer.Option(help="unit or none.")]
+ScheduleKind: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule", help="offline: all gradients first; periodic: window, choice, now and then a step, next window."
+    ),
+]
+StepsEvery: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, help="Windows between two steps of the periodic schedule; 0 takes none.")
+]
+WindowSize: TypeAlias = Annotated[
+    int | None, typer.Option(help="Choose from windows of so many samples, each by itself; periodic takes 128.")
+]
+WarmupSteps: TypeAlias = Annotated[
+    int | None, typer.Option(help="Optimiser steps on a sample of the pool before the gradients are taken.")
+]
+TunedWeights: TypeAlias = Annotated[str | None, typer.Option(help="What a step tunes: lora (adapters) or full.")]
+LearningRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the steps.")]
+StepTokens: TypeAlias = Annotated[int | None, typer.Option(help="Tokens in a step of the warm-up.")]
 MaxLength: TypeAlias = Annotated[int | None, typer.Option(help="Longest sequence in tokens.")]
 
 
@@ -140,6 +158,39 @@ def without_none(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def gradient_settings(
+    *,
+    tuned_weights: str | None = None,
+    learning_rate: float | None = None,
+    step_tokens: int | None = None,
+    **given: Any,
+) -> dict[str, Any]:
+    """The ``gradients`` of a job: what was given, how the proxy is tuned among it."""
+    tuning = without_none(weights=tuned_weights, learning_rate=learning_rate, step_tokens=step_tokens)
+    return without_none(**given, tuning=tuning or None)
+
+
+def schedule_settings(schedule: str | None, steps_every: int | None) -> dict[str, Any] | None:
+    """The ``schedule`` of a job.
+
+    Raises:
+        ConfigError: Steps for a schedule that takes none.
+    """
+    if steps_every is not None and schedule != "periodic":
+        raise ConfigError("--steps-every needs --schedule periodic", pointer="#/schedule")
+    if schedule is None:
+        return None
+    every = {} if steps_every is None else {"steps_every": steps_every or None}
+    return {"kind": schedule, **every}
+
+
+def scope_settings(schedule: str | None, window_size: int | None) -> dict[str, Any] | None:
+    """The ``scope`` of a selection: windows where they are asked for or needed."""
+    if window_size is None and schedule != "periodic":
+        return None
+    return {"kind": "windows", **without_none(size=window_size)}
+
+
 def proxy_settings(proxy: str | None, revision: str | None) -> dict[str, Any] | None:
     """The ``proxy`` of a job.
 
@@ -159,20 +210,25 @@ def run_config(
     seed: int | None,
     conditions: Mapping[str, Any],
     preset: str | None = None,
+    schedule: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The settings of a run on this machine."""
     name = preset_named(preset)
     seeds = without_none(seed=seed)
-    return RunConfig(
-        proxy=checked(ProxyConfig, proxy or {}, "proxy"),
-        gradients=checked(GradientConfig, {**filled(name, "gradients", gradients), **seeds}, "gradients"),
-        selection=checked(
-            SelectionConfig,
-            {**filled(name, "selection", selection), **seeds, "budget": parse_budget(budget)},
-            "selection",
-        ),
-        conditions=checked(Conditions, conditions, "conditions"),
-        preset=name,
+    return checked(
+        RunConfig,
+        {
+            "proxy": checked(ProxyConfig, proxy or {}, "proxy"),
+            "gradients": checked(GradientConfig, {**filled(name, "gradients", gradients), **seeds}, "gradients"),
+            "selection": checked(
+                SelectionConfig,
+                {**filled(name, "selection", selection), **seeds, "budget": parse_budget(budget)},
+                "selection",
+            ),
+            "conditions": checked(Conditions, conditions, "conditions"),
+            "preset": name,
+            **without_none(schedule=schedule),
+        },
     )
 
 
@@ -187,7 +243,7 @@ def preset_named(name: str | None) -> Preset | None:
     raise ConfigError(f"no preset {name!r}; there is {' and '.join(PRESETS)}", pointer="#/preset")
 
 
-def checked(model: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+def checked(model: type[Settings], values: Mapping[str, Any], where: str = "") -> Settings:
     """A settings model.
 
     Raises:
@@ -197,7 +253,10 @@ def checked(model: type[Settings], values: Mapping[str, Any], where: str) -> Set
         return model.model_validate(dict(values))
     except ValidationError as error:
         findings = [
-            {"detail": item["msg"], "pointer": "/".join(["#", where, *(str(part) for part in item["loc"])])}
+            {
+                "detail": item["msg"],
+                "pointer": "/".join(["#", *([where] if where else []), *(str(part) for part in item["loc"])]),
+            }
             for item in error.errors()
         ]
         raise ConfigError(f"{findings[0]['pointer']}: {findings[0]['detail']}", errors=findings) from error

@@ -73,7 +73,24 @@ def _what(summary: Mapping[str, Any], facts: RunFacts) -> str:
         f"# {_inline(facts.dataset.name)}: a choice\n\n"
         f"{summary['selected']} of {summary['pool']} candidates, chosen by `{selection.method}` "
         f"with a budget of {budget}; it ended because {stopped}."
-        f"{_conditions(facts)}"
+        f"{_schedule(summary)}{_conditions(facts)}"
+    )
+
+
+def _schedule(summary: Mapping[str, Any]) -> str:
+    """How the model was tuned on the way; empty where it was not."""
+    schedule = summary.get("schedule")
+    if schedule is None:
+        return ""
+    every = schedule["steps_every"]
+    steps = (
+        "no optimiser steps"
+        if every is None
+        else f"an optimiser step every {every} windows, {schedule['steps']} in all"
+    )
+    return (
+        f" Schedule `periodic`: {schedule['windows_done']} of {schedule['windows']} windows, {steps}. A window was "
+        "measured with the model as the steps before it had left it, and chosen from by itself."
     )
 
 
@@ -115,13 +132,18 @@ def _counts(summary: Mapping[str, Any]) -> str:
 
 def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
     certificate = summary["certificate"]
+    schedule = summary.get("schedule")
+    what = (
+        "U(S) = logdet(I + alpha F_S): how much the chosen gradients tell together"
+        if schedule is None
+        else "sum over the windows of U(S) = logdet(I + alpha F_S), each with gradients of the model as it was then"
+    )
     rows = [
         "## What the numbers mean",
         "",
         "| number | value | meaning |",
         "|---|---|---|",
-        f"| utility | {_number(summary['utility'])} nats | U(S) = logdet(I + alpha F_S): how much the chosen gradients "
-        f"tell together, alpha {facts.config.selection.alpha:g} |",
+        f"| utility | {_number(summary['utility'])} nats | {what}, alpha {facts.config.selection.alpha:g} |",
     ]
     control = summary["random_control"]
     if control is not None:
@@ -143,7 +165,12 @@ def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
     if certificate is not None and certificate["ratio"] is not None:
         rows.append(
             f"| proven ratio | {_number(certificate['ratio'])} | utility / {_number(certificate['upper_bound'])} nats, "
-            "which no choice of as many rows can exceed |"
+            + (
+                "which no choice of as many rows can exceed |"
+                if schedule is None
+                else "which no choice of as many rows from each window can exceed with the models as they were; "
+                "nothing is proven about another course of the tuning |"
+            )
         )
     weight = facts.config.selection.matching_weight
     matching = f", + {weight:g} x what the set lacked of the pool's mean gradient" if weight > 0 else ""
@@ -192,12 +219,20 @@ def _origin(facts: RunFacts) -> str:
         f"| data set | `{_inline(dataset.name)}`, {dataset.num_rows} rows, {dataset.num_usable} usable, "
         f"sha256 `{dataset.sha256}` |",
         f"| proxy model | `{_inline(proxy.model)}`, revision `{_inline(proxy.revision)}` |",
+        *(_warmed(facts)),
         f"| seeds | selection {facts.config.selection.seed}, gradients {facts.config.gradients.seed} |",
         f"| code | spice-select {__version__} |",
         "",
         "The whole record is in `provenance.intoto.jsonl`. The licence of the rows is the licence of the source.",
     ]
     return "\n".join(rows)
+
+
+def _warmed(facts: RunFacts) -> list[str]:
+    warmup = facts.warmup
+    if warmup is None:
+        return []
+    return [f"| warm-up | {warmup.steps} steps on {warmup.rows} rows of the pool, weights sha256 `{warmup.sha256}` |"]
 
 
 def _number(value: float | None) -> str:

@@ -112,6 +112,7 @@ def summarise(
     excluded: Sequence[Mapping[str, Any]],
     truncated: int,
     random_utility: float | None,
+    schedule: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The numbers of a result on one page: the part of a job's ``result`` that follows from the selection.
 
@@ -121,6 +122,7 @@ def summarise(
         excluded: Usable rows that became no candidate, each with its ``code``.
         truncated: Candidates that were cut at the maximal length.
         random_utility: Utility (nats) of as many candidates drawn at random; None when it was not computed.
+        schedule: What is to be said about the schedule ``periodic``; None for ``offline``.
     """
     picked = len(selection.indices)
     return {
@@ -139,6 +141,7 @@ def summarise(
         "certificate": None if selection.certificate is None else asdict(selection.certificate),
         "scope": None if selection.scope is None else asdict(selection.scope),
         "random_control": None if random_utility is None else {"utility": random_utility},
+        **({} if schedule is None else {"schedule": dict(schedule)}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from spice_select.adapters import attach
 from spice_select.config import GradientConfig
 from spice_select.proxy_shape import TINY, proxy_shape
 from spice_select.targets import find_targets
@@ -17,6 +18,14 @@ CONFIGS = [
     GradientConfig(targets="lora", lora_rank=4, sketch_dim=64),
     GradientConfig(targets="lora", lora_rank=16, sketch_dim=None),
 ]
+
+
+def test_trained_adapters_are_measured_on_both_sides() -> None:
+    model, config = build("phi3"), GradientConfig(targets="lora", lora_rank=4, sketch_dim=6, warmup_steps=1)
+    shape = proxy_shape(model.config.to_dict())
+    assert shape is not None
+    attach(model, 4, 8.0, 0)
+    assert shape.features(config) == sum(target.size for target in find_targets(model, config))
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -1,0 +1,181 @@
+"""The choice of a run on this machine, by either schedule: from the rows on the disk to the picks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spice_select.checkpoint_files import CheckpointFolder
+from spice_select.conditions import read_given, settle
+from spice_select.config import RunConfig
+from spice_select.errors import Stopped
+from spice_select.fingerprint import periodic_fingerprint
+from spice_select.greedy import random_control, select
+from spice_select.intake import IntakeLimits
+from spice_select.local_gradients import LocalGradients
+from spice_select.memory import host_bytes
+from spice_select.periodic import Progress
+from spice_select.periodic_run import run_periodic
+from spice_select.pool_shards import pool_within, read_groups
+from spice_select.run_clock import Clock
+from spice_select.run_facts import GivenFacts, ProxyFacts, TargetFacts, WarmupFacts
+from spice_select.selection import Selection, StopRequest
+
+
+@dataclass(frozen=True)
+class LocalChoice:
+    """What was chosen, and what the files say about it.
+
+    Attributes:
+        selection: The selection; ``indices`` count candidates.
+        positions: Position of each candidate among the usable rows.
+        tokens: Tokens of each candidate.
+        excluded: Usable rows that are no candidates, each ``{"row": position, "code", "detail"}``.
+        truncated: Candidates that were cut at the maximal length.
+        halvings: How often a batch was halved for lack of memory.
+        random_utility: What as many candidates drawn at random are worth, nats.
+        proxy: The proxy model.
+        fingerprint: Name of the gradients, or of the course of a periodic run.
+        reused: Whether nothing had to be measured.
+        warmup: The warm-up, if any.
+        given: The choice that was owned already, if any.
+        target: The data set that the choice was to be close to, if any.
+        schedule: What the report says about the schedule, unless it is ``offline``.
+    """
+
+    selection: Selection
+    positions: list[int]
+    tokens: list[int]
+    excluded: list[dict[str, Any]]
+    truncated: int
+    halvings: int
+    random_utility: float
+    proxy: ProxyFacts
+    fingerprint: str
+    reused: bool
+    warmup: WarmupFacts | None
+    given: GivenFacts | None = None
+    target: TargetFacts | None = None
+    schedule: dict[str, Any] | None = None
+
+
+def choose_offline(
+    config: RunConfig,
+    shards: list[Path],
+    gradients: LocalGradients,
+    clock: Clock,
+    asked: StopRequest,
+    *,
+    given: Path | None,
+    target: Path | None,
+    scratch: Path,
+    limits: IntakeLimits | None,
+) -> LocalChoice:
+    """All gradients, then the choice.
+
+    Args:
+        config: Settings of the run.
+        shards: The intake's ``rows-*.parquet``, in order.
+        gradients: Where the gradients are kept.
+        clock: Told about every step.
+        asked: Whether to stop, and why.
+        given: Folder of an earlier result whose rows are owned already.
+        target: File that the choice is to be close to.
+        scratch: Folder for the rows of ``target``.
+        limits: Caps on ``target``.
+    """
+    paths, proxy = gradients.fill(shards)
+    fingerprint = gradients.fingerprint(proxy.revision)
+    clock.enter("loading_gradients")
+    pool = pool_within([(path, None) for path in paths], gradients.prints, host_bytes())
+    owned, given_facts = ((), None) if given is None else read_given(given, fingerprint)
+    settled = settle(config.conditions, pool, shards, owned).arguments()
+    targets, target_facts = gradients.beside(target, scratch, limits) if target is not None else (None, None)
+    clock.enter("selecting", unit="picks")
+    tokens = pool.tokens.tolist()
+    quotas = config.selection.quotas
+    column = quotas.column if quotas is not None else None
+    selection = select(
+        pool.features,
+        config.selection,
+        costs=tokens,
+        losses=pool.losses.tolist(),
+        groups=read_groups(shards, column, pool.positions.tolist()) if column is not None else None,
+        **settled,
+        targets=targets,
+        on_progress=clock.tell,
+        should_stop=asked,
+    )
+    control = random_control(pool.features, config.selection, len(selection.indices), config.selection.seed, **settled)
+    return LocalChoice(
+        selection=selection,
+        positions=pool.positions.tolist(),
+        tokens=tokens,
+        excluded=pool.excluded,
+        truncated=len(pool.truncated),
+        halvings=pool.halvings,
+        random_utility=control,
+        proxy=proxy,
+        fingerprint=fingerprint,
+        reused=gradients.reused,
+        warmup=gradients.warmup,
+        given=given_facts,
+        target=target_facts,
+    )
+
+
+def choose_by_windows(
+    config: RunConfig,
+    shards: Sequence[Path],
+    gradients: LocalGradients,
+    folder: Path,
+    clock: Clock,
+    asked: StopRequest,
+) -> LocalChoice:
+    """The schedule ``periodic``, continued from its last checkpoint where there is one.
+
+    Args:
+        config: Settings of the run.
+        shards: The intake's ``rows-*.parquet``, in order.
+        gradients: For the proxy model and its warm-up.
+        folder: Where checkpoints are kept.
+        clock: Told about every step.
+        asked: Whether to stop, and why.
+
+    Raises:
+        Stopped: Before the first window was done.
+    """
+    proxy = gradients.tunable(list(shards))
+    facts = ProxyFacts.of(proxy)
+    fingerprint = periodic_fingerprint(pool=gradients.pool_sha256, proxy_revision=facts.revision, config=config)
+    checkpoints = CheckpointFolder(folder / "periodic" / fingerprint, fingerprint)
+    start = checkpoints.load()
+    measured = False
+
+    def keep(progress: Progress, weights: Callable[[], Any]) -> None:
+        nonlocal measured
+        measured = True
+        checkpoints.save(progress, weights)
+
+    clock.enter("choosing_windows", unit="samples")
+    outcome = run_periodic(
+        shards, proxy, config, start=start, on_window=keep, on_progress=clock.tell, should_stop=asked
+    )
+    if not outcome.schedule["windows_done"]:
+        raise Stopped("stopped before the first window was done")
+    return LocalChoice(
+        selection=outcome.selection,
+        positions=outcome.positions,
+        tokens=outcome.tokens,
+        excluded=outcome.excluded,
+        truncated=outcome.truncated,
+        halvings=outcome.halvings,
+        random_utility=outcome.random_utility,
+        proxy=facts,
+        fingerprint=fingerprint,
+        reused=not measured,
+        warmup=gradients.warmup,
+        schedule=outcome.schedule,
+    )
