@@ -57,7 +57,9 @@ def test_sft_trainer_trains_on_a_link_and_on_what_pull_writes(
     arguments = ["pull", finished.job_id, "--format", "trl", "-o", str(tmp_path / "data")]
     monkeypatch.setenv("SPICE_API_URL", finished.url)
     monkeypatch.setenv("SPICE_API_KEY", finished.secret)
-    assert main([*arguments, "--json"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--json"])
+    assert ended.value.code == 0
     lines = TRAIN.format(out=str(tmp_path / "out"), link=link, config=str(tmp_path / "data" / "trl.yaml"))
     found = json.loads(script(lines).splitlines()[-1])
     count, losses = found["linked"]
