@@ -17,7 +17,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("spice-data")
     """Folder of the artifacts (and of the SQLite file when embedded); shared by API and workers."""
-    database_url: str = ""
+    database_url: str = Field(default="", repr=False)
     """SQLAlchemy URL; empty means SQLite in ``data_dir``."""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """Redis-protocol URL of the doorbell; unused when embedded."""
