@@ -127,7 +127,9 @@ class Attendant:
             self._one_at_a_time.release()
 
     def start(self) -> None:
-        """Begin to watch from a thread of its own."""
+        """Load what gradients need, and begin to watch, from threads of their own."""
+        with self._one_at_a_time:
+            self._runner_here().warm_up()
         threading.Thread(target=self.watch, name="attendant", daemon=True).start()
 
 

@@ -64,7 +64,9 @@ celery_app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     # The children are told at once (below); this is how long they have for the batch they are in.
     worker_soft_shutdown_timeout=10,
-    worker_max_tasks_per_child=20,
+    # Against what leaks. Stale doorbells count as well, and a new child has to load torch and the model again: with a
+    # small number a burst of them leaves every worker loading instead of working.
+    worker_max_tasks_per_child=500,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
     task_publish_retry=False,
