@@ -148,7 +148,7 @@ def _vmap(model: Any, rows: list[Example], config: GradientConfig) -> Callable[[
     def sketched(found: dict[str, torch.Tensor]) -> torch.Tensor:
         parts = []
         for target in targets:
-            value = found[f"{target.name}.weight"]
+            value = found[f"{target.name}.weight"].detach()
             value = value if target.inputs is None else value @ target.inputs.T
             value = value if target.outputs is None else target.outputs @ value
             parts.append(value.flatten(1) * target.scale)

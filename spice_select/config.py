@@ -120,7 +120,9 @@ class GradientConfig(Model):
     batch_tokens: Annotated[int, Field(ge=8, le=2**24)] = 8192
     """Most padded tokens in one batch; part of the fingerprint because it fixes the batch plan. A CPU takes fewer."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Arithmetic of the model; gradients are stored as float32."""
+    """Arithmetic of the model."""
+    store_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Type in which gradients are kept: two bytes a number instead of four, at 11 or 8 bits of precision."""
     lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16
     """Rank of the adapters, measured or tuned, r."""
     lora_alpha: Annotated[float, Field(gt=0, le=65536)] = 32.0

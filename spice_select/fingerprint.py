@@ -23,8 +23,8 @@ def gradient_fingerprint(
         pool: ``pool_sha256`` of the pool whose samples a warm-up sees; the rows' own digest when left out.
     """
     warmup = warmup_fingerprint(pool=pool or rows_sha256, proxy_revision=proxy_revision, config=config)
-    # Without a warm-up how it would be done is left out, as it was before there were any: stored gradients stay valid.
-    idle = {"tuning"} if warmup is None else set()
+    # What says nothing is left out, as it was before there was any of it: stored gradients stay valid.
+    idle = ({"tuning"} if warmup is None else set()) | ({"store_dtype"} if config.store_dtype == "float32" else set())
     return digest_of(
         {
             "rows_sha256": rows_sha256,

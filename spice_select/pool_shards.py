@@ -19,6 +19,7 @@ from spice_select.config import GradientConfig
 from spice_select.errors import EmptyPoolError, MismatchedShardError
 from spice_select.examples import encode
 from spice_select.gradients import measure
+from spice_select.half import rounded
 from spice_select.preflight import group_of
 from spice_select.stacked import Stacked
 from spice_select.store import GradientShard, map_shard, read_shard
@@ -135,10 +136,11 @@ def measure_shard(
             excluded=excluded,
             truncated=truncated,
             header={**header, "halvings": 0},
+            dtype=config.store_dtype,
         )
     measured = measure(proxy.model, encoding.examples, config, on_progress=on_progress, should_stop=should_stop)
-    features = np.asarray(measured.features, dtype=np.float32)
-    finite = np.asarray(measured.finite, dtype=bool)
+    features = rounded(np.asarray(measured.features, dtype=np.float32), config.store_dtype)
+    finite = np.asarray(measured.finite, dtype=bool) & np.isfinite(features).all(axis=1)
     usable = finite & features.any(axis=1)
     lost = positions[~usable].tolist()
     for reason, rows in (("gradient-not-finite", positions[~finite]), ("gradient-zero", positions[finite & ~usable])):
@@ -153,6 +155,7 @@ def measure_shard(
         excluded=excluded,
         truncated=[row for row in truncated if row not in set(lost)],
         header={**header, "halvings": measured.halvings},
+        dtype=config.store_dtype,
     )
 
 

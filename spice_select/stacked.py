@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from spice_select.half import widened
+
 
 class Stacked:
     """Arrays stacked by rows. Rows come out as copies, so nothing but what is asked for is ever in memory.
 
     Args:
-        pieces: Arrays of shape (m_i, d) and of one dtype, at least one.
+        pieces: Arrays of shape (m_i, d) and of one dtype, at least one. Of uint16 they hold the bits of bfloat16.
 
     Attributes:
         shape: (n, d), n the sum of the m_i.
-        dtype: Of every piece.
+        dtype: Of the rows: that of every piece, float32 for those of two bytes.
         ndim: 2.
 
     Raises:
@@ -30,7 +32,7 @@ class Stacked:
         self._pieces = list(pieces)
         self._ends = np.cumsum([len(piece) for piece in pieces])
         self.shape = (int(self._ends[-1]), int(pieces[0].shape[1]))
-        self.dtype = pieces[0].dtype
+        self.dtype = _as_numbers(pieces[0][:0]).dtype
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """Rows by number, or a run of them.
@@ -49,10 +51,15 @@ class Stacked:
                 for piece, first, end in zip(self._pieces, firsts, self._ends, strict=True)
                 if first < stop and end > start
             ]
-            return np.concatenate(parts or [self._pieces[0][:0]])
+            return _as_numbers(np.concatenate(parts or [self._pieces[0][:0]]))
         found = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
         owner = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(owner):
             piece, mine = self._pieces[number], owner == number
-            found[mine] = piece[rows[mine] - (self._ends[number] - len(piece))]
+            found[mine] = _as_numbers(piece[rows[mine] - (self._ends[number] - len(piece))])
         return found
+
+
+def _as_numbers(values: np.ndarray) -> np.ndarray:
+    """Values of two bytes as float32; others as they are."""
+    return widened(values) if values.dtype.itemsize == 2 else values

@@ -1,9 +1,9 @@
 """Gradient shards on disk: one safetensors file each, written so that it is whole or not there, checked when read.
 
-Tensors: ``features``, ``rows``, ``losses``, ``tokens``, ``label_tokens``, ``truncated``. Metadata: one JSON object
-``shard`` with ``format``, ``header`` (what the shard was made from, with its ``fingerprint``), ``excluded``, and
-``digest`` over all of it, so that a changed byte is found even when nobody remembers the file's own sha256. The same
-shard is always the same bytes.
+Tensors: ``features`` (float32, float16, or the bits of bfloat16 as uint16), ``rows``, ``losses``, ``tokens``,
+``label_tokens``, ``truncated``. Metadata: one JSON object ``shard`` with ``format``, ``header`` (what the shard was
+made from, with its ``fingerprint``), ``excluded``, and ``digest`` over all of it, so that a changed byte is found even
+when nobody remembers the file's own sha256. The same shard is always the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from spice_select.errors import CorruptShardError, MismatchedShardError
+from spice_select.half import StoreDtype, narrowed, widened
 from spice_select.version import GRADIENT_FORMAT
 
 _TENSORS: dict[str, type[np.generic]] = {
@@ -30,6 +31,13 @@ _TENSORS: dict[str, type[np.generic]] = {
     "tokens": np.int64,
     "label_tokens": np.int64,
 }
+_KINDS: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "U16": np.uint16}
+_DTYPES: dict[np.dtype[Any], StoreDtype] = {
+    np.dtype(np.float32): "float32",
+    np.dtype(np.float16): "float16",
+    np.dtype(np.uint16): "bfloat16",
+}
+"""bfloat16, which numpy does not know, is kept as its bits."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class GradientShard:
     """Gradients of m samples of a pool.
 
     Attributes:
-        features: float32 of shape (m, d), the (sketched) gradients.
+        features: float32 of shape (m, d), the (sketched) gradients. Of a mapped shard in the type they are kept in.
         rows: int64 of shape (m,), position of each sample among the usable rows of the pool; ascending.
         losses: float64 of shape (m,), nats.
         tokens: int64 of shape (m,), tokens of prompt and response.
@@ -45,6 +53,7 @@ class GradientShard:
         excluded: Samples of this part of the pool without a gradient, each ``{"row", "code", "detail"}``.
         truncated: Positions of samples that were cut at the maximal length.
         header: What the shard was made from; ``fingerprint`` names it.
+        dtype: Type in which the features are kept in the file.
     """
 
     features: np.ndarray
@@ -55,6 +64,7 @@ class GradientShard:
     excluded: list[dict[str, Any]]
     truncated: list[int]
     header: dict[str, Any]
+    dtype: StoreDtype = "float32"
 
 
 def write_shard(path: Path, shard: GradientShard) -> str:
@@ -73,6 +83,7 @@ def write_shard(path: Path, shard: GradientShard) -> str:
     tensors = {name: np.ascontiguousarray(getattr(shard, name), dtype=kind) for name, kind in _TENSORS.items()}
     if tensors["features"].ndim != 2 or len({len(array) for array in tensors.values()}) != 1:
         raise ValueError(f"arrays of unlike length: { {name: array.shape for name, array in tensors.items()} }")
+    tensors["features"] = narrowed(tensors["features"], shard.dtype)
     tensors["truncated"] = np.asarray(shard.truncated, dtype=np.int64)
     return write_tensors(path, tensors, {"format": GRADIENT_FORMAT, "header": shard.header, "excluded": shard.excluded})
 
@@ -123,7 +134,8 @@ def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = 
         MismatchedShardError: A sound shard of another format or fingerprint.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
     tensors, about = read_tensors(path, {*_TENSORS, "truncated"}, sha256)
-    return _shard(path, tensors, about, fingerprint)
+    shard = _shard(path, tensors, about, fingerprint)
+    return replace(shard, features=widened(shard.features))
 
 
 def map_shard(path: Path, sha256: str | None, fingerprint: str) -> GradientShard:
@@ -152,9 +164,12 @@ def map_shard(path: Path, sha256: str | None, fingerprint: str) -> GradientShard
         about = json.loads(opened.metadata()["shard"])
         tensors = {name: opened.get_tensor(name) for name in (*_TENSORS, "truncated") if name != "features"}
     shape, (start, end) = tuple(layout["features"]["shape"]), layout["features"]["data_offsets"]
-    tensors["features"] = np.zeros(shape, dtype=np.float32)
+    kind = _KINDS.get(layout["features"]["dtype"])
+    if kind is None:
+        raise CorruptShardError(f"{path.name} keeps its features as {layout['features']['dtype']}")
+    tensors["features"] = np.zeros(shape, dtype=kind)
     if end > start:
-        tensors["features"] = np.memmap(path, dtype=np.float32, mode="r", offset=8 + length + start, shape=shape)
+        tensors["features"] = np.memmap(path, dtype=kind, mode="r", offset=8 + length + start, shape=shape)
     return _shard(path, tensors, about, fingerprint)
 
 
@@ -163,11 +178,15 @@ def _shard(path: Path, tensors: dict[str, np.ndarray], about: dict[str, Any], fi
         raise MismatchedShardError(f"{path.name} has format {about['format']}, this version reads {GRADIENT_FORMAT}")
     if fingerprint is not None and about["header"].get("fingerprint") != fingerprint:
         raise MismatchedShardError(f"{path.name} was made from other data, settings or model than asked for")
+    kept = _DTYPES.get(tensors["features"].dtype)
+    if kept is None:
+        raise CorruptShardError(f"{path.name} keeps its features as {tensors['features'].dtype}")
     return GradientShard(
         **{name: tensors[name] for name in _TENSORS},
         excluded=about["excluded"],
         truncated=tensors["truncated"].tolist(),
         header=about["header"],
+        dtype=kept,
     )
 
 

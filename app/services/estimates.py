@@ -22,10 +22,10 @@ from spice_select.fingerprint import conversations_sha256, gradient_fingerprint,
 from spice_select.proxy_shape import ProxyShape, proxy_shape
 
 VALUE_BYTES = 4
-"""Gradients are stored as float32."""
+"""Gradients are float32 in memory."""
 CHOSEN_BYTES = 8
 """Those of the chosen rows are computed with in float64."""
-DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
+DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 LOGIT_COPIES = 3
 """Logits, their float32 softmax and its gradient are there at once."""
 BYTES_PER_TOKEN = 4.0
@@ -132,7 +132,7 @@ class Estimator:
         if self.settings.worker_memory_bytes:
             memory["device"] = memory["host"] = self.settings.worker_memory_bytes
         disk: dict[str, int | None] = {
-            "needed": None if features is None else rows_left * features * VALUE_BYTES,
+            "needed": None if features is None else rows_left * features * DTYPE_BYTES[gradients.store_dtype],
             "free": shutil.disk_usage(self.store.root).free,
         }
         obstacles = _obstacles(memory, disk, needs_gradients=rows_left > 0)
@@ -145,7 +145,7 @@ class Estimator:
             tokens_basis=basis,
             batches=None if tokens is None else math.ceil(tokens / gradients.batch_tokens),
             features=features,
-            gradient_bytes=None if features is None else rows * features * VALUE_BYTES,
+            gradient_bytes=None if features is None else rows * features * DTYPE_BYTES[gradients.store_dtype],
             memory=memory,
             disk=disk,
             seconds=_seconds(taken.choices, config, past, tokens, rows, rows_left, notes),
