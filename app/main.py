@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app import logs
+from app import logs, tracing
 from app.api import contract, problems
 from app.api.edge import Edge
 from app.api.rates import RateLimiter
@@ -65,6 +65,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     """
     settings = settings or Settings()
     logs.configure(settings.log_level, settings.log_format)
+    tracing.configure(settings.tracing, "api")
     database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
     store = ArtifactStore(settings.data_dir)
     keys = KeyService(database)

@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     """File that gets a line for each OpenLineage event, in place of an address."""
     openlineage_namespace: str = "spice-select"
     """Namespace of jobs and data sets in OpenLineage events."""
+    tracing: Literal["off", "otlp"] = "off"
+    """``otlp`` sends traces as OpenTelemetry's own variables say, such as ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
     log_format: Literal["json", "console"] = "json"

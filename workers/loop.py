@@ -9,7 +9,7 @@ import threading
 import time
 from types import FrameType
 
-from app import logs
+from app import logs, tracing
 from app.services.uploads import UploadService
 from app.settings import Settings
 from spice_select.threads import let_idle_threads_sleep
@@ -51,6 +51,7 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     shutdown = stop_on_signals()
     log = logs.get_logger()
     # Whoever started this process starts another.
+    tracing.configure(settings.tracing, "worker")
     runner = UnitRunner(settings, worker_name(), shutdown, wedged=lambda: os._exit(WEDGED_STATUS))
     uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()

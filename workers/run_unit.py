@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from app import tracing
 from app.errors import ServiceError
 from app.logs import get_logger
 from app.persistence.session import Database
@@ -99,14 +101,32 @@ class UnitRunner:
             unit_id=claim.unit_id, kind=claim.kind, epoch=claim.epoch, job_id=claim.job_id
         )
         log = get_logger()
-        log.info("unit_started", attempt=claim.attempt, shard=claim.shard)
+        about = {
+            "spice.job_id": claim.job_id,
+            "spice.unit_id": claim.unit_id,
+            "spice.kind": claim.kind.value,
+            "spice.shard": claim.shard,
+            "spice.attempt": claim.attempt,
+            "spice.epoch": claim.epoch,
+        }
+        parents: list[str] = []
+        if tracing.is_on():
+            with suppress(DBAPIError):  # a trace less is better than a unit that is not begun
+                parents = self.units.traces(claim)
         began = time.monotonic()
         try:
-            with Heartbeat(self.units, claim, self.settings, self.shutdown, self.wedged) as heartbeat:
-                ended = self._guarded(claim, heartbeat)
-            log.info("unit_ended", outcome=ended, seconds=round(time.monotonic() - began, 3))
+            with tracing.span(f"unit {claim.kind.value}", "consumer", parents=parents, attributes=about) as span:
+                log.info("unit_started", attempt=claim.attempt, shard=claim.shard)
+                with Heartbeat(self.units, claim, self.settings, self.shutdown, self.wedged) as heartbeat:
+                    ended = self._guarded(claim, heartbeat)
+                log.info("unit_ended", outcome=ended, seconds=round(time.monotonic() - began, 3))
+                if span is not None:
+                    span.set_attribute("spice.outcome", ended)
+                    if ended.startswith("failed"):
+                        tracing.failed(span, ended)
         finally:
             structlog.contextvars.unbind_contextvars("unit_id", "kind", "epoch", "job_id")
+            tracing.flush()
 
     def _guarded(self, claim: Claim, heartbeat: Heartbeat) -> str:
         log = get_logger()

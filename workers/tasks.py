@@ -10,6 +10,7 @@ from typing import Any
 
 from celery.signals import worker_process_init
 
+from app import tracing
 from workers.attendant import Attendant
 from workers.loop import WEDGED_STATUS, worker_name
 from workers.main import GIVE_BACK, QUEUE, busy, celery_app, settings
@@ -31,6 +32,7 @@ _attendant = Attendant(
 def _begin(**_: Any) -> None:
     """In each child, once it is forked."""
     signal.signal(GIVE_BACK, _give_back)
+    tracing.configure(settings.tracing, "worker")
     _attendant.start()
 
 

@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import tracing
 from app.api import deps
 from app.api.problems import BodyError
 from app.ids import new_id
@@ -102,22 +103,34 @@ class Edge:
                 made = next((value.decode() for name, value in message["headers"] if name.lower() == b"location"), "")
             await identified(message)
 
+        # Unknown methods would make names without end.
+        verb = scope["method"] if scope["method"] in METHODS else "other"
+        caller = tracing.valid(headers.get(b"traceparent", b"").decode("latin-1"))
+        trace = tracing.span(verb, "server", parents=[caller] if caller else [])
+        span = trace.__enter__()
+        scope["spice.traceparent"] = caller if span is None else tracing.traceparent_of(span)
         try:
             await self.app(scope, counted, noted)
         finally:
             # A template, or nothing: paths that strangers make up must not become series.
             route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - started
-            scope["app"].state.measures.answered(method, route, status, seconds)
+            if span is not None:
+                span.update_name(f"{verb} {route}")
+                span.set_attributes({"http.request.method": verb, "http.route": route})
+                span.set_attributes({"http.response.status_code": status, "spice.request_id": identity})
+                if status >= 500:
+                    tracing.failed(span, f"answered {status}")
+            scope["app"].state.measures.answered(verb, route, status, seconds)
             if route not in UNLOGGED:
                 # What was made has a path of its own; an address in full is a signed link, which opens a file.
                 about = {name: value for name, value in scope.get("path_params", {}).items() if name in LOGGED}
                 if made.startswith("/"):
                     about["location"] = made
                 get_logger().info(
-                    "request", method=method, route=route, status=status, seconds=round(seconds, 4), **about
+                    "request", method=verb, route=route, status=status, seconds=round(seconds, 4), **about
                 )
+            trace.__exit__(None, None, None)
 
 
 class StrictRequest(Request):

@@ -47,6 +47,7 @@ class JobRequest:
     priority: int = 0
     preset: Preset | None = None
     parent: dict[str, Any] | None = None
+    traceparent: str | None = None
     conditions: Conditions = field(default_factory=Conditions)
 
 
@@ -151,6 +152,7 @@ class JobService:
                         metadata_=request.metadata,
                         priority=request.priority,
                         parent=request.parent,
+                        traceparent=request.traceparent,
                         created_at=created_at,
                         deadline_at=None if deadline is None else created_at + timedelta(seconds=deadline),
                     )

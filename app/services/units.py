@@ -101,6 +101,18 @@ class UnitService:
                 created_at=unit.created_at,
             )
 
+    def traces(self, claim: Claim) -> list[str]:
+        """The traces that a unit continues: of its job, or of the jobs that wait for it, oldest first."""
+        with self.database.read() as session:
+            if claim.job_id is not None:
+                job = Jobs(session).get(claim.project_id, claim.job_id)
+                jobs = [] if job is None else [job]
+            elif claim.gradient_set_id is not None:
+                jobs = sorted(Jobs(session).waiting_on(claim.gradient_set_id), key=lambda job: job.id)
+            else:
+                jobs = []
+        return [job.traceparent for job in jobs if job.traceparent is not None]
+
     def claim_next(self, owner: str) -> Claim | None:
         """Take the oldest unit that can be had: what the embedded worker polls."""
         with self.database.read() as session:

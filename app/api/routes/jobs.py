@@ -54,7 +54,8 @@ def create_job(
     request: Request, body: JobCreate, project: deps.Project, service: deps.JobsDep, key: deps.KeyDep
 ) -> Response:
     """Queue a job."""
-    view, replayed = service.create(project, job_request(body), key=key, body=request_digest(body))
+    asked = replace(job_request(body), traceparent=request.scope.get("spice.traceparent"))
+    view, replayed = service.create(project, asked, key=key, body=request_digest(body))
     return _accepted(request, view, {"Idempotency-Replayed": "true"} if replayed else {})
 
 
