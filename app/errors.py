@@ -75,6 +75,22 @@ PROBLEMS: dict[str, Problem] = {
         "Changed in the meantime", 412, "`If-Match` names another state of the resource; read it again."
     ),
     "payload-too-large": Problem("Body too large", 413, "More bytes were sent than the service accepts."),
+    "source-not-allowed": Problem(
+        "Source not allowed",
+        422,
+        "This service does not fetch data sets from there; its operator decides what it may reach.",
+    ),
+    "source-not-found": Problem(
+        "Nothing at the source",
+        422,
+        "The source has no such data set, version, split, file or object, or does not show it.",
+    ),
+    "source-unreachable": Problem(
+        "Source unreachable",
+        503,
+        "The other side did not answer as it should while the data set was fetched.",
+        retryable=True,
+    ),
     "digest-mismatch": Problem(
         "The bytes are others than announced", 422, "Their sha256 is not the one that was given; send them again."
     ),
@@ -116,7 +132,10 @@ PROBLEMS: dict[str, Problem] = {
         "Proxy model changed", 422, "The model's files are no longer the ones the job was made for; submit a new job."
     ),
     "hub-unreachable": Problem(
-        "Model hub unreachable", 503, "The hub did not answer, so the revision could not be resolved.", retryable=True
+        "Model hub unreachable",
+        503,
+        "The hub did not answer, so a revision or a data set could not be had from it.",
+        retryable=True,
     ),
     "given-job-not-finished": Problem(
         "The given job is not finished",
@@ -151,6 +170,11 @@ PROBLEMS: dict[str, Problem] = {
     "dataset-empty": Problem("The data set is empty", 422, "The file has no bytes or no rows."),
     "dataset-format-unknown": Problem(
         "Unknown file format", 422, "Not JSON Lines, a JSON array, Parquet or CSV, plain or gzip."
+    ),
+    "dataset-files-differ": Problem(
+        "The files are of different kinds",
+        422,
+        "Files of one source have to be of one format, Parquet files of one schema.",
     ),
     "dataset-form-unknown": Problem(
         "Unknown record form", 422, "The columns match no known record form; say which column is what with `columns`."

@@ -67,6 +67,28 @@ class Settings(BaseSettings):
     """Ports that requests may go to. A JSON list."""
     outbound_ca_file: Path | None = None
     """Certificates (PEM) of your own authority, trusted beside the public ones."""
+    source_roots: list[Path] = []
+    """Folders that data sets may be taken from by path; empty allows none. A JSON list."""
+    source_hub_repos: list[str] = []
+    """Hub data sets that may be fetched, such as ``["org/*"]``; ``["*"]`` allows all, empty none."""
+    source_https_hosts: list[str] = []
+    """Hosts that files may be fetched from, such as ``["*.example.org"]``; ``["*"]`` allows every public one."""
+    source_s3_prefixes: list[str] = []
+    """Buckets and prefixes that objects may be fetched from, such as ``["bucket/folder"]``; empty allows none."""
+    source_seconds: float = Field(default=3600, gt=0)
+    """Time that fetching a data set may take."""
+    hub_endpoint: str = ""
+    """Address of the hub that data sets are fetched from; empty takes the library's own (``HF_ENDPOINT``)."""
+    hub_token: SecretStr = SecretStr("")
+    """Sent to that hub; what it may read, every project may fetch as far as ``source_hub_repos`` goes."""
+    s3_endpoint: str = ""
+    """Address of the S3 service; empty takes that of AWS."""
+    s3_region: str = ""
+    """Region of the S3 service."""
+    s3_key_id: SecretStr = SecretStr("")
+    """Access key for it; empty leaves the credentials to the worker's own environment."""
+    s3_secret: SecretStr = SecretStr("")
+    """Secret of that key."""
 
     default_proxy: str = "builtin:tiny"
     """Proxy model of a job that names none."""

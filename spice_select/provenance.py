@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from spice_select.run_facts import GivenFacts, ResultFile, RunFacts, TargetFacts, WarmupFacts, is_commit
+from spice_select.run_facts import GivenFacts, ResultFile, RunFacts, SourceFacts, TargetFacts, WarmupFacts, is_commit
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -103,6 +103,7 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
     code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/spice-select@{__version__}"}
     if facts.code_commit is not None:
         code["digest"] = {"gitCommit": facts.code_commit}
+    fetched = [] if dataset.source is None else [_source(dataset.source, dataset.sha256)]
     settled = [] if facts.warmup is None else [_warmed(facts.warmup)]
     if facts.given is not None:
         settled.append(_owned(facts.given))
@@ -131,6 +132,7 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
             "annotations": {"model": proxy.model, "revision": proxy.revision},
         },
         {"name": "tokenizer", "uri": f"{proxy_uri}#tokenizer", "digest": {"sha256": proxy.tokenizer_sha256}},
+        *fetched,
         *settled,
         code,
     ]
@@ -148,6 +150,17 @@ def _warmed(warmup: WarmupFacts) -> dict[str, Any]:
             "tokens": warmup.tokens,
             "lastLoss": warmup.last_loss,
         },
+    }
+
+
+def _source(source: SourceFacts, sha256: str) -> dict[str, Any]:
+    """Where the data set was fetched from; its digest is that of the data set's bytes."""
+    commit = {"gitCommit": source.revision} if source.revision is not None and is_commit(source.revision) else {}
+    return {
+        "name": "dataset-source",
+        "uri": source.uri,
+        "digest": {"sha256": sha256, **commit},
+        "annotations": {"num_files": source.num_files, **source.about},
     }
 
 

@@ -40,6 +40,31 @@ class ResultFile:
 
 
 @dataclass(frozen=True)
+class SourceFacts:
+    """Where the bytes of a data set were fetched from.
+
+    Attributes:
+        uri: Address without secrets, pinned where the source knows versions.
+        revision: Commit of a hub data set.
+        num_files: Files it was.
+        about: What was asked for beside the address, such as configuration and split.
+    """
+
+    uri: str
+    revision: str | None = None
+    num_files: int = 1
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: Mapping[str, Any] | None, resolved: Mapping[str, Any] | None) -> SourceFacts | None:
+        """The facts of a source as the service keeps it; None for bytes that were sent."""
+        if source is None or resolved is None:
+            return None
+        about = {name: source[name] for name in ("config", "split") if source.get(name)}
+        return cls(resolved["uri"], resolved.get("revision"), resolved.get("num_files", 1), about)
+
+
+@dataclass(frozen=True)
 class DatasetFacts:
     """What the result says about the data set it was chosen from.
 
@@ -54,6 +79,7 @@ class DatasetFacts:
         container: ``jsonl``, ``json``, ``csv`` or ``parquet``.
         form: Record form.
         columns: Role to column.
+        source: Where the bytes were fetched from; None where they were sent.
     """
 
     name: str
@@ -66,6 +92,7 @@ class DatasetFacts:
     container: str
     form: str
     columns: Mapping[str, str]
+    source: SourceFacts | None = None
 
     @classmethod
     def from_manifest(cls, manifest: DatasetManifest, *, name: str, reference: str) -> DatasetFacts:

@@ -29,7 +29,7 @@ from spice_select.part_files import write_part
 from spice_select.pool_shards import Pool, measure_shard, open_pool, pool_within, read_groups
 from spice_select.proxy import Proxy, load_proxy
 from spice_select.results import composition, summarise, write_results
-from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts, TargetFacts
+from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts, SourceFacts, TargetFacts
 from spice_select.selection import STOPPED
 from spice_select.stacked import Stacked
 from spice_select.store import write_shard
@@ -271,6 +271,7 @@ class Compute:
                 container=dataset.container or "",
                 form=dataset.format or "",
                 columns=dataset.columns or {},
+                source=SourceFacts.of(dataset.source, dataset.resolved_source),
             ),
             proxy=ProxyFacts(**made["proxy"]),
             config=brief.config,

@@ -1,9 +1,10 @@
-"""An ``ingest`` unit: the uploaded bytes become shards of usable rows in the store."""
+"""An ``ingest`` unit: uploaded or fetched bytes become shards of usable rows in the store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +13,48 @@ import pyarrow.parquet as pq
 
 from app.services.briefs import IngestBrief
 from app.services.commits import IngestOutcome
-from app.services.units import Claim
-from app.settings import Settings
+from app.services.sources import stored_source
+from app.services.units import Claim, UnitService
 from app.storage import ArtifactStore
+from spice_select.errors import Stopped
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
 from spice_select.intake.manifest import ShardInfo
 from workers.heartbeat import Heartbeat
+from workers.sources import Meter, fetch
+
+LISTED_FILES = 1000
+"""Files of a source that its data set lists; the count is always whole."""
 
 
 def ingest(
-    claim: Claim, brief: IngestBrief, store: ArtifactStore, settings: Settings, folder: Path, heartbeat: Heartbeat
+    claim: Claim, brief: IngestBrief, store: ArtifactStore, units: UnitService, folder: Path, heartbeat: Heartbeat
 ) -> IngestOutcome:
-    """Parse an upload in a limited child process and move what came out into the store.
+    """Fetch what is not here, parse it in a limited child process and move what came out into the store.
 
     Args:
         claim: The lease.
         brief: Which bytes, and how the client said to read them.
         store: Artifacts.
-        settings: For the limits.
+        units: Told what a source stands for; has the settings.
         folder: Scratch folder; must outlive the outcome's ``rejected``.
         heartbeat: Told the progress.
 
     Raises:
         DatasetError: The file as a whole cannot be used.
+        ServiceError: The source cannot be fetched.
         Stopped: The heartbeat said so.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by read_dataset()
-    out = folder / "rows"
+    settings, out = units.settings, folder / "rows"
+    resolved: dict[str, Any] = {}
+    if brief.source is None:
+        place = store.path(claim.project_id, brief.sha256)
+    else:
+        place = folder / "source"
+        place.mkdir()
+        resolved = {"resolved_source": _fetched(claim, brief.source, brief.resolved_source, place, units, heartbeat)}
+    heartbeat.phase("validating", measure="bytes")
     manifest = read_dataset(
-        store.path(claim.project_id, brief.sha256),
+        place,
         out,
         IntakeOptions.model_validate({"format": brief.format, "columns": brief.columns}),
         IntakeLimits(
@@ -57,7 +72,40 @@ def ingest(
         for shard, last, text in ((shard, *_looked_at(out / shard.name)) for shard in manifest.shards)
     ]
     source_shards = [_kept(store, claim, out, shard) for shard in manifest.source_shards]
-    return IngestOutcome(_columns(manifest, shards, source_shards), _rejected(out / "rejected.jsonl"))
+    values = _columns(manifest, shards, source_shards) | resolved
+    if resolved:
+        values |= {"bytes": manifest.bytes, "sha256": manifest.sha256}
+    return IngestOutcome(values, _rejected(out / "rejected.jsonl"))
+
+
+def _fetched(
+    claim: Claim,
+    source: dict[str, Any],
+    resolved: dict[str, Any] | None,
+    folder: Path,
+    units: UnitService,
+    heartbeat: Heartbeat,
+) -> dict[str, Any]:
+    """Bring the files of a source into a folder; what the source was, as the data set's row keeps it."""
+    settings = units.settings
+    heartbeat.phase("fetching", measure="bytes")
+
+    def pin(found: dict[str, Any]) -> None:
+        if not units.pin_source(claim, found):
+            raise Stopped("the data set is somebody else's by now")
+
+    meter = Meter(settings.max_upload_bytes, settings.source_seconds, heartbeat.advance, heartbeat.should_stop)
+    pinned = (resolved or {}).get("revision")
+    found = fetch(stored_source(source), folder, settings, meter, pinned=pinned, pin=pin)
+    listed = [
+        {key: value for key, value in asdict(file).items() if value is not None} for file in found.files[:LISTED_FILES]
+    ]
+    return {
+        "uri": found.uri,
+        **({"revision": found.revision} if found.revision is not None else {}),
+        "num_files": len(found.files),
+        "files": listed,
+    }
 
 
 def _looked_at(path: Path) -> tuple[int, int]:

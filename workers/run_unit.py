@@ -178,10 +178,9 @@ class UnitRunner:
     def _ingest(self, claim: Claim, heartbeat: Heartbeat) -> bool:
         from workers.ingest import ingest
 
-        heartbeat.phase("validating", measure="bytes")
         brief = self.briefs.ingest(claim)
         with self.store.scratch() as folder:
-            outcome = ingest(claim, brief, self.store, self.settings, folder, heartbeat)
+            outcome = ingest(claim, brief, self.store, self.units, folder, heartbeat)
             return bool(self._tell(lambda: self.commits.ingest(claim, outcome)))
 
     def _gradients(self, claim: Claim, heartbeat: Heartbeat) -> bool:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.problems import MEDIA_TYPE
+from app.api.schemas.datasets import DatasetCreate
 from app.errors import PROBLEMS
 
 EXAMPLES: dict[str, Any] = json.loads(Path(__file__).with_name("examples.json").read_text(encoding="utf-8"))
@@ -45,6 +46,9 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         components = schema["components"]["schemas"]
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
+        # Read by hand, because the same route takes files: FastAPI does not see it.
+        written = DatasetCreate.model_json_schema(ref_template="#/components/schemas/{model}")
+        components |= written.pop("$defs", {}) | {"DatasetCreate": written}
         for name, component in components.items():
             example = example_of(name)
             if example is not None:

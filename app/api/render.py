@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from app.api.deps import encode_cursor
 from app.api.estimates import EstimateRead
 from app.api.problems import base_url
-from app.api.schemas.datasets import DatasetRead
+from app.api.schemas.datasets import DatasetRead, ResolvedSource, SourceRead
 from app.api.schemas.files import Digest
 from app.api.schemas.gradient_sets import GradientSetRead
 from app.api.schemas.jobs import JobRead, QueueRead
@@ -18,13 +18,14 @@ from app.api.schemas.pages import Page
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.api.schemas.uploads import PartRead, UploadRead
-from app.persistence.tables import GradientSet, Job
+from app.persistence.tables import Dataset, GradientSet, Job
 from app.services.datasets import DatasetView
 from app.services.jobs import JobView
 from app.services.progress import Progress, unit_progress
 from app.services.uploads import UploadView, num_parts
 from app.status import ACTIVE, DatasetStatus, JobStatus, UploadStatus
 from spice_select.config import RunConfig
+from spice_select.sources import without_secrets
 
 Row = TypeVar("Row")
 Entry = TypeVar("Entry")
@@ -66,8 +67,9 @@ def dataset_read(request: Request, view: DatasetView) -> DatasetRead:
         format=dataset.format,
         columns=dataset.columns,
         column_names=dataset.column_names,
-        bytes=dataset.bytes,
-        digest=Digest(sha256=dataset.sha256),
+        source=source_read(dataset),
+        bytes=dataset.bytes if dataset.sha256 else None,
+        digest=Digest(sha256=dataset.sha256) if dataset.sha256 else None,
         rows_digest=Digest(sha256=dataset.rows_sha256) if dataset.rows_sha256 else None,
         num_rows=dataset.num_rows,
         num_usable=dataset.num_usable,
@@ -81,6 +83,17 @@ def dataset_read(request: Request, view: DatasetView) -> DatasetRead:
         ready_at=dataset.ready_at,
         version=dataset.version,
     )
+
+
+def source_read(dataset: Dataset) -> SourceRead | None:
+    """Where a data set comes from; what may be secret in an address is left out."""
+    if dataset.source is None:
+        return None
+    asked = dict(dataset.source)
+    if "url" in asked:
+        asked["url"] = without_secrets(asked["url"])
+    resolved = None if dataset.resolved_source is None else ResolvedSource(**dataset.resolved_source)
+    return SourceRead(**asked, resolved=resolved)
 
 
 def upload_read(view: UploadView) -> UploadRead:

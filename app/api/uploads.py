@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from app.api.problems import BodyError
+from app.api.schemas.datasets import DatasetCreate
 from app.api.schemas.fields import Metadata, Name
 from app.errors import ServiceError
 from app.services.datasets import Upload
@@ -61,16 +64,17 @@ class Form:
         self.metadata: dict[str, str] = _checked(TypeAdapter(Metadata), metadata, "metadata")
 
 
-async def receive(request: Request, folder: Path, max_bytes: int) -> Form:
-    """Stream the request's file into a folder.
+async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes: int) -> Form | DatasetCreate:
+    """Stream the request's file into a folder, unless the request names a source instead.
 
     Args:
         request: A ``POST`` with a multipart or raw body.
         folder: Scratch folder.
         max_bytes: Largest file.
+        max_body_bytes: Longest JSON that is looked at for a source.
 
     Returns:
-        The file and the fields that came with it.
+        The file and the fields that came with it, or the source.
 
     Raises:
         ServiceError: ``unsupported-media-type``, ``validation-error``, ``malformed-request``, ``dataset-empty`` or
@@ -84,8 +88,15 @@ async def receive(request: Request, folder: Path, max_bytes: int) -> Form:
         fields = {
             key: request.query_params[key] for key in ("name", "format", "columns") if key in request.query_params
         }
+        stream, held = request.stream(), b""
+        if media_type == "application/json":
+            held, whole = await _held(stream, max_body_bytes)
+            if whole and _names_source(held):
+                request._body = held
+                return _source_request(await request.json())
         writer = Writer(path, max_bytes)
-        async for chunk in request.stream():
+        writer.write(held)
+        async for chunk in stream:
             writer.write(chunk)
         upload = writer.close()
     else:
@@ -93,6 +104,37 @@ async def receive(request: Request, folder: Path, max_bytes: int) -> Form:
     if upload.bytes == 0:
         raise ServiceError("dataset-empty", "the file has no bytes", pointer="#/file")
     return Form(upload, fields)
+
+
+async def _held(stream: AsyncIterator[bytes], most: int) -> tuple[bytes, bool]:
+    """The start of a body that may be a request in JSON, and whether that is all of it."""
+    held = b""
+    async for chunk in stream:
+        held += chunk
+        if len(held) > most or held.lstrip(b" \t\r\n")[:1] not in {b"{", b""}:
+            return held, False
+    return held, True
+
+
+def _names_source(body: bytes) -> bool:
+    """Whether a body is an object with a ``source`` that is an object: a record of training data has none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("source"), dict)
+
+
+def _source_request(value: Any) -> DatasetCreate:
+    try:
+        return DatasetCreate.model_validate(value)
+    except ValidationError as error:
+        findings = error.errors(include_input=False, include_url=False)
+        kinds = {"file", "hf", "https", "s3"}  # the validator's own step, not one of the document
+        raise RequestValidationError(
+            [{**found, "loc": ("body", *(s for i, s in enumerate(found["loc"]) if i != 1 or s not in kinds))}
+             for found in findings]
+        ) from error  # fmt: skip
 
 
 class Writer:

@@ -16,11 +16,13 @@ from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 
 @dataclass(frozen=True)
 class IngestBrief:
-    """To parse: which bytes, and how the client said to read them."""
+    """To parse: which bytes, or where they come from, and how the client said to read them."""
 
     sha256: str
     format: str | None
     columns: dict[str, str] | None
+    source: dict[str, Any] | None
+    resolved_source: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,13 @@ class BriefService:
         """What an ``ingest`` unit is to do."""
         with self.database.read() as session:
             dataset = Datasets(session).get_even_deleted(claim.dataset_id)
-            return IngestBrief(dataset.sha256, dataset.requested.get("format"), dataset.requested.get("columns"))
+            return IngestBrief(
+                sha256=dataset.sha256,
+                format=dataset.requested.get("format"),
+                columns=dataset.requested.get("columns"),
+                source=dataset.source,
+                resolved_source=dataset.resolved_source,
+            )
 
     def gradients(self, claim: Claim) -> GradientsBrief:
         """What a ``gradients`` unit is to do."""

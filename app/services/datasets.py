@@ -17,10 +17,13 @@ from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
 from app.services.idempotency import replayed
+from app.services.sources import AnySource, refuse_source
 from app.services.versions import require_version
+from app.settings import Settings
 from app.status import DatasetStatus, UnitKind
 from app.storage import ArtifactStore
 from spice_select.config import digest_of
+from spice_select.sources import shown
 
 
 @dataclass(frozen=True)
@@ -42,22 +45,24 @@ def enter(
     session: Session,
     dataset_id: str,
     project_id: str,
-    upload: Upload,
+    upload: Upload | None,
     *,
     name: str | None,
     requested: dict[str, Any],
     metadata: dict[str, Any],
+    source: dict[str, Any] | None = None,
 ) -> None:
-    """Write down a data set whose bytes are in the store, and queue its validation."""
+    """Write down a data set whose bytes are in the store, or come from a source, and queue its validation."""
     Datasets(session).add(
         Dataset(
             id=dataset_id,
             project_id=project_id,
             name=name,
             status=DatasetStatus.VALIDATING,
-            bytes=upload.bytes,
-            sha256=upload.sha256,
+            bytes=upload.bytes if upload is not None else 0,
+            sha256=upload.sha256 if upload is not None else "",
             requested=requested,
+            source=source,
             metadata_=metadata,
             created_at=now(session),
         )
@@ -81,11 +86,13 @@ class DatasetService:
     Args:
         database: Where the records are.
         store: Where the bytes are.
+        settings: For the sources that may be fetched from.
     """
 
-    def __init__(self, database: Database, store: ArtifactStore) -> None:
+    def __init__(self, database: Database, store: ArtifactStore, settings: Settings) -> None:
         self.database = database
         self.store = store
+        self.settings = settings
 
     def register(
         self,
@@ -121,6 +128,50 @@ class DatasetService:
             known = replayed(session, project_id, "POST /v1/datasets", key, body, dataset_id)
             if known is None:
                 enter(session, dataset_id, project_id, upload, name=name, requested=requested, metadata=metadata)
+        return self.get(project_id, known or dataset_id), known is not None
+
+    def fetch_from(
+        self,
+        project_id: str,
+        source: AnySource,
+        *,
+        name: str | None,
+        requested: dict[str, Any],
+        metadata: dict[str, Any],
+        key: str | None,
+    ) -> tuple[DatasetView, bool]:
+        """Queue the fetching and the validation of a data set that lies elsewhere.
+
+        Args:
+            project_id: Owner.
+            source: Where it lies.
+            name: What to call it; the source's own address when None.
+            requested: ``format`` and ``columns`` where the client gave them.
+            metadata: The client's own key-values.
+            key: Idempotency-Key.
+
+        Returns:
+            The data set, and whether an earlier call had made it.
+
+        Raises:
+            ServiceError: ``source-not-allowed``, ``url-not-allowed`` or ``idempotency-key-reused``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by refuse_source() and replayed()
+        refuse_source(source, self.settings)
+        dataset_id, asked = new_id("ds"), source.model_dump(mode="json")
+        body = digest_of({"source": asked, "name": name, "requested": requested, "metadata": metadata})
+        with self.database.write() as session:
+            known = replayed(session, project_id, "POST /v1/datasets", key, body, dataset_id)
+            if known is None:
+                enter(
+                    session,
+                    dataset_id,
+                    project_id,
+                    None,
+                    name=name or shown(source)[:200],
+                    requested=requested,
+                    metadata=metadata,
+                    source=asked,
+                )
         return self.get(project_id, known or dataset_id), known is not None
 
     def get(self, project_id: str, dataset_id: str) -> DatasetView:
@@ -204,6 +255,7 @@ class DatasetService:
             doomed = {dataset.sha256, *(shard["sha256"] for shard in shards)}
             # Data sets that begin with the same rows share their first files, whatever follows.
             doomed -= datasets.named_by_others(project_id, dataset_id)
+            doomed.discard("")  # of a source that was never fetched
         for sha256 in sorted(doomed):
             self.store.remove(project_id, sha256)
 

@@ -168,6 +168,15 @@ class UnitService:
             return None if Jobs(session).waiting_on(unit.gradient_set_id) else JobStatus.CANCELLED
         return None
 
+    def pin_source(self, claim: Claim, resolved: dict[str, Any]) -> bool:
+        """Write down what the source of a data set stands for; False when the lease is somebody else's by now."""
+        with self.database.write() as session:
+            unit = Units(session).heartbeat(claim.unit_id, claim.epoch, self.settings.lease_seconds, {})
+            if unit is None:
+                return False
+            Datasets(session).pin_source(claim.dataset_id, resolved)
+            return True
+
     def release(self, claim: Claim) -> None:
         """Give a unit back untouched, as on shutdown: the attempt does not count."""
         with self.database.write() as session:

@@ -14,6 +14,7 @@ Why a file as a whole is refused (codes are stable; why a single row is, says ``
     dataset-duplicate-column   two columns of one name
     dataset-too-large          more bytes, rows, columns or nesting than allowed, or gzip that explodes
     dataset-unreadable         broken, or so hostile that the reading process crashed or ran out of memory or time
+    dataset-files-differ       files of one source are of different formats, or Parquet files of different columns
     dataset-form-unknown       no known form fits the columns; lists them
     dataset-column-missing     a column that was named, or that the named form needs, is in no row
     dataset-no-usable-rows     every single row was rejected
@@ -21,6 +22,7 @@ Why a file as a whole is refused (codes are stable; why a single row is, says ``
 
 from __future__ import annotations
 
+from spice_select.intake.files import numbered
 from spice_select.intake.manifest import DatasetManifest, IntakeLimits, IntakeOptions, ShardInfo
 from spice_select.intake.process import read_dataset
 from spice_select.intake.stored import SHARD_ROWS, PoolRow, iter_rows, read_rows, read_source_rows
@@ -33,6 +35,7 @@ __all__ = [
     "PoolRow",
     "ShardInfo",
     "iter_rows",
+    "numbered",
     "read_dataset",
     "read_rows",
     "read_source_rows",

@@ -39,7 +39,7 @@ def csv_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStrea
     twice = next((name for position, name in enumerate(header) if name in header[:position]), None)
     if twice is not None:
         raise DatasetError(f"the header has the column {twice[:60]!a} twice", code="dataset-duplicate-column")
-    return RowStream(_rows(records, header), lambda: source.done, header, None, [])
+    return RowStream(_rows(records, header), lambda: source.done, header, None, [], lambda: source.decoded)
 
 
 def _rows(records: Iterator[tuple[int, list[str]]], header: list[str]) -> Iterator[RawRow]:

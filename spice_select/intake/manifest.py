@@ -90,7 +90,7 @@ class DatasetManifest(Model):
     bytes: int
     """Size of the source."""
     sha256: str
-    """Digest (hex) of the source's bytes."""
+    """Digest (hex) of the source's bytes; of several files, that of their digests in order, a line each."""
     rows_sha256: str
     """Digest (hex) of the usable rows in order, see ``records.rows_sha256``."""
     num_rows: int

@@ -58,7 +58,12 @@ def parquet_rows(source: ByteSource, limits: IntakeLimits) -> RowStream:
     progress = _Progress(source.total, rows)
     ways = [ArrowColumn(field) for field in schema]
     return RowStream(
-        _rows(file, ways, limits, progress, warnings), progress.bytes_done, list(schema.names), schema, warnings
+        _rows(file, ways, limits, progress, warnings),
+        progress.bytes_done,
+        list(schema.names),
+        schema,
+        warnings,
+        lambda: progress.decoded,
     )
 
 
@@ -82,7 +87,7 @@ class _Progress:
 
     def __init__(self, size: int, rows: int) -> None:
         self._size, self._rows = size, rows
-        self.done = 0
+        self.done = self.decoded = 0
 
     def bytes_done(self) -> int:
         return self._size if not self._rows else min(self._size, self._size * self.done // self._rows)
@@ -92,11 +97,10 @@ def _rows(
     file: pq.ParquetFile, ways: list[ArrowColumn], limits: IntakeLimits, progress: _Progress, warnings: list[str]
 ) -> Iterator[RawRow]:
     names = [way.name for way in ways]
-    decoded = 0
     try:
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
-            decoded += batch.nbytes
-            if decoded > limits.max_decoded_bytes:
+            progress.decoded += batch.nbytes
+            if progress.decoded > limits.max_decoded_bytes:
                 detail = f"the columns hold more than {limits.max_decoded_bytes} bytes"
                 raise DatasetError(detail, code="dataset-too-large")
             batch.validate(full=False)

@@ -11,11 +11,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from spice_select.errors import DatasetError, RowError
 from spice_select.forms import ColumnRole, Form, detect_form, required_roles, usual_columns
-from spice_select.intake.containers import Found, find_container
-from spice_select.intake.csv_rows import csv_rows
+from spice_select.intake.files import SourceFiles
 from spice_select.intake.manifest import DatasetManifest, IntakeLimits, IntakeOptions
-from spice_select.intake.rows import ArrowRow, RawRow, RowStream, json_rows, too_long
-from spice_select.intake.source import ByteSource
+from spice_select.intake.rows import ArrowRow, RawRow, too_long
 from spice_select.intake.writer import FolderWriter
 from spice_select.records import compact_json, to_messages
 
@@ -45,7 +43,7 @@ def parse(
     """Read a source into a data set folder, in this process and without protection.
 
     Args:
-        path: The source.
+        path: The source: a file, or a folder of them (see ``files``).
         folder: Where the files go; it must exist.
         options: What is known about the data.
         limits: Caps; those on the process itself are not applied here.
@@ -57,28 +55,26 @@ def parse(
     Raises:
         DatasetError: The source as a whole cannot be read; the folder holds no manifest then.
     """
-    with closing(ByteSource(path, limits)) as source:
-        found = find_container(source.head, (options.columns or {}).values())
-        stream = _open(source, found, limits)
-        names = _ColumnNames(limits.max_columns, stream.column_names)
-        rows = _sealed(stream.rows, names, limits)
+    with closing(SourceFiles(path, options, limits)) as source:
+        names = _ColumnNames(limits.max_columns, source.column_names)
+        rows = _sealed(source.rows(), names, limits)
         sample = _sample(rows)
         if not sample:
             raise DatasetError("the file holds no rows", code="dataset-empty")
         form, columns = _decide(sample, options, names)
-        with closing(FolderWriter(folder, stream.source_schema)) as writer:
+        with closing(FolderWriter(folder, source.source_schema)) as writer:
             count = 0
             for row in chain(sample, rows):
                 count += 1
                 _write(row, form, columns, writer)
                 if report is not None:
-                    report(count, stream.bytes_done(), source.total)
+                    report(count, source.bytes_done(), source.total)
             _check_columns(columns, options, names)
             if not writer.usable:
                 _refuse_all(count, writer.rejected)
             writer.finish()
         manifest = DatasetManifest(
-            container=found.container,
+            container=source.found.container,
             compression=source.compression,
             format=form,
             columns=columns,
@@ -90,23 +86,12 @@ def parse(
             num_usable=writer.usable,
             num_rejected=count - writer.usable,
             rejected=dict(sorted(writer.rejected.items())),
-            warnings=[*stream.warnings, *names.warnings, *_warn_of_rejections(count, writer.usable)],
+            warnings=[*source.warnings, *names.warnings, *_warn_of_rejections(count, writer.usable)],
             shards=writer.shards,
             source_shards=writer.source_shards,
         )
         writer.write_manifest(manifest)
         return manifest
-
-
-def _open(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStream:
-    if found.container == "csv":
-        return csv_rows(source, found, limits)
-    if found.container == "parquet":
-        # Only Parquet sources pay for what reads them.
-        from spice_select.intake.parquet_rows import parquet_rows
-
-        return parquet_rows(source, limits)
-    return json_rows(source, found, limits)
 
 
 class _ColumnNames:

@@ -62,7 +62,7 @@ def read_dataset(
     Equal bytes and options give equal files. When it fails, nothing is left in the folder.
 
     Args:
-        source: The file; what it is, is decided by its content.
+        source: The file, or a folder of files named by ``files.numbered``; what they are, is decided by content.
         out: Folder for the result, made when missing; what an earlier run left there is replaced.
         options: What is known about the data; by default everything is found out.
         limits: Caps on the data and on the process.

@@ -50,6 +50,7 @@ class RowStream:
         column_names: Columns known beforehand.
         source_schema: Schema of a Parquet source.
         warnings: Filled while reading.
+        decoded: Bytes that have come out so far, in memory or after decompression.
     """
 
     rows: Iterator[RawRow]
@@ -57,6 +58,7 @@ class RowStream:
     column_names: list[str]
     source_schema: pa.Schema | None
     warnings: list[str]
+    decoded: Callable[[], int] = lambda: 0
 
 
 def too_long(limit: int) -> RowError:
@@ -67,7 +69,7 @@ def too_long(limit: int) -> RowError:
 def json_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStream:
     """Rows of a JSON Lines or JSON array source."""
     source.skip(found.skip)
-    return RowStream(_json_rows(source, found, limits), lambda: source.done, [], None, [])
+    return RowStream(_json_rows(source, found, limits), lambda: source.done, [], None, [], lambda: source.decoded)
 
 
 def _json_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> Iterator[RawRow]:

@@ -80,6 +80,11 @@ class ByteSource:
         """Bytes of the file taken so far."""
         return min(self._file.tell(), self.total)
 
+    @property
+    def decoded(self) -> int:
+        """Bytes that have come out so far."""
+        return self._decoded
+
     def skip(self, count: int) -> None:
         """Leave out the first bytes; only before the first ``read`` and at most the head."""
         self._unread = self._unread[count:]

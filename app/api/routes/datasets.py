@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import deps, render
 from app.api.edge import StrictRoute
-from app.api.schemas.datasets import DatasetRead, RejectedRead, RowRead
+from app.api.schemas.datasets import DatasetCreate, DatasetRead, RejectedRead, RowRead
 from app.api.schemas.pages import Page
 from app.api.uploads import RAW_TYPES, receive
 from app.api.waiting import Wait, until_changed
@@ -39,6 +40,14 @@ UPLOAD_BODY: dict[str, Any] = {
                 }
             },
             **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(RAW_TYPES)},
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {"$ref": "#/components/schemas/DatasetCreate"},
+                        {"type": "array", "items": {"type": "object"}, "description": "The records themselves."},
+                    ]
+                }
+            },
         },
     },
     "parameters": [
@@ -57,18 +66,15 @@ async def register_dataset(
     settings: deps.SettingsDep,
     key: deps.KeyDep,
 ) -> Response:
-    """Send a file; its rows are validated in the background."""
+    """Send a file, or say where one is to be fetched from; its rows are validated in the background."""
     with store.scratch() as folder:
-        form = await receive(request, folder, settings.max_upload_bytes)
-        register = partial(
-            service.register,
-            project,
-            form.upload,
-            name=form.name,
-            requested=form.requested,
-            metadata=form.metadata,
-            key=key,
-        )
+        form = await receive(request, folder, settings.max_upload_bytes, settings.max_body_bytes)
+        about: dict[str, Any] = {"name": form.name, "requested": form.requested, "metadata": form.metadata, "key": key}
+        register: Callable[[], tuple[DatasetView, bool]]
+        if isinstance(form, DatasetCreate):
+            register = partial(service.fetch_from, project, form.source, **about)
+        else:
+            register = partial(service.register, project, form.upload, **about)
         view, replayed = await run_in_threadpool(register)
     headers = {"Location": f"/v1/datasets/{view.dataset.id}", "Retry-After": str(render.POLL_SECONDS)}
     if replayed:

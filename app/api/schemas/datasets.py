@@ -5,12 +5,55 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.schemas.fields import Metadata, Name
 from app.api.schemas.files import Digest
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.status import DatasetStatus
+from spice_select.intake import IntakeOptions
+from spice_select.sources import Source
+
+
+class DatasetCreate(IntakeOptions):
+    """A data set that is fetched from where it lies."""
+
+    source: Source
+    name: Name | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+    @property
+    def requested(self) -> dict[str, Any]:
+        """How the client said to read it."""
+        return self.model_dump(include=set(IntakeOptions.model_fields), exclude_none=True)
+
+
+class SourceFileRead(BaseModel):
+    """A file of a source as it was when it was fetched."""
+
+    name: str
+    bytes: int
+    sha256: str
+    version: str | None = None
+
+
+class ResolvedSource(BaseModel):
+    """What a source was when it was fetched; until then only the ``revision`` may be known."""
+
+    uri: str | None = None
+    revision: str | None = None
+    num_files: int | None = None
+    files: list[SourceFileRead] = []
+
+
+class SourceRead(BaseModel):
+    """Where a data set is fetched from, with the fields of its type; what may be secret in an address is left out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["file", "hf", "https", "s3"]
+    resolved: ResolvedSource | None = None
 
 
 class DatasetRead(BaseModel):
@@ -25,8 +68,9 @@ class DatasetRead(BaseModel):
     format: str | None
     columns: dict[str, str] | None
     column_names: list[str] | None
-    bytes: int
-    digest: Digest
+    source: SourceRead | None
+    bytes: int | None
+    digest: Digest | None
     rows_digest: Digest | None
     num_rows: int | None
     num_usable: int | None

@@ -59,6 +59,11 @@ class Datasets:
         )
         return affected(self.session.execute(statement)) == 1
 
+    def pin_source(self, dataset_id: str, resolved: dict[str, Any]) -> None:
+        """Write down what a source stands for, before its bytes are fetched."""
+        statement = update(Dataset).where(Dataset.id == dataset_id, Dataset.status == DatasetStatus.VALIDATING)
+        self.session.execute(statement.values(resolved_source=resolved))
+
     def mark_deleted(self, dataset_id: str) -> None:
         """Take the data set out of sight; its row stays for the provenance of finished jobs."""
         self.session.execute(update(Dataset).where(Dataset.id == dataset_id).values(deleted_at=clock()))

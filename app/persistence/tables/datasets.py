@@ -27,6 +27,9 @@ class Dataset(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(Sha256)
     requested: Mapped[dict[str, Any]]
+    # Where it is fetched from, and what that was when it was: until then ``sha256`` is empty and ``bytes`` is 0.
+    source: Mapped[dict[str, Any] | None]
+    resolved_source: Mapped[dict[str, Any] | None]
     container: Mapped[str | None] = mapped_column(Word)
     compression: Mapped[str | None] = mapped_column(Word)
     format: Mapped[str | None] = mapped_column(Word)
