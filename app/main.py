@@ -27,9 +27,11 @@ from app.api.routes import (
     metrics,
     provenance,
     uploads,
+    webhooks,
 )
 from app.api.schemas.problems import ProblemRead
 from app.api.streams import EventHub, told_to_end
+from app.outbound import Guard, Policy
 from app.persistence.session import Database
 from app.services.datasets import DatasetService
 from app.services.events import EventService
@@ -41,8 +43,10 @@ from app.services.measures import ProcessMeasures
 from app.services.pictures import Pictures
 from app.services.proxies import Proxies
 from app.services.results import ResultService
+from app.services.secret_box import SecretBox
 from app.services.sessions import Sessions
 from app.services.uploads import UploadService
+from app.services.webhooks import WebhookService
 from app.settings import Settings
 from app.storage import ArtifactStore
 from app.ui import browse, login, pages, statics, submit
@@ -110,6 +114,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.pictures = Pictures(database, app.state.jobs)
     app.state.error_page = pages.error_page
     app.state.results = ResultService(app.state.jobs, store, settings)
+    app.state.webhooks = WebhookService(database, SecretBox(settings), Guard(Policy.of(settings)))
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
     for module in (
@@ -125,6 +130,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         health,
         metrics,
         hub_face,
+        webhooks,
     ):
         app.include_router(module.router)
     for part in (browse, submit, login, statics):

@@ -90,6 +90,14 @@ class Settings(BaseSettings):
     s3_secret: SecretStr = SecretStr("")
     """Secret of that key."""
 
+    webhook_key: SecretStr = SecretStr("")
+    """Encrypts the secrets of webhook endpoints; empty makes a key of its own in ``data_dir``. Several, separated by
+    commas: the first encrypts, all decrypt."""
+    webhook_timeout_seconds: float = Field(default=15, gt=0, le=60)
+    """Longest time that a webhook endpoint may take to answer."""
+    webhook_retry_seconds: list[float] = [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+    """Pauses before a message that did not arrive is sent again; after the last one it has failed. A JSON list."""
+
     default_proxy: str = "builtin:tiny"
     """Proxy model of a job that names none."""
     allowed_proxies: list[str] = ["builtin:tiny"]

@@ -50,6 +50,14 @@ class UnitState(StrEnum):
     DEAD = "dead"
 
 
+class DeliveryState(StrEnum):
+    """State of a message to a webhook endpoint."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 class UnitKind(StrEnum):
     """What a unit of work does."""
 
@@ -73,6 +81,25 @@ Scope = Literal[
 """What an API key may be allowed to do."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 EVERYDAY: tuple[Scope, ...] = tuple(scope for scope in SCOPES if scope != "admin")
+
+ToldType = Literal[
+    "dataset.ready",
+    "dataset.invalid",
+    "job.queued",
+    "job.running",
+    "job.gradients_ready",
+    "job.cancelling",
+    "job.succeeded",
+    "job.failed",
+    "job.cancelled",
+    "job.expired",
+]
+"""Events that webhook endpoints may be told of."""
+TOLD_BY_DEFAULT: tuple[ToldType, ...] = tuple(
+    type_ for type_ in get_args(ToldType) if type_ not in {"job.queued", "job.gradients_ready", "job.cancelling"}
+)
+PING = "webhook.ping"
+"""Type of the message that says nothing."""
 
 ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 TERMINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)

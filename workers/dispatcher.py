@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from workers.lineage import start_sender
 from workers.loop import SWEEP_SECONDS, stop_on_signals
+from workers.webhooks import WebhookSender
 
 MAX_PAUSE_SECONDS = 10.0
 
@@ -31,6 +32,8 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
     units = UnitService(database, settings)
     uploads = UploadService(database, ArtifactStore(settings.data_dir), settings)
     start_sender(settings, shutdown)
+    sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
+    sender.start()
     log.info("dispatcher_started")
     pause = settings.poll_seconds
     until_sweep = 0.0
@@ -49,5 +52,6 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
             log.error("dispatcher_round_failed", error=str(error), next_try_seconds=pause)
         shutdown.wait(pause)
         until_sweep -= pause
+    sender.stop()
     database.dispose()
     log.info("dispatcher_stopped")

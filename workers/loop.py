@@ -10,11 +10,13 @@ import time
 from types import FrameType
 
 from app import logs, tracing
+from app.persistence.session import Database
 from app.services.uploads import UploadService
 from app.settings import Settings
 from spice_select.threads import let_idle_threads_sleep
 from workers.lineage import start_sender
 from workers.run_unit import UnitRunner
+from workers.webhooks import WebhookSender
 
 SWEEP_SECONDS = 2.0
 WEDGED_STATUS = 70
@@ -56,6 +58,8 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()
     start_sender(settings, shutdown)
+    sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
+    sender.start()
     log.info("worker_started", owner=runner.owner)
     if ready_fd is not None:
         os.write(ready_fd, b"+")
@@ -75,4 +79,5 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
             log.error("worker_round_failed", exc_info=error)
             shutdown.wait(1.0)
         shutdown.wait(settings.poll_seconds)
+    sender.stop()
     log.info("worker_stopped", owner=runner.owner)

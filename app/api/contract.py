@@ -23,6 +23,7 @@ TAGS = {
     "data sets": "What is chosen from: sent once, validated row by row, never changed.",
     "jobs": "One choice each: queued, followed, fetched with the evidence for every pick.",
     "events": "One append-only log, as pages or as a stream.",
+    "webhooks": "Addresses of yours that are told of events, signed as Standard Webhooks 1.0 says.",
     "gradient sets": "What was measured about the samples; jobs on the same rows, model and settings share it.",
     "API keys": "Who may call, for callers with the scope `admin`.",
     OPEN_TAG: "Health, versions, the pages behind problem types, and signed links.",

@@ -24,6 +24,7 @@ from app.services.keys import Caller, KeyService
 from app.services.lineage_feed import LineageFeed
 from app.services.results import ResultService
 from app.services.uploads import UploadService
+from app.services.webhooks import WebhookService
 from app.settings import Settings
 from app.storage import ArtifactStore
 
@@ -79,6 +80,12 @@ def lineage(request: Request) -> LineageFeed:
 def key_service(request: Request) -> KeyService:
     """Use cases of API keys."""
     found: KeyService = request.app.state.keys
+    return found
+
+
+def webhooks(request: Request) -> WebhookService:
+    """Use cases of webhook endpoints."""
+    found: WebhookService = request.app.state.webhooks
     return found
 
 
@@ -274,6 +281,8 @@ DatasetId = Annotated[str, _shape("ds", "a data set")]
 UploadId = Annotated[str, _shape("up", "an upload")]
 JobId = Annotated[str, _shape("job", "a job")]
 GradientSetId = Annotated[str, _shape("gs", "a gradient set")]
+EndpointId = Annotated[str, _shape("whe", "a webhook endpoint")]
+DeliveryId = Annotated[str, _shape("whd", "a message to a webhook endpoint")]
 KeyId = Annotated[str, _shape("key", "an API key")]
 FileName = Annotated[str, Path(pattern=FILE_NAME, description="Name of a file.", examples=["selected.parquet"])]
 LinkToken = Annotated[
@@ -316,5 +325,6 @@ StoreDep = Annotated[ArtifactStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]
 HubDep = Annotated[EventHub, Depends(hub)]
+WebhooksDep = Annotated[WebhookService, Depends(webhooks)]
 KeysDep = Annotated[KeyService, Depends(key_service)]
 MatchDep = Annotated[frozenset[int] | None, Depends(if_match)]

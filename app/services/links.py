@@ -96,11 +96,12 @@ class LinkSigner:
         return hmac.digest(self._secret, payload + b"/" + name.encode(), hashlib.sha256)
 
 
-def own_secret(data_dir: Path) -> bytes:
-    """The secret of a data folder, made when missing; every replica on the folder gets the same."""
-    path = data_dir / SECRET_FILE
+def own_secret(data_dir: Path, name: str = SECRET_FILE) -> bytes:
+    """A secret of a data folder, made when missing; every replica on the folder gets the same."""
+    path = data_dir / name
     if not path.exists():
-        draft = data_dir / f".{SECRET_FILE}.{secrets.token_hex(8)}"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        draft = data_dir / f".{name}.{secrets.token_hex(8)}"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as handle:
             handle.write(secrets.token_hex(SECRET_BYTES))

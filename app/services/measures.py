@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.persistence.repositories.measures import Measures
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.status import DatasetStatus, JobStatus, UnitKind
+from app.status import DatasetStatus, DeliveryState, JobStatus, UnitKind
 from spice_select.version import __version__
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -57,6 +57,7 @@ class ServiceMeasures(Collector):
             moment = now(session)
             jobs, failures, datasets = measures.jobs(), measures.failures(), measures.datasets()
             waiting, held = measures.waiting(), measures.held()
+            deliveries, overdue = measures.deliveries(), measures.overdue_delivery()
         jobs_by = GaugeMetricFamily("spice_jobs", "Jobs by status.", labels=["status"])
         for status in JobStatus:
             jobs_by.add_metric([status.value], jobs.get(status, 0))
@@ -89,7 +90,17 @@ class ServiceMeasures(Collector):
             ages[owner] = min(ages.get(owner, float("inf")), max(0.0, (moment - heard).total_seconds()))
         for owner, age in sorted(ages.items()):
             silence.add_metric([owner], age)
-        return [jobs_by, failed, datasets_by, depth, oldest, running, lost, silence]
+        messages = GaugeMetricFamily(
+            "spice_webhook_deliveries", "Messages to webhook endpoints of the last 30 days.", labels=["state"]
+        )
+        for sent in DeliveryState:
+            messages.add_metric([sent.value], deliveries.get(sent, 0))
+        late = GaugeMetricFamily(
+            "spice_webhook_oldest_due_age_seconds",
+            "How long the oldest message that could be sent has not been.",
+            value=0.0 if overdue is None else max(0.0, (moment - overdue).total_seconds()),
+        )
+        return [jobs_by, failed, datasets_by, depth, oldest, running, lost, silence, messages, late]
 
 
 class ProcessMeasures:

@@ -17,6 +17,9 @@ twice by that, and a file only gets its name once its sha256 is right. Neither t
     retry                     when a request is repeated, and how an answer becomes an error
     stream                    events as they happen, and how a stream that broke off is continued
     transport                 the steps over HTTP, blocking and awaited
+    hooks, endpoints          calls about webhook endpoints
+    webhooks                  the message in a request, if the service signed it
+    group                     what groups of calls share
     models, budget            what comes back; a budget as a person writes it
 """
 
@@ -25,6 +28,7 @@ from __future__ import annotations
 from spice_select.client.asynchronous import AsyncClient
 from spice_select.client.blocking import Client
 from spice_select.client.budget import BudgetLike, parse_budget
+from spice_select.client.endpoints import WebhookDelivery, WebhookEndpoint
 from spice_select.client.models import (
     Certificate,
     Dataset,
@@ -62,5 +66,7 @@ __all__ = [
     "RankedSample",
     "RejectedRow",
     "Selected",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "parse_budget",
 ]

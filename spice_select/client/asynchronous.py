@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +10,8 @@ from typing import Any, Self
 import httpx
 
 from spice_select.client.budget import BudgetLike
+from spice_select.client.group import AsyncGroup as _Group
+from spice_select.client.hooks import AsyncWebhookEndpoints
 from spice_select.client.models import (
     Answer,
     Dataset,
@@ -18,7 +19,6 @@ from spice_select.client.models import (
     Estimate,
     Event,
     File,
-    Item,
     Job,
     Link,
     RankedSample,
@@ -64,6 +64,7 @@ class AsyncClient:
         self._operations = Operations(retries, timeout)
         self.datasets = AsyncDatasets(self._transport, self._operations)
         self.jobs = AsyncJobs(self._transport, self._operations)
+        self.webhook_endpoints = AsyncWebhookEndpoints(self._transport, self._operations)
 
     async def select(
         self,
@@ -112,22 +113,6 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-@dataclass(frozen=True)
-class _Group:
-    _transport: AsyncTransport
-    _operations: Operations
-
-    async def _pages(self, path: str, model: type[Item], **params: Any) -> AsyncIterator[Item]:
-        after: str | None = None
-        while True:
-            page = await self._transport.run(self._operations.page(path, model, after, **params))
-            for item in page.data:
-                yield item
-            if not page.has_more or page.next_cursor is None:
-                return
-            after = page.next_cursor
 
 
 class AsyncDatasets(_Group):

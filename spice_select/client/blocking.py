@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +10,8 @@ from typing import Any, Self
 import httpx
 
 from spice_select.client.budget import BudgetLike
+from spice_select.client.group import Group as _Group
+from spice_select.client.hooks import WebhookEndpoints
 from spice_select.client.models import (
     Answer,
     Dataset,
@@ -18,7 +19,6 @@ from spice_select.client.models import (
     Estimate,
     Event,
     File,
-    Item,
     Job,
     Link,
     RankedSample,
@@ -50,6 +50,7 @@ class Client:
     Attributes:
         datasets: Calls about data sets.
         jobs: Calls about jobs.
+        webhook_endpoints: Calls about addresses that are told of events.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Client:
         self._operations = Operations(retries, timeout)
         self.datasets = Datasets(self._transport, self._operations)
         self.jobs = Jobs(self._transport, self._operations)
+        self.webhook_endpoints = WebhookEndpoints(self._transport, self._operations)
 
     def select(
         self,
@@ -154,21 +156,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-@dataclass(frozen=True)
-class _Group:
-    _transport: BlockingTransport
-    _operations: Operations
-
-    def _pages(self, path: str, model: type[Item], **params: Any) -> Iterator[Item]:
-        after: str | None = None
-        while True:
-            page = self._transport.run(self._operations.page(path, model, after, **params))
-            yield from page.data
-            if not page.has_more or page.next_cursor is None:
-                return
-            after = page.next_cursor
 
 
 class Datasets(_Group):

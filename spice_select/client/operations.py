@@ -61,13 +61,13 @@ class Operations:
     """
 
     def __init__(self, retries: int, timeout: float) -> None:
-        self._retries = retries
+        self.retries = retries
         self._timeout = timeout
 
     def fetch(self, path: str, model: type[Model], **params: Any) -> Operation[Model]:
         """One resource."""
         given = {name: value for name, value in params.items() if value is not None}
-        return parse((yield from send(Send("GET", path, params=given), self._retries)), model)
+        return parse((yield from send(Send("GET", path, params=given), self.retries)), model)
 
     def page(self, path: str, model: type[Item], after: str | None, **params: Any) -> Operation[Page[Item]]:
         """One page of a list."""
@@ -76,7 +76,7 @@ class Operations:
 
     def delete(self, path: str) -> Operation[None]:
         """Delete a resource."""
-        yield from send(Send("DELETE", path), self._retries)
+        yield from send(Send("DELETE", path), self.retries)
 
     def push(
         self,
@@ -99,7 +99,7 @@ class Operations:
                 "columns": dict(columns) if columns else None,
                 "metadata": dict(metadata) if metadata else None,
             }
-            return (yield from push_in_parts(opener(source), about, self._retries, self._timeout, part_bytes, on_bytes))
+            return (yield from push_in_parts(opener(source), about, self.retries, self._timeout, part_bytes, on_bytes))
         fields = {
             "name": name,
             "format": form,
@@ -114,22 +114,22 @@ class Operations:
             fields={name: value for name, value in fields.items() if value is not None},
             read_timeout=max(self._timeout, 300.0),
         )
-        return parse((yield from send(request, self._retries)), Dataset)
+        return parse((yield from send(request, self.retries)), Dataset)
 
     def submit(self, body: Mapping[str, Any], idempotency_key: str | None) -> Operation[Job]:
         """Post a job under one key, so that repeating the call can never make a second job."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         given = {name: plain(value) for name, value in body.items() if value is not None}
-        return parse((yield from send(Send("POST", "/v1/jobs", headers=headers, json=given), self._retries)), Job)
+        return parse((yield from send(Send("POST", "/v1/jobs", headers=headers, json=given), self.retries)), Job)
 
     def estimate(self, body: Mapping[str, Any]) -> Operation[Estimate]:
         """What a job with this body would take."""
         given = {name: plain(value) for name, value in body.items() if value is not None}
-        return parse((yield from send(Send("POST", "/v1/estimates", json=given), self._retries)), Estimate)
+        return parse((yield from send(Send("POST", "/v1/estimates", json=given), self.retries)), Estimate)
 
     def cancel(self, job_id: str) -> Operation[Job]:
         """Ask a job to stop."""
-        return parse((yield from send(Send("POST", f"{job_path(job_id)}/cancel"), self._retries)), Job)
+        return parse((yield from send(Send("POST", f"{job_path(job_id)}/cancel"), self.retries)), Job)
 
     def wait(
         self,
@@ -156,7 +156,7 @@ class Operations:
                 read_timeout=self._timeout + patience,
             )
             # Work that is under way outlasts a restart of the service; so does the waiting.
-            patient = self._retries if seen is None else max(self._retries, PATIENT_RETRIES)
+            patient = self.retries if seen is None else max(self.retries, PATIENT_RETRIES)
             response = yield from send(request, patient)
             current = parse(response, model)
             if on_progress is not None:
@@ -203,7 +203,7 @@ class Operations:
     def follower(self, job_id: str | None, after: int | None, types: Sequence[str]) -> EventFollower:
         """The stream of a job's events, or of all of the project's; it outlasts a restart of the service."""
         path = "/v1/events" if job_id is None else f"{job_path(job_id)}/events"
-        return EventFollower(path, after, types, max(self._retries, PATIENT_RETRIES), ends=job_id is not None)
+        return EventFollower(path, after, types, max(self.retries, PATIENT_RETRIES), ends=job_id is not None)
 
     def files(self, job_id: str) -> Operation[list[File]]:
         """The files of a job."""
@@ -214,7 +214,7 @@ class Operations:
         """Have a link to a file signed."""
         path = f"{job_path(job_id)}/files/{quote(name, safe='')}/links"
         body = {"expires_in_seconds": seconds, "k": k}
-        return parse((yield from send(Send("POST", path, json=body), self._retries)), Link)
+        return parse((yield from send(Send("POST", path, json=body), self.retries)), Link)
 
     def provenance(self, job_id: str) -> Operation[dict[str, Any]]:
         """The in-toto statement of a job.
@@ -222,7 +222,7 @@ class Operations:
         Raises:
             ClientError: What came is no statement.
         """
-        response = yield from send(Send("GET", f"{job_path(job_id)}/provenance"), self._retries)
+        response = yield from send(Send("GET", f"{job_path(job_id)}/provenance"), self.retries)
         statement = json_of(response)
         if not isinstance(statement, dict):
             raise ClientError("the service answered no provenance statement", code="not-a-statement")
@@ -251,7 +251,7 @@ class Operations:
         paths: dict[str, Path] = {}
         for name in wanted:
             path = f"{job_path(job_id)}/files/{quote(name, safe='')}"
-            paths[name] = yield from download_file(path, found[name], folder / name, self._retries, on_bytes)
+            paths[name] = yield from download_file(path, found[name], folder / name, self.retries, on_bytes)
         return paths
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.databases import fresh_database
+from tests.fixtures.hooked import Hooked
+from tests.fixtures.receiver import Receiver
 from tests.fixtures.service import InProcessService
 
 
@@ -48,3 +50,19 @@ def shared_service(
         InProcessService(url, folder / "data") as running,
     ):
         yield running
+
+
+@pytest.fixture
+def hooked(any_database_url: str, tmp_path: Path) -> Iterator[Hooked]:
+    with (
+        Receiver() as receiver,
+        InProcessService(
+            any_database_url,
+            tmp_path / "data",
+            outbound_allowed_networks=["127.0.0.1/32"],
+            outbound_ports=[receiver.port],
+            webhook_retry_seconds=[0.05, 0.1, 0.1],
+            poll_seconds=0.05,
+        ) as service,
+    ):
+        yield Hooked(service, receiver)

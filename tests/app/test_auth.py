@@ -19,6 +19,7 @@ from sqlalchemy import text, update
 
 from app.api.deps import scope_of
 from app.ids import DEFAULT_PROJECT
+from app.outbound import Guard, Policy
 from app.persistence.tables import ApiKey
 from app.persistence.types import clock
 from app.services.health import ROOT
@@ -79,6 +80,11 @@ def two(empty_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tw
         body = {"bytes": 5, "sha256": "0" * 64}
         upload = found.call("first", "POST", "/v1/datasets/uploads", json=body).json()
         found.ids |= {"upload_id": upload["id"], "number": "1"}
+        service.app.state.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
+        hook = {"url": "https://hooks.example.org/"}
+        found.ids["endpoint_id"] = found.call("first", "POST", "/v1/webhook-endpoints", json=hook).json()["id"]
+        ping = found.call("first", "POST", f"/v1/webhook-endpoints/{found.ids['endpoint_id']}/ping").json()
+        found.ids["delivery_id"] = ping["id"]
         files = found.call("first", "GET", f"/v1/jobs/{job['id']}/files").json()["data"]
         found.files = [file["name"] for file in files]
         yield found
@@ -130,7 +136,7 @@ def test_no_route_shows_another_projects_things(two: TwoProjects) -> None:
         assert not unknown, f"{template}: let the fixture make a {unknown}, so that this route is tried as well"
         for name in two.files if "name" in names else ["-"]:
             path = template.format(**two.ids, name=name)
-            body = {"overlap_hours": 1} if template.endswith("rotate") else {}
+            body = {"enabled": True} if method == "PATCH" else {"overlap_hours": 1} if "rotate" in template else {}
             kwargs = {"json": body} if method in {"POST", "PUT", "PATCH"} else {}
             answers = [two.call("other", method, path, **kwargs)]
             if method == "GET":

@@ -13,6 +13,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
 from app.main import contract_document
+from app.outbound import Guard, Policy
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 SCHEMA: Any = schemathesis.openapi.from_dict(contract_document())
@@ -46,6 +47,8 @@ def known(fuzzed: InProcessService) -> dict[str, Any]:
     dataset = fuzzed.push(jsonl(sums(12)))
     done = fuzzed.submit(dataset["id"])
     fuzzed.drain()
+    fuzzed.app.state.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
+    endpoint = fuzzed.http.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.org/"}).json()["id"]
     return {
         "dataset_id": dataset["id"],
         "job_id": done["id"],
@@ -54,6 +57,8 @@ def known(fuzzed: InProcessService) -> dict[str, Any]:
         "number": 1,
         "name": "selected.parquet",
         "slug": "internal",
+        "endpoint_id": endpoint,
+        "delivery_id": fuzzed.http.post(f"/v1/webhook-endpoints/{endpoint}/ping").json()["id"],
     }
 
 

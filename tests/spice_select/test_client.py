@@ -273,11 +273,12 @@ def test_both_clients_offer_the_same_calls() -> None:
         }
         return {name: list(inspect.signature(call).parameters) for name, call in found.items()}
 
-    from spice_select.client import asynchronous, blocking
+    from spice_select.client import asynchronous, blocking, hooks
 
     assert calls(Client) == calls(AsyncClient)
     assert calls(blocking.Datasets) == calls(asynchronous.AsyncDatasets)
     assert calls(blocking.Jobs) == calls(asynchronous.AsyncJobs)
+    assert calls(hooks.WebhookEndpoints) == calls(hooks.AsyncWebhookEndpoints)
 
 
 def test_a_field_that_a_job_does_not_have_is_refused(client: Client) -> None:

@@ -12,6 +12,7 @@ from app.persistence.repositories.measurements import Measurements
 from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.uploads import Uploads
+from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints
 
 __all__ = [
     "ApiKeys",
@@ -27,4 +28,6 @@ __all__ = [
     "Projects",
     "Units",
     "Uploads",
+    "WebhookDeliveries",
+    "WebhookEndpoints",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import and_, event, func, insert, or_, select
 from sqlalchemy.orm import Session
 
+from app.persistence.repositories.webhooks import Told, tell
 from app.persistence.tables import Event
 from app.persistence.types import clock
 
@@ -81,5 +82,11 @@ def _write_pending(session: Session) -> None:
         # Sorted, and the last locks that any transaction takes: two of them cannot wait for each other.
         for project_id in sorted({values["project_id"] for values in pending}):
             session.execute(select(func.pg_advisory_xact_lock(LOCK_CLASS, func.hashtext(project_id))))
+    written: dict[str, list[Told]] = {}
     for values in pending:
-        session.execute(insert(Event).values(**values, created_at=clock()))
+        statement = insert(Event).values(**values, created_at=clock()).returning(Event.id, Event.created_at)
+        number, moment = session.execute(statement).one()
+        shown = {name: value for name, value in values.items() if name != "project_id"}
+        written.setdefault(values["project_id"], []).append(Told(id=number, created_at=moment, **shown))
+    for project_id, events in written.items():
+        tell(session, project_id, events)

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.persistence.tables import Dataset, Job, Unit
+from app.persistence.tables import Dataset, Job, Unit, WebhookDelivery
 from app.persistence.types import clock
-from app.status import JobStatus, UnitState
+from app.status import DeliveryState, JobStatus, UnitState
 
 
 class Measures:
@@ -42,6 +42,17 @@ class Measures:
             .group_by(Unit.kind)
         )
         return {kind: (count, since) for kind, count, since in self.session.execute(query)}
+
+    def deliveries(self) -> dict[str, int]:
+        """Messages to webhook endpoints by state."""
+        return self._counts(select(WebhookDelivery.state, func.count()).group_by(WebhookDelivery.state))
+
+    def overdue_delivery(self) -> datetime | None:
+        """Since when the message that has waited longest could be sent; None when none waits."""
+        query = select(func.min(WebhookDelivery.not_before)).where(
+            WebhookDelivery.state == DeliveryState.PENDING, WebhookDelivery.not_before <= clock()
+        )
+        return self.session.scalars(query).one()
 
     def held(self) -> list[tuple[str, str, datetime, datetime]]:
         """Units under a lease: kind, owner, last heartbeat, end of the lease."""

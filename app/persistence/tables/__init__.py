@@ -12,6 +12,7 @@ from app.persistence.tables.lineage import LineageCursor
 from app.persistence.tables.projects import ApiKey, Project
 from app.persistence.tables.units import Unit, UnitCommit
 from app.persistence.tables.uploads import PartUpload, UploadedPart
+from app.persistence.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiKey",
@@ -30,4 +31,6 @@ __all__ = [
     "Unit",
     "UnitCommit",
     "UploadedPart",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]
