@@ -49,7 +49,7 @@ from app.services.uploads import UploadService
 from app.services.webhooks import WebhookService
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import browse, login, pages, statics, submit
+from app.ui import browse, login, pages, reference, statics, submit
 from spice_select.version import __version__
 
 DESCRIPTION = """
@@ -95,6 +95,8 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         version=__version__,
         description=DESCRIPTION,
         openapi_url="/v1/openapi.json",
+        docs_url=None,  # its own page would load scripts from another host; app/ui/reference.py is ours
+        redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"model": ProblemRead, "description": "A problem (RFC 9457)"}},
@@ -133,7 +135,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    for part in (browse, submit, login, statics):
+    for part in (browse, submit, login, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)

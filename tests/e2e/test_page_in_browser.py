@@ -61,6 +61,14 @@ def visit(service: Service, chromium: Browser) -> Iterator[Callable[..., Visit]]
         each.close()
 
 
+def test_the_reference_shows_every_group_of_calls_and_asks_no_other_host(visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    seen.page.goto("/docs")
+    expect(seen.page.locator(".opblock-tag", has_text="webhooks")).to_be_visible()
+    expect(seen.page.locator(".opblock-summary-path", has_text="/v1/jobs").first).to_be_visible()
+    assert seen.complaints == []
+
+
 def pool(path: Path, count: int) -> Path:
     rows = [{**row, "domain": ["math", ATTACK][i % 2]} for i, row in enumerate(sums(count))]
     rows[0]["instruction"] = ATTACK
