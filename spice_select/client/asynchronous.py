@@ -33,6 +33,7 @@ from spice_select.client.operations import (
     job_body,
     job_path,
 )
+from spice_select.client.tracking import log_job_awaited
 from spice_select.client.transport import DEFAULT_TIMEOUT_SECONDS, AsyncTransport, connection
 
 
@@ -97,6 +98,16 @@ class AsyncClient:
     ) -> AsyncIterator[Event]:
         """What happens, as it happens, see ``Client.events``."""
         return self._transport.follow(self._operations.follower(job_id, after, types))
+
+    def url(self, path: str) -> str:
+        """The address of a path of the service, in full."""
+        return self._transport.url(path)
+
+    async def log_to_mlflow(
+        self, job_id: str, *, run_id: str | None = None, context: str = "training", artifacts: bool = True
+    ) -> str:
+        """Note a finished job in an MLflow run, see ``Client.log_to_mlflow``."""
+        return await log_job_awaited(self, job_id, run_id=run_id, context=context, artifacts=artifacts)
 
     async def version(self) -> Answer:
         """What the service says about itself."""

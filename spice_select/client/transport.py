@@ -163,6 +163,10 @@ class AsyncTransport:
             transport=transport,
         )
 
+    def url(self, path: str) -> str:
+        """The address of a path, in full."""
+        return str(self._http.base_url).rstrip("/") + path
+
     async def run(self, operation: Operation[Result]) -> Result:
         """Carry out an operation to its end."""
         try:

@@ -77,3 +77,24 @@ assert again == logged
     assert found["tags"]["mlflow.runName"] == finished.job_id
     assert found["tags"]["spice.job_id"] == finished.job_id
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_the_client_to_be_awaited_notes_the_same(finished: Finished, script: Script, tmp_path: Path) -> None:
+    lines = f"""
+import asyncio
+from spice_select.client import AsyncClient
+
+async def note():
+    async with AsyncClient({finished.url!r}, {finished.secret!r}) as awaited:
+        return await awaited.log_to_mlflow({finished.job_id!r})
+
+with mlflow.start_run() as training:
+    logged = asyncio.run(note())
+    assert logged == training.info.run_id
+twin = client.log_to_mlflow({finished.job_id!r}, artifacts=False)
+first, second = (mlflow.MlflowClient().get_run(each).data for each in (logged, twin))
+assert first.params == second.params and first.metrics == second.metrics
+"""
+    found = json.loads(script(setup(finished, tmp_path) + lines + SHOW).splitlines()[-1])
+    assert [entry[0] for entry in found["inputs"]].count(finished.job_id) == 1
+    assert {path.name for path in (tmp_path / "artifacts").rglob("spice-select/*")} == set(MEDIA_TYPES)
