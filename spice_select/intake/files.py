@@ -82,19 +82,27 @@ class SourceFiles:
         file = self._files[position]
         with self._named(position):
             self._source = source = ByteSource(file, self._limits)
-            self._digests.append(source.sha256)
-            found = find_container(source.head, self._names_of_columns)
-            if position == 0:
-                self.found: Found = found
-            elif found.container != self.found.container:
-                detail = f"it is {found.container}, the first file is {self.found.container}"
-                raise DatasetError(detail, code="dataset-files-differ")
-            stream = _open(source, found, self._limits)
-            if position and stream.source_schema is not None and not stream.source_schema.equals(self.source_schema):
-                raise DatasetError(
-                    "its columns or their types are not those of the first file", code="dataset-files-differ"
-                )
-            return stream
+            try:
+                self._digests.append(source.sha256)
+                found = find_container(source.head, self._names_of_columns)
+                if position == 0:
+                    self.found: Found = found
+                elif found.container != self.found.container:
+                    detail = f"it is {found.container}, the first file is {self.found.container}"
+                    raise DatasetError(detail, code="dataset-files-differ")
+                stream = _open(source, found, self._limits)
+                if (
+                    position
+                    and stream.source_schema is not None
+                    and not stream.source_schema.equals(self.source_schema)
+                ):
+                    raise DatasetError(
+                        "its columns or their types are not those of the first file", code="dataset-files-differ"
+                    )
+                return stream
+            except BaseException:
+                source.close()
+                raise
 
     def rows(self) -> Iterator[RawRow]:
         """Every row, numbered through; reading on may raise ``DatasetError``."""

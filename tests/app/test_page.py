@@ -147,10 +147,10 @@ def test_files_are_saved_and_never_shown(service: InProcessService, finished: st
 
 def test_vendored_files_are_the_ones_that_are_written_down(service: InProcessService) -> None:
     rows = re.findall(r"^\| `([^`]+)` \|.*`([0-9a-f]{64})` \|$", (FOLDER / "VENDORED.md").read_text(), re.MULTILINE)
-    assert len(rows) == 3
+    assert len(rows) == 5
     for name, digest in rows:
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
-    own = {"page.css", "page.js", "icon.svg"}
+    own = {"page.css", "page.js", "reference.js", "icon.svg"}
     assert {path.name for path in FOLDER.iterdir() if path.suffix in {".js", ".css", ".svg"}} == own | {
         name for name, _ in rows
     }

@@ -55,13 +55,13 @@ def test_a_refusal_crosses_the_process_border_whole(tmp_path: Path) -> None:
     assert error.errors == [{"detail": error.detail, "pointer": "#/rows/1"}]
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder"])
-def test_a_source_that_is_no_file(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "code"), [("missing", "dataset-unreadable"), ("folder", "dataset-empty")])
+def test_a_source_that_holds_no_file(tmp_path: Path, kind: str, code: str) -> None:
     source = tmp_path / "source"
     if kind == "folder":
         source.mkdir()
     (tmp_path / "out").mkdir()
-    assert refusal(source, tmp_path / "out").code == "dataset-unreadable"
+    assert refusal(source, tmp_path / "out").code == code
 
 
 def bomb(kind: str) -> bytes:
