@@ -61,8 +61,9 @@ class Proxy:
         while not self._closed:
             try:
                 near, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError:  # a caller gone before it was taken, or no descriptor left: only our own end ends this
+                time.sleep(0.01)
+                continue
             threading.Thread(target=self._connect, args=(near,), daemon=True).start()
 
     def _connect(self, near: socket.socket) -> None:
