@@ -10,7 +10,7 @@ PORT ?= 8000
 DATA_DIR ?= spice-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check openapi format serve bench chaos clean
+.PHONY: help setup demo test check openapi format serve bench chaos load fuzz upgrade clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,15 @@ bench: $(STAMP)  ## every benchmark: a table, then one JSON line each
 
 chaos: $(STAMP)  ## the whole service under a random nemesis: make chaos SECONDS=60 SEED=1
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+load: $(STAMP)  ## 32 clients while every process is restarted: make load SECONDS=600 SEED=1
+	$(BIN)/python -m tests.load --seconds $(SECONDS) --seed $(SEED)
+
+fuzz: $(STAMP)  ## hostile files for the readers of data sets: make fuzz SECONDS=600 SEED=1
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
+
+upgrade: $(STAMP)  ## a rolling upgrade to this checkout under jobs: make upgrade OLDER=<revision>
+	$(BIN)/python -m tests.upgrade --older $(OLDER) --seed $(SEED)
 
 clean:  ## remove what the targets made (not .venv)
 	rm -rf demo-output spice-data build dist .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,7 @@ from app.settings import Settings
 
 REPORT_SECONDS = 1.0
 LEASE_SHARE = 0.75
+FAREWELL_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -103,8 +104,10 @@ class Heartbeat:
             return
         self._renewed_at = time.monotonic()
         if not reply.held:
-            self._log.warning("lease_lost")
             self.lost = True
+            # A beat that was under way when the unit was committed finds no lease either, and nothing was lost then.
+            if not self._end.wait(FAREWELL_SECONDS):
+                self._log.warning("lease_lost")
         elif reply.stop is not None and self.stop is None:
             self._log.info("stop_requested", outcome=reply.stop)
             self.stop = reply.stop

@@ -51,6 +51,10 @@ def parquet_rows(source: ByteSource, limits: IntakeLimits) -> RowStream:
         rows, columns, schema = file.metadata.num_rows, file.metadata.num_columns, file.schema_arrow
     except MemoryError:
         raise
+    except UnicodeDecodeError:
+        raise DatasetError(
+            "a column of the Parquet file has a name that is not UTF-8", code="dataset-encoding"
+        ) from None
     except (pa.ArrowException, OSError) as error:
         _refuse(error)
     _check_claims(rows, columns, schema, limits)

@@ -12,10 +12,10 @@ from datetime import datetime
 import httpx
 from sqlalchemy import select
 
+from app.persistence.session import Database
 from app.persistence.tables import Event, Job, Unit, UnitCommit
 from app.status import TERMINAL, JobStatus, UnitState
 from tests.chaos.clients import Clients
-from tests.chaos.cluster import Cluster
 
 
 @dataclass
@@ -47,26 +47,26 @@ class Verdict:
         return (self.claims - self.commits) / max(1, self.commits)
 
 
-def settle(cluster: Cluster, seconds: float) -> None:
+def settle(database: Database, seconds: float) -> None:
     """Wait until every job has ended, or the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with cluster.database.read() as session:
+        with database.read() as session:
             if session.scalars(select(Job.id).where(Job.status.not_in(TERMINAL)).limit(1)).first() is None:
                 return
         time.sleep(0.3)
 
 
-def check(cluster: Cluster, clients: Clients, faults: list[tuple[str, datetime]]) -> Verdict:
+def check(database: Database, clients: Clients, faults: list[tuple[str, datetime]]) -> Verdict:
     """Hold the end of a run against the promises.
 
     Args:
-        cluster: Healed and settled.
+        database: Of a service that is healed and settled.
         clients: What they were told.
         faults: Name and moment of each.
     """
     verdict = Verdict(accepted=len(clients.history))
-    with cluster.database.read() as session:
+    with database.read() as session:
         jobs = {job.id: job for job in session.scalars(select(Job))}
         units = list(session.scalars(select(Unit)))
         commits = list(session.scalars(select(UnitCommit).order_by(UnitCommit.committed_at)))

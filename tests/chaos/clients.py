@@ -107,6 +107,11 @@ class Clients:
             job.ids.add(again)
         return job
 
+    def adopt(self, asked: dict[str, Any], key: str, job_id: str) -> None:
+        """Take a job into the history that somebody else has submitted."""
+        with self._lock:
+            self.history.append(Accepted(key, asked, {job_id}))
+
     def storm(self, generator: random.Random, parallel: int) -> None:
         """Many POSTs with one key at the same moment."""
         job = Accepted(f"{generator.getrandbits(64):016x}", self.ask(generator))

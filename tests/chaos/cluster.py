@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -59,6 +59,8 @@ class Cluster:
         dispatchers: Number of dispatchers.
         extra: Environment of the processes; any of it starts them through tests.chaos.sabotage.
         settings: Settings that differ from ``SETTINGS``.
+        postgres: Class of the database server.
+        of_workers: Environment of each worker; any of it starts them through tests.chaos.sabotage.
     """
 
     def __init__(
@@ -69,7 +71,10 @@ class Cluster:
         dispatchers: int = 2,
         extra: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
+        postgres: type[PostgresServer] = PostgresServer,
+        of_workers: Sequence[Mapping[str, str]] = (),
     ) -> None:
+        self.postgres_class, self.of_workers = postgres, [dict(of) for of in of_workers]
         self.folder, self.extra, self.settings = folder, dict(extra or {}), dict(settings or {})
         self.counts = (workers, dispatchers)
         self._stack = ExitStack()
@@ -87,7 +92,7 @@ class Cluster:
 
     def _start(self) -> None:
         enter = self._stack.enter_context
-        self.postgres = enter(PostgresServer(durable=True))
+        self.postgres = enter(self.postgres_class(durable=True))
         self.redis = enter(RedisServer())
         migrate(self.postgres.url)
         self.database_wire = enter(Proxy(self.postgres.port))
@@ -110,6 +115,8 @@ class Cluster:
         )
         self.api = api(self.env, logs)
         self.workers = [worker(self.env, logs, name=f"worker-{number}") for number in range(self.counts[0])]
+        for number, of in enumerate(self.of_workers):
+            self.workers.append(SabotagedWorker({**self.env, **of}, logs, name=f"own-{number}"))
         self.dispatchers = [dispatcher(self.env, logs, name=f"dispatcher-{i}") for i in range(self.counts[1])]
         for process in self.processes:
             self._stack.callback(process.stop, 3)

@@ -39,6 +39,6 @@ def run(
             cluster.heal()
             clients.stop()
         cluster.api.wait_ready()
-        settle(cluster, DRAIN_SECONDS)
-        verdict = check(cluster, clients, nemesis.faults)
+        settle(cluster.database, DRAIN_SECONDS)
+        verdict = check(cluster.database, clients, nemesis.faults)
         return verdict, report(verdict, nemesis.faults, seed, seconds)

@@ -33,6 +33,8 @@ __all__ = ["create_app"]
 HOLD = "SPICE_TEST_HOLD"
 """Folder: a worker of this module puts ``<unit>.<epoch>`` there when a shard is
 stored and not yet committed, and waits while ``hold.<epoch>`` exists."""
+TIME_LIMIT = "SPICE_TEST_TIME_LIMIT"
+"""Seconds after which Celery kills the child that runs a task, in place of the hours of the product."""
 
 
 def ring_once() -> None:
@@ -99,6 +101,8 @@ def __getattr__(name: str) -> Celery:
         raise AttributeError(name)
     from workers.main import celery_app
 
+    if limit := os.environ.get(TIME_LIMIT):
+        celery_app.conf.task_time_limit = float(limit)
     return celery_app
 
 

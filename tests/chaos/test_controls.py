@@ -33,8 +33,8 @@ def protections(*, off: str, hold: Path | None = None) -> dict[str, str]:
 
 
 def verdict_after(cluster: Cluster, clients: Clients, seconds: float = 40) -> Verdict:
-    settle(cluster, seconds)
-    return check(cluster, clients, [])
+    settle(cluster.database, seconds)
+    return check(cluster.database, clients, [])
 
 
 def holder(cluster: Cluster) -> LaunchedProcess:

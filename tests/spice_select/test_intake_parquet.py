@@ -207,3 +207,11 @@ def test_times_are_written_exactly(value: int, unit: str) -> None:
     per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
     seconds = (datetime.fromisoformat(whole) - datetime(1970, 1, 1)) // timedelta(seconds=1)
     assert seconds * per_second + int(fraction or 0) == value
+
+
+@pytest.mark.parametrize("store_schema", [True, False])
+def test_a_column_name_that_is_not_utf8_is_refused_for_what_it_is(tmp_path: Path, store_schema: bool) -> None:
+    content = as_parquet(pool(3, wxyz=pa.array([1, 2, 3])), store_schema=store_schema).replace(b"wxyz", b"wx\xffz")
+    with pytest.raises(DatasetError, match="not UTF-8") as refused:
+        ingest(tmp_path, content)
+    assert refused.value.code == "dataset-encoding"

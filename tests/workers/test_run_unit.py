@@ -207,3 +207,25 @@ def test_a_worker_without_a_database_stops_before_its_lease_ends(
     with heartbeat:
         assert wait_for(lambda: heartbeat.lost)
     assert 0.5 < time.monotonic() - began < 1.0 + 0.5
+
+
+class Heard(list[str]):
+    """A log that keeps the names of its warnings."""
+
+    def warning(self, event: str, **_: Any) -> None:
+        self.append(event)
+
+
+@pytest.mark.parametrize(("at_the_end", "told"), [(True, []), (False, ["lease_lost"])])
+def test_only_a_lease_that_was_really_lost_is_called_lost(
+    service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, at_the_end: bool, told: list[str]
+) -> None:
+    monkeypatch.setattr("workers.heartbeat.FAREWELL_SECONDS", 5.0 if at_the_end else 0.0)
+    heartbeat = beating(service, heartbeat_seconds=0.05)
+    heard = Heard()
+    heartbeat._log = heard
+    with heartbeat:
+        with service.runner.database.write() as session:
+            Units(session).kill(heartbeat.claim.unit_id, None)
+        assert wait_for(lambda: heartbeat.lost)
+    assert heard == told
