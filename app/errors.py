@@ -52,7 +52,7 @@ PROBLEMS: dict[str, Problem] = {
     "dataset-not-ready": Problem(
         "Data set not ready", 409, "The data set is still being validated; wait as `Retry-After` says.", retryable=True
     ),
-    "dataset-in-use": Problem("Data set in use", 409, "A job that has not ended uses the data set."),
+    "dataset-in-use": Problem("Data set in use", 409, "A job or an evaluation that has not ended uses the data set."),
     "idempotency-key-invalid": Problem(
         "Idempotency-Key cannot be used", 400, "The key must be 1 to 255 visible ASCII characters."
     ),
@@ -148,6 +148,12 @@ PROBLEMS: dict[str, Problem] = {
         422,
         "The job of `given_job` ended without a choice, or chose from another data set or by other gradients: data "
         "set, proxy and gradient settings must be equal.",
+    ),
+    "holdout-unusable": Problem(
+        "These rows cannot judge the choice",
+        422,
+        "An evaluation needs two rows or more that the job could not choose: another data set, or rows that the job "
+        "was told to exclude.",
     ),
     "url-not-allowed": Problem(
         "URL not allowed",

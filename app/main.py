@@ -18,6 +18,7 @@ from app.api.routes import (
     api_keys,
     datasets,
     estimates,
+    evaluations,
     events,
     files,
     gradient_sets,
@@ -34,6 +35,7 @@ from app.api.streams import EventHub, told_to_end
 from app.outbound import Guard, Policy
 from app.persistence.session import Database
 from app.services.datasets import DatasetService
+from app.services.evaluations import EvaluationService
 from app.services.events import EventService
 from app.services.health import Health
 from app.services.jobs import JobService
@@ -110,7 +112,9 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.events = events_service
     app.state.datasets = DatasetService(database, store, settings)
     app.state.uploads = UploadService(database, store, settings)
-    app.state.jobs = JobService(database, store, Proxies(settings))
+    proxies = Proxies(settings)
+    app.state.jobs = JobService(database, store, proxies)
+    app.state.evaluations = EvaluationService(database, proxies)
     app.state.lineage = LineageFeed(database, settings.openlineage_namespace)
     app.state.sessions = Sessions(keys, settings.data_dir)
     app.state.pictures = Pictures(database, app.state.jobs)
@@ -124,6 +128,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         datasets,
         jobs,
         estimates,
+        evaluations,
         files,
         provenance,
         events,

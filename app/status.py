@@ -1,4 +1,4 @@
-"""States of data sets, uploads, jobs, gradient sets and units, and the moves between them."""
+"""States of data sets, uploads, jobs, evaluations, gradient sets and units, and the moves between them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ class JobStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class EvaluationStatus(StrEnum):
+    """State of an evaluation; finer steps are in ``phase``."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class GradientSetStatus(StrEnum):
     """State of a gradient set."""
 
@@ -65,6 +75,12 @@ class UnitKind(StrEnum):
     GRADIENTS = "gradients"
     SELECT_PART = "select_part"
     SELECT = "select"
+    EVALUATION_PLAN = "evaluation_plan"
+    EVALUATION_TRAINING = "evaluation_training"
+    EVALUATION_REPORT = "evaluation_report"
+
+
+EVALUATION_KINDS = (UnitKind.EVALUATION_PLAN, UnitKind.EVALUATION_TRAINING, UnitKind.EVALUATION_REPORT)
 
 
 Scope = Literal[
@@ -93,16 +109,25 @@ ToldType = Literal[
     "job.failed",
     "job.cancelled",
     "job.expired",
+    "evaluation.queued",
+    "evaluation.running",
+    "evaluation.succeeded",
+    "evaluation.failed",
+    "evaluation.cancelled",
 ]
 """Events that webhook endpoints may be told of."""
 TOLD_BY_DEFAULT: tuple[ToldType, ...] = tuple(
-    type_ for type_ in get_args(ToldType) if type_ not in {"job.queued", "job.gradients_ready", "job.cancelling"}
+    type_
+    for type_ in get_args(ToldType)
+    if type_ not in {"job.queued", "job.gradients_ready", "job.cancelling"} and not type_.startswith("evaluation.")
 )
 PING = "webhook.ping"
 """Type of the message that says nothing."""
 
 ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 TERMINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+EVALUATING = (EvaluationStatus.QUEUED, EvaluationStatus.RUNNING)
+"""States that an evaluation can still leave."""
 
 JOB_MOVES: dict[JobStatus, tuple[JobStatus, ...]] = {
     JobStatus.QUEUED: (

@@ -63,7 +63,7 @@ class Compute:
             ServiceError: ``proxy-changed`` or ``artifact-corrupt``.
             Stopped: The heartbeat said so.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
-        proxy = self._proxy(brief.proxy, brief.proxy_revision, brief.gradients)
+        proxy = self.proxy(brief.proxy, brief.proxy_revision, brief.gradients)
         rows = self.store.intact(claim.project_id, brief.rows_sha256)
         heartbeat.phase("computing_gradients", measure="samples")
         began = time.monotonic()
@@ -210,7 +210,7 @@ class Compute:
         ranking = [row._asdict() for row in written.ranking]
         return SelectionOutcome(result, ranking, [asdict(file) for file in written.files], selection.partial)
 
-    def _proxy(self, config: ProxyConfig, revision: str, gradients: GradientConfig) -> Proxy:
+    def proxy(self, config: ProxyConfig, revision: str, gradients: GradientConfig) -> Proxy:
         """Load the proxy model, or take the one that is loaded already.
 
         Raises:

@@ -28,6 +28,7 @@ from workers.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from workers.compute import Compute
+    from workers.evaluations import Trials
 
 COMMIT_TRIES = 5
 
@@ -67,6 +68,7 @@ class UnitRunner:
         self.briefs = BriefService(self.database)
         self.commits = CommitService(self.database)
         self._compute: Compute | None = None
+        self._trials: Trials | None = None
         self._compute_lock = threading.Lock()
 
     @property
@@ -78,6 +80,15 @@ class UnitRunner:
 
                 self._compute = Compute(self.settings, self.store)
             return self._compute
+
+    @property
+    def trials(self) -> Trials:
+        """The part that evaluates, loaded on first use."""
+        if self._trials is None:
+            from workers.evaluations import Trials
+
+            self._trials = Trials(self.compute, self.store)
+        return self._trials
 
     def warm_up(self) -> None:
         """Load torch in the background, so that the first gradients need not wait for it."""
@@ -103,6 +114,7 @@ class UnitRunner:
         log = get_logger()
         about = {
             "spice.job_id": claim.job_id,
+            "spice.evaluation_id": claim.evaluation_id,
             "spice.unit_id": claim.unit_id,
             "spice.kind": claim.kind.value,
             "spice.shard": claim.shard,
@@ -136,6 +148,9 @@ class UnitRunner:
                 UnitKind.GRADIENTS: self._gradients,
                 UnitKind.SELECT_PART: self._part,
                 UnitKind.SELECT: self._select,
+                UnitKind.EVALUATION_PLAN: self._plan,
+                UnitKind.EVALUATION_TRAINING: self._train,
+                UnitKind.EVALUATION_REPORT: self._report,
             }
             return "committed" if work[claim.kind](claim, heartbeat) else "stale"
         except Stopped:
@@ -200,3 +215,17 @@ class UnitRunner:
         with self.store.scratch() as folder:
             outcome = self.compute.select(claim, brief, folder, heartbeat)
             return bool(self._tell(lambda: self.commits.selection(claim, outcome)))
+
+    def _plan(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        heartbeat.phase("loading_model")
+        outcome = self.trials.plan(claim, self.briefs.evaluation(claim), heartbeat)
+        return bool(self._tell(lambda: self.commits.plan(claim, outcome)))
+
+    def _train(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        heartbeat.phase("loading_model")
+        outcome = self.trials.train(claim, self.briefs.evaluation(claim), heartbeat)
+        return bool(self._tell(lambda: self.commits.training(claim, outcome)))
+
+    def _report(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        result = self.trials.report(claim, self.briefs.evaluation(claim), heartbeat)
+        return bool(self._tell(lambda: self.commits.report(claim, result)))

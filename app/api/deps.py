@@ -17,6 +17,7 @@ from app.api.streams import EventHub
 from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
 from app.services.datasets import DatasetService
+from app.services.evaluations import EvaluationService
 from app.services.events import EventService
 from app.services.idempotency import parse_key
 from app.services.jobs import Filters, JobService
@@ -56,6 +57,12 @@ def uploads(request: Request) -> UploadService:
 def jobs(request: Request) -> JobService:
     """Use cases of jobs."""
     found: JobService = request.app.state.jobs
+    return found
+
+
+def evaluations(request: Request) -> EvaluationService:
+    """Use cases of evaluations."""
+    found: EvaluationService = request.app.state.evaluations
     return found
 
 
@@ -280,6 +287,7 @@ FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 DatasetId = Annotated[str, _shape("ds", "a data set")]
 UploadId = Annotated[str, _shape("up", "an upload")]
 JobId = Annotated[str, _shape("job", "a job")]
+EvaluationId = Annotated[str, _shape("ev", "an evaluation")]
 GradientSetId = Annotated[str, _shape("gs", "a gradient set")]
 EndpointId = Annotated[str, _shape("whe", "a webhook endpoint")]
 DeliveryId = Annotated[str, _shape("whd", "a message to a webhook endpoint")]
@@ -318,6 +326,7 @@ Project = Annotated[str, Depends(project)]
 DatasetsDep = Annotated[DatasetService, Depends(datasets)]
 UploadsDep = Annotated[UploadService, Depends(uploads)]
 EventsDep = Annotated[EventService, Depends(events)]
+EvaluationsDep = Annotated[EvaluationService, Depends(evaluations)]
 JobsDep = Annotated[JobService, Depends(jobs)]
 ResultsDep = Annotated[ResultService, Depends(results)]
 LineageDep = Annotated[LineageFeed, Depends(lineage)]

@@ -11,6 +11,7 @@ from app.api.deps import encode_cursor
 from app.api.estimates import EstimateRead
 from app.api.problems import base_url
 from app.api.schemas.datasets import DatasetRead, ResolvedSource, SourceRead
+from app.api.schemas.evaluations import EvaluationRead
 from app.api.schemas.files import Digest
 from app.api.schemas.gradient_sets import GradientSetRead
 from app.api.schemas.jobs import JobRead, QueueRead
@@ -20,10 +21,11 @@ from app.api.schemas.progress import ProgressRead
 from app.api.schemas.uploads import PartRead, UploadRead
 from app.persistence.tables import Dataset, GradientSet, Job
 from app.services.datasets import DatasetView
+from app.services.evaluations import EvaluationView
 from app.services.jobs import JobView
 from app.services.progress import Progress, unit_progress
 from app.services.uploads import UploadView, num_parts
-from app.status import ACTIVE, DatasetStatus, JobStatus, UploadStatus
+from app.status import ACTIVE, DatasetStatus, EvaluationStatus, JobStatus, UploadStatus
 from spice_select.config import RunConfig
 from spice_select.sources import without_secrets
 
@@ -147,6 +149,33 @@ def job_read(request: Request, view: JobView) -> JobRead:
         finished_at=job.finished_at,
         deadline_at=job.deadline_at,
         version=job.version,
+    )
+
+
+def evaluation_read(request: Request, view: EvaluationView) -> EvaluationRead:
+    """An evaluation as the API shows it."""
+    row = view.evaluation
+    return EvaluationRead(
+        id=row.id,
+        name=row.name,
+        status=EvaluationStatus(row.status),
+        phase=view.phase,
+        job_id=row.job_id,
+        dataset_id=row.dataset_id,
+        holdout_dataset_id=row.holdout_dataset_id,
+        model=row.model,
+        model_revision=row.model_revision,
+        config=row.config,
+        group=row.group_column,
+        max_length=row.max_length,
+        metadata=row.metadata_,
+        progress=progress_read(view.progress),
+        result=row.result,
+        error=problem_read(request, row.error),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        version=row.version,
     )
 
 

@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from app.errors import ServiceError
-from app.persistence.repositories import Datasets, GradientSets, Jobs, Units
+from app.persistence.repositories import Datasets, Evaluations, GradientSets, Jobs, Units
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, GradientSet, Job, Unit, UnitCommit
+from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Unit, UnitCommit
 from app.services.units import Claim
+from app.status import UnitKind
 from spice_select.config import GradientConfig, ProxyConfig, RunConfig
+from spice_select.evaluation.settings import EvaluationConfig
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,33 @@ class SelectBrief:
     target: TargetBrief | None = None
 
 
+@dataclass(frozen=True)
+class EvaluationBrief:
+    """To evaluate what a job chose: the plan, a training, the report.
+
+    Attributes:
+        evaluation: What is asked for.
+        dataset: The data set that the job chose from.
+        holdout: The data set to judge by; None for the rows that the job was told to exclude.
+        chosen: Rows that the job chose, by their number in the source, in pick order.
+        excluded: Rows that the job was told to exclude, by their number in the source.
+        config: How.
+        model: What is trained.
+        plan: The plan, once it is made.
+        trainings: What is trained already, in order.
+    """
+
+    evaluation: Evaluation
+    dataset: Dataset
+    holdout: Dataset | None
+    chosen: list[int]
+    excluded: list[int]
+    config: EvaluationConfig
+    model: ProxyConfig
+    plan: UnitArtifact | None
+    trainings: list[UnitArtifact]
+
+
 class BriefService:
     """Reads briefs.
 
@@ -159,6 +188,29 @@ class BriefService:
                 created_at=job.created_at,
                 given=_given(session, claim.project_id, config.conditions.given_job),
                 target=_target(session, job),
+            )
+
+    def evaluation(self, claim: Claim) -> EvaluationBrief:
+        """What a unit of an evaluation is to do."""
+        assert claim.evaluation_id is not None
+        with self.database.read() as session:
+            evaluations = Evaluations(session)
+            evaluation = evaluations.get(claim.project_id, claim.evaluation_id)
+            assert evaluation is not None
+            job = Jobs(session).get(claim.project_id, evaluation.job_id)
+            assert job is not None
+            holdout = evaluation.holdout_dataset_id
+            plans = _artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_PLAN))
+            return EvaluationBrief(
+                evaluation=evaluation,
+                dataset=Datasets(session).get_even_deleted(evaluation.dataset_id),
+                holdout=None if holdout is None else Datasets(session).get_even_deleted(holdout),
+                chosen=Jobs(session).chosen_rows(job.id),
+                excluded=RunConfig.model_validate(job.config).conditions.exclude,
+                config=EvaluationConfig.model_validate(evaluation.config),
+                model=ProxyConfig.model_validate(evaluation.model),
+                plan=plans[0] if plans else None,
+                trainings=_artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_TRAINING)),
             )
 
 

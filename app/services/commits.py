@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
+from app.ids import new_id
+from app.persistence.repositories import Datasets, Evaluations, Events, GradientSets, Jobs, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Job, Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units import Claim
-from app.status import ACTIVE, DatasetStatus, GradientSetStatus, JobStatus, UnitState
+from app.status import (
+    ACTIVE,
+    EVALUATING,
+    DatasetStatus,
+    EvaluationStatus,
+    GradientSetStatus,
+    JobStatus,
+    UnitKind,
+    UnitState,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,31 @@ class GradientsOutcome:
 @dataclass(frozen=True)
 class PartOutcome:
     """What was chosen from a part of the pool, stored."""
+
+    artifact_sha256: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PlanOutcome:
+    """What an evaluation is to train, stored.
+
+    Attributes:
+        artifact_sha256: Of the plan.
+        trainings: How many there are.
+        steps: Optimiser steps of each.
+        result: What to remember of the plan in the records.
+    """
+
+    artifact_sha256: str
+    trainings: int
+    steps: int
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training led to, stored."""
 
     artifact_sha256: str
     result: dict[str, Any]
@@ -141,6 +176,65 @@ class CommitService:
                 told = ("selected", "stop_reason", "excluded", "excluded_by_code")
                 data = {key: result[key] for key in told if key in result}
                 Events(session).append(job.project_id, f"job.{status}", job_id=job.id, data=data)
+            return True
+
+    def plan(self, claim: Claim, outcome: PlanOutcome) -> bool:
+        """Make the plan of an evaluation count, and its trainings units of their own.
+
+        Returns:
+            False when the lease was stale: the outcome is discarded.
+        """
+        assert claim.evaluation_id is not None
+        with self.database.write() as session:
+            if not self._fenced(session, claim, outcome.artifact_sha256, outcome.result):
+                return self._made_before(session, claim)
+            evaluations = Evaluations(session)
+            evaluation = evaluations.lock(claim.evaluation_id)
+            # A plan that was lost and made again has its trainings already.
+            planned = evaluations.units(claim.evaluation_id, UnitKind.EVALUATION_TRAINING)
+            if evaluation.status in EVALUATING and not planned:
+                unit = {"project_id": claim.project_id, "dataset_id": claim.dataset_id, "schema_version": 3}
+                unit |= {"evaluation_id": claim.evaluation_id, "kind": UnitKind.EVALUATION_TRAINING}
+                rows = [
+                    {**unit, "id": new_id("unit"), "shard": number, "total": outcome.steps}
+                    for number in range(outcome.trainings)
+                ]
+                Units(session).add_all(rows)
+                data = {"trainings": outcome.trainings}
+                Events(session).append(
+                    claim.project_id, "evaluation.planned", evaluation_id=claim.evaluation_id, data=data
+                )
+            return True
+
+    def training(self, claim: Claim, outcome: TrainingOutcome) -> bool:
+        """Make a training of an evaluation count.
+
+        Returns:
+            False when the lease was stale: the outcome is discarded.
+        """
+        assert claim.evaluation_id is not None
+        with self.database.write() as session:
+            if not self._fenced(session, claim, outcome.artifact_sha256, outcome.result):
+                return self._made_before(session, claim)
+            data = {name: outcome.result[name] for name in ("arm", "seed")}
+            Events(session).append(claim.project_id, "evaluation.trained", evaluation_id=claim.evaluation_id, data=data)
+            return True
+
+    def report(self, claim: Claim, result: dict[str, Any]) -> bool:
+        """End an evaluation with its report.
+
+        Returns:
+            False when the lease was stale: the report is discarded.
+        """
+        assert claim.evaluation_id is not None
+        with self.database.write() as session:
+            if not self._fenced(session, claim, None, {"verdict": result["verdict"]}):
+                return self._made_before(session, claim)
+            if Evaluations(session).move(claim.evaluation_id, EVALUATING, EvaluationStatus.SUCCEEDED, result=result):
+                data = {"verdict": result["verdict"], "sentence": result["sentence"]}
+                Events(session).append(
+                    claim.project_id, "evaluation.succeeded", evaluation_id=claim.evaluation_id, data=data
+                )
             return True
 
     @staticmethod

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
-from app.persistence.repositories import Datasets, Events, ListFilter, Units
+from app.persistence.repositories import Datasets, Evaluations, Events, ListFilter, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
@@ -238,7 +238,7 @@ class DatasetService:
         """Take a data set and its bytes away; finished jobs keep their own files and provenance.
 
         Raises:
-            ConflictError: ``dataset-in-use`` while a job on it has not ended.
+            ConflictError: ``dataset-in-use`` while a job or an evaluation on it has not ended.
         """
         with self.database.write() as session:
             datasets = Datasets(session)
@@ -246,6 +246,8 @@ class DatasetService:
             require_version(dataset.version, expected)
             if datasets.active_jobs(dataset_id):
                 raise ConflictError("a job that has not ended uses the data set", code="dataset-in-use")
+            if Evaluations(session).active_on(dataset_id):
+                raise ConflictError("an evaluation that has not ended uses the data set", code="dataset-in-use")
             unit = Units(session).of_dataset(dataset_id)
             if unit is not None:
                 Units(session).kill(unit.id, None)

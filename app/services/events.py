@@ -32,12 +32,19 @@ class EventService:
         limit: int,
         job_id: str | None = None,
         dataset_id: str | None = None,
+        evaluation_id: str | None = None,
         types: Sequence[str] = (),
     ) -> list[Event]:
         """Events behind a number, oldest first."""
         with self.database.read() as session:
             return Events(session).page(
-                project_id, after=after, limit=limit, job_id=job_id, dataset_id=dataset_id, types=types
+                project_id,
+                after=after,
+                limit=limit,
+                job_id=job_id,
+                dataset_id=dataset_id,
+                evaluation_id=evaluation_id,
+                types=types,
             )
 
     def job_has_ended(self, project_id: str, job_id: str) -> bool:

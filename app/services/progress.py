@@ -87,7 +87,7 @@ def job_progress(
     Samples while gradients are computed, parts while a pool is cut into them, then the selection's own count.
     """
     if _all_done(shards):
-        return unit_progress(selection, now) if _all_done(parts) else _parts_progress(parts, now)
+        return unit_progress(selection, now) if _all_done(parts) else shared_progress(parts, now, PARTS, "parts")
     completed = sum(shard.total if shard.state == UnitState.DONE else _live(shard, now) for shard in shards)
     total = sum(shard.total for shard in shards)
     rate = sum(shard.rate or 0.0 for shard in shards if is_worked_on(shard, now))
@@ -107,18 +107,25 @@ def _all_done(units: Sequence[Unit]) -> bool:
     return all(unit.state == UnitState.DONE for unit in units)
 
 
-def _parts_progress(parts: Sequence[Unit], now: datetime) -> Progress:
-    """Parts done; the rate also counts what is done of the others, so that it is known before the first ends."""
+def shared_progress(parts: Sequence[Unit], now: datetime, phase: str, unit: str) -> Progress:
+    """Units done; the rate also counts what is done of the others, so that it is known before the first ends.
+
+    Args:
+        parts: Units that several workers share.
+        now: The moment.
+        phase: What it is called while any of them is worked on.
+        unit: What one of them is called.
+    """
     done = sum(part.state == UnitState.DONE for part in parts)
     begun = done + sum(part.completed / part.total for part in parts if is_worked_on(part, now) and part.total)
     starts = [part.started_at for part in parts if part.started_at is not None]
     seconds = (now - min(starts)).total_seconds() if starts else 0.0
     rate = begun / seconds if begun and seconds > 0 else None
     return Progress(
-        phase=job_phase((), parts, None, now),
+        phase=phase if any(is_worked_on(part, now) for part in parts) else WAITING,
         completed=done,
         total=len(parts),
-        unit="parts",
+        unit=unit,
         rate_per_second=rate,
         eta_seconds=(len(parts) - begun) / rate if rate else None,
         updated_at=max((part.heartbeat_at for part in parts if part.heartbeat_at is not None), default=None),

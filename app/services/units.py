@@ -8,13 +8,22 @@ from datetime import datetime
 from typing import Any
 
 from app.errors import PROBLEMS, stored_problem
-from app.persistence.repositories import Datasets, Events, GradientSets, IdempotencyKeys, Jobs, Units
+from app.persistence.repositories import Datasets, Evaluations, Events, GradientSets, IdempotencyKeys, Jobs, Units
 from app.persistence.session import Database
 from app.persistence.tables import Unit
 from app.persistence.types import clock
 from app.services.jobs import stop_job
 from app.settings import Settings
-from app.status import ACTIVE, DatasetStatus, GradientSetStatus, JobStatus, UnitKind, UnitState
+from app.status import (
+    ACTIVE,
+    EVALUATING,
+    DatasetStatus,
+    EvaluationStatus,
+    GradientSetStatus,
+    JobStatus,
+    UnitKind,
+    UnitState,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Claim:
     dataset_id: str
     gradient_set_id: str | None
     job_id: str | None
+    evaluation_id: str | None
     shard: int | None
     created_at: datetime
 
@@ -97,6 +107,7 @@ class UnitService:
                 dataset_id=unit.dataset_id,
                 gradient_set_id=unit.gradient_set_id,
                 job_id=unit.job_id,
+                evaluation_id=unit.evaluation_id,
                 shard=unit.shard,
                 created_at=unit.created_at,
             )
@@ -126,6 +137,10 @@ class UnitService:
     @staticmethod
     def _mark_running(session: Any, unit: Unit) -> None:
         if unit.kind == UnitKind.INGEST:
+            return
+        if unit.evaluation_id is not None:
+            if Evaluations(session).move(unit.evaluation_id, (EvaluationStatus.QUEUED,), EvaluationStatus.RUNNING):
+                Events(session).append(unit.project_id, "evaluation.running", evaluation_id=unit.evaluation_id)
             return
         jobs = Jobs(session)
         if unit.kind in {UnitKind.SELECT, UnitKind.SELECT_PART}:
@@ -166,6 +181,9 @@ class UnitService:
         if unit.kind == UnitKind.GRADIENTS:
             assert unit.gradient_set_id is not None
             return None if Jobs(session).waiting_on(unit.gradient_set_id) else JobStatus.CANCELLED
+        if unit.evaluation_id is not None:
+            evaluation = Evaluations(session).get(unit.project_id, unit.evaluation_id)
+            return None if evaluation is not None and evaluation.status in EVALUATING else JobStatus.CANCELLED
         return None
 
     def pin_source(self, claim: Claim, resolved: dict[str, Any]) -> bool:
@@ -205,18 +223,10 @@ class UnitService:
             if not held:
                 return
             data = {"kind": claim.kind, "shard": claim.shard, "attempt": claim.attempt, "code": code, "detail": detail}
-            for job_id in _jobs_of(session, claim.gradient_set_id, claim.job_id):
-                Events(session).append(claim.project_id, "unit.failed", job_id=job_id, data={**data, "again": again})
+            for concerned in _concerned(session, claim):
+                Events(session).append(claim.project_id, "unit.failed", **concerned, data={**data, "again": again})
             if not again:
-                _bury(
-                    session,
-                    claim.kind,
-                    claim.project_id,
-                    claim.dataset_id,
-                    claim.gradient_set_id,
-                    claim.job_id,
-                    problem,
-                )
+                _bury(session, claim, problem)
 
     def recompute(self, claim: Claim, unit_ids: list[str], detail: str) -> None:
         """Re-open shards or parts whose artifacts turned out missing or rotten, and let the one that needs them wait.
@@ -244,7 +254,8 @@ class UnitService:
             for gradient_set_id in lost:
                 GradientSets(session).set_status(gradient_set_id, GradientSetStatus.COMPUTING)
             data = {"units": unit_ids, "detail": detail}
-            Events(session).append(claim.project_id, "artifacts.lost", job_id=claim.job_id, data=data)
+            concerned = {"job_id": claim.job_id, "evaluation_id": claim.evaluation_id}
+            Events(session).append(claim.project_id, "artifacts.lost", **concerned, data=data)
 
     def ring(self, publish: Callable[[str], None], limit: int = 50, *, backlog: Callable[[], int] = lambda: 0) -> int:
         """Publish a doorbell for every runnable unit that nobody has rung lately.
@@ -283,7 +294,7 @@ class UnitService:
                 strikes = unit.strikes + 1
                 problem = stored_problem("worker-killed", f"{strikes} workers were lost while working on this unit")
                 units.kill(unit.id, problem)
-                _bury(session, unit.kind, unit.project_id, unit.dataset_id, unit.gradient_set_id, unit.job_id, problem)
+                _bury(session, unit, problem)
             for unit in units.lock_abandoned_selections():
                 assert unit.job_id is not None
                 job = jobs.lock(unit.job_id)
@@ -298,37 +309,41 @@ class UnitService:
                 stop_job(session, job_id, JobStatus.EXPIRED)
 
 
-def _jobs_of(session: Any, gradient_set_id: str | None, job_id: str | None) -> list[str]:
+def _jobs_of(session: Any, unit: Claim | Unit) -> list[str]:
     """Jobs that a unit's fate concerns."""
-    if job_id is not None:
-        return [job_id]
-    if gradient_set_id is not None:
-        return [job.id for job in Jobs(session).waiting_on(gradient_set_id)]
+    if unit.job_id is not None:
+        return [unit.job_id]
+    if unit.gradient_set_id is not None:
+        return [job.id for job in Jobs(session).waiting_on(unit.gradient_set_id)]
     return []
 
 
-def _bury(
-    session: Any,
-    kind: str,
-    project_id: str,
-    dataset_id: str,
-    gradient_set_id: str | None,
-    job_id: str | None,
-    problem: dict[str, Any],
-) -> None:
+def _concerned(session: Any, unit: Claim | Unit) -> list[dict[str, str]]:
+    """What an event about a unit belongs to."""
+    if unit.evaluation_id is not None:
+        return [{"evaluation_id": unit.evaluation_id}]
+    return [{"job_id": job_id} for job_id in _jobs_of(session, unit)]
+
+
+def _bury(session: Any, dead: Claim | Unit, problem: dict[str, Any]) -> None:
     """Let the failure of a unit reach whatever waits for it."""
-    events = Events(session)
-    if kind == UnitKind.INGEST:
-        if Datasets(session).settle(dataset_id, DatasetStatus.INVALID, {"error": problem}):
-            events.append(project_id, "dataset.invalid", dataset_id=dataset_id, data={"code": problem["code"]})
+    events, data = Events(session), {"code": problem["code"]}
+    if dead.kind == UnitKind.INGEST:
+        if Datasets(session).settle(dead.dataset_id, DatasetStatus.INVALID, {"error": problem}):
+            events.append(dead.project_id, "dataset.invalid", dataset_id=dead.dataset_id, data=data)
         return
-    if kind == UnitKind.GRADIENTS:
-        assert gradient_set_id is not None
-        GradientSets(session).lock(gradient_set_id)
-        GradientSets(session).set_status(gradient_set_id, GradientSetStatus.FAILED, error=problem)
-    for failed_id in _jobs_of(session, gradient_set_id if job_id is None else None, job_id):
+    if dead.evaluation_id is not None:
+        # Its other units are left as they are: none is runnable any more, and whoever holds one is told to stop.
+        if Evaluations(session).move(dead.evaluation_id, EVALUATING, EvaluationStatus.FAILED, error=problem):
+            events.append(dead.project_id, "evaluation.failed", evaluation_id=dead.evaluation_id, data=data)
+        return
+    if dead.kind == UnitKind.GRADIENTS:
+        assert dead.gradient_set_id is not None
+        GradientSets(session).lock(dead.gradient_set_id)
+        GradientSets(session).set_status(dead.gradient_set_id, GradientSetStatus.FAILED, error=problem)
+    for failed_id in _jobs_of(session, dead):
         unit = Units(session).of_job(failed_id)
         if unit is not None:
             Units(session).kill(unit.id, problem)
         if Jobs(session).move(failed_id, ACTIVE, JobStatus.FAILED, error=problem):
-            events.append(project_id, "job.failed", job_id=failed_id, data={"code": problem["code"]})
+            events.append(dead.project_id, "job.failed", job_id=failed_id, data=data)

@@ -160,7 +160,9 @@ class WebhookService:
             endpoint = _find(WebhookEndpoints(session), project_id, endpoint_id)
             if not endpoint.enabled:
                 raise ConflictError("the endpoint is switched off: enable it first")
-            told = Told(id=None, type=PING, job_id=None, dataset_id=None, data={}, created_at=now(session))
+            told = Told(
+                id=None, type=PING, job_id=None, dataset_id=None, evaluation_id=None, data={}, created_at=now(session)
+            )
             deliveries = WebhookDeliveries(session)
             (made,) = deliveries.add(project_id, [endpoint_id], told)
             return _delivery(deliveries, project_id, endpoint_id, made)

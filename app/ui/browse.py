@@ -80,6 +80,12 @@ def live_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> R
     return page("job_live.html", visitor=visitor, **shelf.job(request, visitor, job_id))
 
 
+@router.get("/ui/jobs/{job_id}/evaluations")
+def live_evaluations(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+    """Whether the choice trains better, as far as that is known; asks for itself again until it is."""
+    return page("evaluations.html", visitor=visitor, **shelf.job(request, visitor, job_id))
+
+
 @router.get("/ui/jobs/{job_id}/plots")
 def plot_data(job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
     """The series of the plots, for the script that draws them."""

@@ -8,16 +8,19 @@ from fastapi import Depends, Request
 
 from app.api import render
 from app.api.problems import base_url
+from app.services.evaluations import EvaluationService
 from app.services.events import EventService
-from app.services.jobs import JobService
+from app.services.jobs import Filters, JobService
 from app.services.keys import Caller
 from app.services.pictures import Pictures
-from app.status import ACTIVE
+from app.status import ACTIVE, EVALUATING
 from app.ui.plots import POINTS, Plot, group_shares, length_shares, plots, table
+from app.ui.trials import WORDS, forest
 from app.ui.uses import uses
 
 EXCERPTS = 3
 EVENTS = 100
+EVALUATIONS = 5
 
 
 class Gathered:
@@ -31,6 +34,7 @@ class Gathered:
         state = request.app.state
         self.jobs: JobService = state.jobs
         self.events: EventService = state.events
+        self.evaluations: EvaluationService = state.evaluations
         self.pictures: Pictures = state.pictures
         self.keys: bool = state.settings.auth == "keys"
 
@@ -44,9 +48,19 @@ class Gathered:
             values["events"] = self.events.page(project, job_id=job_id, after=0, limit=EVENTS)
             if job.result is not None:
                 values |= self._result(project, job_id, job.result, job.config.selection.model_dump())
+                values |= self.trials(request, project, job_id)
                 if visitor.may("files:read"):
                     values |= self._files(request, project, job_id, job.result["selected"])
         return values
+
+    def trials(self, request: Request, project: str, job_id: str) -> dict[str, Any]:
+        """The latest evaluations of a job's choice, each with its intervals as drawn."""
+        found = self.evaluations.page(project, Filters(), job_id=job_id, before=None, limit=EVALUATIONS)
+        return {
+            "trials": [(render.evaluation_read(request, view), forest(view.evaluation.result or {})) for view in found],
+            "trials_live": any(view.evaluation.status in EVALUATING for view in found),
+            "verdicts": WORDS,
+        }
 
     def plots(self, project: str, job_id: str) -> list[Plot]:
         """The plots of a job; none without a result."""

@@ -148,11 +148,16 @@ def evaluate(
     if json:
         print_json(found)
         return
-    _print_report(found)
+    print_report(found)
     note(f"the report is in {output / REPORT}")
 
 
-def _print_report(found: dict[str, Any]) -> None:
+def print_report(found: dict[str, Any]) -> None:
+    """A report for a person.
+
+    Args:
+        found: The report as JSON values.
+    """
     rows = [["start", "", "", "", "", found["loss_at_start"], ""]]
     differences = {entry["control"]: entry for entry in found["comparisons"]}
     for arm in found["arms"]:

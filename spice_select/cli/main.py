@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from spice_select.cli import datasets, estimate, evaluation, jobs, local, pull, webhooks
+from spice_select.cli import datasets, estimate, evaluation, evaluations, jobs, local, pull, webhooks
 from spice_select.cli.output import Exit, error_json, print_error, print_json
 from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(webhooks.app, name="webhooks")
 app.command("estimate")(estimate.estimate)
 app.command("pull")(pull.pull)

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from spice_select.client import Dataset, Event, Job, Problem, QueuePlace
+from spice_select.client import Dataset, Evaluation, Event, Job, Problem, QueuePlace
 from spice_select.errors import ClientError, SpiceError
 
 
@@ -239,8 +239,8 @@ def leave_detached(what: str, command: str) -> NoReturn:
     leave(Exit.DETACHED)
 
 
-def exit_of(job: Job) -> Exit:
-    """Exit status for how a job ended."""
-    if job.status == "succeeded":
+def exit_of(work: Job | Evaluation) -> Exit:
+    """Exit status for how a job or an evaluation ended."""
+    if work.status == "succeeded":
         return Exit.DONE
-    return Exit.CANCELLED if job.status in {"cancelled", "expired"} else Exit.FAILED
+    return Exit.CANCELLED if work.status in {"cancelled", "expired"} else Exit.FAILED

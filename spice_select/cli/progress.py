@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from spice_select.cli.output import err, waiting
-from spice_select.client import Dataset, Job
+from spice_select.client import Dataset, Evaluation, Job
+from spice_select.client import Progress as Count
 
 LINE_SECONDS = 5.0
 """Shortest time between two lines about the same phase."""
@@ -111,12 +112,21 @@ class ProgressView:
         if job.queue is not None:
             self.show(job.status, detail=waiting(job.queue))
             return
-        progress = job.progress
-        if progress is None or (progress.phase or job.phase) != job.phase:
-            self.show(job.phase or job.status)
+        self._step(job.phase or job.status, job.phase, job.progress)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Show an evaluation."""
+        if evaluation.ended:
+            self.end(evaluation.status)
+            return
+        self._step(evaluation.phase or evaluation.status, evaluation.phase, evaluation.progress)
+
+    def _step(self, name: str, phase: str | None, progress: Count | None) -> None:
+        if progress is None or (progress.phase or phase) != phase:
+            self.show(name)
             return
         self.show(
-            job.phase or job.status,
+            name,
             progress.completed,
             progress.total,
             progress.unit,

@@ -18,6 +18,7 @@ twice by that, and a file only gets its name once its sha256 is right. Neither t
     stream                    events as they happen, and how a stream that broke off is continued
     transport                 the steps over HTTP, blocking and awaited
     hooks, endpoints          calls about webhook endpoints
+    evaluations, evaluated    calls about evaluations
     webhooks                  the message in a request, if the service signed it
     group                     what groups of calls share
     models, budget            what comes back; a budget as a person writes it
@@ -29,6 +30,7 @@ from spice_select.client.asynchronous import AsyncClient
 from spice_select.client.blocking import Client
 from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.endpoints import WebhookDelivery, WebhookEndpoint
+from spice_select.client.evaluated import Evaluation
 from spice_select.client.models import (
     Certificate,
     Dataset,
@@ -55,6 +57,7 @@ __all__ = [
     "Dataset",
     "DatasetRow",
     "Estimate",
+    "Evaluation",
     "Event",
     "File",
     "Job",

@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from spice_select.client.budget import BudgetLike
+from spice_select.client.evaluations import AsyncEvaluations
 from spice_select.client.group import AsyncGroup as _Group
 from spice_select.client.hooks import AsyncWebhookEndpoints
 from spice_select.client.models import (
@@ -50,6 +51,7 @@ class AsyncClient:
     Attributes:
         datasets: Calls about data sets.
         jobs: Calls about jobs.
+        evaluations: Calls about evaluations of what jobs chose.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class AsyncClient:
         self._operations = Operations(retries, timeout)
         self.datasets = AsyncDatasets(self._transport, self._operations)
         self.jobs = AsyncJobs(self._transport, self._operations)
+        self.evaluations = AsyncEvaluations(self._transport, self._operations)
         self.webhook_endpoints = AsyncWebhookEndpoints(self._transport, self._operations)
 
     async def select(

@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from spice_select.client.budget import BudgetLike
+from spice_select.client.evaluations import Evaluations
 from spice_select.client.group import Group as _Group
 from spice_select.client.hooks import WebhookEndpoints
 from spice_select.client.models import (
@@ -50,6 +51,7 @@ class Client:
     Attributes:
         datasets: Calls about data sets.
         jobs: Calls about jobs.
+        evaluations: Calls about evaluations of what jobs chose.
         webhook_endpoints: Calls about addresses that are told of events.
     """
 
@@ -66,6 +68,7 @@ class Client:
         self._operations = Operations(retries, timeout)
         self.datasets = Datasets(self._transport, self._operations)
         self.jobs = Jobs(self._transport, self._operations)
+        self.evaluations = Evaluations(self._transport, self._operations)
         self.webhook_endpoints = WebhookEndpoints(self._transport, self._operations)
 
     def select(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.download import download_file
+from spice_select.client.evaluated import Evaluation
 from spice_select.client.models import Answer, Dataset, Estimate, File, FileList, Item, Job, Link, Page, Problem
 from spice_select.client.retry import Operation, Send, Sleep, retry_after, send
 from spice_select.client.stream import EventFollower
@@ -34,7 +35,7 @@ PATIENT_RETRIES = 15
 """About a minute and a half without an answer."""
 PAGE_ROWS = 1000
 
-Watched = TypeVar("Watched", Dataset, Job)
+Watched = TypeVar("Watched", Dataset, Job, Evaluation)
 Model = TypeVar("Model", bound=Answer)
 
 

@@ -7,21 +7,21 @@ choice; the report then says that the choice has seen them.
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from spice_select.config import GradientConfig, ProxyConfig, RunConfig
-from spice_select.errors import ConfigError, DatasetError
-from spice_select.evaluation.experiment import Experiment, run_experiment, standard_arms
+from spice_select.errors import DatasetError
+from spice_select.evaluation.experiment import run_experiment, standard_arms
 from spice_select.evaluation.hold_out import near_duplicates_of, split
+from spice_select.evaluation.material import groups_of, material_of, text_of
+from spice_select.evaluation.report import facts_of, report
 from spice_select.evaluation.settings import EvaluationConfig
-from spice_select.examples import encode
 from spice_select.intake import IntakeOptions, PoolRow, iter_rows, read_dataset
 from spice_select.pipeline import run
 from spice_select.proxy import load_proxy
@@ -157,86 +157,30 @@ def evaluate(
     else:
         cut = split(texts, count=max(2, round(share * len(rows))), groups=groups_of(rows, group), seed=config.seed)
         judges, taken = [rows[place] for place in cut.held_out], set(cut.held_out)
-    left = [place for place in range(len(rows)) if place not in taken]
     loaded = load_proxy(proxy or ProxyConfig(), GradientConfig(), device=device)
-    pool = encode([rows[place].messages for place in left], loaded.tokenizer, max_length=max_length)
-    judging = encode([row.messages for row in judges], loaded.tokenizer, max_length=max_length)
-    candidate_of = {left[kept]: number for number, kept in enumerate(pool.kept)}
-    wanted = [place_of[pick["source_row"]] for pick in picks]
-    chosen = [candidate_of[place] for place in wanted if place in candidate_of]
-    if not chosen or len(judging.examples) < 2:
-        raise ConfigError("no chosen row is left to train on, or fewer than two rows to judge by")
-    names = groups_of([rows[left[kept]] for kept in pool.kept], group)
-    judge_names = groups_of([judges[kept] for kept in judging.kept], group)
-    tokens = [len(example.input_ids) for example in pool.examples]
+    material = material_of(
+        rows,
+        [place_of[pick["source_row"]] for pick in picks],
+        judges,
+        taken=taken,
+        tokenizer=loaded.tokenizer,
+        max_length=max_length,
+        group=group,
+    )
     experiment = run_experiment(
         loaded.model,
-        pool.examples,
-        judging.examples,
-        standard_arms(name, chosen, tokens=tokens, groups=names, config=config),
+        material.pool,
+        material.held_out,
+        standard_arms(name, material.chosen, tokens=material.tokens, groups=material.pool_groups, config=config),
         config,
-        count=len(chosen),
-        held_out_groups=judge_names,
+        count=len(material.chosen),
+        held_out_groups=material.held_out_groups,
         on_progress=on_progress,
         should_stop=should_stop,
     )
-    facts = {
-        "model": loaded.name,
-        "revision": loaded.revision,
-        "pool_rows": len(pool.examples),
-        "pool_tokens": sum(tokens),
-        "chosen_rows": len(chosen),
-        "held_out_rows": len(judging.examples),
-        "chosen_rows_left_out": len(wanted) - len(chosen),
-        "near_duplicates_left_out": len(taken) if held_out is not None else 0,
-        "choice_saw_held_out_rows": held_out is None,
-        "settings": config.model_dump(mode="json"),
-    }
+    near = len(taken) if held_out is not None else 0
+    facts = facts_of(material, loaded, config, near_duplicates=near, saw_held_out=held_out is None)
     return {**report(experiment, name), **facts}
-
-
-def report(experiment: Experiment, name: str) -> dict[str, Any]:
-    """The numbers of an experiment with one choice, as JSON values; losses in nats per token.
-
-    Args:
-        experiment: What was measured.
-        name: The choice.
-    """
-    verdict = experiment.verdicts[name]
-    arms = [
-        {
-            "name": arm.name,
-            "role": arm.role,
-            "rows": arm.rows,
-            "tokens": arm.tokens,
-            "steps": [spent.steps for spent in arm.spent],
-            "tokens_trained": [spent.tokens for spent in arm.spent],
-            "seconds": [round(seconds, 2) for seconds in arm.seconds],
-            "loss": float(arm.losses.mean()),
-            "loss_by_seed": arm.losses.mean(dim=1).tolist(),
-            "loss_by_group": experiment.group_losses(arm.name),
-        }
-        for arm in experiment.arms
-    ]
-    return {
-        "verdict": verdict.outcome,
-        "sentence": verdict.sentence,
-        "loss_at_start": float(experiment.base.mean()),
-        "loss_at_start_by_group": experiment.group_losses("base"),
-        "arms": arms,
-        "power": [
-            {"name": check.name, "claim": check.claim, "seen": check.passed, **asdict(check.interval)}
-            for check in experiment.checks
-        ],
-        "comparisons": [
-            {
-                "control": found.control,
-                **asdict(found.interval),
-                "groups": {group: asdict(inside) for group, inside in found.groups.items()},
-            }
-            for found in experiment.comparisons
-        ],
-    }
 
 
 def read_usable(source: Path, options: IntakeOptions | None = None) -> list[PoolRow]:
@@ -249,21 +193,3 @@ def read_usable(source: Path, options: IntakeOptions | None = None) -> list[Pool
     with tempfile.TemporaryDirectory(prefix="spice-evaluate-") as scratch:
         manifest = read_dataset(source, Path(scratch), options)
         return [row for shard in manifest.shards for row in iter_rows(Path(scratch) / shard.name)]
-
-
-def text_of(row: PoolRow) -> str:
-    """Everything a row says, one message a line."""
-    return "\n".join(message["content"] for message in row.messages)
-
-
-def groups_of(rows: Sequence[PoolRow], column: str | None) -> list[str] | None:
-    """Group of every row; None without a column.
-
-    Args:
-        rows: The rows.
-        column: Column of the records.
-    """
-    if column is None:
-        return None
-    values = [row.value().get(column) for row in rows]
-    return ["" if value is None else value if isinstance(value, str) else json.dumps(value) for value in values]

@@ -243,8 +243,9 @@ def run_turn(
         should_stop: Asked before every step.
 
     Raises:
+        ConfigError: The training diverged: a held-out loss is not finite.
         Stopped: ``should_stop`` said so.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by the training
+    """  # ruff: ignore[docstring-extraneous-exception] - the second is raised by the training
     seed = config.seed + turn
     rows = [int(row) for row in arm.rows(seed)]
     examples = [pool[row] for row in rows]
@@ -253,6 +254,12 @@ def run_turn(
         examples = with_nonsense(examples, seed)
     began = time.monotonic()
     spent, losses = _trained(model, examples, held_out, schedule, config.training, seed, should_stop)
+    if not bool(torch.isfinite(losses).all()):
+        raise ConfigError(
+            f"the training on {arm.name} with seed {seed} diverged: held-out losses are not finite; a lower "
+            "learning_rate may help",
+            pointer="#/training/learning_rate",
+        )
     return Turn(len(rows), tokens, spent, time.monotonic() - began, losses)
 
 

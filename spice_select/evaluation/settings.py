@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spice_select.config import Model
 
@@ -38,6 +38,10 @@ class TrainingConfig(Model):
     lora_alpha: Annotated[float, Field(gt=0, le=65536)] = 32.0
     """Scale of the adapters; they are multiplied by lora_alpha / lora_rank."""
 
+    def steps(self, count: int) -> int:
+        """Optimiser steps of every arm for a choice of so many rows."""
+        return max(1, round(self.epochs * count / self.batch_rows))
+
 
 class EvaluationConfig(Model):
     """What is compared, how often, and how sure the verdict has to be."""
@@ -47,11 +51,18 @@ class EvaluationConfig(Model):
     """Times that every arm is trained: other draws, another order of the rows. Intervals need two at least."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """First seed."""
-    controls: tuple[Control, ...] = ("random", "random_tokens", "stratified", "full")
+    controls: list[Control] = Field(default=["random", "random_tokens", "stratified", "full"])
     """What the choice is compared with: as many rows at random, as many tokens at random, as many rows with the
     groups' shares of the pool, everything (for as many steps)."""
-    plantings: tuple[Planting, ...] = ("junk", "one_group")
+    plantings: list[Planting] = Field(default=["junk", "one_group"])
     """Choices that must lose: random rows with nonsense for responses, and rows of the largest group only. One that
     cannot be made (a single group) is left out."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Of every interval."""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        for names in (self.controls, self.plantings):
+            if len(set(names)) < len(names):
+                raise ValueError("a control or planting is named twice")
+        return self

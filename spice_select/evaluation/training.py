@@ -22,8 +22,7 @@ def schedule_of(config: TrainingConfig, *, count: int, mean_tokens: float) -> Sc
         count: Rows in a choice, k.
         mean_tokens: Mean tokens of a row of the pool.
     """
-    steps = max(1, round(config.epochs * count / config.batch_rows))
-    return Schedule(steps, config.match, config.batch_rows, config.batch_rows * mean_tokens)
+    return Schedule(config.steps(count), config.match, config.batch_rows, config.batch_rows * mean_tokens)
 
 
 @torch.no_grad()

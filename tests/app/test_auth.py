@@ -75,6 +75,11 @@ def two(empty_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tw
         job = found.call("first", "POST", "/v1/jobs", json=body).json()
         service.drain()
         found.ids |= {"job_id": job["id"], "gradient_set_id": job["gradient_set_id"]}
+        held = found.call("first", "POST", "/v1/datasets", files={"file": ("held.jsonl", jsonl(sums(4, 90)))})
+        service.drain()
+        body = {"job_id": job["id"], "holdout_dataset_id": held.json()["id"]}
+        body |= {"seeds": 2, "controls": ["random"], "plantings": []}
+        found.ids["evaluation_id"] = found.call("first", "POST", "/v1/evaluations", json=body).json()["id"]
         made = found.call("first", "POST", "/v1/api-keys", json={"name": "spare"}).json()
         found.ids["key_id"] = made["id"]
         body = {"bytes": 5, "sha256": "0" * 64}
@@ -100,6 +105,15 @@ def test_a_job_cannot_name_another_projects_things(two: TwoProjects) -> None:
         ({"method": "less", "target_dataset_id": two.ids["dataset_id"]}, "#/target_dataset_id"),
     ):
         problem = two.call("other", "POST", "/v1/jobs", json={**mine, **theirs}).json()
+        assert (problem["status"], problem["code"]) == (404, "not-found")
+        assert problem["errors"][0]["pointer"] == pointer
+    job = two.call("other", "POST", "/v1/jobs", json=mine).json()
+    two.service.drain()
+    for body, pointer in (
+        ({"job_id": two.ids["job_id"]}, "#/job_id"),
+        ({"job_id": job["id"], "holdout_dataset_id": two.ids["dataset_id"]}, "#/holdout_dataset_id"),
+    ):
+        problem = two.call("other", "POST", "/v1/evaluations", json=body).json()
         assert (problem["status"], problem["code"]) == (404, "not-found")
         assert problem["errors"][0]["pointer"] == pointer
 

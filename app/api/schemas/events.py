@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventRead(BaseModel):
-    """One line of history, of a job or of a data set."""
+    """One line of history, of a job, a data set or an evaluation."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -17,5 +17,6 @@ class EventRead(BaseModel):
     type: str
     job_id: str | None
     dataset_id: str | None
+    evaluation_id: str | None = None
     data: dict[str, Any]
     created_at: datetime

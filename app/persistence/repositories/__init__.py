@@ -2,6 +2,7 @@
 
 from app.persistence.repositories.api_keys import ApiKeys
 from app.persistence.repositories.datasets import Datasets
+from app.persistence.repositories.evaluations import Evaluations
 from app.persistence.repositories.events import Events
 from app.persistence.repositories.gradient_sets import GradientSets
 from app.persistence.repositories.idempotency import IdempotencyKeys, KeyHeldError
@@ -17,6 +18,7 @@ from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndp
 __all__ = [
     "ApiKeys",
     "Datasets",
+    "Evaluations",
     "Events",
     "GradientSets",
     "IdempotencyKeys",

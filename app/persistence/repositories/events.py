@@ -35,6 +35,7 @@ class Events:
         *,
         job_id: str | None = None,
         dataset_id: str | None = None,
+        evaluation_id: str | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
         """Write one line of history, in the last step of the transaction."""
@@ -43,6 +44,7 @@ class Events:
             pending = self.session.info[PENDING] = []
             event.listen(self.session, "before_commit", _write_pending, once=True)
         values = {"project_id": project_id, "job_id": job_id, "dataset_id": dataset_id, "type": type_}
+        values["evaluation_id"] = evaluation_id
         pending.append({**values, "data": data or {}})
 
     def page(
@@ -53,14 +55,17 @@ class Events:
         limit: int,
         job_id: str | None = None,
         dataset_id: str | None = None,
+        evaluation_id: str | None = None,
         types: Sequence[str] = (),
     ) -> list[Event]:
-        """Events of a project, one of its jobs or one of its data sets behind a number, oldest first."""
+        """Events of a project, or of one of its jobs, data sets or evaluations, behind a number, oldest first."""
         query = select(Event).where(Event.project_id == project_id, Event.id > after)
         if job_id is not None:
             query = query.where(Event.job_id == job_id)
         if dataset_id is not None:
             query = query.where(Event.dataset_id == dataset_id)
+        if evaluation_id is not None:
+            query = query.where(Event.evaluation_id == evaluation_id)
         if types:
             query = query.where(Event.type.in_(types))
         return list(self.session.scalars(query.order_by(Event.id).limit(limit)))

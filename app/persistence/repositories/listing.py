@@ -1,4 +1,4 @@
-"""Conditions that lists of jobs and of data sets share."""
+"""Conditions that lists of jobs, of data sets and of evaluations share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Select, type_coerce
 
-from app.persistence.tables import Dataset, Job
+from app.persistence.tables import Dataset, Evaluation, Job
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ListFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
 
-    def applied(self, query: Select[Any], table: type[Job | Dataset]) -> Select[Any]:
+    def applied(self, query: Select[Any], table: type[Job | Dataset | Evaluation]) -> Select[Any]:
         """The query, narrowed down."""
         if self.status is not None:
             query = query.where(table.status == self.status)

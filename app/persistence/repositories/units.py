@@ -8,15 +8,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from app.persistence.repositories.evaluations import evaluation_wants
 from app.persistence.repositories.rows import affected, insert_all, now
 from app.persistence.tables import Dataset, Job, Project, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import DatasetStatus, JobStatus, UnitKind, UnitState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when units change in a way that older workers must not touch; they leave newer units alone.
 
-Each unit carries the least version a worker must have: 1, or 2 for parts and for the selections that wait for them.
+Each unit carries the least version a worker must have: 1, 2 for parts and what waits for them, 3 for evaluations.
 """
 
 WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -27,7 +28,7 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
 
     A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
     any job waits for their set; parts of a pool are wanted once every shard of their set is done, and a selection once
-    its parts and the shards of its target set are done as well.
+    its parts and the shards of its target set are done as well; the units of an evaluation in their order.
     """
     shard, part, target, mine = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
     free = or_(
@@ -63,6 +64,7 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
         ),
         and_(Unit.kind == UnitKind.SELECT_PART, job_is_wanted, gradients_are_ready),
         and_(Unit.kind == UnitKind.SELECT, job_is_wanted, gradients_are_ready, targets_are_ready, parts_are_chosen),
+        evaluation_wants(),
     )
     limit = select(Project.max_running_units).where(Project.id == Unit.project_id).scalar_subquery()
     allowed = or_(limit.is_(None), running_units() < limit)

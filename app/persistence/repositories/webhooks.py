@@ -33,12 +33,14 @@ class Told:
     type: str
     job_id: str | None
     dataset_id: str | None
+    evaluation_id: str | None
     data: Mapping[str, Any]
     created_at: datetime
 
     def body(self) -> str:
         """The message, as Standard Webhooks lays it out; its bytes never change, for they are signed again."""
         data: dict[str, Any] = {"event_id": self.id, "job_id": self.job_id, "dataset_id": self.dataset_id}
+        data |= {"evaluation_id": self.evaluation_id} if self.evaluation_id is not None else {}
         detail = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
         data["details"] = dict(self.data) if len(detail.encode()) <= MOST_DETAIL_BYTES else {"truncated": True}
         timestamp = self.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")

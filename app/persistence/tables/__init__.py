@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.persistence.tables.base import Base
 from app.persistence.tables.datasets import Dataset, RejectedRow
+from app.persistence.tables.evaluations import Evaluation
 from app.persistence.tables.events import Event
 from app.persistence.tables.gradient_sets import GradientSet
 from app.persistence.tables.idempotency import IdempotencyKey
@@ -18,6 +19,7 @@ __all__ = [
     "ApiKey",
     "Base",
     "Dataset",
+    "Evaluation",
     "Event",
     "File",
     "GradientSet",

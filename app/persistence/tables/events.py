@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.persistence.tables.base import Base, Big, Word
+from app.persistence.tables.base import Base, Big, Id, Word
 
 
 class Event(Base):
@@ -19,12 +19,15 @@ class Event(Base):
         Index("ix_event_job_id_id", "job_id", "id"),
         Index("ix_event_dataset_id_id", "dataset_id", "id"),
         Index("ix_event_project_id_id", "project_id", "id"),
+        Index("ix_event_evaluation_id_id", "evaluation_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"))
+    # Without a foreign key: SQLite cannot take a column away again that is part of one.
+    evaluation_id: Mapped[str | None] = mapped_column(Id)
     type: Mapped[str] = mapped_column(Word)
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]

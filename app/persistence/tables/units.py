@@ -12,7 +12,7 @@ from app.persistence.tables.base import Base, Id, Sha256, Word
 
 
 class Unit(Base):
-    """A piece of work that one worker does under a lease: parse a data set, one gradient shard, one selection."""
+    """A piece of work that one worker does under a lease: one data set, gradient shard, selection or training."""
 
     __tablename__ = "unit"
     __table_args__ = (
@@ -21,6 +21,7 @@ class Unit(Base):
         Index("ix_unit_job_id", "job_id"),
         Index("ix_unit_dataset_id", "dataset_id"),
         Index("ix_unit_project_id_fingerprint", "project_id", "fingerprint"),
+        Index("ix_unit_evaluation_id_kind_shard", "evaluation_id", "kind", "shard", unique=True),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -29,6 +30,8 @@ class Unit(Base):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
     gradient_set_id: Mapped[str | None] = mapped_column(ForeignKey("gradient_set.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    # Without a foreign key: SQLite cannot take a column away again that is part of one.
+    evaluation_id: Mapped[str | None] = mapped_column(Id)
     shard: Mapped[int | None]
     fingerprint: Mapped[str | None] = mapped_column(Sha256)
     state: Mapped[str] = mapped_column(Word)

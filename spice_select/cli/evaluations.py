@@ -1,0 +1,176 @@
+"""``spice-select evaluations``: the same question put to the service, whose workers do the training."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from spice_select.cli import options
+from spice_select.cli.evaluation import print_report
+from spice_select.cli.output import (
+    exit_of,
+    leave,
+    leave_detached,
+    note,
+    print_event,
+    print_fields,
+    print_json,
+    print_problem,
+    print_table,
+)
+from spice_select.cli.progress import ProgressView
+from spice_select.client import Client, Evaluation
+
+app = typer.Typer(
+    help="Have the service find out whether a job's choice trains better than random rows.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+EvaluationId = Annotated[str, typer.Argument(metavar="EVALUATION", help="Id of an evaluation (ev_...).")]
+
+
+@app.command()
+def submit(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Id of a job with a result (job_...).")],
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Data set (ds_...) to judge by; when left out, the rows that the job was told to exclude."),
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Column that names a row's group.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model to train; the job's proxy model when left out.")] = None,
+    tuning: Annotated[str | None, typer.Option(help="full or lora.")] = None,
+    match: Annotated[
+        str | None, typer.Option(help="What every step holds alike: tokens or steps of equal rows.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over a choice of average rows.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Rows in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of every arm.")] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(help="random, random_tokens, stratified or full; may be repeated. All four when left out."),
+    ] = None,
+    max_length: options.MaxLength = None,
+    seed: options.Seed = None,
+    name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    metadata: options.Metadata = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeating the command with the same key makes no second evaluation.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the evaluation has ended.")] = False,
+    max_wait: options.MaxWait = None,
+    json: options.Json = False,
+) -> None:
+    """Train on what JOB chose and on controls from the same start; say which did better on rows nobody saw."""
+    training = options.without_none(
+        tuning=tuning, match=match, epochs=epochs, batch_rows=batch_rows, learning_rate=learning_rate
+    )
+    with options.service() as client:
+        made = client.evaluations.submit(
+            job,
+            idempotency_key=idempotency_key,
+            holdout_dataset_id=held_out,
+            group=group,
+            model=model,
+            training=training or None,
+            seeds=seeds,
+            controls=control,
+            max_length=max_length,
+            seed=seed,
+            name=name,
+            metadata=options.pairs(metadata, "--metadata"),
+        )
+        if wait:
+            _finish(client, made.id, max_wait, json=json)
+    _present(made, json=json)
+    if not json:
+        note(f"watch it with: spice-select evaluations watch {made.id}")
+
+
+@app.command()
+def watch(evaluation: EvaluationId, max_wait: options.MaxWait = None, json: options.Json = False) -> None:
+    """Wait until an evaluation has ended; the exit status says how."""
+    with options.service() as client:
+        _finish(client, evaluation, max_wait, json=json)
+
+
+@app.command("list")
+def list_evaluations(
+    status: Annotated[
+        str | None, typer.Option(help="Only in this state: queued, running, succeeded, failed, cancelled.")
+    ] = None,
+    job: Annotated[str | None, typer.Option(help="Only of this job's choice.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
+    json: options.Json = False,
+) -> None:
+    """List evaluations, newest first."""
+    with options.service() as client:
+        found = list(islice(client.evaluations.list(status=status, job_id=job), limit))
+    if json:
+        print_json({"data": found})
+        return
+    rows = (
+        [one.id, one.status, one.phase, one.job_id, (one.result or {}).get("verdict"), one.name, one.created_at]
+        for one in found
+    )
+    print_table(["ID", "STATUS", "PHASE", "JOB", "VERDICT", "NAME", "CREATED"], rows)
+
+
+@app.command()
+def show(evaluation: EvaluationId, json: options.Json = False) -> None:
+    """Show an evaluation, with its report if it has one."""
+    with options.service() as client:
+        _present(client.evaluations.get(evaluation), json=json)
+
+
+@app.command()
+def events(
+    evaluation: EvaluationId,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show the history of an evaluation."""
+    with options.service() as client:
+        for event in client.evaluations.events(evaluation):
+            if json:
+                print_json(event)
+            else:
+                print_event(event)
+
+
+@app.command()
+def cancel(evaluation: EvaluationId, json: options.Json = False) -> None:
+    """Stop an evaluation; nothing of it is kept."""
+    with options.service() as client:
+        _present(client.evaluations.cancel(evaluation), json=json)
+
+
+def _finish(client: Client, evaluation_id: str, max_wait: float | None, *, json: bool) -> None:
+    """Wait for an evaluation, print it and exit as it ended; Ctrl-C ends the waiting, not the evaluation."""
+    try:
+        with ProgressView(quiet=json) as view:
+            found = client.evaluations.wait(evaluation_id, on_progress=view.evaluation, max_wait=max_wait)
+    except KeyboardInterrupt:
+        leave_detached(evaluation_id, f"spice-select evaluations watch {evaluation_id}")
+    _present(found, json=json)
+    leave(exit_of(found))
+
+
+def _present(evaluation: Evaluation, *, json: bool) -> None:
+    if json:
+        print_json(evaluation)
+        return
+    fields = {
+        "evaluation": evaluation.id,
+        "status": evaluation.status,
+        "job": evaluation.job_id,
+        "judged by": evaluation.holdout_dataset_id or "the rows that the job was told to exclude",
+        "model": evaluation.model.get("model"),
+    }
+    print_fields(fields)
+    if evaluation.result is not None:
+        print_report(evaluation.result)
+    if evaluation.error is not None:
+        print_problem(evaluation.error, f"{evaluation.id} {evaluation.status}")
