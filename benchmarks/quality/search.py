@@ -70,6 +70,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", choices=("proxy", "target"), default="proxy", help="which model is trained")
     parser.add_argument("--settings", default=None, help="names of settings, separated by ';'; all by default")
     parser.add_argument("--replicates", type=int, default=4)
+    parser.add_argument("--first", type=int, default=0, help="replicate to begin with, to leave out those looked at")
     parser.add_argument("--controls", default="", help="also full, stratified, junk, one_group, separated by ';'")
     parser.add_argument("--text", type=int, default=6000, help="rows of text to pre-train on")
     parser.add_argument("--rows", type=int, default=2000, help="rows in a pool; a split holds more")
@@ -134,7 +135,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     losses: dict[str, list[list[float]]] = {}
     chosen_tokens: dict[str, list[int]] = {}
     seconds = 0.0
-    for turn in range(given.replicates):
+    for turn in range(given.first, given.replicates):
         for name in filter(None, arms):
             if name in PLANTED and turn >= PLANTED_REPLICATES:
                 continue

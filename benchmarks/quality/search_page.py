@@ -10,6 +10,13 @@ STAGES = {
 }
 
 
+LOOKED_AT = [
+    "The first 8 replicates were looked at before the other 16 were run, because their intervals touched zero. An",
+    "interval that is looked at twice holds a little less often than it says; that of the later 16 was looked at once.",
+    "",
+]
+
+
 def page(found: dict[str, Any]) -> str:
     """The stages as Markdown, in the order they were run.
 
@@ -39,10 +46,12 @@ def page(found: dict[str, Any]) -> str:
 
 def _stage(name: str, found: dict[str, Any]) -> list[str]:
     pool, made = found["pool"], found["made"]
+    stage, _, which = name.partition(", ")
     lines = [
         "",
-        f"## {STAGES[name.partition(',')[0]]}",
+        f"## {STAGES[stage]}{f' ({which})' if which else ''}",
         "",
+        *(LOOKED_AT if name == "report" else []),
         f"Pools of {pool['rows']:,} rows from {pool['drawn_from']:,}, {pool['chosen']} chosen, {pool['held_out']} held"
         f" out; model of {made['parameters']:,} weights,",
         f"pre-trained on {made['tokens']:,} tokens; held-out loss before tuning {found['base']:.4f}.",
