@@ -34,6 +34,7 @@ class GainBounds:
     Args:
         candidates: The pool.
         alpha: Fisher scale.
+        features_from: Size of the set beyond which P itself is kept.
 
     Attributes:
         fisher: P of the set; whoever extends it changes what is up to date.
@@ -41,14 +42,16 @@ class GainBounds:
         refreshed: Number of times a gain was brought up to date.
     """
 
-    def __init__(self, candidates: Candidates, alpha: float) -> None:
+    def __init__(self, candidates: Candidates, alpha: float, features_from: int) -> None:
         self._candidates, self._alpha = candidates, alpha
         self._norms = candidates.squared_norms.cpu()
         low, high = SINGLE_RANGE
         in_range = (self._norms <= 0.0) | ((self._norms >= low) & (self._norms <= high))
         # Settings of torch may let float32 products be taken with fewer digits than float32 has.
         self._screens = bool(in_range.all()) and torch.get_float32_matmul_precision() == "highest"
-        self.fisher = FisherLogDet(candidates.dimension, alpha, candidates.device, single=self._screens)
+        self.fisher = FisherLogDet(
+            candidates.dimension, alpha, candidates.device, single=self._screens, features_from=features_from
+        )
         self._forms, self._stamps = self._norms.clone(), torch.zeros(candidates.size, dtype=torch.int64)
         self._upper_forms, self._upper_stamps = self._forms.clone(), self._stamps.clone()
         self.uppers = torch.log1p(alpha * (self._norms + self.fisher.rounding(self._norms, self._norms)))
@@ -62,6 +65,22 @@ class GainBounds:
         """
         return self._forms[rows]
 
+    def uppers_of_forms(self, rows: torch.Tensor) -> torch.Tensor:
+        """Upper bounds on the quadratic forms, float64 of shape (m,).
+
+        Args:
+            rows: Row numbers, int64 of shape (m,).
+        """
+        return self._upper_forms[rows]
+
+    def is_exact(self, rows: torch.Tensor) -> torch.Tensor:
+        """Whether the forms of rows are up to date, bool of shape (m,).
+
+        Args:
+            rows: Row numbers, int64 of shape (m,).
+        """
+        return self._stamps[rows] == self.fisher.count
+
     def settle(self, rows: torch.Tensor, forms: torch.Tensor) -> None:
         """Take down what the forms are now.
 
@@ -74,23 +93,23 @@ class GainBounds:
         self._lower(rows, forms, now)
 
     def largest(self, rows: torch.Tensor, size: int, rule: Rule, exact: int) -> torch.Tensor:
-        """Rows with the largest gains, all of them up to date exactly, the largest first.
+        """Rows with the largest gains, the largest first: the first up to date exactly, the others as far as bounds go.
 
         Args:
             rows: Rows to look among, int64 of shape (m,).
             size: How many are wanted.
             rule: What gains are compared by.
-            exact: How many of the first must be the largest whatever rounding hides; the others are so to float32.
+            exact: How many of the first are to be exact, and the largest whatever rounding hides.
 
         Returns:
             int64 of shape (min(size, m),).
         """
         while True:
             best = self._largest_bounds(rows, size, rule)
-            stale = self._stamps[best] < self.fisher.count
-            self._make_exact(best[stale])
-            if not bool(stale[:exact].any()):
+            stale = ~self.is_exact(best[:exact])
+            if not bool(stale.any()):
                 return best
+            self.make_exact(best[:exact][stale])
 
     def _largest_bounds(self, rows: torch.Tensor, size: int, rule: Rule) -> torch.Tensor:
         """Rows with the largest bounds; others are refreshed only until they cannot be among them."""
@@ -121,7 +140,7 @@ class GainBounds:
     def _refresh(self, rows: torch.Tensor, enough: float, rule: Rule) -> None:
         """Bring the bounds of these rows up to date, or until they are below ``enough``."""
         if not self._screens:
-            self._make_exact(rows, enough, rule)
+            self.make_exact(rows, enough, rule)
             return
         device, now = self._candidates.device, self.fisher.count
         self.refreshed += len(rows)
@@ -140,7 +159,7 @@ class GainBounds:
                     break
                 part, gradients = self._still_above(part, gradients, enough, rule)
 
-    def _make_exact(self, rows: torch.Tensor, enough: float = NOTHING, rule: Rule | None = None) -> None:
+    def make_exact(self, rows: torch.Tensor, enough: float = NOTHING, rule: Rule | None = None) -> None:
         """Bring the forms of these rows up to date, or until their bounds are below ``enough``."""
         device, now = self._candidates.device, self.fisher.count
         self.refreshed += int((self._upper_stamps[rows] < now).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from typing import Protocol
@@ -145,19 +146,20 @@ class LogDetTurns:
         """
         if self._window is None or row not in self._place_of:
             if self._window is not None:
-                self._window.close()
+                self._window.flush()
             self._place_of = {int(other): place for place, other in enumerate(ahead)}
             norms = self._norms[ahead]
             gradients = self._candidates.take(ahead)
-            self._window = Window(gradients, norms, None, self._fisher, self._total, len(ahead))
+            self._window = Window(gradients, norms, None, self._fisher, self._total, len(ahead), conflicts=False)
             self._window.add_columns(torch.arange(len(ahead)))
         place = self._place_of[row]
+        self._window.refresh(torch.tensor([place]))
         form = self._window.forms[place]
         error = self._fisher.alpha * float(self._fisher.rounding(self._norms[row], form))
-        gain = float(self._window.gains()[place])
+        gain = math.log1p(self._fisher.alpha * float(form))
         if error > PRECISION * (1.0 + self._fisher.alpha * float(form)) * gain:
             raise PrecisionLostError("gradients too long for the fast way of computing gains")
-        return gain, float(self._window.conflicts()[place])
+        return gain, self._window.conflict_of(place)
 
     def take(self, row: int) -> None:
         """Add a row to the set.

@@ -111,15 +111,25 @@ class FisherLogDet:
         alpha: Fisher scale.
         device: Where the arithmetic runs.
         single: Whether ``lowered_at_most`` is wanted.
+        features_from: Size of S beyond which P itself is kept; None for what suits ``project``.
 
     Attributes:
         amplification: Largest alpha |g|^2 / (1 + alpha g^T P g) of a pick: how much its rounding is amplified in v.
     """
 
-    def __init__(self, dimension: int, alpha: float, device: torch.device, *, single: bool = False) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        alpha: float,
+        device: torch.device,
+        *,
+        single: bool = False,
+        features_from: int | None = None,
+    ) -> None:
         self.alpha = alpha
         self.amplification = 0.0
         self._directions = Directions(dimension, device, single=single)
+        self._features_from = dimension // 2 + 1 if features_from is None else features_from
         self._inverse: torch.Tensor | None = None
 
     @property
@@ -149,6 +159,14 @@ class FisherLogDet:
         if self._inverse is not None:
             return rows @ self._inverse
         return torch.addmm(rows, rows @ self.directions.T, self.directions, alpha=-1.0)
+
+    def products(self, rows: torch.Tensor) -> torch.Tensor:
+        """Products g . v_j of each row for every v_j that is kept, float64 of shape (m, count - first kept).
+
+        Args:
+            rows: float64 of shape (m, d).
+        """
+        return rows @ self.directions.T
 
     def lowered(self, forms: torch.Tensor, stamps: torch.Tensor, rows: torch.Tensor, until: int) -> torch.Tensor:
         """Quadratic forms g^T P g when S had ``until`` samples, from what they were earlier.
@@ -208,7 +226,7 @@ class FisherLogDet:
         self.amplification = max(
             self.amplification, float((self.alpha * squared_norms / (1.0 + self.alpha * forms)).max())
         )
-        if self._inverse is None and self.count + len(directions) > self.dimension // 2 + 1:
+        if self._inverse is None and self.count + len(directions) > self._features_from:
             self._inverse = torch.eye(self.dimension, dtype=torch.float64, device=directions.device)
             self._inverse.addmm_(self.directions.T, self.directions, alpha=-1.0)
         if self._inverse is not None:

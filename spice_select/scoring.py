@@ -55,6 +55,17 @@ class Rule:
         """
         return gains if self.costs is None else gains / self.costs[rows]
 
+    def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Scores, or upper bounds on them from upper bounds on the gains.
+
+        Args:
+            gains: Gains, nats, shape (m,).
+            conflicts: Conflicts, shape (m,).
+            rows: Rows, shape (m,).
+        """
+        scores = gains - self.penalty * conflicts
+        return scores if self.costs is None else scores / self.costs[rows]
+
     def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
         """The highest score, ties to the lower row, and how far from it another score still ties.
 

@@ -98,15 +98,54 @@ def test_a_window_is_current_after_every_pick_and_the_same_however_it_is_cut():
         window = Window(pool, norms, None, fisher, total, len(places))
         window.add_columns(torch.tensor(sorted(set(places))))
         for place in places:
+            window.refresh(torch.tensor([place]))
             window.pick(place)
             chosen.append(place)
             expected = (pool * (pool @ explicit_inverse(pool[chosen], 2.0))).sum(dim=1)
+            window.refresh(torch.arange(20))
             torch.testing.assert_close(window.forms, expected, rtol=1e-9, atol=1e-12)
             mean = pool[chosen].mean(dim=0)
             against = torch.clamp(-(pool @ mean) / (norms.sqrt() * mean.norm() + 1e-8), min=0.0)
             torch.testing.assert_close(window.conflicts(), against)
         assert window.is_full
-        window.close()
+        window.flush()
+
+
+@pytest.mark.parametrize("d", [5, 40])
+def test_a_window_in_the_space_of_picks_stays_right_while_its_candidates_change(d):
+    pool, random = rows(d, 60, d), np.random.default_rng(d)
+    norms = pool.square().sum(dim=1)
+    fisher = FisherLogDet(d, 2.0, torch.device("cpu"), features_from=1000)
+    total = torch.zeros(d, dtype=torch.float64)
+    here, chosen = torch.arange(12), []
+    window = Window(pool[here].clone(), norms[here], norms[here].clone(), fisher, total, 4, in_picks=True)
+    for turn in range(9):
+        for _ in range(1 + turn % 4):
+            place = int(random.integers(12))
+            for places in (torch.tensor([place]), torch.tensor(random.choice(12, 3, replace=False))):
+                if bool((~window.exact[places]).any()):
+                    window.fill(places[~window.exact[places]])
+                window.refresh(places)
+                expected = (pool @ explicit_inverse(pool[chosen], 2.0) * pool).sum(dim=1)[here]
+                torch.testing.assert_close(window.forms[places], expected[places], rtol=1e-9, atol=1e-12)
+                assert bool((window.forms >= expected - 1e-9).all())
+            if window.column_of[place] < 0:
+                window.add_columns(torch.tensor([place]))
+            window.pick(place)
+            chosen.append(int(here[place]))
+            mean = pool[chosen].mean(dim=0)
+            against = torch.clamp(-(pool[here] @ mean) / (norms[here].sqrt() * mean.norm() + 1e-8), min=0.0)
+            torch.testing.assert_close(window.conflicts(), against)
+            assert window.conflict_of(place) == pytest.approx(float(against[place]))
+        if bool(window.exact.any()):
+            window.refresh(torch.nonzero(window.exact).flatten())
+        window.flush()
+        inverse = explicit_inverse(pool[chosen], 2.0)
+        torch.testing.assert_close(fisher.project(pool), pool @ inverse, rtol=1e-9, atol=1e-11)
+        outside = torch.tensor([row for row in range(60) if row not in here])
+        new, places = outside[torch.randperm(len(outside))[:5]], torch.tensor(random.choice(12, 5, replace=False))
+        here[places] = new
+        window.replace(places, pool[new], norms[new], (pool[new] @ inverse * pool[new]).sum(dim=1) + 0.1)
 
 
 @pytest.mark.parametrize("information", [1e-20, 1.0, 1e20])

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spice_select import front
 from spice_select.candidates import Candidates
 from spice_select.config import Budget, SelectionConfig
 from spice_select.errors import (
@@ -71,6 +72,19 @@ def test_large_pools_that_need_several_fronts_equal_the_dense_greedy(n, d, count
     gradients = pool(n + d, n, d, duplicates=n // 8, zeros=3, opposed=9)
     selection = select(gradients, config(count, conflict_penalty=penalty))
     assert selection.indices == fast_dense(gradients, 1.0, penalty, count)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("d", "near"), [(4, 0.0), (30, 1e-7), (90, 0.0)])
+def test_fronts_that_change_at_every_turn_equal_the_dense_greedy(seed, d, near, monkeypatch):
+    for name, value in {"SHARE": 1000, "COLUMNS": 3, "EXACT": 8, "REFRESHED": 2}.items():
+        monkeypatch.setattr(front, name, value)
+    gradients = pool(seed, 150, d, spread=0.1 * (seed % 3), duplicates=10, zeros=2, opposed=8)
+    if near > 0.0:  # as long as float32 can just not tell them apart
+        gradients /= np.linalg.norm(gradients, axis=1, keepdims=True) + 1e-300
+        gradients *= 1.0 + near * np.random.default_rng(seed).standard_normal((150, 1))
+    penalty = [0.0, 0.1, 1.0][seed % 3]
+    assert select(gradients, config(100, conflict_penalty=penalty)).indices == fast_dense(gradients, 1.0, penalty, 100)
 
 
 def fast_dense(gradients, alpha, penalty, count):
