@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from spice_select.config import Model
+from spice_select.errors import ConfigError
 
 
 def _printable(text: str) -> str:
@@ -64,7 +66,10 @@ class S3Source(Model):
                    AfterValidator(_printable), AfterValidator(_straight)]  # fmt: skip
 
 
-Source = Annotated[FileSource | HubSource | HttpsSource | S3Source, Field(discriminator="type")]
+AnySource: TypeAlias = FileSource | HubSource | HttpsSource | S3Source
+Source = Annotated[AnySource, Field(discriminator="type")]
+_ADAPTER: TypeAdapter[AnySource] = TypeAdapter(Source)
+_HUB = "hf://datasets/"
 
 _DATA = re.compile(r".+\.(jsonl|ndjson|json|csv|tsv|parquet)(\.gz)?", re.IGNORECASE)
 
@@ -74,7 +79,41 @@ def is_data_file(name: str) -> bool:
     return not name.startswith(".") and _DATA.fullmatch(name) is not None
 
 
-def shown(source: FileSource | HubSource | HttpsSource | S3Source) -> str:
+def is_address(text: str) -> bool:
+    """Whether a text names a source, rather than a file here or the id of a data set."""
+    return text.startswith(("hf://", "https://", "s3://", "file:"))
+
+
+def parse_source(given: str | Mapping[str, Any] | AnySource) -> AnySource:
+    """A source as somebody wrote it down.
+
+    Args:
+        given: ``hf://datasets/ORG/NAME@REVISION``, ``https://...``, ``s3://BUCKET/KEY``, ``file:PATH`` (of the
+            service), the fields of a source as a mapping, or a source.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    fields: Any = given
+    if isinstance(given, str):
+        if not is_address(given):
+            raise ConfigError(f"{given[:100]!r} is no address: write hf://datasets/..., https://, s3:// or file:PATH")
+        if given.startswith("hf://"):
+            repo, _, revision = given.removeprefix(_HUB).partition("@")
+            fields = {"type": "hf", "repo": repo, **({"revision": revision} if revision else {})}
+        elif given.startswith("file:"):
+            fields = {"type": "file", "path": given.removeprefix("file:").removeprefix("//")}
+        else:
+            fields = {"type": given.partition("://")[0], "url": given}
+    try:
+        return _ADAPTER.validate_python(dict(fields) if isinstance(fields, Mapping) else fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(str(part) for part in first["loc"][1:])
+        raise ConfigError(f"source {where}: {first['msg']}", pointer=f"#/source/{where}") from error
+
+
+def shown(source: AnySource) -> str:
     """The address of a source without what may be secret in it."""
     if isinstance(source, HubSource):
         return f"hf://datasets/{source.repo}@{source.revision}"

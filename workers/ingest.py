@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from app.services.briefs import IngestBrief
 from app.services.commits import IngestOutcome
-from app.services.sources import stored_source
 from app.services.units import Claim, UnitService
 from app.storage import ArtifactStore
 from spice_select.errors import Stopped
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
 from spice_select.intake.manifest import ShardInfo
+from spice_select.sources import parse_source
 from workers.heartbeat import Heartbeat
 from workers.sources import Meter, fetch
 
@@ -96,7 +96,7 @@ def _fetched(
 
     meter = Meter(settings.max_upload_bytes, settings.source_seconds, heartbeat.advance, heartbeat.should_stop)
     pinned = (resolved or {}).get("revision")
-    found = fetch(stored_source(source), folder, settings, meter, pinned=pinned, pin=pin)
+    found = fetch(parse_source(source), folder, settings, meter, pinned=pinned, pin=pin)
     listed = [
         {key: value for key, value in asdict(file).items() if value is not None} for file in found.files[:LISTED_FILES]
     ]

@@ -17,13 +17,13 @@ from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
 from app.services.idempotency import replayed
-from app.services.sources import AnySource, refuse_source
+from app.services.sources import refuse_source
 from app.services.versions import require_version
 from app.settings import Settings
 from app.status import DatasetStatus, UnitKind
 from app.storage import ArtifactStore
 from spice_select.config import digest_of
-from spice_select.sources import shown
+from spice_select.sources import AnySource, shown
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,10 @@ class DatasetService:
         Raises:
             ServiceError: ``idempotency-key-reused``.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by replayed()
-        dataset_id = new_id("ds")
-        body = digest_of({"sha256": upload.sha256, "name": name, "requested": requested, "metadata": metadata})
         # The bytes first: a row must never name an artifact that is not there.
         self.store.add(project_id, upload.path, upload.sha256)
-        with self.database.write() as session:
-            known = replayed(session, project_id, "POST /v1/datasets", key, body, dataset_id)
-            if known is None:
-                enter(session, dataset_id, project_id, upload, name=name, requested=requested, metadata=metadata)
-        return self.get(project_id, known or dataset_id), known is not None
+        about: dict[str, Any] = {"name": name, "requested": requested, "metadata": metadata}
+        return self._enter_once(project_id, key, {"sha256": upload.sha256, **about}, {"upload": upload, **about})
 
     def fetch_from(
         self,
@@ -157,21 +152,19 @@ class DatasetService:
             ServiceError: ``source-not-allowed``, ``url-not-allowed`` or ``idempotency-key-reused``.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by refuse_source() and replayed()
         refuse_source(source, self.settings)
-        dataset_id, asked = new_id("ds"), source.model_dump(mode="json")
-        body = digest_of({"source": asked, "name": name, "requested": requested, "metadata": metadata})
+        asked, about = source.model_dump(mode="json"), {"requested": requested, "metadata": metadata}
+        row = {"upload": None, "source": asked, "name": name or shown(source)[:200], **about}
+        return self._enter_once(project_id, key, {"source": asked, "name": name, **about}, row)
+
+    def _enter_once(
+        self, project_id: str, key: str | None, request: dict[str, Any], row: dict[str, Any]
+    ) -> tuple[DatasetView, bool]:
+        """Enter a data set unless an earlier call with this key has; repeated calls are compared by their request."""
+        dataset_id = new_id("ds")
         with self.database.write() as session:
-            known = replayed(session, project_id, "POST /v1/datasets", key, body, dataset_id)
+            known = replayed(session, project_id, "POST /v1/datasets", key, digest_of(request), dataset_id)
             if known is None:
-                enter(
-                    session,
-                    dataset_id,
-                    project_id,
-                    None,
-                    name=name or shown(source)[:200],
-                    requested=requested,
-                    metadata=metadata,
-                    source=asked,
-                )
+                enter(session, dataset_id, project_id, **row)
         return self.get(project_id, known or dataset_id), known is not None
 
     def get(self, project_id: str, dataset_id: str) -> DatasetView:

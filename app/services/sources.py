@@ -6,20 +6,10 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from app.errors import ServiceError
 from app.outbound import Guard, Policy
 from app.settings import Settings
-from spice_select.sources import FileSource, HttpsSource, HubSource, S3Source, Source
-
-AnySource = FileSource | HubSource | HttpsSource | S3Source
-_ADAPTER: TypeAdapter[AnySource] = TypeAdapter(Source)
-
-
-def stored_source(value: dict[str, Any]) -> AnySource:
-    """A source as its row holds it."""
-    return _ADAPTER.validate_python(value)
+from spice_select.sources import AnySource, FileSource, HubSource, S3Source
 
 
 def refuse_source(source: AnySource, settings: Settings) -> None:

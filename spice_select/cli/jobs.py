@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spice_select.cli import options
+from spice_select.cli import datasets, options
 from spice_select.cli.output import (
     exit_of,
     leave,
@@ -22,6 +22,8 @@ from spice_select.cli.output import (
 )
 from spice_select.cli.progress import ProgressView
 from spice_select.client import Client, Job
+from spice_select.client.operations import raise_failure
+from spice_select.sources import is_address
 
 app = typer.Typer(help="Submit jobs, watch and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,7 +32,15 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...)
 
 @app.command()
 def submit(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Id of a data set that is ready (ds_...).")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Id of a data set that is ready (ds_...), or an address that the service fetches one from: "
+            "hf://datasets/ORG/NAME@REVISION, https://, s3:// or file:PATH.",
+        ),
+    ],
     budget: options.BudgetOption,
     preset: options.PresetName = None,
     method: options.Method = None,
@@ -92,6 +102,11 @@ def submit(
         step_tokens=step_tokens,
     )
     with options.service() as client:
+        if is_address(dataset):
+            fetched = datasets.wait_for(client, client.datasets.from_source(dataset), max_wait, quiet=json)
+            if fetched.status != "ready":
+                raise_failure(fetched, f"data set {fetched.id} is {fetched.status}")
+            dataset = fetched.id
         job = client.jobs.submit(
             dataset,
             budget,
@@ -227,3 +242,22 @@ def cancel(job: JobId, json: options.Json = False) -> None:
     """Stop a job; what it has chosen so far is kept."""
     with options.service() as client:
         present(client.jobs.cancel(job), json=json)
+
+
+@app.command()
+def update(
+    job: JobId,
+    name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    metadata: options.Metadata = None,
+    remove: Annotated[list[str] | None, typer.Option(help="KEY of metadata to take away; may be repeated.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher is served first.")] = None,
+    version: Annotated[int | None, typer.Option(help="Only if the job is still at this version.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Change name, metadata or priority of a job."""
+    pairs = {**(options.pairs(metadata, "--metadata") or {}), **dict.fromkeys(remove or ())}
+    changes = options.without_none(name=name, priority=priority, metadata=pairs or None)
+    if not changes:
+        options.refuse("name what is to be changed: --name, --metadata, --remove or --priority")
+    with options.service() as client:
+        present(client.jobs.update(job, version=version, **changes), json=json)

@@ -29,6 +29,7 @@ from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
     Selected,
+    SourceLike,
     as_source,
     dataset_path,
     job_body,
@@ -72,7 +73,7 @@ class AsyncClient:
 
     async def select(
         self,
-        source: str | Path | bytes,
+        source: str | Path | bytes | SourceLike,
         budget: BudgetLike = "10%",
         out: str | Path | None = None,
         *,
@@ -87,7 +88,7 @@ class AsyncClient:
         upload = {"name": name, "form": format, "columns": columns, "metadata": None}
         return await self._transport.run(
             self._operations.select(
-                as_source(source),
+                source,
                 None if out is None else Path(out),
                 upload=upload,
                 job=job_body(budget, config),
@@ -150,6 +151,18 @@ class AsyncDatasets(_Group):
         )
         return await self._transport.run(operation)
 
+    async def from_source(
+        self,
+        source: SourceLike,
+        *,
+        name: str | None = None,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Have the service fetch a data set from where it lies, see ``Datasets.from_source``."""
+        return await self._transport.run(self._operations.from_source(source, name, format, columns, metadata))
+
     async def get(self, dataset_id: str) -> Dataset:
         """One data set."""
         return await self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
@@ -204,6 +217,10 @@ class AsyncJobs(_Group):
     def list(self, *, status: str | None = None, dataset_id: str | None = None) -> AsyncIterator[Job]:
         """Every job, newest first, of one state or one data set if given."""
         return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id)
+
+    async def update(self, job_id: str, *, version: int | None = None, **changes: Any) -> Job:
+        """Change a job's ``name``, ``metadata`` or ``priority``, see ``Jobs.update``."""
+        return await self._transport.run(self._operations.update(job_id, changes, version))
 
     async def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; what it has chosen is kept."""

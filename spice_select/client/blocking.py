@@ -29,6 +29,7 @@ from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
     Selected,
+    SourceLike,
     as_source,
     dataset_path,
     job_body,
@@ -73,7 +74,7 @@ class Client:
 
     def select(
         self,
-        source: str | Path | bytes,
+        source: str | Path | bytes | SourceLike,
         budget: BudgetLike = "10%",
         out: str | Path | None = None,
         *,
@@ -84,10 +85,10 @@ class Client:
         max_wait: float | None = None,
         **config: Any,
     ) -> Selected:
-        """The whole way: send a file, choose from it, fetch the files.
+        """The whole way: send a file or have one fetched, choose from it, fetch the files.
 
         Args:
-            source: File, or its bytes.
+            source: File, its bytes, or where the service finds it, see ``datasets.from_source``.
             budget: How much to choose.
             out: Folder for the files; None fetches none.
             name: Name of the data set for people; the file's name when left out.
@@ -100,7 +101,7 @@ class Client:
         upload = {"name": name, "form": format, "columns": columns, "metadata": None}
         return self._transport.run(
             self._operations.select(
-                as_source(source),
+                source,
                 None if out is None else Path(out),
                 upload=upload,
                 job=job_body(budget, config),
@@ -194,6 +195,27 @@ class Datasets(_Group):
         )
         return self._transport.run(operation)
 
+    def from_source(
+        self,
+        source: SourceLike,
+        *,
+        name: str | None = None,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Have the service fetch a data set from where it lies; it is validated afterwards, see ``wait``.
+
+        Args:
+            source: An address, ``hf://datasets/ORG/NAME@REVISION``, ``https://...``, ``s3://BUCKET/KEY`` or
+                ``file:PATH`` on a disk of the service, or its fields: ``{"type": "hf", "repo": ..., "split": ...}``.
+            name: Name for people; the address when left out.
+            format: Record form, when it should not be found.
+            columns: Role to column.
+            metadata: Key-values of your own.
+        """
+        return self._transport.run(self._operations.from_source(source, name, format, columns, metadata))
+
     def get(self, dataset_id: str) -> Dataset:
         """One data set."""
         return self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
@@ -272,6 +294,16 @@ class Jobs(_Group):
             dataset_id: Only those on this data set.
         """
         return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id)
+
+    def update(self, job_id: str, *, version: int | None = None, **changes: Any) -> Job:
+        """Change a job's ``name``, ``metadata`` or ``priority``; what is left out stays as it is.
+
+        Args:
+            job_id: Which.
+            version: Only if the job is still at this version; else ``ClientError`` with ``precondition-failed``.
+            **changes: ``metadata`` sets pairs and takes away those that are None; ``priority`` only before the end.
+        """
+        return self._transport.run(self._operations.update(job_id, changes, version))
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; what it has chosen is kept."""

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -26,6 +26,7 @@ from spice_select.client.stream import EventFollower
 from spice_select.client.upload import PARTS_ABOVE_BYTES, OnBytes, push_in_parts
 from spice_select.config import Budget, Conditions
 from spice_select.errors import ClientError, ConfigError, WaitTimeoutError
+from spice_select.sources import AnySource, is_address, parse_source
 
 LONG_POLL_SECONDS = 20.0
 WATCHED_POLL_SECONDS = 1.0
@@ -35,6 +36,8 @@ PATIENT_RETRIES = 15
 """About a minute and a half without an answer."""
 PAGE_ROWS = 1000
 
+SourceLike: TypeAlias = str | Mapping[str, Any] | AnySource
+"""Where a data set lies: an address such as ``hf://datasets/ORG/NAME@REVISION`` or ``s3://BUCKET/KEY``, or fields."""
 Watched = TypeVar("Watched", Dataset, Job, Evaluation)
 Model = TypeVar("Model", bound=Answer)
 
@@ -117,6 +120,21 @@ class Operations:
         )
         return parse((yield from send(request, self.retries)), Dataset)
 
+    def from_source(
+        self,
+        source: SourceLike,
+        name: str | None,
+        form: str | None,
+        columns: Mapping[str, str] | None,
+        metadata: Mapping[str, str] | None,
+    ) -> Operation[Dataset]:
+        """Have the service fetch a data set; however often a step is repeated, one is made."""
+        about = {"name": name, "format": form, "columns": columns, "metadata": metadata}
+        body = {"source": parse_source(source).model_dump(mode="json", exclude_unset=True)}
+        body |= {field: value for field, value in about.items() if value}
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        return parse((yield from send(Send("POST", "/v1/datasets", headers=headers, json=body), self.retries)), Dataset)
+
     def submit(self, body: Mapping[str, Any], idempotency_key: str | None) -> Operation[Job]:
         """Post a job under one key, so that repeating the call can never make a second job."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
@@ -127,6 +145,12 @@ class Operations:
         """What a job with this body would take."""
         given = {name: plain(value) for name, value in body.items() if value is not None}
         return parse((yield from send(Send("POST", "/v1/estimates", json=given), self.retries)), Estimate)
+
+    def update(self, job_id: str, changes: Mapping[str, Any], version: int | None) -> Operation[Job]:
+        """Change a job; under a condition the request is not repeated, for it would then meet its own change."""
+        headers = {} if version is None else {"If-Match": f'"{version}"'}
+        request = Send("PATCH", job_path(job_id), headers=headers, json=dict(changes), repeatable=version is None)
+        return parse((yield from send(request, self.retries)), Job)
 
     def cancel(self, job_id: str) -> Operation[Job]:
         """Ask a job to stop."""
@@ -181,7 +205,7 @@ class Operations:
 
     def select(
         self,
-        source: Path | bytes,
+        source: str | Path | bytes | Mapping[str, Any] | AnySource,
         out: Path | None,
         *,
         upload: Mapping[str, Any],
@@ -189,8 +213,11 @@ class Operations:
         on_progress: Callable[[Dataset | Job], object] | None,
         max_wait: float | None,
     ) -> Operation[Selected]:
-        """The whole way: send, wait, choose, wait, fetch; an invalid data set or a failed job is raised."""
-        dataset = yield from self.push(source, **upload)
+        """The whole way: send or fetch, wait, choose, wait, fetch; an invalid data set or a failed job is raised."""
+        if isinstance(source, Path | bytes) or (isinstance(source, str) and not is_address(source)):
+            dataset = yield from self.push(as_source(source), **upload)
+        else:
+            dataset = yield from self.from_source(source, **upload)
         dataset = yield from self.wait(dataset_path(dataset.id), Dataset, on_progress, max_wait)
         if dataset.status != "ready":
             raise_failure(dataset, f"data set {dataset.id} is {dataset.status}")

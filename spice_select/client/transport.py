@@ -63,7 +63,17 @@ def connection(base_url: str | None, api_key: str | None, timeout: float) -> Con
     return Connection(url, headers, timeout, trust_env=url.host not in LOOPBACK)
 
 
-class BlockingTransport:
+class Transport:
+    """What both transports have in common."""
+
+    _http: httpx.Client | httpx.AsyncClient
+
+    def url(self, path: str) -> str:
+        """The address of a path, in full."""
+        return str(self._http.base_url).rstrip("/") + path
+
+
+class BlockingTransport(Transport):
     """Carries out operations with blocking calls.
 
     Args:
@@ -72,17 +82,13 @@ class BlockingTransport:
     """
 
     def __init__(self, target: Connection, transport: httpx.BaseTransport | None) -> None:
-        self._http = httpx.Client(
+        self._http: httpx.Client = httpx.Client(
             base_url=target.base_url,
             headers=target.headers,
             timeout=httpx.Timeout(target.timeout, connect=CONNECT_SECONDS),
             trust_env=target.trust_env,
             transport=transport,
         )
-
-    def url(self, path: str) -> str:
-        """The address of a path, in full."""
-        return str(self._http.base_url).rstrip("/") + path
 
     def run(self, operation: Operation[Result]) -> Result:
         """Carry out an operation to its end."""
@@ -146,7 +152,7 @@ class BlockingTransport:
                 file.close()
 
 
-class AsyncTransport:
+class AsyncTransport(Transport):
     """Carries out operations with ``await``. Files are read and written in small pieces on the event loop.
 
     Args:
@@ -155,17 +161,13 @@ class AsyncTransport:
     """
 
     def __init__(self, target: Connection, transport: httpx.AsyncBaseTransport | None) -> None:
-        self._http = httpx.AsyncClient(
+        self._http: httpx.AsyncClient = httpx.AsyncClient(
             base_url=target.base_url,
             headers=target.headers,
             timeout=httpx.Timeout(target.timeout, connect=CONNECT_SECONDS),
             trust_env=target.trust_env,
             transport=transport,
         )
-
-    def url(self, path: str) -> str:
-        """The address of a path, in full."""
-        return str(self._http.base_url).rstrip("/") + path
 
     async def run(self, operation: Operation[Result]) -> Result:
         """Carry out an operation to its end."""
