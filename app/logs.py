@@ -12,11 +12,15 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 MAX_VALUE_CHARACTERS = 200
 
 
+def _visible(character: str) -> str:
+    return character if character.isprintable() else f"\\x{ord(character):02x}"
+
+
 def _tame(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Cut long strings and make control characters visible: log lines carry text that strangers sent."""
     for key, value in event.items():
         if isinstance(value, str) and key not in {"exception", "timestamp"}:
-            clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
+            clean = value if value.isprintable() else "".join(map(_visible, value))
             event[key] = clean if len(clean) <= MAX_VALUE_CHARACTERS else clean[:MAX_VALUE_CHARACTERS] + "..."
     return event
 

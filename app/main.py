@@ -38,6 +38,7 @@ from app.services.datasets import DatasetService
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
 from app.services.health import Health
+from app.services.job_edits import JobEdits
 from app.services.jobs import JobService
 from app.services.keys import KeyService
 from app.services.lineage_feed import LineageFeed
@@ -115,6 +116,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     proxies = Proxies(settings)
     app.state.jobs = JobService(database, store, proxies)
     app.state.evaluations = EvaluationService(database, proxies)
+    app.state.job_edits = JobEdits(database)
     app.state.lineage = LineageFeed(database, settings.openlineage_namespace)
     app.state.sessions = Sessions(keys, settings.data_dir)
     app.state.pictures = Pictures(database, app.state.jobs)

@@ -109,6 +109,8 @@ class Settings(BaseSettings):
 
     worker_memory_bytes: int = Field(default=0, ge=0)
     """Memory that jobs are held against before they are taken; 0 takes what the workers of past units had."""
+    estimate_memory_seconds: float = Field(default=2, ge=0)
+    """How old what past jobs took may be in an estimate; 0 looks it up for each."""
     lease_seconds: float = Field(default=60, gt=0)
     """How long a claimed unit belongs to its worker without a heartbeat."""
     heartbeat_seconds: float = Field(default=15, gt=0)

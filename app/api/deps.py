@@ -20,6 +20,7 @@ from app.services.datasets import DatasetService
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
 from app.services.idempotency import parse_key
+from app.services.job_edits import JobEdits
 from app.services.jobs import Filters, JobService
 from app.services.keys import Caller, KeyService
 from app.services.lineage_feed import LineageFeed
@@ -29,74 +30,83 @@ from app.services.webhooks import WebhookService
 from app.settings import Settings
 from app.storage import ArtifactStore
 
+# A dependency that is a plain function costs a thread, so that even those that wait for nothing are asynchronous.
+# ruff: file-ignore[unused-async]
 
-def settings(request: Request) -> Settings:
+
+async def settings(request: Request) -> Settings:
     """Settings of this process."""
     found: Settings = request.app.state.settings
     return found
 
 
-def store(request: Request) -> ArtifactStore:
+async def store(request: Request) -> ArtifactStore:
     """Artifacts."""
     found: ArtifactStore = request.app.state.store
     return found
 
 
-def datasets(request: Request) -> DatasetService:
+async def datasets(request: Request) -> DatasetService:
     """Use cases of data sets."""
     found: DatasetService = request.app.state.datasets
     return found
 
 
-def uploads(request: Request) -> UploadService:
+async def uploads(request: Request) -> UploadService:
     """Use cases of files that are sent in parts."""
     found: UploadService = request.app.state.uploads
     return found
 
 
-def jobs(request: Request) -> JobService:
+async def jobs(request: Request) -> JobService:
     """Use cases of jobs."""
     found: JobService = request.app.state.jobs
     return found
 
 
-def evaluations(request: Request) -> EvaluationService:
+async def evaluations(request: Request) -> EvaluationService:
     """Use cases of evaluations."""
     found: EvaluationService = request.app.state.evaluations
     return found
 
 
-def events(request: Request) -> EventService:
+async def job_edits(request: Request) -> JobEdits:
+    """Use cases of changing jobs."""
+    found: JobEdits = request.app.state.job_edits
+    return found
+
+
+async def events(request: Request) -> EventService:
     """Use cases of the event log."""
     found: EventService = request.app.state.events
     return found
 
 
-def results(request: Request) -> ResultService:
+async def results(request: Request) -> ResultService:
     """Use cases of the files of results."""
     found: ResultService = request.app.state.results
     return found
 
 
-def lineage(request: Request) -> LineageFeed:
+async def lineage(request: Request) -> LineageFeed:
     """What a lineage service is told."""
     found: LineageFeed = request.app.state.lineage
     return found
 
 
-def key_service(request: Request) -> KeyService:
+async def key_service(request: Request) -> KeyService:
     """Use cases of API keys."""
     found: KeyService = request.app.state.keys
     return found
 
 
-def webhooks(request: Request) -> WebhookService:
+async def webhooks(request: Request) -> WebhookService:
     """Use cases of webhook endpoints."""
     found: WebhookService = request.app.state.webhooks
     return found
 
 
-def hub(request: Request) -> EventHub:
+async def hub(request: Request) -> EventHub:
     """The open event streams of this process."""
     found: EventHub = request.app.state.hub
     return found
@@ -160,7 +170,10 @@ async def caller(request: Request) -> Caller:
     known = request.scope.get("spice.caller")
     if isinstance(known, Caller):
         return known
-    found = await run_in_threadpool(admit, request)
+    shown, keys = _shown_key(request), request.app.state.keys
+    at_once = needs_no_key(request) if shown is None else keys.remembered(shown) is not None
+    # A thread is only worth its price where the database is asked.
+    found = admit(request) if at_once else await run_in_threadpool(admit, request)
     request.scope["spice.caller"] = found
     return found
 
@@ -174,7 +187,8 @@ def admit(request: Request) -> Caller:
     shown = _shown_key(request)
     if shown is None and needs_no_key(request):
         return Caller(DEFAULT_PROJECT, frozenset({"admin"}), None)
-    found = key_service(request).verify(shown) if shown else None
+    keys: KeyService = request.app.state.keys
+    found = keys.verify(shown) if shown else None
     if found is None:
         detail = "this API key is not known, expired or revoked" if shown else "an API key is needed"
         raise ServiceError("unauthenticated", detail, headers=CHALLENGE)
@@ -197,12 +211,12 @@ def admit(request: Request) -> Caller:
 CallerDep = Annotated[Caller, Depends(caller)]
 
 
-async def project(found: CallerDep) -> str:  # ruff: ignore[unused-async] - a plain one costs a thread
+async def project(found: CallerDep) -> str:
     """The caller's project."""
     return found.project_id
 
 
-def idempotency_key(
+async def idempotency_key(
     header: Annotated[
         str | None,
         Header(alias="Idempotency-Key", description="Makes the call safe to repeat: 1 to 255 visible characters."),
@@ -212,7 +226,7 @@ def idempotency_key(
     return parse_key(header)
 
 
-def if_match(
+async def if_match(
     header: Annotated[
         str | None,
         Header(alias="If-Match", max_length=1000, description="Only if the resource still has this `ETag`; else 412."),
@@ -304,7 +318,7 @@ LinkToken = Annotated[
 MetadataPair = Annotated[str, StringConstraints(pattern=r'^[^="\x00-\x1f]{1,64}=[^\x00]{0,512}$')]
 
 
-def filters(
+async def filters(
     metadata: Annotated[
         list[MetadataPair] | None,
         Query(max_length=16, description="Only with this pair, `KEY=VALUE`; may be repeated, all must hold."),
@@ -328,6 +342,7 @@ UploadsDep = Annotated[UploadService, Depends(uploads)]
 EventsDep = Annotated[EventService, Depends(events)]
 EvaluationsDep = Annotated[EvaluationService, Depends(evaluations)]
 JobsDep = Annotated[JobService, Depends(jobs)]
+JobEditsDep = Annotated[JobEdits, Depends(job_edits)]
 ResultsDep = Annotated[ResultService, Depends(results)]
 LineageDep = Annotated[LineageFeed, Depends(lineage)]
 StoreDep = Annotated[ArtifactStore, Depends(store)]

@@ -20,7 +20,6 @@ import httpx
 
 from app.outbound.addresses import Address, Network, is_public, literal, plain
 from app.outbound.refusals import DownloadLimitError, UrlNotAllowedError
-from app.outbound.transport import GuardedTransport
 from app.settings import Settings
 
 Resolver = Callable[[str], Sequence[str]]
@@ -197,6 +196,9 @@ class Guard:
             timeout: Longest wait for the other side to move, in seconds.
             follow_redirects: Whether redirects are followed (each checked, three at most) or returned.
         """
+        # Not before a request is made: the API only checks addresses, and starts sooner without an HTTP engine.
+        from app.outbound.transport import GuardedTransport
+
         transport = GuardedTransport(self._check, lambda: self._tls, max_bytes=max_bytes, max_seconds=max_seconds)
         client = httpx.Client(
             transport=transport,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 
 SQLITE_WAIT_SECONDS = 30
+LOCK_WAIT_MILLISECONDS = 10_000
+"""How long a statement waits for a lock (PostgreSQL)."""
+LAST_USE = "last_use"
+TRUSTED_SECONDS = 1.0
+"""A pooled connection that was used this recently is not asked whether it still lives; a server that went away within
+it costs one request an ``unavailable``, which may be repeated."""
 
 
 class Database:
@@ -28,16 +36,23 @@ class Database:
         if self.is_sqlite:
             options["connect_args"] = {"timeout": SQLITE_WAIT_SECONDS, "check_same_thread": False}
         else:
-            options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 5, "pool_pre_ping": True}
+            options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 5}
             # Every wait is bounded: a paused server must become a 503, not a hung request.
             options["connect_args"] = {
                 "connect_timeout": 5,
-                "options": "-c lock_timeout=10000 -c statement_timeout=120000 -c timezone=UTC",
+                "options": f"-c lock_timeout={LOCK_WAIT_MILLISECONDS} -c statement_timeout=120000 -c timezone=UTC",
             }
         self.engine: Engine = create_engine(self.url, **options)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+            self._reading = self.engine
+        else:
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", self._ask_if_idle)
+            # Statements of a READ COMMITTED transaction each see a state of their own anyway: BEGIN and COMMIT around
+            # those that only read would be two more waits for nothing.
+            self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def write(self) -> Generator[Session]:
@@ -49,13 +64,26 @@ class Database:
 
     @contextmanager
     def read(self) -> Generator[Session]:
-        """A transaction that only reads."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        """Statements that only read; on SQLite they see one state."""
+        with Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def _ask_if_idle(self, connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get(LAST_USE, 0.0) <= TRUSTED_SECONDS:
+            return
+        dialect = self.engine.dialect
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the connection was lost while it was idle") from error
 
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[LAST_USE] = time.monotonic()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, String, Text
+from sqlalchemy import JSON, DateTime, Double, String, Text, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -88,24 +88,46 @@ class clock(FunctionElement[datetime]):  # ruff: ignore[invalid-class-name]  (re
     """The database's wall clock, now plus some seconds. Leases compare only this clock, never a worker's.
 
     Args:
-        seconds: Added to now; may be negative.
+        seconds: Added to now; may be negative. A parameter of the statement, which is compiled once for all of them.
     """
 
     type = Instant()
-    inherit_cache = False
+    inherit_cache = True
     name = "clock"
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = float(seconds)
-        super().__init__()
+        super().__init__(*([literal(float(seconds), Double())] if seconds else []))
 
 
 @compiles(clock, "postgresql")
-def _clock_postgresql(element: clock, _compiler: SQLCompiler, **_: Any) -> str:
-    return f"(clock_timestamp() + interval '{element.seconds:.6f} seconds')"
+def _clock_postgresql(element: clock, compiler: SQLCompiler, **given: Any) -> str:
+    seconds = compiler.process(element.clauses, **given)
+    return f"(clock_timestamp() + make_interval(secs => {seconds}))" if seconds else "clock_timestamp()"
 
 
 @compiles(clock, "sqlite")
-def _clock_sqlite(element: clock, _compiler: SQLCompiler, **_: Any) -> str:
+def _clock_sqlite(element: clock, compiler: SQLCompiler, **given: Any) -> str:
     # Six digits, so that the text compares and parses like the timestamps the driver writes.
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '{element.seconds:+.3f} seconds')"
+    seconds = compiler.process(element.clauses, **given)
+    shift = f", printf('%+.3f seconds', {seconds})" if seconds else ""
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now'{shift})"
+
+
+class seconds_between(FunctionElement[float]):  # ruff: ignore[invalid-class-name]  (as above)
+    """Seconds from one point in time to another."""
+
+    type = Double()
+    inherit_cache = True
+    name = "seconds_between"
+
+
+@compiles(seconds_between, "postgresql")
+def _between_postgresql(element: seconds_between, compiler: SQLCompiler, **given: Any) -> str:
+    begin, end = (compiler.process(clause, **given) for clause in element.clauses)
+    return f"extract(epoch FROM {end} - {begin})::double precision"
+
+
+@compiles(seconds_between, "sqlite")
+def _between_sqlite(element: seconds_between, compiler: SQLCompiler, **given: Any) -> str:
+    begin, end = (compiler.process(clause, **given) for clause in element.clauses)
+    return f"(julianday({end}) - julianday({begin})) * 86400.0"

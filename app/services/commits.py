@@ -267,8 +267,9 @@ class CommitService:
         selection = units.get(claim.unit_id)
         assert selection is not None
         assert selection.started_at is not None
-        fresh = [span for span in map(_span, units.shards_for(job)) if span and span[1] > created_at]
-        parts = [span for span in map(_span, units.parts(job.id)) if span]
+        shards, pool_parts, _, _ = units.for_job(job)
+        fresh = [span for span in map(_span, shards) if span and span[1] > created_at]
+        parts = [span for span in map(_span, pool_parts) if span]
         begin = max(created_at, min((start for start, _ in (*fresh, *parts)), default=selection.started_at))
         seconds = {"queued": (begin - created_at).total_seconds(), "gradients": 0.0}
         if fresh:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,10 +13,11 @@ from sqlalchemy.orm import Session
 from app.errors import ServiceError
 from app.persistence.repositories import GradientSets, Measurements, Units
 from app.persistence.repositories.measurements import MeasuredChoice, MeasuredShard
-from app.persistence.tables import Dataset
+from app.persistence.session import Database
+from app.persistence.tables import Dataset, GradientSet
 from app.services.proxies import ResolvedProxy
 from app.settings import Settings
-from app.status import UnitState
+from app.status import GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import GradientConfig, PartitionedScope, RunConfig
 from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
@@ -77,7 +79,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Past:
-    """What units and jobs of the deployment took, latest first; read before a transaction that writes begins."""
+    """What units and jobs of the deployment took, latest first; never read within a transaction that writes."""
 
     shards: list[MeasuredShard]
     choices: list[MeasuredChoice]
@@ -100,9 +102,24 @@ class Estimator:
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         self.settings = settings
         self.store = store
+        self._past: tuple[float, Past] | None = None
+
+    def past(self, database: Database) -> Past:
+        """What units and jobs took, as it was ``estimate_memory_seconds`` ago at most."""
+        kept, moment = self._past, time.monotonic()
+        if kept is None or moment - kept[0] >= self.settings.estimate_memory_seconds:
+            with database.read() as session:
+                kept = self._past = (moment, Past.of(session))
+        return kept[1]
 
     def estimate(
-        self, session: Session, dataset: Dataset, config: RunConfig, proxy: ResolvedProxy, taken: Past
+        self,
+        session: Session,
+        dataset: Dataset,
+        config: RunConfig,
+        proxy: ResolvedProxy,
+        taken: Past,
+        gradient_set: GradientSet | None,
     ) -> Estimate:
         """Estimate a job on a data set that is ready.
 
@@ -112,11 +129,12 @@ class Estimator:
             config: Settings of the job.
             proxy: Its model.
             taken: What earlier jobs took.
+            gradient_set: The job's; looked for when None.
         """
         notes: list[str] = []
         rows, gradients = dataset.num_usable or 0, config.gradients
         stored = dataset.shards or []
-        done = _done_shards(session, dataset, gradients, proxy.revision)
+        done = _done_shards(session, dataset, gradients, proxy.revision, gradient_set)
         rows_left = sum(shard["rows"] for place, shard in enumerate(stored) if place not in done)
         past = [shard for shard in taken.shards if shard.config["proxy_revision"] == proxy.revision]
         tokens, basis = _tokens(dataset, gradients, past)
@@ -157,20 +175,20 @@ class Estimator:
         )
 
 
-def _done_shards(session: Session, dataset: Dataset, gradients: GradientConfig, revision: str) -> set[int]:
+def _done_shards(
+    session: Session, dataset: Dataset, gradients: GradientConfig, revision: str, made: GradientSet | None
+) -> set[int]:
     """Shards of the pool that are measured: for it, or for another data set that has the same rows at that place."""
-    shards, units = dataset.shards or [], Units(session)
-    fingerprint = gradient_fingerprint(
-        rows_sha256=conversations_sha256(dataset.rows_sha256 or "", shards), proxy_revision=revision, config=gradients
-    )
+    shards = dataset.shards or []
+    if made is None:
+        rows = conversations_sha256(dataset.rows_sha256 or "", shards)
+        fingerprint = gradient_fingerprint(rows_sha256=rows, proxy_revision=revision, config=gradients)
+        made = GradientSets(session).by_fingerprint(dataset.project_id, fingerprint)
+    if made is not None and made.status == GradientSetStatus.READY:
+        return set(range(len(shards)))
     prints = shard_fingerprints(shards, proxy_revision=revision, config=gradients)
-    made_before = units.made_shards(dataset.project_id, prints)
-    done = {place for place, name in enumerate(prints) if name in made_before}
-    made = GradientSets(session).by_fingerprint(dataset.project_id, fingerprint)
-    for unit in units.shards(made.id) if made is not None else ():
-        if unit.state == UnitState.DONE and unit.shard is not None:
-            done.add(unit.shard)
-    return done
+    done, numbers = Units(session).done_shards(dataset.project_id, prints, None if made is None else made.id)
+    return {place for place, name in enumerate(prints) if name in done or place in numbers}
 
 
 def refuse_unfit(estimate: Estimate) -> None:

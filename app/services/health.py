@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,7 +25,14 @@ class Health:
     def __init__(self, database: Database, worker_alive: Callable[[], bool] | None = None) -> None:
         self.database = database
         self.worker_alive = worker_alive
-        self.head = ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini"))).get_current_head()
+
+    @cached_property
+    def head(self) -> str | None:
+        """The migration that this code is written for; read when first asked for, as that takes a moment."""
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        return ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini"))).get_current_head()
 
     def checks(self) -> dict[str, str | None]:
         """Name of each check to what is wrong, or None."""

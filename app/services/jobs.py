@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter,
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
-from app.services.estimates import Estimate, Estimator, Past, refuse_unfit
+from app.persistence.types import clock
+from app.services.estimates import Estimate, Estimator, refuse_unfit
 from app.services.idempotency import repeated, replayed
 from app.services.partition import check_parts, selection_units
 from app.services.progress import Progress, job_phase, job_progress
@@ -109,7 +109,7 @@ class JobService:
             ServiceError: The data set, the budget or the proxy model rules the job out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         job_id = new_id("job")
-        if key is not None:
+        if key is not None and self.proxies.asks_hub(request.proxy):
             # A repeated call must work while the model hub does not, so it is looked for before the proxy is resolved.
             with self.database.read() as session:
                 earlier = repeated(session, project_id, OPERATION, key, body)
@@ -120,8 +120,7 @@ class JobService:
         quotas, groups = config.selection.quotas, {}
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
-        with self.database.read() as session:
-            past = Past.of(session)
+        past = self.estimator.past(self.database)
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
@@ -132,30 +131,27 @@ class JobService:
                 sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
-                estimate = self.estimator.estimate(session, dataset, config, proxy, past)
+                estimate = self.estimator.estimate(session, dataset, config, proxy, past, gradient_set)
                 refuse_unfit(estimate)
-                created_at = now(session)
-                deadline = request.deadline_seconds
-                Jobs(session).add(
-                    Job(
-                        id=job_id,
-                        project_id=project_id,
-                        name=request.name,
-                        dataset_id=dataset.id,
-                        gradient_set_id=gradient_set.id,
-                        target_dataset_id=None if target is None else target.id,
-                        target_gradient_set_id=None if target is None else sets[target.id][0].id,
-                        gradients_reused=reused,
-                        status=JobStatus.QUEUED,
-                        config=config.model_dump(mode="json"),
-                        estimate=estimate.as_json(),
-                        metadata_=request.metadata,
-                        priority=request.priority,
-                        parent=request.parent,
-                        traceparent=request.traceparent,
-                        created_at=created_at,
-                        deadline_at=None if deadline is None else created_at + timedelta(seconds=deadline),
-                    )
+                job = Jobs(session).add(
+                    {
+                        "id": job_id,
+                        "project_id": project_id,
+                        "name": request.name,
+                        "dataset_id": dataset.id,
+                        "gradient_set_id": gradient_set.id,
+                        "target_dataset_id": None if target is None else target.id,
+                        "target_gradient_set_id": None if target is None else sets[target.id][0].id,
+                        "gradients_reused": reused,
+                        "status": JobStatus.QUEUED,
+                        "config": config.model_dump(mode="json"),
+                        "estimate": estimate.as_json(),
+                        "metadata_": request.metadata,
+                        "priority": request.priority,
+                        "parent": request.parent,
+                        "traceparent": request.traceparent,
+                    },
+                    request.deadline_seconds,
                 )
                 unit = {"project_id": project_id, "job_id": job_id, "dataset_id": dataset.id}
                 unit["gradient_set_id"] = gradient_set.id
@@ -169,7 +165,10 @@ class JobService:
                     job_id=job_id,
                     data={"gradients_reused": reused, "pool": dataset.num_usable},
                 )
-        return self.get(project_id, known or job_id), known is not None
+        if known is not None:
+            return self.get(project_id, known), True
+        with self.database.read() as session:
+            return self._view(session, job), False
 
     def estimate(self, project_id: str, request: JobRequest) -> Estimate:
         """What a job would take; refused like the job itself, except that what does not fit is told, not raised.
@@ -178,12 +177,12 @@ class JobService:
             ServiceError: The data set, the settings or the proxy model rule the job out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         proxy = self.proxies.resolve(request.proxy)
-        config = _run_config(request, proxy)
+        config, past = _run_config(request, proxy), self.estimator.past(self.database)
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             target_dataset(session, project_id, config)
-            return self.estimator.estimate(session, dataset, config, proxy, Past.of(session))
+            return self.estimator.estimate(session, dataset, config, proxy, past, None)
 
     def _gradient_sets(
         self, session: Any, datasets: set[Any], config: RunConfig, revision: str
@@ -192,8 +191,9 @@ class JobService:
         ordered: list[Dataset] = sorted(datasets, key=lambda dataset: (dataset.rows_sha256, dataset.id))
         return {dataset.id: self._gradient_set(session, dataset, config, revision) for dataset in ordered}
 
-    @staticmethod
-    def _gradient_set(session: Any, dataset: Dataset, config: RunConfig, revision: str) -> tuple[GradientSet, bool]:
+    def _gradient_set(
+        self, session: Any, dataset: Dataset, config: RunConfig, revision: str
+    ) -> tuple[GradientSet, bool]:
         """Find or make the gradient set, and whether it is complete already."""
         assert dataset.rows_sha256 is not None
         shards = dataset.shards or []
@@ -203,7 +203,23 @@ class JobService:
             config=config.gradients,
         )
         sets, units = GradientSets(session), Units(session)
-        gradient_set_id = new_id("gs")
+        found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
+        if found is None:
+            self._add_gradient_set(sets, units, dataset, fingerprint, config, revision)
+            found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
+            assert found is not None
+        if found.status == GradientSetStatus.FAILED:
+            # Whatever made it fail may have passed; the shards that are done stay done.
+            units.reopen([unit.id for unit in units.shards(found.id) if unit.state == UnitState.DEAD])
+            sets.set_status(found.id, GradientSetStatus.COMPUTING)
+        return found, found.status == GradientSetStatus.READY
+
+    @staticmethod
+    def _add_gradient_set(
+        sets: GradientSets, units: Units, dataset: Dataset, fingerprint: str, config: RunConfig, revision: str
+    ) -> None:
+        """Make the gradient set, with a unit for each shard, unless another call has just made it."""
+        shards, gradient_set_id = dataset.shards or [], new_id("gs")
         made = sets.add_unless_there(
             {
                 "id": gradient_set_id,
@@ -218,7 +234,7 @@ class JobService:
                 "status": GradientSetStatus.COMPUTING,
                 "num_shards": len(shards),
                 "num_samples": dataset.num_usable,
-                "created_at": now(session),
+                "created_at": clock(),
             }
         )
         if made:
@@ -243,12 +259,6 @@ class JobService:
                     units.adopt(row["id"], made_before[row["fingerprint"]])
             if rows and not units.unfinished_shards(gradient_set_id):
                 sets.set_status(gradient_set_id, GradientSetStatus.READY)
-        gradient_set = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
-        if gradient_set.status == GradientSetStatus.FAILED:
-            # Whatever made it fail may have passed; the shards that are done stay done.
-            units.reopen([unit.id for unit in units.shards(gradient_set.id) if unit.state == UnitState.DEAD])
-            sets.set_status(gradient_set.id, GradientSetStatus.COMPUTING)
-        return gradient_set, gradient_set.status == GradientSetStatus.READY
 
     def get(self, project_id: str, job_id: str) -> JobView:
         """One job.
@@ -258,25 +268,21 @@ class JobService:
         """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
             job = self._find(Jobs(session), project_id, job_id)
-            view = self._view(session, job)
-            if job.status != JobStatus.QUEUED:
-                return view
-            return replace(view, queue=queue_place(session, job))
+            return self._view(session, job)
 
     @staticmethod
-    def _view(session: Any, job: Job) -> JobView:
+    def _view(session: Any, job: Job, *, with_queue: bool = True) -> JobView:
         if job.status in TERMINAL:
             return JobView(job, None, None)
-        units = Units(session)
-        shards, parts, selection = units.shards_for(job), units.parts(job.id), units.of_job(job.id)
-        moment = now(session)
-        return JobView(job, job_phase(shards, parts, selection, moment), job_progress(shards, parts, selection, moment))
+        state = Units(session).for_job(job)
+        place = queue_place(session, job) if with_queue and job.status == JobStatus.QUEUED else None
+        return JobView(job, job_phase(*state), job_progress(*state), place)
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:
         """Jobs, newest first."""
         with self.database.read() as session:
             jobs = Jobs(session).page(project_id, wanted, before=before, limit=limit)
-            return [self._view(session, job) for job in jobs]
+            return [self._view(session, job, with_queue=False) for job in jobs]
 
     def cancel(self, project_id: str, job_id: str, expected: frozenset[int] | None = None) -> JobView:
         """Stop a job. While it selects, it keeps what it has chosen so far; before that nothing is left of it.

@@ -115,15 +115,20 @@ class KeyService:
             return
         raise NoKeyError("no API key exists: make one with `python -m app keys create --name first`")
 
+    def remembered(self, secret: str) -> Caller | None:
+        """Who showed this key a moment ago; asks no database."""
+        with self._lock:
+            until, caller = self._known.get(digest(secret), (0.0, None))
+        return caller if until > time.monotonic() else None
+
     def verify(self, secret: str) -> Caller | None:
         """Who shows this key; None when it is not known, expired or revoked. Remembered for five seconds."""
         if not well_formed(secret):
             return None
-        given, moment = digest(secret), time.monotonic()
-        with self._lock:
-            until, caller = self._known.get(given, (0.0, None))
-        if caller is not None and until > moment:
+        caller = self.remembered(secret)
+        if caller is not None:
             return caller
+        given, moment = digest(secret), time.monotonic()
         with self.database.read() as session:
             candidates = ApiKeys(session).active(secret[:PREFIX_LENGTH])
             found = next((key for key in candidates if hmac.compare_digest(key.sha256, given)), None)

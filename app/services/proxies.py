@@ -19,6 +19,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_TIMEOUT_SECONDS = 5.0
 POINTER = "#/proxy/model"
+FOLDERS = ("/", "./", "../", "~")
+LOCAL = ("builtin:", *FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Proxies:
                 self._known_sizes[model, commit] = None
         return self._known_sizes[model, commit]
 
+    def asks_hub(self, proxy: ProxyConfig | None) -> bool:
+        """Whether the model can only be resolved with the hub's help, which may not be there."""
+        model = self.settings.default_proxy if proxy is None else proxy.model
+        return not model.startswith(LOCAL)
+
     def resolve(self, proxy: ProxyConfig | None) -> ResolvedProxy:
         """Pin the model to a revision.
 
@@ -68,7 +75,7 @@ class Proxies:
         proxy = proxy or ProxyConfig(model=self.settings.default_proxy)
         if proxy.model.startswith("builtin:"):
             return self._builtin(proxy)
-        if proxy.model.startswith(("/", "./", "../", "~")):
+        if proxy.model.startswith(FOLDERS):
             return self._folder(proxy)
         return self._hub(proxy)
 

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from app.persistence.repositories import Jobs, Projects, Units
-from app.persistence.repositories.rows import now
+from app.persistence.repositories import Jobs
 from app.persistence.tables import Job
 
 
@@ -32,18 +31,13 @@ class QueuePlace:
 
 def queue_place(session: Session, job: Job) -> QueuePlace:
     """The place of a queued job."""
-    jobs, units = Jobs(session), Units(session)
-    ahead, own = jobs.ahead(job)
-    project = Projects(session).get(job.project_id)
-    limit = project.max_running_units if project is not None else None
-    busy = units.live()
-    if limit is not None and units.live(job.project_id) >= limit:
+    facts = Jobs(session).queue_facts(job)
+    if facts.limit is not None and facts.live_own >= facts.limit:
         reason = "project_limit"
     else:
-        reason = "waiting_for_gpu" if busy else "waiting_for_worker"
-    mean = jobs.recent_seconds()
+        reason = "waiting_for_gpu" if facts.live else "waiting_for_worker"
     start = None
-    if mean is not None and busy:
+    if facts.mean_seconds is not None and facts.live:
         # Half a job is left, on average, of those that run; as many run at once as are running now.
-        start = now(session) + timedelta(seconds=mean * (ahead / busy + 0.5))
-    return QueuePlace(position=ahead + 1, ahead_in_project=own, reason=reason, estimated_start_at=start)
+        start = facts.moment + timedelta(seconds=facts.mean_seconds * (facts.ahead / facts.live + 0.5))
+    return QueuePlace(facts.ahead + 1, facts.own, reason, start)

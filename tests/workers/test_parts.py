@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import delete, select, update
 
 import spice_select as ss
-from app.persistence.repositories import units as unit_queries
-from app.persistence.tables import Unit, UnitCommit
+from app.persistence.repositories import turns
+from app.persistence.tables import Job, Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units import Claim, Report
 from app.status import UnitKind, UnitState
@@ -163,7 +163,7 @@ def test_a_stop_in_the_first_round_ends_the_job_and_tells_the_workers(
         assert service.http.post(f"/v1/jobs/{job['id']}/cancel").status_code == 202
     else:
         with service.runner.database.write() as session:
-            session.execute(update(unit_queries.Job).values(deadline_at=clock(-1)))
+            session.execute(update(Job).values(deadline_at=clock(-1)))
         service.runner.units.sweep()
     assert service.job(job["id"])["status"] == outcome
     assert service.runner.units.heartbeat(claim, Report("selecting", 1, None, None, None)).stop == "cancelled"
@@ -245,7 +245,7 @@ def test_a_worker_of_an_older_version_leaves_parts_and_what_waits_for_them(
     service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as older:
-        older.setattr(unit_queries, "SCHEMA_VERSION", 1)
+        older.setattr(turns, "SCHEMA_VERSION", 1)
         assert service.drain() == 1, "gradients are what they were"
         for unit in (*units_of(service, UnitKind.SELECT_PART), *units_of(service, UnitKind.SELECT)):
             assert service.runner.units.claim(unit.id, "old") is None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
 
 from app.api import deps, render
 from app.api.edge import StrictRoute
-from app.api.schemas.jobs import JobCreate, JobRead, SampleRead
+from app.api.schemas.jobs import JobCreate, JobRead, JobUpdate, SampleRead
 from app.api.schemas.pages import Page
 from app.api.waiting import Wait, until_changed
 from app.services.jobs import JobRequest, JobView
@@ -22,9 +21,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 
 def _accepted(request: Request, view: JobView, headers: dict[str, str]) -> Response:
-    body = render.job_read(request, view).model_dump(mode="json")
     base = {"Location": f"/v1/jobs/{view.job.id}", "Retry-After": str(render.POLL_SECONDS)}
-    return JSONResponse(body, 202, {**base, **headers})
+    return render.answer(render.job_read(request, view), 202, {**base, **headers})
 
 
 def job_request(body: JobCreate) -> JobRequest:
@@ -86,7 +84,7 @@ async def get_job(
     project: deps.Project,
     service: deps.JobsDep,
     wait: Wait = 0,
-) -> Any:
+) -> Response:
     """One job; ``wait`` holds the answer until its status or phase changes."""
 
     def mark(view: JobView) -> object:
@@ -96,7 +94,25 @@ async def get_job(
     settled = view.job.status not in ACTIVE
     if render.mark_state(request, response, render.job_version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))
-    return render.job_read(request, view)
+    return render.answer(render.job_read(request, view), 200, response.headers)
+
+
+@router.patch("/{job_id}", response_model=JobRead)
+def update_job(
+    request: Request,
+    response: Response,
+    job_id: deps.JobId,
+    body: JobUpdate,
+    project: deps.Project,
+    service: deps.JobsDep,
+    edits: deps.JobEditsDep,
+    expected: deps.MatchDep,
+) -> Response:
+    """Change name, metadata or priority; nothing of what the job computes."""
+    edits.edit(project, job_id, body.edit(), expected)
+    view = service.get(project, job_id)
+    render.mark_state(request, response, render.job_version(view), settled=view.job.status not in ACTIVE)
+    return render.answer(render.job_read(request, view), 200, response.headers)
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobRead)

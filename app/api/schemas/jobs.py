@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.api.estimates import EstimateRead
-from app.api.schemas.fields import Metadata, Name, printable
+from app.api.schemas.fields import Metadata, MetadataKey, MetadataValue, Name, printable
 from app.api.schemas.lineage import ParentRun
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
+from app.services.job_edits import JobEdit
 from app.status import JobStatus
 from spice_select.config import (
     Budget,
@@ -103,6 +104,28 @@ class JobCreate(Conditions):
         given = {name: getattr(self.gradients, name) for name in self.gradients.model_fields_set}
         settings = GradientConfig(**filled(self.preset, "gradients", given))
         return settings if self.seed is None else settings.model_copy(update={"seed": self.seed})
+
+
+class JobUpdate(BaseModel):
+    """What may be changed of a job; what is left out stays as it is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"priority": 10}, {"metadata": {"team": "search", "draft": None}}]},
+    )
+
+    name: Name | None = None
+    """For people; null takes it away."""
+    metadata: Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=32)] | None = None
+    """Pairs to set; null takes a pair away, and in place of the whole object all of them."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Of a job that has not ended."""
+
+    def edit(self) -> JobEdit:
+        """The same for the service."""
+        values = {name: getattr(self, name) for name in ("name", "priority") if name in self.model_fields_set}
+        return JobEdit(values, self.metadata if "metadata" in self.model_fields_set else {})
 
 
 class QueueRead(BaseModel):

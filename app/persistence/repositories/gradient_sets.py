@@ -28,10 +28,10 @@ class GradientSets:
         query = select(GradientSet).where(GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint)
         return self.session.scalars(query).one_or_none()
 
-    def lock_by_fingerprint(self, project_id: str, fingerprint: str) -> GradientSet:
+    def lock_by_fingerprint(self, project_id: str, fingerprint: str) -> GradientSet | None:
         """The set of a fingerprint, locked against others until the transaction ends."""
         query = select(GradientSet).where(GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint)
-        return self.session.scalars(query.with_for_update()).one()
+        return self.session.scalars(query.with_for_update()).one_or_none()
 
     def lock(self, gradient_set_id: str) -> GradientSet:
         """The set, locked, so that of two last shards one sees the other done."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select, text
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, literal, select
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import insert_unless_there
+from app.persistence.session import LOCK_WAIT_MILLISECONDS
 from app.persistence.tables import IdempotencyKey
 from app.persistence.types import clock
 
@@ -42,15 +46,25 @@ class IdempotencyKeys:
         }
         if self.session.get_bind().dialect.name != "postgresql":
             return insert_unless_there(self.session, IdempotencyKey, row)
-        self.session.execute(text(f"SET LOCAL lock_timeout = {PATIENCE_MILLISECONDS}"))
+        # The shorter patience begins and ends with this one statement. Without a row to return it stays, and then
+        # nothing follows that waits for a lock.
+        patience = select(func.set_config("lock_timeout", str(PATIENCE_MILLISECONDS), literal(value=True))).subquery()
+        columns = IdempotencyKey.__table__.columns
+        values: list[ColumnElement[Any]] = [
+            clock() if name == "created_at" else literal(value, columns[name].type) for name, value in row.items()
+        ]
+        statement = (
+            postgresql.insert(IdempotencyKey)
+            .from_select(list(row), select(*values).select_from(patience))
+            .on_conflict_do_nothing()
+            .returning(func.set_config("lock_timeout", str(LOCK_WAIT_MILLISECONDS), literal(value=True)))
+        )
         try:
-            taken = insert_unless_there(self.session, IdempotencyKey, row)
+            return self.session.execute(statement).first() is not None
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 raise KeyHeldError from error
             raise
-        self.session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
-        return taken
 
     def find(self, project_id: str, operation: str, key: str) -> IdempotencyKey | None:
         """The remembered call of this key."""

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.rows import affected, insert_all
-from app.persistence.tables import File, Job, SelectedSample
-from app.persistence.types import clock
-from app.status import ACTIVE, JobStatus
+from app.persistence.tables import File, Job, Project, SelectedSample, Unit
+from app.persistence.types import clock, seconds_between
+from app.status import ACTIVE, JobStatus, UnitState
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """What decides when a queued job begins.
+
+    Attributes:
+        ahead: Queued jobs whose turn comes before by priority and age.
+        own: Those of them that are of the same project.
+        limit: Units that the project may have running; None for any number.
+        live: Units that are being worked on.
+        live_own: Those of them that are of the same project.
+        mean_seconds: Mean time from start to end of the jobs that succeeded last; None before the first.
+        moment: The database's clock.
+    """
+
+    ahead: int
+    own: int
+    limit: int | None
+    live: int
+    live_own: int
+    mean_seconds: float | None
+    moment: datetime
 
 
 class Jobs:
@@ -21,10 +46,11 @@ class Jobs:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add(self, job: Job) -> None:
-        """Insert a new job."""
-        self.session.add(job)
-        self.session.flush()
+    def add(self, values: dict[str, Any], deadline_seconds: float | None) -> Job:
+        """Insert a new job; what comes back has the times and the defaults of the database."""
+        deadline = None if deadline_seconds is None else clock(deadline_seconds)
+        statement = insert(Job).values(created_at=clock(), deadline_at=deadline).returning(Job)
+        return self.session.scalars(statement, [values]).one()
 
     def get(self, project_id: str, job_id: str) -> Job | None:
         """The job, unless it is another project's."""
@@ -47,23 +73,30 @@ class Jobs:
             query = query.where(Job.id < before)
         return list(self.session.scalars(query.order_by(Job.id.desc()).limit(limit)))
 
-    def ahead(self, job: Job) -> tuple[int, int]:
-        """Queued jobs whose turn comes before this one's by priority and age: of all projects, of its own."""
+    def queue_facts(self, job: Job, latest: int = 20) -> QueueFacts:
+        """What decides when a queued job begins, in one statement."""
         earlier = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
         own = func.count().filter(Job.project_id == job.project_id)
-        query = select(func.count(), own).where(Job.status == JobStatus.QUEUED, earlier)
-        everyone, mine = self.session.execute(query).one()
-        return int(everyone), int(mine)
-
-    def recent_seconds(self, most: int = 20) -> float | None:
-        """Mean time from start to end of the jobs that succeeded last; None before the first."""
-        query = select(Job.started_at, Job.finished_at).where(Job.status == JobStatus.SUCCEEDED)
-        spans = [
-            (end - start).total_seconds()
-            for start, end in self.session.execute(query.order_by(Job.id.desc()).limit(most))
-            if start is not None and end is not None
-        ]
-        return sum(spans) / len(spans) if spans else None
+        limit = select(Project.max_running_units).where(Project.id == job.project_id).scalar_subquery()
+        live = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED, Unit.lease_until >= clock())
+        last = aliased(Job)
+        spans = (
+            select(seconds_between(last.started_at, last.finished_at).label("seconds"))
+            .where(last.status == JobStatus.SUCCEEDED)
+            .order_by(last.id.desc())
+            .limit(latest)
+            .subquery()
+        )
+        query = select(
+            func.count(),
+            own,
+            limit,
+            live.scalar_subquery(),
+            live.where(Unit.project_id == job.project_id).scalar_subquery(),
+            select(func.avg(spans.c.seconds)).scalar_subquery(),
+            clock(),
+        ).where(Job.status == JobStatus.QUEUED, earlier)
+        return QueueFacts(*self.session.execute(query).one())
 
     def move(self, job_id: str, old: tuple[JobStatus, ...], new: JobStatus, **values: Any) -> bool:
         """Change the state if it is still one of ``old``; the one place that writes ``status``.
@@ -84,6 +117,10 @@ class Jobs:
             .values(status=new, version=Job.version + 1, **stamps, **values)
         )
         return affected(self.session.execute(statement)) == 1
+
+    def edit(self, job_id: str, values: dict[str, Any]) -> None:
+        """Change what a client may change of a job that is locked."""
+        self.session.execute(update(Job).where(Job.id == job_id).values(version=Job.version + 1, **values))
 
     def waiting_on(self, gradient_set_id: str, statuses: tuple[JobStatus, ...] = ACTIVE) -> list[Job]:
         """Jobs that have not ended and need this gradient set."""

@@ -29,10 +29,11 @@ def batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def insert_all(session: Session, table: type[Base], rows: Iterable[dict[str, Any]]) -> None:
-    """Insert many rows, in batches, without holding them all."""
+def insert_all(session: Session, table: type[Base], rows: Iterable[dict[str, Any]], **fixed: Any) -> None:
+    """Insert many rows, in batches, without holding them all; ``fixed`` are expressions that all of them take."""
+    statement = insert(table).values(**fixed) if fixed else insert(table)
     for batch in batches(rows):
-        session.execute(insert(table), batch)
+        session.execute(statement, batch)
 
 
 def insert_unless_there(session: Session, table: type[Base], row: dict[str, Any]) -> bool:

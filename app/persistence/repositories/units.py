@@ -3,107 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy.orm import Session
 
-from app.persistence.repositories.evaluations import evaluation_wants
 from app.persistence.repositories.rows import affected, insert_all, now
-from app.persistence.tables import Dataset, Job, Project, Unit, UnitCommit
+from app.persistence.repositories.turns import runnable, turn
+from app.persistence.tables import Job, Project, Unit, UnitCommit
 from app.persistence.types import clock
-from app.status import DatasetStatus, JobStatus, UnitKind, UnitState
-
-SCHEMA_VERSION = 3
-"""Raised when units change in a way that older workers must not touch; they leave newer units alone.
-
-Each unit carries the least version a worker must have: 1, 2 for parts and what waits for them, 3 for evaluations.
-"""
-
-WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
-
-
-def runnable(max_strikes: int) -> ColumnElement[bool]:
-    """The condition under which a unit may be claimed at this moment.
-
-    A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
-    any job waits for their set; parts of a pool are wanted once every shard of their set is done, and a selection once
-    its parts and the shards of its target set are done as well; the units of an evaluation in their order.
-    """
-    shard, part, target, mine = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
-    free = or_(
-        Unit.state == UnitState.PENDING,
-        and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 < max_strikes),
-    )
-    job_is_wanted = exists().where(Job.id == Unit.job_id, Job.status.in_(WANTED))
-    gradients_are_ready = ~exists().where(
-        shard.gradient_set_id == Unit.gradient_set_id,
-        shard.kind == UnitKind.GRADIENTS,
-        shard.state != UnitState.DONE,
-    )
-    targets_are_ready = ~exists().where(
-        mine.id == Unit.job_id,
-        target.gradient_set_id == mine.target_gradient_set_id,
-        target.kind == UnitKind.GRADIENTS,
-        target.state != UnitState.DONE,
-    )
-    parts_are_chosen = ~exists().where(
-        part.job_id == Unit.job_id, part.kind == UnitKind.SELECT_PART, part.state != UnitState.DONE
-    )
-    wanted = or_(
-        and_(
-            Unit.kind == UnitKind.INGEST,
-            exists().where(Dataset.id == Unit.dataset_id, Dataset.status == DatasetStatus.VALIDATING),
-        ),
-        and_(
-            Unit.kind == UnitKind.GRADIENTS,
-            or_(
-                exists().where(Job.gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
-                exists().where(Job.target_gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
-            ),
-        ),
-        and_(Unit.kind == UnitKind.SELECT_PART, job_is_wanted, gradients_are_ready),
-        and_(Unit.kind == UnitKind.SELECT, job_is_wanted, gradients_are_ready, targets_are_ready, parts_are_chosen),
-        evaluation_wants(),
-    )
-    limit = select(Project.max_running_units).where(Project.id == Unit.project_id).scalar_subquery()
-    allowed = or_(limit.is_(None), running_units() < limit)
-    return and_(free, Unit.not_before <= clock(), Unit.schema_version <= SCHEMA_VERSION, wanted, allowed)
-
-
-def running_units() -> ScalarSelect[int]:
-    """How many units of this unit's project are being worked on at this moment."""
-    other = aliased(Unit)
-    return (
-        select(func.count())
-        .select_from(other)
-        .where(
-            other.project_id == Unit.project_id,
-            other.state == UnitState.LEASED,
-            other.lease_until >= clock(),
-            other.id != Unit.id,
-        )
-        .correlate(Unit)
-        .scalar_subquery()
-    )
-
-
-def turn() -> tuple[ColumnElement[Any], ...]:
-    """Whose turn it is: higher priority, then the project with less running, then age."""
-    priority = (
-        select(func.max(Job.priority))
-        .where(
-            or_(
-                Job.id == Unit.job_id,
-                and_(Unit.job_id.is_(None), Job.gradient_set_id == Unit.gradient_set_id),
-                and_(Unit.job_id.is_(None), Job.target_gradient_set_id == Unit.gradient_set_id),
-            ),
-            Job.status.in_(WANTED),
-        )
-        .correlate(Unit)
-        .scalar_subquery()
-    )
-    return func.coalesce(priority, 0).desc(), running_units().asc(), Unit.created_at.asc(), Unit.id.asc()
+from app.status import JobStatus, UnitKind, UnitState
 
 
 class Units:
@@ -114,16 +24,13 @@ class Units:
 
     def add_all(self, rows: Iterable[dict[str, Any]]) -> None:
         """Insert pending units; ``schema_version`` is 1 unless a row says more."""
-        moment = now(self.session)
         fixed = {
             "state": UnitState.PENDING,
-            "created_at": moment,
-            "not_before": moment,
             "schema_version": 1,
             **dict.fromkeys(("epoch", "attempts", "strikes", "completed"), 0),
             "generation": 1,
         }
-        insert_all(self.session, Unit, ({**fixed, **row} for row in rows))
+        insert_all(self.session, Unit, ({**fixed, **row} for row in rows), created_at=clock(), not_before=clock())
 
     def get(self, unit_id: str) -> Unit | None:
         """The unit as it stands."""
@@ -189,13 +96,6 @@ class Units:
         )
         return list(self.session.scalars(query))
 
-    def live(self, project_id: str | None = None) -> int:
-        """How many units are being worked on, in one project or in all."""
-        query = select(func.count()).where(Unit.state == UnitState.LEASED, Unit.lease_until >= clock())
-        if project_id is not None:
-            query = query.where(Unit.project_id == project_id)
-        return self.session.scalars(query).one()
-
     def mark_rung(self, unit_ids: list[str]) -> None:
         """Remember that these have just been rung."""
         self.session.execute(update(Unit).where(Unit.id.in_(unit_ids)).values(rung_at=clock()))
@@ -235,12 +135,23 @@ class Units:
         query = select(Unit).where(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
         return list(self.session.scalars(query.order_by(Unit.shard)))
 
-    def shards_for(self, job: Job) -> list[Unit]:
-        """The gradient units that a job waits for: of its own set, then of the target's."""
-        found = self.shards(job.gradient_set_id)
-        if job.target_gradient_set_id in {None, job.gradient_set_id}:
-            return found
-        return [*found, *self.shards(job.target_gradient_set_id or "")]
+    def for_job(self, job: Job) -> tuple[list[Unit], list[Unit], Unit | None, datetime]:
+        """What a job consists of: its shards, its parts, its selection, and the database's clock.
+
+        The shards are those that the job waits for: of its own gradient set, then of the target's; all in their order.
+        """
+        sets = [job.gradient_set_id, job.target_gradient_set_id]
+        shard = and_(Unit.gradient_set_id.in_(sets), Unit.kind == UnitKind.GRADIENTS)
+        query = select(Unit, clock()).where(or_(Unit.job_id == job.id, shard)).order_by(Unit.shard)
+        found = [(unit, moment) for unit, moment in self.session.execute(query)]
+        units = [unit for unit, _ in found]
+        shards = [unit for unit in units if unit.kind == UnitKind.GRADIENTS]
+        return (
+            sorted(shards, key=lambda unit: unit.gradient_set_id != job.gradient_set_id),
+            [unit for unit in units if unit.kind == UnitKind.SELECT_PART],
+            next((unit for unit in units if unit.kind == UnitKind.SELECT), None),
+            found[-1][1] if found else now(self.session),
+        )
 
     def sets_of(self, unit_ids: Sequence[str]) -> list[str]:
         """The gradient sets whose shards are among these units, in the order in which sets are locked."""
@@ -296,6 +207,27 @@ class Units:
             )
             found.update((name, commit) for name, commit in self.session.execute(query) if name is not None)
         return found
+
+    def done_shards(
+        self, project_id: str, fingerprints: Iterable[str], gradient_set_id: str | None
+    ) -> tuple[set[str], set[int]]:
+        """What a project has measured: of these shards by fingerprint, of this set by number."""
+        wanted = sorted(set(fingerprints))
+        prints: set[str] = set()
+        numbers: set[int] = set()
+        for start in range(0, len(wanted), 500):
+            mine = Unit.fingerprint.in_(wanted[start : start + 500])
+            query = select(Unit.fingerprint, Unit.gradient_set_id, Unit.shard).where(
+                Unit.project_id == project_id,
+                Unit.kind == UnitKind.GRADIENTS,
+                Unit.state == UnitState.DONE,
+                mine if gradient_set_id is None else or_(mine, Unit.gradient_set_id == gradient_set_id),
+            )
+            for name, owner, number in self.session.execute(query):
+                prints.add(name or "")
+                if owner == gradient_set_id and number is not None:
+                    numbers.add(number)
+        return prints, numbers
 
     def adopt(self, unit_id: str, made: UnitCommit) -> None:
         """End a pending unit with what another unit made of the same rows in the same way."""

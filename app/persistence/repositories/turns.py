@@ -1,0 +1,104 @@
+"""Which units may be claimed at this moment, and whose turn it is: what statements are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, select
+from sqlalchemy.orm import aliased
+
+from app.persistence.repositories.evaluations import evaluation_wants
+from app.persistence.tables import Dataset, Job, Project, Unit
+from app.persistence.types import clock
+from app.status import DatasetStatus, JobStatus, UnitKind, UnitState
+
+SCHEMA_VERSION = 3
+"""Raised when units change in a way that older workers must not touch; they leave newer units alone.
+
+Each unit carries the least version a worker must have: 1, 2 for parts and what waits for them, 3 for evaluations.
+"""
+
+WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+def runnable(max_strikes: int) -> ColumnElement[bool]:
+    """The condition under which a unit may be claimed at this moment.
+
+    A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
+    any job waits for their set; parts of a pool are wanted once every shard of their set is done, and a selection once
+    its parts and the shards of its target set are done as well; the units of an evaluation in their order.
+    """
+    shard, part, target, mine = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
+    free = or_(
+        Unit.state == UnitState.PENDING,
+        and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 < max_strikes),
+    )
+    job_is_wanted = exists().where(Job.id == Unit.job_id, Job.status.in_(WANTED))
+    gradients_are_ready = ~exists().where(
+        shard.gradient_set_id == Unit.gradient_set_id,
+        shard.kind == UnitKind.GRADIENTS,
+        shard.state != UnitState.DONE,
+    )
+    targets_are_ready = ~exists().where(
+        mine.id == Unit.job_id,
+        target.gradient_set_id == mine.target_gradient_set_id,
+        target.kind == UnitKind.GRADIENTS,
+        target.state != UnitState.DONE,
+    )
+    parts_are_chosen = ~exists().where(
+        part.job_id == Unit.job_id, part.kind == UnitKind.SELECT_PART, part.state != UnitState.DONE
+    )
+    wanted = or_(
+        and_(
+            Unit.kind == UnitKind.INGEST,
+            exists().where(Dataset.id == Unit.dataset_id, Dataset.status == DatasetStatus.VALIDATING),
+        ),
+        and_(
+            Unit.kind == UnitKind.GRADIENTS,
+            or_(
+                exists().where(Job.gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
+                exists().where(Job.target_gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
+            ),
+        ),
+        and_(Unit.kind == UnitKind.SELECT_PART, job_is_wanted, gradients_are_ready),
+        and_(Unit.kind == UnitKind.SELECT, job_is_wanted, gradients_are_ready, targets_are_ready, parts_are_chosen),
+        evaluation_wants(),
+    )
+    limit = select(Project.max_running_units).where(Project.id == Unit.project_id).scalar_subquery()
+    allowed = or_(limit.is_(None), running_units() < limit)
+    return and_(free, Unit.not_before <= clock(), Unit.schema_version <= SCHEMA_VERSION, wanted, allowed)
+
+
+def running_units() -> ScalarSelect[int]:
+    """How many units of this unit's project are being worked on at this moment."""
+    other = aliased(Unit)
+    return (
+        select(func.count())
+        .select_from(other)
+        .where(
+            other.project_id == Unit.project_id,
+            other.state == UnitState.LEASED,
+            other.lease_until >= clock(),
+            other.id != Unit.id,
+        )
+        .correlate(Unit)
+        .scalar_subquery()
+    )
+
+
+def turn() -> tuple[ColumnElement[Any], ...]:
+    """Whose turn it is: higher priority, then the project with less running, then age."""
+    priority = (
+        select(func.max(Job.priority))
+        .where(
+            or_(
+                Job.id == Unit.job_id,
+                and_(Unit.job_id.is_(None), Job.gradient_set_id == Unit.gradient_set_id),
+                and_(Unit.job_id.is_(None), Job.target_gradient_set_id == Unit.gradient_set_id),
+            ),
+            Job.status.in_(WANTED),
+        )
+        .correlate(Unit)
+        .scalar_subquery()
+    )
+    return func.coalesce(priority, 0).desc(), running_units().asc(), Unit.created_at.asc(), Unit.id.asc()

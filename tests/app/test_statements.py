@@ -1,0 +1,55 @@
+"""How many statements a request costs: each is a wait for the database, and they creep in one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+
+from tests.fixtures.service import InProcessService, jsonl, sums
+
+MOST_TO_POST = 13
+"""Two of them ask what past jobs took, which is remembered for two seconds unless it is set to zero, as here."""
+MOST_TO_SHOW = {"succeeded": 1, "queued": 3}
+
+
+@contextmanager
+def counted(service: InProcessService) -> Generator[list[str]]:
+    """The statements of the API over the block."""
+    engine, seen = service.app.state.jobs.database.engine, []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(" ".join(statement.split())[:150])
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def test_a_job_is_made_and_shown_with_few_statements(any_service: InProcessService) -> None:
+    dataset = any_service.push(jsonl(sums(30)))["id"]
+    body = {"dataset_id": dataset, "budget": {"count": 3}}
+    first = any_service.http.post("/v1/jobs", json=body).json()
+    for ready in (False, True):  # while its gradients are still to be measured, and on those that are there
+        with counted(any_service) as posting:
+            made = any_service.http.post(
+                "/v1/jobs", json={**body, "deadline_seconds": 600}, headers={"Idempotency-Key": f"one-{ready}"}
+            ).json()
+        statements = [statement for statement in posting if not statement.startswith("BEGIN")]
+        assert statements
+        assert len(statements) <= MOST_TO_POST, "\n".join(statements)
+        assert made["gradients_reused"] is ready
+        with counted(any_service) as showing:
+            shown = any_service.http.get(f"/v1/jobs/{made['id']}").json()
+        assert shown["status"] == "queued"
+        assert len([s for s in showing if not s.startswith("BEGIN")]) <= MOST_TO_SHOW["queued"], "\n".join(showing)
+        # What the answer to the POST says is what is stored, the defaults of the database included.
+        assert {**made, "queue": None} == {**shown, "queue": None}
+        any_service.drain()
+    with counted(any_service) as showing:
+        assert any_service.http.get(f"/v1/jobs/{first['id']}").json()["status"] == "succeeded"
+    assert len([s for s in showing if not s.startswith("BEGIN")]) <= MOST_TO_SHOW["succeeded"], "\n".join(showing)
