@@ -33,6 +33,10 @@ class Check(NamedTuple):
     detail: str
 
 
+ADDED_LATER = ("croissant.json",)
+"""Files that results of earlier versions lack."""
+
+
 @dataclass(frozen=True)
 class VerificationReport:
     """What was checked and what came of it.
@@ -103,10 +107,16 @@ def _check(name: str, check: Callable[[], str]) -> Check:
         return Check(name, False, f"cannot be read: {first or type(error).__name__}")
 
 
+def _older(folder: Path) -> frozenset[str]:
+    """Files that a result of an earlier version does not have: they are neither there nor in its statement."""
+    stated = {subject["name"] for subject in _statement(folder)["subject"]}
+    return frozenset(name for name in ADDED_LATER if name not in stated and not (folder / name).exists())
+
+
 def _digests(folder: Path) -> str:
     from spice_select.results import MEDIA_TYPES
 
-    names = [name for name in MEDIA_TYPES if name != "SHA256SUMS"]
+    names = [name for name in MEDIA_TYPES if name not in {"SHA256SUMS", *_older(folder)}]
     said = dict(_split_sum(line) for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
     for name in names:
         if name not in said:
@@ -131,8 +141,9 @@ def _provenance(folder: Path) -> str:
     if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
         raise VerificationError("provenance.intoto.jsonl is no in-toto statement with SLSA provenance")
     said = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
-    if sorted(said) != sorted(STATED) or len(statement["subject"]) != len(STATED):
-        raise VerificationError(f"the provenance states the files {sorted(said)}, not {sorted(STATED)}")
+    expected = sorted(set(STATED) - _older(folder))
+    if sorted(said) != expected or len(statement["subject"]) != len(expected):
+        raise VerificationError(f"the provenance states the files {sorted(said)}, not {expected}")
     for name, digest in said.items():
         if _sha256(folder / name) != digest:
             raise VerificationError(f"{name} does not have the digest that the provenance states")
@@ -211,6 +222,8 @@ def _croissant(folder: Path) -> str:
     """
     from spice_select.results import STATED
 
+    if "croissant.json" in _older(folder):
+        return "the result is from before there was a croissant.json"
     described = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
     said = {file["contentUrl"]: file["sha256"] for file in described["distribution"]}
     expected = sorted(set(STATED) - {"croissant.json"})

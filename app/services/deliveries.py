@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from app.persistence.repositories import WebhookDeliveries, WebhookEndpoints
+from sqlalchemy.orm import Session
+
+from app.logs import get_logger
+from app.persistence.repositories import Events, WebhookDeliveries, WebhookEndpoints
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import WebhookEndpoint
@@ -18,6 +21,11 @@ from app.status import DeliveryState
 JITTER = 0.1
 LONGEST_WAIT_SECONDS = 24 * 3600.0
 LEASE_FACTOR = 2.0
+WHY_GIVEN_UP = {
+    "gone": "the endpoint answered 410 to another message",
+    "failing": "the endpoint was switched off: another message never arrived in all its attempts",
+}
+"""What is said of messages that still waited when an endpoint was switched off, by the reason."""
 KEPT_SECONDS = 30 * 86400.0
 
 
@@ -126,14 +134,15 @@ class DeliveryService:
         """Write down how an attempt went, and when the next one is; None when somebody else has the message by now.
 
         2xx is success, 410 switches the endpoint off, anything else is tried again by the schedule, or later if the
-        receiver says so.
+        receiver says so. When the schedule is over and nothing has arrived there since the message was written, the
+        endpoint is switched off as well.
         """
-        gone = outcome.status == 410
+        reason = "gone" if outcome.status == 410 else None
         with self.database.write() as session:
             moment = now(session)
             if outcome.status is not None and 200 <= outcome.status < 300:
                 state, not_before = DeliveryState.DELIVERED, moment
-            elif gone or message.attempt > len(self.settings.webhook_retry_seconds):
+            elif reason is not None or message.attempt > len(self.settings.webhook_retry_seconds):
                 state, not_before = DeliveryState.FAILED, moment
             else:
                 state = DeliveryState.PENDING
@@ -148,13 +157,23 @@ class DeliveryService:
             deliveries = WebhookDeliveries(session)
             if not deliveries.settle(message.delivery_id, message.epoch, values):
                 return None
-            if gone:
-                endpoint = WebhookEndpoints(session).take(message.endpoint_id)
-                if endpoint is not None:
-                    endpoint.enabled, endpoint.disabled_reason = False, "gone"
-                    endpoint.version += 1
-                    deliveries.give_up(message.endpoint_id, "the endpoint answered 410 to another message")
+            if state == DeliveryState.FAILED and reason is None and not deliveries.arrived_since(message.delivery_id):
+                reason = "failing"
+            if reason is not None:
+                self._switch_off(session, message.endpoint_id, reason)
         return state
+
+    @staticmethod
+    def _switch_off(session: Session, endpoint_id: str, reason: str) -> None:
+        endpoint = WebhookEndpoints(session).take(endpoint_id)
+        if endpoint is None:
+            return
+        endpoint.enabled, endpoint.disabled_reason = False, reason
+        endpoint.version += 1
+        WebhookDeliveries(session).give_up(endpoint_id, WHY_GIVEN_UP[reason])
+        data = {"endpoint_id": endpoint_id, "reason": reason}
+        Events(session).append(endpoint.project_id, "webhook_endpoint.disabled", data=data)
+        get_logger().warning("webhook_endpoint_disabled", **data)
 
     def _pause(self, attempt: int, retry_after: float | None) -> float:
         planned = self.settings.webhook_retry_seconds[attempt - 1]

@@ -106,11 +106,30 @@ def test_a_receiver_that_stays_down_fails_and_can_be_served_later(hooked: Hooked
         assert "ConnectError" in failed[0]["last_error"]
         with Receiver(port=hooked.receiver.port) as back:
             path = f"/v1/webhook-endpoints/{endpoint['id']}/deliveries/{queued['id']}/redeliver"
+            off = hooked.service.http.get(f"/v1/webhook-endpoints/{endpoint['id']}").json()
+            assert (off["enabled"], off["disabled_reason"]) == (False, "failing")
+            told = hooked.service.http.get("/v1/events").json()["data"][-1]
+            assert told["type"] == "webhook_endpoint.disabled"
+            assert told["data"] == {"endpoint_id": endpoint["id"], "reason": "failing"}
+            hooked.service.http.patch(f"/v1/webhook-endpoints/{endpoint['id']}", json={"enabled": True})
             again = hooked.service.http.post(path)
             assert (again.status_code, again.json()["state"]) == (202, "pending")
             until(lambda: hooked.deliveries(endpoint, state="delivered"), "delivered")
             assert [request.headers["webhook-id"] for request in back.requests] == [queued["id"]]
             assert json.loads(back.requests[0].body)["type"] == "webhook.ping"
+
+
+def test_one_message_that_is_refused_switches_no_endpoint_off_that_takes_others(hooked: Hooked) -> None:
+    endpoint = hooked.endpoint()
+    hooked.tell(2)
+    poison, _ = sorted(one["id"] for one in hooked.deliveries(endpoint))
+    hooked.receiver.answer = lambda request, handler: respond(400 if request.headers["webhook-id"] == poison else 200)(
+        request, handler
+    )
+    with hooked.sender():
+        failed = until(lambda: hooked.deliveries(endpoint, state="failed"), "failed")
+    assert [one["id"] for one in failed] == [poison]
+    assert hooked.service.http.get(f"/v1/webhook-endpoints/{endpoint['id']}").json()["enabled"] is True
 
 
 def test_gone_switches_the_endpoint_off_until_it_is_enabled_again(hooked: Hooked) -> None:

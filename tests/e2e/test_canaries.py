@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
@@ -25,6 +26,7 @@ from tests.fixtures.service import jsonl, sums
 HUB_TOKEN = "hf_" + "Canary" * 6
 BROKER_PASSWORD = "broker-canary-5f2d"
 LINK_SECRET = "link-canary-9b1c"
+WEBHOOK_KEY = Fernet.generate_key().decode()
 SEEN = "visible-canary-77"
 """Sent as metadata: has to be found, or the search finds nothing at all."""
 
@@ -63,9 +65,12 @@ def test_no_secret_is_found_again(tmp_path: Path) -> None:
             extra={
                 "SPICE_AUTH": "keys",
                 "SPICE_LINK_SECRET": LINK_SECRET,
+                "SPICE_WEBHOOK_KEY": WEBHOOK_KEY,
                 "HF_TOKEN": HUB_TOKEN,
                 "SPICE_ALLOWED_PROXIES": '["*"]',
                 "SPICE_LOG_LEVEL": "debug",
+                "SPICE_OUTBOUND_ALLOWED_NETWORKS": '["127.0.0.1/32"]',
+                "SPICE_OUTBOUND_PORTS": "[1]",
             },
         )
         secret = made_key(env)
@@ -74,6 +79,7 @@ def test_no_secret_is_found_again(tmp_path: Path) -> None:
             "hub token": HUB_TOKEN,
             "broker password": BROKER_PASSWORD,
             "link secret": LINK_SECRET,
+            "webhook key": WEBHOOK_KEY,
             "database password": make_url(postgres.url).password or "",
         }
         assert all(len(canary) > 10 for canary in canaries.values())
@@ -90,6 +96,12 @@ def test_no_secret_is_found_again(tmp_path: Path) -> None:
             dataset = call("GET", f"{sent.headers['Location']}?wait=5").json()
             while dataset["status"] == "validating":
                 dataset = call("GET", f"{sent.headers['Location']}?wait=5").json()
+            hook = {"url": "http://127.0.0.1:1/hook"}
+            made = http.post("/v1/webhook-endpoints", json=hook)  # the one answer that shows it
+            canaries["webhook secret"] = made.json()["secret"]
+            call("GET", f"/v1/webhook-endpoints/{made.json()['id']}/deliveries")
+            call("POST", f"/v1/webhook-endpoints/{made.json()['id']}/ping")
+            call("PATCH", f"/v1/webhook-endpoints/{made.json()['id']}", json={"name": "canary"})
             body = {
                 "dataset_id": dataset["id"],
                 "budget": {"count": 3},

@@ -7,7 +7,7 @@ import io
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,24 @@ def test_a_croissant_record_that_names_other_files_is_noticed(folder: Path) -> N
         assert failed(folder) == {"croissant"}
 
 
-def seal_sums_only(folder: Path) -> None:
-    names = [*STATED, "provenance.intoto.jsonl"]
+def test_a_result_from_before_there_was_a_croissant_record_holds(folder: Path) -> None:
+    (folder / "croissant.json").unlink()
+    assert failed(folder) == {"digests", "provenance", "croissant"}, "its statement names it: it was taken away"
+    statement = json.loads((folder / "provenance.intoto.jsonl").read_text())
+    statement["subject"] = [subject for subject in statement["subject"] if subject["name"] != "croissant.json"]
+    (folder / "provenance.intoto.jsonl").write_text(json.dumps(statement) + "\n")
+    assert failed(folder) == {"digests"}
+    sums = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (folder / "SHA256SUMS").write_text("".join(line for line in sums if "croissant" not in line))
+    assert failed(folder) == {"digests"}, "the statement has other bytes than its digest says"
+    seal_sums_only(folder, but={"croissant.json"})
+    assert failed(folder) == set()
+    (folder / "selected.jsonl").write_bytes((folder / "selected.jsonl").read_bytes() + b"\n")
+    assert {"digests", "provenance"} <= failed(folder)
+
+
+def seal_sums_only(folder: Path, but: Collection[str] = ()) -> None:
+    names = [name for name in (*STATED, "provenance.intoto.jsonl") if name not in but]
     text = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
     (folder / "SHA256SUMS").write_text(text)
 

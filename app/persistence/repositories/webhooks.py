@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.ids import new_id
 from app.persistence.repositories.rows import affected, insert_all
@@ -199,6 +199,17 @@ class WebhookDeliveries:
             .values(**values, lease_until=None)
         )
         return affected(self.session.execute(statement)) == 1
+
+    def arrived_since(self, delivery_id: str) -> bool:
+        """Whether the endpoint of a message has taken another one since the message was written."""
+        this, other = aliased(WebhookDelivery), aliased(WebhookDelivery)
+        query = select(other.id).where(
+            this.id == delivery_id,
+            other.endpoint_id == this.endpoint_id,
+            other.state == DeliveryState.DELIVERED,
+            other.settled_at >= this.created_at,
+        )
+        return self.session.scalars(query.limit(1)).first() is not None
 
     def give_up(self, endpoint_id: str, why: str) -> None:
         """Let everything that still waits for an endpoint fail."""
