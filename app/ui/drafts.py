@@ -24,6 +24,7 @@ GRADIENT_WORDS = ("loss", "normalize")
 WHOLE = {"count", "tokens", "sketch_dim", "max_length", "seed", "priority"}
 FIELDS = (
     "dataset_id",
+    "source",
     "amount",
     "unit",
     "method",
@@ -42,6 +43,7 @@ FIELDS = (
 LABELS = {
     "file": "File",
     "dataset_id": "Data set",
+    "source": "Address",
     "amount": "Budget",
     "method": "Method",
     "proxy": "Proxy model",

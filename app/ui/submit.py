@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.ids import new_id
 from app.services.datasets import DatasetView, Upload
 from app.services.jobs import Filters
 from app.services.keys import Caller
+from app.settings import Settings
 from app.status import DatasetStatus
 from app.ui.access import SameOrigin, Visitor
 from app.ui.drafts import (
@@ -35,6 +37,7 @@ from app.ui.drafts import (
 )
 from app.ui.pages import page
 from spice_select.errors import SpiceError
+from spice_select.sources import parse_source
 
 router = APIRouter(include_in_schema=False)
 
@@ -101,8 +104,11 @@ def _submit(request: Request, visitor: Caller, draft: Draft, upload: Upload | No
     if draft.values.get("like"):
         like = render.job_read(request, state.jobs.get(project, draft.values["like"]))
     once = draft.values.get("once") or new_id("page")
+    source = draft.values.get("source", "").strip()
     if upload is not None:
         _keep(request, visitor, draft, upload, filename, once)
+    elif source:
+        _fetch(request, visitor, draft, source, once)
     elif not draft.values.get("dataset_id"):
         draft.refuse("file", "choose a file, or a data set that is here already")
     asked = request_of(draft, like)
@@ -126,6 +132,36 @@ def _submit(request: Request, visitor: Caller, draft: Draft, upload: Upload | No
     if "hx-request" in request.headers:
         return Response(status_code=204, headers={"HX-Redirect": address})
     return RedirectResponse(address, 303)
+
+
+def _fetch(request: Request, visitor: Caller, draft: Draft, address: str, once: str) -> None:
+    """Have the data set fetched and put it into the form, in place of its address.
+
+    Raises:
+        ServiceError: ``forbidden``.
+    """
+    if not visitor.may("datasets:write"):
+        raise ServiceError("forbidden", "the API key lacks the scope datasets:write")
+    key = f"{once[:60]}-{sha256(address.encode()).hexdigest()}"
+    try:
+        view, _ = request.app.state.datasets.fetch_from(
+            visitor.project_id, parse_source(address), name=None, requested={}, metadata={}, key=key
+        )
+    except (ServiceError, SpiceError) as error:
+        draft.refuse("source", error.detail)
+        return
+    draft.values |= {"dataset_id": view.dataset.id, "source": ""}
+
+
+def _sources(settings: Settings) -> str:
+    """How the addresses begin that the settings allow; empty where they allow none."""
+    kinds = {
+        "hf://datasets/": settings.source_hub_repos,
+        "https://": settings.source_https_hosts,
+        "s3://": settings.source_s3_prefixes,
+        "file:": settings.source_roots,
+    }
+    return ", ".join(start for start, allowed in kinds.items() if allowed)
 
 
 def _keep(request: Request, visitor: Caller, draft: Draft, upload: Upload, filename: str, once: str) -> None:
@@ -174,6 +210,7 @@ def form_page(request: Request, visitor: Caller, draft: Draft) -> Response:
         "any_proxy": "*" in settings.allowed_proxies or settings.proxy_root is not None,
         "more_open": bool(draft.values.get("like")) or any(_touched(draft, name) for name in MORE),
         "max_upload_bytes": settings.max_upload_bytes,
+        "takes_sources": _sources(settings),
     }
     if "hx-request" in request.headers:
         # A form that was refused while its file was being checked takes the place of the whole page.

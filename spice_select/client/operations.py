@@ -130,7 +130,7 @@ class Operations:
     ) -> Operation[Dataset]:
         """Have the service fetch a data set; however often a step is repeated, one is made."""
         about = {"name": name, "format": form, "columns": columns, "metadata": metadata}
-        body = {"source": parse_source(source).model_dump(mode="json", exclude_unset=True)}
+        body: dict[str, Any] = {"source": parse_source(source).model_dump(mode="json", exclude_unset=True)}
         body |= {field: value for field, value in about.items() if value}
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         return parse((yield from send(Send("POST", "/v1/datasets", headers=headers, json=body), self.retries)), Dataset)

@@ -51,6 +51,27 @@ def test_a_file_becomes_a_data_set_and_a_job_in_one_go(service: InProcessService
     assert send(service, **{**fields, "amount": "4"}).headers["location"] != made.headers["hx-redirect"]
 
 
+def test_an_address_becomes_a_data_set_where_the_service_takes_any(
+    service: InProcessService, any_database_url: str, tmp_path: Path
+) -> None:
+    assert 'name="source"' not in service.http.get("/ui/new").text, "nothing is offered that would be refused"
+    root = tmp_path / "pools"
+    root.mkdir()
+    (root / "one.jsonl").write_bytes(jsonl(sums(20)))
+    with InProcessService(any_database_url, tmp_path / "with-roots", source_roots=[root]) as open_service:
+        assert "may reach: file:" in open_service.http.get("/ui/new").text
+        assert "no address" in errors(send(open_service, source="one.jsonl").text)["source"]
+        assert "hub" in errors(send(open_service, source="hf://datasets/org/name").text)["source"]
+        fields = hidden(send(open_service, source="file:one.jsonl").text)
+        assert fields["dataset_id"].startswith("ds_")
+        assert not fields.get("source")
+        assert hidden(send(open_service, source="file:one.jsonl").text)["dataset_id"] == fields["dataset_id"]
+        open_service.drain()
+        made = send(open_service, **fields)
+        assert made.status_code == 303
+        assert open_service.job(made.headers["location"].rsplit("/", 1)[1])["dataset_id"] == fields["dataset_id"]
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "said"),
     [

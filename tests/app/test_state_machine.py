@@ -121,9 +121,9 @@ class Histories(RuleBasedStateMachine):
         assert claim.gradient_set_id is not None
         assert claim.job_id is not None
         with self.database.read() as session:
-            units = Units(session)
-            parts = units.parts(claim.job_id) if claim.kind == UnitKind.SELECT else []
-            lost = [unit.id for unit in parts or units.shards(claim.gradient_set_id)]
+            mine = select(Unit.id).where(Unit.job_id == claim.job_id, Unit.kind == UnitKind.SELECT_PART)
+            parts = list(session.scalars(mine)) if claim.kind == UnitKind.SELECT else []
+            lost = parts or [unit.id for unit in Units(session).shards(claim.gradient_set_id)]
         self.units.recompute(claim, lost, "made up")
 
     @rule()

@@ -124,7 +124,9 @@ class JobUpdate(BaseModel):
 
     def edit(self) -> JobEdit:
         """The same for the service."""
-        values = {name: getattr(self, name) for name in ("name", "priority") if name in self.model_fields_set}
+        values: dict[str, Any] = {
+            name: getattr(self, name) for name in ("name", "priority") if name in self.model_fields_set
+        }
         return JobEdit(values, self.metadata if "metadata" in self.model_fields_set else {})
 
 

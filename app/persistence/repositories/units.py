@@ -171,11 +171,6 @@ class Units:
         )
         return self.session.scalars(query).one()
 
-    def parts(self, job_id: str) -> list[Unit]:
-        """The first round of a job whose pool is cut into parts, in the order of the parts; empty for the others."""
-        query = select(Unit).where(Unit.job_id == job_id, Unit.kind == UnitKind.SELECT_PART)
-        return list(self.session.scalars(query.order_by(Unit.shard)))
-
     def unfinished_parts(self, job_id: str) -> int:
         """How many parts of a job are not done."""
         query = (
