@@ -72,6 +72,7 @@ class UnitKind(StrEnum):
     """What a unit of work does."""
 
     INGEST = "ingest"
+    WARMUP = "warmup"
     GRADIENTS = "gradients"
     SELECT_PART = "select_part"
     SELECT = "select"

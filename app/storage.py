@@ -74,6 +74,15 @@ class ArtifactStore:
         folder = self.root / "uploads"
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
+    def checkpoints(self, job_id: str) -> Path:
+        """Folder for what a choice by windows can be continued from; not made here."""
+        return self.root / "checkpoints" / job_id
+
+    def checkpoint_folders(self) -> list[str]:
+        """Ids of the jobs that have such a folder."""
+        folder = self.root / "checkpoints"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
     def path(self, project_id: str, sha256: str) -> Path:
         """Where an artifact lies.
 

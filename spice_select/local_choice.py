@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from spice_select.checkpoint_files import CheckpointFolder
+from spice_select.choice import Choice
 from spice_select.conditions import read_given, settle
 from spice_select.config import RunConfig
 from spice_select.errors import Stopped
 from spice_select.fingerprint import periodic_fingerprint
-from spice_select.greedy import random_control, select
+from spice_select.greedy import random_curve, select
 from spice_select.intake import IntakeLimits
 from spice_select.local_gradients import LocalGradients
 from spice_select.memory import host_bytes
@@ -21,44 +22,30 @@ from spice_select.periodic_run import run_periodic
 from spice_select.pool_shards import pool_within, read_groups
 from spice_select.run_clock import Clock
 from spice_select.run_facts import GivenFacts, ProxyFacts, TargetFacts, WarmupFacts
-from spice_select.selection import Selection, StopRequest
+from spice_select.selection import StopRequest
 
 
 @dataclass(frozen=True)
 class LocalChoice:
-    """What was chosen, and what the files say about it.
+    """What was chosen on this machine, and from what.
 
     Attributes:
-        selection: The selection; ``indices`` count candidates.
-        positions: Position of each candidate among the usable rows.
-        tokens: Tokens of each candidate.
-        excluded: Usable rows that are no candidates, each ``{"row": position, "code", "detail"}``.
-        truncated: Candidates that were cut at the maximal length.
-        halvings: How often a batch was halved for lack of memory.
-        random_utility: What as many candidates drawn at random are worth, nats.
+        choice: What was chosen.
         proxy: The proxy model.
         fingerprint: Name of the gradients, or of the course of a periodic run.
         reused: Whether nothing had to be measured.
         warmup: The warm-up, if any.
         given: The choice that was owned already, if any.
         target: The data set that the choice was to be close to, if any.
-        schedule: What the report says about the schedule, unless it is ``offline``.
     """
 
-    selection: Selection
-    positions: list[int]
-    tokens: list[int]
-    excluded: list[dict[str, Any]]
-    truncated: int
-    halvings: int
-    random_utility: float
+    choice: Choice
     proxy: ProxyFacts
     fingerprint: str
     reused: bool
     warmup: WarmupFacts | None
     given: GivenFacts | None = None
     target: TargetFacts | None = None
-    schedule: dict[str, Any] | None = None
 
 
 def choose_offline(
@@ -108,21 +95,18 @@ def choose_offline(
         on_progress=clock.tell,
         should_stop=asked,
     )
-    control = random_control(pool.features, config.selection, len(selection.indices), config.selection.seed, **settled)
-    return LocalChoice(
+    picked, seed = len(selection.indices), config.selection.seed
+    choice = Choice(
         selection=selection,
         positions=pool.positions.tolist(),
         tokens=tokens,
         excluded=pool.excluded,
         truncated=len(pool.truncated),
         halvings=pool.halvings,
-        random_utility=control,
-        proxy=proxy,
-        fingerprint=fingerprint,
-        reused=gradients.reused,
-        warmup=gradients.warmup,
-        given=given_facts,
-        target=target_facts,
+        random_curve=random_curve(pool.features, config.selection, picked, seed, 1, **settled),
+    )
+    return LocalChoice(
+        choice, proxy, fingerprint, gradients.reused, gradients.warmup, given=given_facts, target=target_facts
     )
 
 
@@ -160,22 +144,7 @@ def choose_by_windows(
         checkpoints.save(progress, weights)
 
     clock.enter("choosing_windows", unit="samples")
-    outcome = run_periodic(
-        shards, proxy, config, start=start, on_window=keep, on_progress=clock.tell, should_stop=asked
-    )
-    if not outcome.schedule["windows_done"]:
+    choice = run_periodic(shards, proxy, config, start=start, on_window=keep, on_progress=clock.tell, should_stop=asked)
+    if choice.schedule is None or not choice.schedule["windows_done"]:
         raise Stopped("stopped before the first window was done")
-    return LocalChoice(
-        selection=outcome.selection,
-        positions=outcome.positions,
-        tokens=outcome.tokens,
-        excluded=outcome.excluded,
-        truncated=outcome.truncated,
-        halvings=outcome.halvings,
-        random_utility=outcome.random_utility,
-        proxy=facts,
-        fingerprint=fingerprint,
-        reused=not measured,
-        warmup=gradients.warmup,
-        schedule=outcome.schedule,
-    )
+    return LocalChoice(choice, facts, fingerprint, reused=not measured, warmup=gradients.warmup)

@@ -154,7 +154,9 @@ class LocalGradients:
         try:
             warmup = read_warmup(path, fingerprint)
         except StoreError:
-            proxy = self._load()
+            # Half precision would lose what the file of the model says: tuning starts from all of it.
+            half = self._config.gradients.dtype == "bfloat16"
+            proxy = load_tunable(self._config.proxy, self._config, device=self._device) if half else self._load()
             self._clock.enter("warming_up")
             warmup = make_warmup(
                 path,

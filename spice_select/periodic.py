@@ -8,31 +8,25 @@ of two models, so every number of a pick speaks of its window alone; what can be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
-from spice_select.adapters import adapter_weights, attach
 from spice_select.candidates import Candidates
-from spice_select.config import GradientConfig, PeriodicSchedule, RunConfig, WindowsScope
+from spice_select.config import PeriodicSchedule, RunConfig, WindowsScope
 from spice_select.control import random_control
 from spice_select.diagnostics import greedy_guarantee, spearman
-from spice_select.errors import ConfigError, MismatchedShardError, Stopped
+from spice_select.errors import ConfigError, Stopped
 from spice_select.examples import Example
-from spice_select.gradients import SampleGradients, measure
+from spice_select.gradients import GradientProgress, SampleGradients, measure
 from spice_select.methods import SideData
 from spice_select.picking import choose
+from spice_select.resumable import ResumableTuner
 from spice_select.scopes import for_part, picks_wanted, windows_of
 from spice_select.selection import STOPPED, Certificate, Selection, StopReason, StopRequest
-from spice_select.tuning import Tuner, training_mode
-from spice_select.warmup import Steps
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW remembers about each weight, beside the number of steps."""
 
 
 class Pick(NamedTuple):
@@ -152,7 +146,7 @@ def choose_periodically(
         start: Where an earlier call was interrupted; the result is the same to the last bit.
         on_window: Called after every window with the progress and a way to the trained weights and the optimiser's
             memory (None before the first step), for a checkpoint.
-        on_progress: Called as (samples measured, all samples).
+        on_progress: Called as (samples measured, all samples) at the start and after every batch.
         should_stop: Asked often; the window in hand is dropped, and those before it are the result.
 
     Returns:
@@ -169,15 +163,18 @@ def choose_periodically(
     wanted = picks_wanted(len(examples), config.selection, SideData())
     windows = [window for window in windows_of(len(examples), config.selection, scope, wanted) if window[1]]
     progress = start.progress if start is not None else Progress()
-    trainer = _Trainer(model, config.gradients) if schedule.steps_every is not None else None
+    trainer = ResumableTuner(model, config.gradients) if schedule.steps_every is not None else None
     if trainer is not None and start is not None and start.weights is not None:
         trainer.restore(start.weights, len(progress.step_losses))
     asked = should_stop if should_stop is not None else _never
     measured = sum(len(rows) for rows, _ in windows[: len(progress.reports)])
     every = sum(len(rows) for rows, _ in windows)
+    tell = on_progress if on_progress is not None else _nobody
+    tell(measured, every)
     for number in range(len(progress.reports), len(windows)):
         rows, share = windows[number]
-        if asked() or not _window(model, examples, config, number, rows, share, progress, asked):
+        batches = partial(_tell_batch, tell, measured, every)
+        if asked() or not _window(model, examples, config, number, rows, share, progress, asked, batches):
             reason = asked()
             return Chosen(progress, len(windows), reason if isinstance(reason, str) else "cancelled")
         measured += len(rows)
@@ -189,13 +186,22 @@ def choose_periodically(
                 progress.step_losses.append(trainer.step(since, len(progress.step_losses)))
         if on_window is not None:
             on_window(progress, lambda: trainer.tensors() if trainer is not None and progress.step_losses else None)
-        if on_progress is not None:
-            on_progress(measured, every)
+        tell(measured, every)
     return Chosen(progress, len(windows), progress.early or "budget_reached")  # type: ignore[arg-type]
 
 
 def _never() -> bool:
     return False
+
+
+def _nobody(_measured: int, _every: int) -> None:
+    pass
+
+
+def _tell_batch(
+    tell: Callable[[int, int], None], before: int, every: int, measured: int, _n: int, _tokens: int
+) -> None:
+    tell(before + measured, every)
 
 
 def _window(
@@ -207,12 +213,13 @@ def _window(
     share: int,
     progress: Progress,
     should_stop: StopRequest,
+    on_progress: GradientProgress,
 ) -> bool:
     """Measure one window and choose from it; False, and nothing is added to the progress, when it was stopped."""
     places = rows.tolist()
     here = [examples[place] for place in places]
     try:
-        found = measure(model, here, config.gradients, should_stop=lambda: bool(should_stop()))
+        found = measure(model, here, config.gradients, on_progress=on_progress, should_stop=lambda: bool(should_stop()))
     except Stopped:
         return False
     lost = _unusable(found)
@@ -263,83 +270,6 @@ def _unusable(found: SampleGradients) -> dict[int, str]:
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-class _Trainer:
-    """Steps on the model, and what they leave.
-
-    Args:
-        model: Gets adapters where they are to be tuned and a warm-up has left none.
-        config: How a step is taken.
-    """
-
-    def __init__(self, model: Any, config: GradientConfig) -> None:
-        self._model, self._seed = model, config.seed
-        if config.tuning.weights == "full":
-            self.weights = {name: weight for name, weight in model.named_parameters() if weight.is_floating_point()}
-        else:
-            if not adapter_weights(model):
-                attach(model, config.lora_rank, config.lora_alpha, config.seed)
-            self.weights = adapter_weights(model)
-        with self._trainable():
-            self._tuner = Tuner(model, list(self.weights.values()), Steps.of(config.tuning))
-
-    def step(self, examples: Sequence[Example], number: int) -> float:
-        """One step on these rows; dropout, where the model has any, is drawn anew for each.
-
-        Args:
-            examples: The rows.
-            number: How many steps there were before.
-        """
-        with self._trainable(), training_mode(self._model, self._seed + number):
-            return self._tuner.step(examples)
-
-    def _trainable(self) -> ExitStack:
-        stack = ExitStack()
-        stack.enter_context(torch.inference_mode(mode=False))
-        stack.enter_context(torch.enable_grad())
-        trained = set(self.weights.values())
-        for parameter in self._model.parameters():
-            parameter.requires_grad_(parameter in trained)
-        return stack
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """Weights and AdamW's memory by name, copies."""
-        found = {f"weights.{name}": _copy(weight) for name, weight in self.weights.items()}
-        for name, weight in self.weights.items():
-            memory = self._tuner.optimizer.state[weight]
-            found |= {f"{moment}.{name}": _copy(memory[moment]) for moment in MOMENTS}
-        return found
-
-    def restore(self, tensors: dict[str, np.ndarray], steps: int) -> None:
-        """Go back to where ``tensors`` was called.
-
-        Args:
-            tensors: What it returned.
-            steps: Steps that had been taken.
-
-        Raises:
-            MismatchedShardError: The weights are those of another model.
-        """
-        shapes = {
-            f"{kind}.{name}": tuple(w.shape) for kind in ("weights", *MOMENTS) for name, w in self.weights.items()
-        }
-        if shapes != {name: array.shape for name, array in tensors.items()}:
-            raise MismatchedShardError("the checkpoint is not one of this model")
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(torch.from_numpy(tensors[f"weights.{name}"]))
-                self._tuner.optimizer.state[weight] = {
-                    "step": torch.tensor(float(steps)),
-                    **{
-                        moment: torch.from_numpy(tensors[f"{moment}.{name}"].copy()).to(weight.device)
-                        for moment in MOMENTS
-                    },
-                }
-
-
-def _copy(tensor: torch.Tensor | nn.Parameter) -> np.ndarray:
-    return tensor.detach().cpu().numpy().copy()
 
 
 def as_selection(chosen: Chosen, config: RunConfig, places: dict[int, int], tokens: Sequence[int]) -> Selection:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spice_select.choice import Choice
 from spice_select.config import PeriodicSchedule, ProxyConfig, RunConfig
 from spice_select.errors import EmptyPoolError
 from spice_select.examples import encode
 from spice_select.periodic import Checkpoint, Chosen, Progress, as_selection, choose_periodically
 from spice_select.pool_shards import UNUSABLE, read_conversations
 from spice_select.proxy import Proxy, load_proxy
-from spice_select.selection import Selection, StopRequest
+from spice_select.selection import StopRequest
 from spice_select.token_pool import TokenPool
 from spice_select.warmup import tuning_type
 
@@ -22,33 +22,6 @@ if TYPE_CHECKING:
 
 OnWindow = Callable[[Progress, Callable[[], Any]], None]
 """Told after every window; see ``periodic.choose_periodically``."""
-
-
-@dataclass(frozen=True)
-class PeriodicOutcome:
-    """What a periodic run chose.
-
-    Attributes:
-        selection: The selection; ``indices`` count candidates.
-        positions: Position of each candidate among the usable rows.
-        tokens: Tokens of each candidate.
-        excluded: Usable rows that are no candidates, each ``{"row": position, "code", "detail"}``.
-        truncated: Candidates that were cut at the maximal length.
-        halvings: How often a batch was halved for lack of memory.
-        random_utility: Sum over the windows of what as many of their samples drawn at random are worth, nats.
-        random_curve: The same on the way: picks and utility after every window.
-        schedule: What the report says about the schedule.
-    """
-
-    selection: Selection
-    positions: list[int]
-    tokens: list[int]
-    excluded: list[dict[str, Any]]
-    truncated: int
-    halvings: int
-    random_utility: float
-    random_curve: list[tuple[int, float]]
-    schedule: dict[str, Any]
 
 
 def load_tunable(proxy: ProxyConfig, config: RunConfig, *, device: str | torch.device = "cpu") -> Proxy:
@@ -72,7 +45,7 @@ def run_periodic(
     on_window: OnWindow | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: StopRequest | None = None,
-) -> PeriodicOutcome:
+) -> Choice:
     """Choose from the rows of a data set window by window.
 
     Args:
@@ -117,16 +90,14 @@ def run_periodic(
     lengths = pool.lengths()
     tokens = [lengths[row] for row in left]
     places = {row: place for place, row in enumerate(left)}
-    curve = _curve(chosen)
-    return PeriodicOutcome(
+    return Choice(
         selection=as_selection(chosen, config, places, tokens),
         positions=[kept[row] for row in left],
         tokens=tokens,
         excluded=sorted(excluded, key=lambda item: int(item["row"])),
         truncated=len(truncated - {kept[row] for row in lost}),
         halvings=chosen.progress.halvings,
-        random_utility=curve[-1][1] if curve else 0.0,
-        random_curve=curve,
+        random_curve=_curve(chosen),
         schedule=_report(chosen, config),
     )
 

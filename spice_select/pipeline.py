@@ -120,12 +120,13 @@ def run(
         _check_settings(config, manifest, shards, has_target=target is not None)
         gradients = LocalGradients(config, manifest, cache or scratch, device, clock, stops)
         if config.schedule.kind == "periodic":
-            choice = choose_by_windows(config, shards, gradients, cache or scratch, clock, asked)
+            local = choose_by_windows(config, shards, gradients, cache or scratch, clock, asked)
         else:
             there = scratch / "target"
-            choice = choose_offline(
+            local = choose_offline(
                 config, shards, gradients, clock, asked, given=given, target=target, scratch=there, limits=limits
             )
+        choice = local.choice
         clock.enter("writing_files")
         summary = summarise(
             choice.selection,
@@ -137,19 +138,19 @@ def run(
         )
         facts = RunFacts(
             dataset=DatasetFacts.from_manifest(manifest, name=name or source.name, reference=source.name),
-            proxy=choice.proxy,
-            config=_resolved(config, choice.proxy),
-            gradient_fingerprint=choice.fingerprint,
-            gradients_reused=choice.reused,
+            proxy=local.proxy,
+            config=_resolved(config, local.proxy),
+            gradient_fingerprint=local.fingerprint,
+            gradients_reused=local.reused,
             halvings=choice.halvings,
             device=_device_name(device),
             invocation_id=f"urn:uuid:{uuid.uuid4()}",
             started_on=started,
             finished_on=datetime.now(UTC),
             builder="library",
-            given=choice.given,
-            target=choice.target,
-            warmup=choice.warmup,
+            given=local.given,
+            target=local.target,
+            warmup=local.warmup,
         )
         target = out or scratch / "out"
         target.mkdir(parents=True, exist_ok=True)
@@ -167,9 +168,9 @@ def run(
         files: dict[str, Path] = {}
         for file in written.files if out is not None else ():
             files[file.name] = (staging / file.name).replace(target / file.name)
-    numbers = {**summary, "seconds": clock.seconds(), "proxy": asdict(choice.proxy), "device": facts.device}
-    if choice.warmup is not None:
-        numbers["warmup"] = asdict(choice.warmup)
+    numbers = {**summary, "seconds": clock.seconds(), "proxy": asdict(local.proxy), "device": facts.device}
+    if local.warmup is not None:
+        numbers["warmup"] = asdict(local.warmup)
     return RunResult(
         manifest,
         choice.selection,
@@ -177,7 +178,7 @@ def run(
         numbers,
         files,
         written.statement,
-        choice.reused,
+        local.reused,
         choice.excluded,
     )
 

@@ -1,44 +1,45 @@
-"""The units that need torch: a gradient shard and a selection. Imported only where they run."""
+"""The units that need torch: a warm-up, a gradient shard and a selection. Imported only where they run."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from app.errors import ServiceError
-from app.services.briefs import GradientsBrief, SelectBrief, TargetBrief
-from app.services.commits import GradientsOutcome, PartOutcome, SelectionOutcome
+from app.services.briefs import GradientsBrief, SelectBrief, TargetBrief, WarmedUp, WarmupBrief
+from app.services.commits import GradientsOutcome, PartOutcome, SelectionOutcome, WarmupOutcome
 from app.services.units import Claim
 from app.settings import Settings
 from app.status import JobStatus
 from app.storage import ArtifactStore
 from spice_select.candidates import Candidates
+from spice_select.choice import Choice
 from spice_select.conditions import settle
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import EmptyPoolError, Stopped
 from spice_select.greedy import Part, random_curve, select, select_part
 from spice_select.memory import host_bytes
 from spice_select.part_files import write_part
+from spice_select.periodic_run import run_periodic
 from spice_select.pool_shards import Pool, measure_shard, open_pool, pool_within, read_groups
 from spice_select.proxy import Proxy, load_proxy
-from spice_select.results import composition, summarise, write_results
-from spice_select.run_facts import DatasetFacts, GivenFacts, ProxyFacts, RunFacts, SourceFacts, TargetFacts
+from spice_select.run_facts import ProxyFacts
 from spice_select.selection import STOPPED
 from spice_select.stacked import Stacked
 from spice_select.store import write_shard
+from spice_select.warmup import tuning_type
+from spice_select.warmup_files import Warmup, make_warmup, put_on_proxy
+from workers.checkpoints import StoredCheckpoints
 from workers.device import choose_device, describe_device, device_bytes, fitting_threads
 from workers.heartbeat import Heartbeat
-from workers.stored import part_header, stored_parts, stored_pool
-
-MAX_LISTED = 1000
-"""Excluded samples that a job's result lists; the count is always whole."""
+from workers.result_files import stored_result
+from workers.stored import Load, part_header, stored_parts, stored_pool, stored_warmup
 
 
 class Compute:
@@ -56,14 +57,42 @@ class Compute:
         self._fitting = partial(pool_within, memory_bytes=settings.worker_memory_bytes or host_bytes())
         self._loaded: tuple[str, Proxy] | None = None
 
-    def gradients(self, claim: Claim, brief: GradientsBrief, heartbeat: Heartbeat) -> GradientsOutcome:
-        """Measure one shard of the pool and store it.
+    def warmup(self, claim: Claim, brief: WarmupBrief, heartbeat: Heartbeat) -> WarmupOutcome:
+        """Tune the proxy model on a sample of the pool and store the weights that this leaves.
 
         Raises:
             ServiceError: ``proxy-changed`` or ``artifact-corrupt``.
             Stopped: The heartbeat said so.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
-        proxy = self.proxy(brief.proxy, brief.proxy_revision, brief.gradients)
+        proxy = self.proxy(brief.proxy, brief.proxy_revision, _tunable(brief.gradients))
+        rows = [self.store.intact(claim.project_id, sha256) for sha256 in brief.rows_sha256]
+        heartbeat.phase("warming_up", measure="steps")
+        began = time.monotonic()
+        with self.store.scratch() as folder, fitting_threads(proxy.model):
+            made = make_warmup(
+                folder / "warmup",
+                rows,
+                proxy,
+                brief.gradients,
+                brief.fingerprint,
+                on_progress=heartbeat.advance,
+                should_stop=heartbeat.should_stop,
+            )
+            sha256 = self.store.add(claim.project_id, folder / "warmup", made.sha256)
+        seconds = round(time.monotonic() - began, 3)
+        return WarmupOutcome(sha256, {**made.result, "seconds": seconds, "device": self.device_name})
+
+    def gradients(self, claim: Claim, brief: GradientsBrief, heartbeat: Heartbeat) -> GradientsOutcome:
+        """Measure one shard of the pool and store it.
+
+        Raises:
+            ArtifactsLostError: The warm-up has to be made again.
+            ServiceError: ``proxy-changed`` or ``artifact-corrupt``.
+            Stopped: The heartbeat said so.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        warmup = None if brief.warmup is None else stored_warmup(self.store, claim.project_id, brief.warmup)
+        weights = {} if warmup is None else {"warmup": warmup.sha256}
+        proxy = self.proxy(brief.proxy, brief.proxy_revision, brief.gradients, warmup)
         rows = self.store.intact(claim.project_id, brief.rows_sha256)
         heartbeat.phase("computing_gradients", measure="samples")
         began = time.monotonic()
@@ -73,7 +102,7 @@ class Compute:
                 brief.first_position,
                 proxy,
                 brief.gradients,
-                header={"fingerprint": brief.fingerprint, "shard": claim.shard},
+                header={"fingerprint": brief.fingerprint, "shard": claim.shard, **weights},
                 on_progress=lambda completed, _total, _tokens: heartbeat.advance(completed),
                 should_stop=heartbeat.should_stop,
             )
@@ -93,6 +122,7 @@ class Compute:
             "device_bytes": device_bytes(self.device),
             "host_bytes": host_bytes(),
             "proxy": asdict(ProxyFacts.of(proxy)),
+            **weights,
         }
         return GradientsOutcome(sha256, result)
 
@@ -105,7 +135,7 @@ class Compute:
         """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by stored_pool()
         assert claim.shard is not None
         began = time.monotonic()
-        pool = stored_pool(self.store, claim.project_id, brief.shards, brief.gradient_set.fingerprint, load=open_pool)
+        pool = self._pool(claim, brief, open_pool)
         heartbeat.phase("selecting", measure="picks")
         part = select_part(
             pool.features,
@@ -138,8 +168,8 @@ class Compute:
         config = brief.config.selection
         # After a first round the gradients stay on the disk: only the winners of the parts are read as a whole.
         load = open_pool if brief.parts else self._fitting
-        pool = stored_pool(self.store, claim.project_id, brief.shards, brief.gradient_set.fingerprint, load=load)
-        targets = None if brief.target is None else self._targets(claim, brief.target)
+        pool = self._pool(claim, brief, load)
+        targets = None if brief.target is None else self._targets(claim, brief.target, brief.warmup)
         parts = stored_parts(self.store, claim.project_id, brief, len(pool.positions)) if brief.parts else None
         candidates = Candidates(pool.features)
         marks.append(time.monotonic())
@@ -163,72 +193,123 @@ class Compute:
         )
         if selection.partial and (heartbeat.lost or heartbeat.stop is None):
             raise Stopped("the selection is given back")
-        control = random_curve(candidates, config, len(selection.indices), config.seed, **settled)
-        marks.append(time.monotonic())
-        heartbeat.phase("writing_files")
-        tokens = pool.tokens.tolist()
-        summary = summarise(
-            selection,
-            tokens=tokens,
-            excluded=pool.excluded,
-            truncated=len(pool.truncated),
-            random_utility=control[-1][1] if control else 0.0,
-        )
-        summary["random_control"]["curve"] = control
-        summary["composition"] = composition(
-            tokens=tokens,
-            chosen=selection.indices,
-            positions=pool.positions.tolist(),
-            rows_shards=rows_shards,
-            column=column,
-        )
-        facts = self._facts(brief, pool)
-        written = write_results(
-            folder / "files",
-            rows_shards=rows_shards,
-            source_shards=[
-                self.store.intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.source_shards or []
-            ],
+        picked = len(selection.indices)
+        choice = Choice(
             selection=selection,
             positions=pool.positions.tolist(),
-            tokens=tokens,
-            summary=summary,
-            facts=facts,
+            tokens=pool.tokens.tolist(),
+            excluded=pool.excluded,
+            truncated=len(pool.truncated),
+            halvings=pool.halvings,
+            random_curve=random_curve(candidates, config, picked, config.seed, **settled),
         )
-        for file in written.files:
-            self.store.add(claim.project_id, folder / "files" / file.name, file.sha256)
         marks.append(time.monotonic())
-        names = ("loading_gradients", "selecting", "writing_files")
-        result: dict[str, Any] = {
-            **summary,
-            "excluded_samples": self._listed(claim.project_id, brief, pool.excluded[:MAX_LISTED]),
-            "seconds": {name: round(marks[i + 1] - marks[i], 3) for i, name in enumerate(names)},
-            "proxy": asdict(facts.proxy),
-            "device": facts.device,
-            "halvings": pool.halvings,
-        }
-        ranking = [row._asdict() for row in written.ranking]
-        return SelectionOutcome(result, ranking, [asdict(file) for file in written.files], selection.partial)
+        heartbeat.phase("writing_files")
+        made = brief.shards[0].result
+        return stored_result(
+            self.store,
+            claim,
+            brief,
+            choice,
+            folder,
+            proxy=ProxyFacts(**made["proxy"]),
+            device=str(made["device"]),
+            seconds=_between(marks, ("loading_gradients", "selecting")),
+        )
 
-    def proxy(self, config: ProxyConfig, revision: str, gradients: GradientConfig) -> Proxy:
+    def periodic(
+        self, claim: Claim, brief: SelectBrief, checkpoints: StoredCheckpoints, folder: Path, heartbeat: Heartbeat
+    ) -> SelectionOutcome:
+        """Choose window by window, tuning the proxy model on the way, and write the files of the result into the store.
+
+        Raises:
+            ArtifactsLostError: The warm-up has to be made again.
+            ServiceError: ``proxy-changed`` or ``artifact-corrupt``.
+            Stopped: The lease was lost or the process is going down; what was written down last is continued. A job
+                that is cancelled or past its deadline keeps the windows that are done instead.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        marks = [time.monotonic()]
+        gradients = brief.gradient_set.config
+        self._loaded = None  # this one is tuned, and serves nobody else
+        proxy = self._load(brief.config.proxy, gradients["proxy_revision"], _tunable(brief.config.gradients))
+        if brief.warmup is not None:
+            put_on_proxy(proxy, stored_warmup(self.store, claim.project_id, brief.warmup), brief.config.gradients)
+        rows_shards = [self.store.intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []]
+        begun = False
+
+        def told(completed: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                heartbeat.phase("choosing_windows", total=total, measure="samples", already=completed)
+                begun = True
+            heartbeat.advance(completed, total)
+
+        marks.append(time.monotonic())
+        with fitting_threads(proxy.model):
+            choice = run_periodic(
+                rows_shards,
+                proxy,
+                brief.config,
+                start=checkpoints.load(),
+                on_window=checkpoints.save,
+                on_progress=told,
+                should_stop=lambda: "deadline" if heartbeat.stop == JobStatus.EXPIRED else heartbeat.should_stop(),
+            )
+        if choice.selection.partial and (heartbeat.lost or heartbeat.stop is None):
+            raise Stopped("the choice by windows is given back")
+        marks.append(time.monotonic())
+        heartbeat.phase("writing_files")
+        return stored_result(
+            self.store,
+            claim,
+            brief,
+            choice,
+            folder,
+            proxy=ProxyFacts.of(proxy),
+            device=self.device_name,
+            seconds=_between(marks, ("loading_model", "choosing_windows")),
+        )
+
+    def proxy(
+        self, config: ProxyConfig, revision: str, gradients: GradientConfig, warmup: Warmup | None = None
+    ) -> Proxy:
         """Load the proxy model, or take the one that is loaded already.
 
         Raises:
             ServiceError: ``proxy-changed`` when the files are no longer the ones the job was made for.
-        """
-        wanted = f"{revision}/{gradients.digest()}"
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _load()
+        wanted = f"{revision}/{gradients.digest()}/{warmup.sha256 if warmup is not None else ''}"
         if self._loaded is None or self._loaded[0] != wanted:
             self._loaded = None  # the old one goes before the new one comes: two may not fit
-            self._loaded = (wanted, load_proxy(config, gradients, device=self.device))
-        proxy = self._loaded[1]
+            proxy = self._load(config, revision, gradients)
+            if warmup is not None:
+                put_on_proxy(proxy, warmup, gradients)
+            self._loaded = (wanted, proxy)
+        return self._loaded[1]
+
+    def _load(self, config: ProxyConfig, revision: str, gradients: GradientConfig) -> Proxy:
+        """Load the proxy model.
+
+        Raises:
+            ServiceError: ``proxy-changed`` when the files are no longer the ones the job was made for.
+        """
+        proxy = load_proxy(config, gradients, device=self.device)
         if proxy.revision != revision:
-            self._loaded = None
             raise ServiceError(
                 "proxy-changed", f"{config.model} is at {proxy.revision}, the job was made for {revision}"
             )
         return proxy
 
-    def _targets(self, claim: Claim, target: TargetBrief) -> np.ndarray | Stacked:
+    def _pool(self, claim: Claim, brief: SelectBrief, load: Load) -> Pool:
+        """The pool of a selection.
+
+        Raises:
+            ArtifactsLostError: Gradient shards have to be made again.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by stored_pool()
+        fingerprint = brief.gradient_set.fingerprint
+        return stored_pool(self.store, claim.project_id, brief.shards, fingerprint, warmup=brief.warmup, load=load)
+
+    def _targets(self, claim: Claim, target: TargetBrief, warmup: WarmedUp | None) -> np.ndarray | Stacked:
         """Gradients of the data set that the choice is to be close to, float32 of shape (m, d).
 
         Raises:
@@ -236,62 +317,18 @@ class Compute:
         """
         try:
             return stored_pool(
-                self.store, claim.project_id, target.shards, target.fingerprint, load=self._fitting
+                self.store, claim.project_id, target.shards, target.fingerprint, warmup=warmup, load=self._fitting
             ).features
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target data set: {error.detail}", pointer="#/target_dataset_id") from error
 
-    def _listed(self, project_id: str, brief: SelectBrief, excluded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Excluded samples by their row in the source, which is what their owner knows."""
-        wanted = {item["row"] for item in excluded}
-        source_rows: dict[int, int] = {}
-        first = 0
-        for shard in brief.dataset.shards or []:
-            here = [position for position in wanted if first <= position < first + shard["rows"]]
-            if here:
-                column = pq.read_table(self.store.path(project_id, shard["sha256"]), columns=["source_row"]).column(0)
-                source_rows.update((position, column[position - first].as_py()) for position in here)
-            first += shard["rows"]
-        return [
-            {"source_row": source_rows[item["row"]], "code": item["code"], "detail": item["detail"]}
-            for item in excluded
-        ]
 
-    def _facts(self, brief: SelectBrief, pool: Pool) -> RunFacts:
-        dataset, made = brief.dataset, brief.shards[0].result
-        return RunFacts(
-            dataset=DatasetFacts(
-                name=dataset.name or dataset.id,
-                uri=f"spice:dataset/{dataset.id}",
-                sha256=dataset.sha256,
-                bytes=dataset.bytes,
-                rows_sha256=dataset.rows_sha256 or "",
-                num_rows=dataset.num_rows or 0,
-                num_usable=dataset.num_usable or 0,
-                container=dataset.container or "",
-                form=dataset.format or "",
-                columns=dataset.columns or {},
-                source=SourceFacts.of(dataset.source, dataset.resolved_source),
-            ),
-            proxy=ProxyFacts(**made["proxy"]),
-            config=brief.config,
-            gradient_fingerprint=brief.gradient_set.fingerprint,
-            gradients_reused=brief.job.gradients_reused,
-            halvings=pool.halvings,
-            device=str(made["device"]),
-            invocation_id=brief.job.id,
-            started_on=brief.job.started_at or brief.created_at,
-            finished_on=datetime.now(UTC),
-            builder="service",
-            given=None
-            if brief.given is None
-            else GivenFacts(f"spice:job/{brief.given.job_id}", brief.given.ranking_sha256),
-            target=None
-            if brief.target is None
-            else TargetFacts(
-                uri=f"spice:dataset/{brief.target.dataset.id}",
-                sha256=brief.target.dataset.sha256,
-                rows_sha256=brief.target.dataset.rows_sha256 or "",
-                gradient_fingerprint=brief.target.fingerprint,
-            ),
-        )
+def _between(marks: Sequence[float], names: Sequence[str]) -> dict[str, float]:
+    """Seconds of each step, from the moments between them."""
+    return {name: round(marks[place + 1] - marks[place], 3) for place, name in enumerate(names)}
+
+
+def _tunable(gradients: GradientConfig) -> GradientConfig:
+    """The same settings in the type that a model is tuned in."""
+    name: Any = str(tuning_type(gradients)).removeprefix("torch.")
+    return gradients.model_copy(update={"dtype": name})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app import logs
 from app.persistence.session import Database
+from app.services.checkpoints import sweep_checkpoints
 from app.services.units import UnitService
 from app.services.uploads import UploadService
 from app.settings import Settings
@@ -30,7 +31,8 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
     log = logs.get_logger()
     database = Database(settings.resolved_database_url, pool_size=2)
     units = UnitService(database, settings)
-    uploads = UploadService(database, ArtifactStore(settings.data_dir), settings)
+    store = ArtifactStore(settings.data_dir)
+    uploads = UploadService(database, store, settings)
     start_sender(settings, shutdown)
     sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
     sender.start()
@@ -42,6 +44,7 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
             if until_sweep <= 0:
                 units.sweep()
                 uploads.sweep()
+                sweep_checkpoints(database, store)
                 until_sweep = SWEEP_SECONDS
             rung = units.ring(ring, backlog=backlog)
             if rung:

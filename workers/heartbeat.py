@@ -42,6 +42,7 @@ class Heartbeat:
         self._log = get_logger(unit_id=claim.unit_id, epoch=claim.epoch)
         self._report = Report(phase=None, completed=0, total=None, measure=None, rate=None)
         self._phase_began = self._moved_at = self._renewed_at = time.monotonic()
+        self._already = 0
         self._end = threading.Event()
         self._beat_now = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{claim.unit_id}", daemon=True)
@@ -57,10 +58,11 @@ class Heartbeat:
         self._beat_now.set()
         self._thread.join()
 
-    def phase(self, name: str, total: int | None = None, measure: str | None = None) -> None:
-        """Say which step begins; told at once."""
+    def phase(self, name: str, total: int | None = None, measure: str | None = None, *, already: int = 0) -> None:
+        """Say which step begins, and how much of it had been done before; told at once."""
         self._phase_began = self._moved_at = time.monotonic()
-        self._report = Report(phase=name, completed=0, total=total, measure=measure, rate=None)
+        self._already = already
+        self._report = Report(phase=name, completed=already, total=total, measure=measure, rate=None)
         self._beat_now.set()
 
     def advance(self, completed: int, total: int | None = None) -> None:
@@ -69,7 +71,8 @@ class Heartbeat:
         old = self._report
         if completed != old.completed:
             self._moved_at = now
-        rate = completed / (now - self._phase_began) if completed and now > self._phase_began else None
+        done, seconds = completed - self._already, now - self._phase_began
+        rate = done / seconds if done > 0 and seconds > 0 else None
         self._report = Report(old.phase, completed, total if total is not None else old.total, old.measure, rate)
 
     def should_stop(self) -> bool:

@@ -11,6 +11,7 @@ from types import FrameType
 
 from app import logs, tracing
 from app.persistence.session import Database
+from app.services.checkpoints import sweep_checkpoints
 from app.services.uploads import UploadService
 from app.settings import Settings
 from spice_select.threads import let_idle_threads_sleep
@@ -70,6 +71,7 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
             if time.monotonic() - swept > SWEEP_SECONDS:
                 runner.units.sweep()
                 uploads.sweep()
+                sweep_checkpoints(runner.database, runner.store)
                 swept = time.monotonic()
             claim = runner.units.claim_next(runner.owner)
             if claim is not None:

@@ -16,7 +16,7 @@ from app import tracing
 from app.errors import ServiceError
 from app.logs import get_logger
 from app.persistence.session import Database
-from app.services.briefs import BriefService
+from app.services.briefs import BriefService, SelectBrief
 from app.services.commits import CommitService
 from app.services.units import Claim, UnitService
 from app.settings import Settings
@@ -34,7 +34,7 @@ COMMIT_TRIES = 5
 
 
 class ArtifactsLostError(Exception):
-    """Gradient shards or choices of parts that a unit needs are missing or rotten; their units have to run again.
+    """Weights, shards or choices of parts that a unit needs are missing or rotten; their units have to run again.
 
     Args:
         unit_ids: The units that made them.
@@ -145,6 +145,7 @@ class UnitRunner:
         try:
             work: dict[UnitKind, Callable[[Claim, Heartbeat], bool]] = {
                 UnitKind.INGEST: self._ingest,
+                UnitKind.WARMUP: self._warmup,
                 UnitKind.GRADIENTS: self._gradients,
                 UnitKind.SELECT_PART: self._part,
                 UnitKind.SELECT: self._select,
@@ -198,6 +199,11 @@ class UnitRunner:
             outcome = ingest(claim, brief, self.store, self.units, folder, heartbeat)
             return bool(self._tell(lambda: self.commits.ingest(claim, outcome)))
 
+    def _warmup(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        heartbeat.phase("loading_model")
+        outcome = self.compute.warmup(claim, self.briefs.warmup(claim), heartbeat)
+        return bool(self._tell(lambda: self.commits.warmup(claim, outcome)))
+
     def _gradients(self, claim: Claim, heartbeat: Heartbeat) -> bool:
         heartbeat.phase("loading_model")
         brief = self.briefs.gradients(claim)
@@ -210,11 +216,25 @@ class UnitRunner:
         return bool(self._tell(lambda: self.commits.part(claim, outcome)))
 
     def _select(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        heartbeat.phase("loading_gradients")
         brief = self.briefs.select(claim)
+        if brief.config.schedule.kind == "periodic":
+            return self._periodic(claim, brief, heartbeat)
+        heartbeat.phase("loading_gradients")
         with self.store.scratch() as folder:
             outcome = self.compute.select(claim, brief, folder, heartbeat)
             return bool(self._tell(lambda: self.commits.selection(claim, outcome)))
+
+    def _periodic(self, claim: Claim, brief: SelectBrief, heartbeat: Heartbeat) -> bool:
+        from workers.checkpoints import StoredCheckpoints
+
+        heartbeat.phase("loading_model")
+        checkpoints = StoredCheckpoints(self.store, self.units, claim, brief)
+        with self.store.scratch() as folder:
+            outcome = self.compute.periodic(claim, brief, checkpoints, folder, heartbeat)
+            committed = bool(self._tell(lambda: self.commits.selection(claim, outcome)))
+        if committed:
+            checkpoints.clear()
+        return committed
 
     def _plan(self, claim: Claim, heartbeat: Heartbeat) -> bool:
         heartbeat.phase("loading_model")

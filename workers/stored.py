@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ServiceError
-from app.services.briefs import SelectBrief, UnitArtifact
+from app.services.briefs import SelectBrief, UnitArtifact, WarmedUp
 from app.storage import ArtifactStore, file_sha256
 from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, MismatchedShardError
 from spice_select.part_files import read_part
 from spice_select.pool_shards import Pool
 from spice_select.scopes import Part
+from spice_select.warmup_files import Warmup, read_warmup
 from workers.run_unit import ArtifactsLostError
+
+Load = Callable[[Sequence[tuple[Path, str | None]], Sequence[str]], Pool]
+"""A way to put a pool together from its shards and what they must have been made from."""
 
 
 def stored_pool(
@@ -23,7 +27,8 @@ def stored_pool(
     shards: Sequence[UnitArtifact],
     fingerprint: str,
     *,
-    load: Callable[[Sequence[tuple[Path, str | None]], Sequence[str]], Pool],
+    warmup: WarmedUp | None,
+    load: Load,
 ) -> Pool:
     """A pool put together from gradient shards.
 
@@ -32,14 +37,17 @@ def stored_pool(
         project_id: Owner.
         shards: Its gradient shards, in order.
         fingerprint: Of their set: what a shard was made from that does not say so itself.
+        warmup: What the proxy model was warmed up to; a shard that was taken with other weights is made again.
         load: Of ``pool_shards``; decides whether the gradients come into memory or stay on the disk.
 
     Raises:
-        ArtifactsLostError: Shards are missing or rotten; names their units.
+        ArtifactsLostError: Shards are missing or rotten, or were taken with other weights; names their units.
         CorruptShardError: A shard is unreadable though its bytes are what they should be.
     """
     paths: list[tuple[Path, str | None]] = []
-    lost: list[str] = []
+    weights = None if warmup is None else warmup.sha256
+    # A warm-up that was lost and made again on another kind of machine may have left other bits.
+    lost = [shard.unit_id for shard in shards if shard.result.get("warmup") != weights]
     for shard in shards:
         try:
             paths.append((store.path(project_id, shard.sha256), shard.sha256))
@@ -56,7 +64,25 @@ def stored_pool(
             ]
             if not lost:
                 raise
+    lost = list(dict.fromkeys(lost))
     raise ArtifactsLostError(lost, f"{len(lost)} of {len(shards)} gradient shards are missing or changed")
+
+
+def stored_warmup(store: ArtifactStore, project_id: str, warmup: WarmedUp) -> Warmup:
+    """The weights that a warm-up left.
+
+    Args:
+        store: Artifacts.
+        project_id: Owner.
+        warmup: Names them.
+
+    Raises:
+        ArtifactsLostError: They are missing or rotten; names the unit that made them.
+    """
+    try:
+        return read_warmup(store.path(project_id, warmup.sha256), warmup.fingerprint, warmup.sha256)
+    except (ServiceError, CorruptShardError, MismatchedShardError) as error:
+        raise ArtifactsLostError([warmup.unit_id], "the weights of the warm-up are missing or changed") from error
 
 
 def part_header(brief: SelectBrief, number: int) -> dict[str, Any]:

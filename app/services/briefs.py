@@ -28,6 +28,27 @@ class IngestBrief:
 
 
 @dataclass(frozen=True)
+class WarmupBrief:
+    """To warm up: which rows the proxy model may see, and how."""
+
+    rows_sha256: list[str]
+    fingerprint: str
+    proxy: ProxyConfig
+    proxy_revision: str
+    gradients: GradientConfig
+
+
+@dataclass(frozen=True)
+class WarmedUp:
+    """The weights that a warm-up left, and the unit that made them."""
+
+    unit_id: str
+    fingerprint: str
+    sha256: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class GradientsBrief:
     """To measure: which rows, with which proxy model, how."""
 
@@ -37,6 +58,7 @@ class GradientsBrief:
     proxy: ProxyConfig
     proxy_revision: str
     gradients: GradientConfig
+    warmup: WarmedUp | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,8 @@ class SelectBrief:
         created_at: When the job was made.
         given: The choice of another job that it is to add to.
         target: What it is to be close to.
+        warmup: The weights that its gradients are taken with, where the proxy model was warmed up.
+        checkpoint: What the choice by windows can be continued from.
     """
 
     job: Job
@@ -99,6 +123,8 @@ class SelectBrief:
     created_at: datetime
     given: GivenChoice | None = None
     target: TargetBrief | None = None
+    warmup: WarmedUp | None = None
+    checkpoint: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +176,20 @@ class BriefService:
                 resolved_source=dataset.resolved_source,
             )
 
+    def warmup(self, claim: Claim) -> WarmupBrief:
+        """What a ``warmup`` unit is to do: any set that waits for it says how, they agree in all that matters."""
+        with self.database.read() as session:
+            unit = Units(session).get(claim.unit_id)
+            gradient_set = GradientSets(session).of_warmup(claim.unit_id)[0]
+            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+        assert unit is not None
+        assert unit.fingerprint is not None
+        return WarmupBrief(
+            rows_sha256=[shard["sha256"] for shard in dataset.shards or []],
+            fingerprint=unit.fingerprint,
+            **_proxy_of(gradient_set),
+        )
+
     def gradients(self, claim: Claim) -> GradientsBrief:
         """What a ``gradients`` unit is to do."""
         assert claim.gradient_set_id is not None
@@ -158,15 +198,15 @@ class BriefService:
             gradient_set = GradientSets(session).get(claim.project_id, claim.gradient_set_id)
             unit = Units(session).get(claim.unit_id)
             dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+            warmup = _warmed_up(session, claim.gradient_set_id)
         assert gradient_set is not None
         shards = dataset.shards or []
         return GradientsBrief(
             rows_sha256=shards[claim.shard]["sha256"],
             first_position=sum(shard["rows"] for shard in shards[: claim.shard]),
             fingerprint=(unit.fingerprint if unit is not None else None) or gradient_set.fingerprint,
-            proxy=ProxyConfig.model_validate(gradient_set.config["proxy"]),
-            proxy_revision=gradient_set.config["proxy_revision"],
-            gradients=GradientConfig.model_validate(gradient_set.config["gradients"]),
+            warmup=warmup,
+            **_proxy_of(gradient_set),
         )
 
     def select(self, claim: Claim) -> SelectBrief:
@@ -178,6 +218,7 @@ class BriefService:
             gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
             assert gradient_set is not None
             config = RunConfig.model_validate(job.config)
+            unit = Units(session).get(claim.unit_id)
             return SelectBrief(
                 job=job,
                 dataset=Datasets(session).get_even_deleted(job.dataset_id),
@@ -188,6 +229,8 @@ class BriefService:
                 created_at=job.created_at,
                 given=_given(session, claim.project_id, config.conditions.given_job),
                 target=_target(session, job),
+                warmup=_warmed_up(session, gradient_set.id),
+                checkpoint=None if unit is None else unit.checkpoint,
             )
 
     def evaluation(self, claim: Claim) -> EvaluationBrief:
@@ -212,6 +255,25 @@ class BriefService:
                 plan=plans[0] if plans else None,
                 trainings=_artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_TRAINING)),
             )
+
+
+def _proxy_of(gradient_set: GradientSet) -> dict[str, Any]:
+    """The proxy model of a set and how it measures."""
+    config = gradient_set.config
+    return {
+        "proxy": ProxyConfig.model_validate(config["proxy"]),
+        "proxy_revision": config["proxy_revision"],
+        "gradients": GradientConfig.model_validate(config["gradients"]),
+    }
+
+
+def _warmed_up(session: Any, gradient_set_id: str) -> WarmedUp | None:
+    """What the warm-up of a gradient set left; None for one without."""
+    made = Units(session).warmup_commit(gradient_set_id)
+    if made is None:
+        return None
+    unit, commit = made
+    return WarmedUp(unit.id, unit.fingerprint or "", commit.artifact_sha256 or "", commit.result)
 
 
 def _target(session: Any, job: Job) -> TargetBrief | None:

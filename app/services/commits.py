@@ -40,6 +40,14 @@ class IngestOutcome:
 
 
 @dataclass(frozen=True)
+class WarmupOutcome:
+    """The stored weights that a warm-up left."""
+
+    artifact_sha256: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class GradientsOutcome:
     """A stored gradient shard."""
 
@@ -114,6 +122,20 @@ class CommitService:
                 datasets.reject_rows(claim.dataset_id, outcome.rejected)
                 data = {key: outcome.values[key] for key in ("num_rows", "num_usable", "num_rejected")}
                 Events(session).append(claim.project_id, "dataset.ready", dataset_id=claim.dataset_id, data=data)
+            return True
+
+    def warmup(self, claim: Claim, outcome: WarmupOutcome) -> bool:
+        """Make a warm-up count; the gradients that wait for it can be had from then on.
+
+        Returns:
+            False when the lease was stale: the outcome is discarded.
+        """
+        with self.database.write() as session:
+            if not self._fenced(session, claim, outcome.artifact_sha256, outcome.result):
+                return self._made_before(session, claim)
+            for job in Jobs(session).waiting_on_warmup(claim.unit_id):
+                data = {"steps": outcome.result["steps"], "sha256": outcome.artifact_sha256}
+                Events(session).append(claim.project_id, "job.warmed_up", job_id=job.id, data=data)
             return True
 
     def gradients(self, claim: Claim, outcome: GradientsOutcome) -> bool:
@@ -262,18 +284,23 @@ class CommitService:
 
     @staticmethod
     def _seconds(session: Any, claim: Claim, job: Job) -> dict[str, float]:
-        """Wall time until the first work on the job, over its gradients (0 when they were ready) and over its parts."""
+        """Wall time until the first work on the job, and over each kind of it (gradients 0 when they were ready)."""
         units, created_at = Units(session), job.created_at
         selection = units.get(claim.unit_id)
         assert selection is not None
         assert selection.started_at is not None
-        shards, pool_parts, _, _ = units.for_job(job)
+        warmup, shards, pool_parts, _, _ = units.for_job(job)
         fresh = [span for span in map(_span, shards) if span and span[1] > created_at]
         parts = [span for span in map(_span, pool_parts) if span]
-        begin = max(created_at, min((start for start, _ in (*fresh, *parts)), default=selection.started_at))
+        warming = None if warmup is None else _span(warmup)
+        warmed = [warming] if warming is not None and warming[1] > created_at else []
+        begin = max(created_at, min((start for start, _ in (*warmed, *fresh, *parts)), default=selection.started_at))
         seconds = {"queued": (begin - created_at).total_seconds(), "gradients": 0.0}
+        if warmed:
+            seconds["warming_up"] = (warmed[0][1] - begin).total_seconds()
         if fresh:
-            seconds["gradients"] = (max(finish for _, finish in fresh) - begin).total_seconds()
+            since = max(begin, min(start for start, _ in fresh)) if warmed else begin
+            seconds["gradients"] = (max(finish for _, finish in fresh) - since).total_seconds()
         if parts:
             first, last = min(start for start, _ in parts), max(finish for _, finish in parts)
             seconds["selecting_parts"] = (last - first).total_seconds()

@@ -15,12 +15,13 @@ from app.persistence.repositories import GradientSets, Measurements, Units
 from app.persistence.repositories.measurements import MeasuredChoice, MeasuredShard
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
+from app.services.gradient_sets import pool_of, set_fingerprint
 from app.services.proxies import ResolvedProxy
 from app.settings import Settings
 from app.status import GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import GradientConfig, PartitionedScope, RunConfig
-from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
+from spice_select.fingerprint import shard_fingerprints
 from spice_select.proxy_shape import ProxyShape, proxy_shape
 
 VALUE_BYTES = 4
@@ -46,6 +47,7 @@ class Estimate:
         features: Numbers kept of each sample.
         gradient_bytes: Size of the stored gradients.
         memory: Bytes: ``gradients`` at full batches, ``gradients_least`` for weights and features alone,
+            ``tuning_least`` for weights, their gradients and AdamW's memory where the proxy model is tuned,
             ``selecting_least`` for the chosen rows or one part of a pool that is cut into parts, and what the workers
             said they have, ``device`` and ``host``.
         disk: Bytes still to be stored, and free.
@@ -134,7 +136,7 @@ class Estimator:
         notes: list[str] = []
         rows, gradients = dataset.num_usable or 0, config.gradients
         stored = dataset.shards or []
-        done = _done_shards(session, dataset, gradients, proxy.revision, gradient_set)
+        done = _done_shards(session, dataset, config, proxy.revision, gradient_set)
         rows_left = sum(shard["rows"] for place, shard in enumerate(stored) if place not in done)
         past = [shard for shard in taken.shards if shard.config["proxy_revision"] == proxy.revision]
         tokens, basis = _tokens(dataset, gradients, past)
@@ -154,6 +156,8 @@ class Estimator:
             "free": shutil.disk_usage(self.store.root).free,
         }
         obstacles = _obstacles(memory, disk, needs_gradients=rows_left > 0)
+        if gradients.warmup_steps or config.schedule.kind == "periodic":
+            notes.append("seconds: the steps that tune the proxy model are not counted")
         if memory["device"] is None:
             notes.append("memory: no worker has said yet how much it has")
         known = shape is not None and memory["device"] is not None
@@ -176,17 +180,18 @@ class Estimator:
 
 
 def _done_shards(
-    session: Session, dataset: Dataset, gradients: GradientConfig, revision: str, made: GradientSet | None
+    session: Session, dataset: Dataset, config: RunConfig, revision: str, made: GradientSet | None
 ) -> set[int]:
     """Shards of the pool that are measured: for it, or for another data set that has the same rows at that place."""
-    shards = dataset.shards or []
+    if config.schedule.kind == "periodic":
+        return set()  # nothing of an earlier choice serves another one
+    shards, pool = dataset.shards or [], pool_of(dataset)
     if made is None:
-        rows = conversations_sha256(dataset.rows_sha256 or "", shards)
-        fingerprint = gradient_fingerprint(rows_sha256=rows, proxy_revision=revision, config=gradients)
+        fingerprint = set_fingerprint(dataset, config, revision, pool)
         made = GradientSets(session).by_fingerprint(dataset.project_id, fingerprint)
     if made is not None and made.status == GradientSetStatus.READY:
         return set(range(len(shards)))
-    prints = shard_fingerprints(shards, proxy_revision=revision, config=gradients)
+    prints = shard_fingerprints(shards, proxy_revision=revision, config=config.gradients, pool=pool)
     done, numbers = Units(session).done_shards(dataset.project_id, prints, None if made is None else made.id)
     return {place for place, name in enumerate(prints) if name in done or place in numbers}
 
@@ -236,6 +241,7 @@ def _memory(
     memory: dict[str, int | None] = {
         "gradients": None,
         "gradients_least": None,
+        "tuning_least": None,
         "selecting_least": None if features is None else features * max(CHOSEN_BYTES * chosen, VALUE_BYTES * part),
         "device": max((result["device_bytes"] for result in said), default=None),
         "host": max((result["host_bytes"] for result in said), default=None),
@@ -247,7 +253,17 @@ def _memory(
         fixed = shape.parameters * size + shard_rows * features * VALUE_BYTES
         memory["gradients"] = fixed + per_token * max(gradients.batch_tokens, gradients.max_length)
         memory["gradients_least"] = fixed
+        if gradients.warmup_steps or config.schedule.kind == "periodic":
+            memory["tuning_least"] = _tuning_bytes(shape, gradients)
     return memory
+
+
+def _tuning_bytes(shape: ProxyShape, gradients: GradientConfig) -> int:
+    """Weights in the type they are tuned in; for each that is tuned its gradient and AdamW's two moments as well."""
+    size = DTYPE_BYTES["float64" if gradients.dtype == "float64" else "float32"]
+    adapters = shape.blocks * sum(gradients.lora_rank * (i + o) for i, o in shape.layers)
+    tuned, more = (shape.parameters, 0) if gradients.tuning.weights == "full" else (adapters, adapters)
+    return size * (shape.parameters + more + 3 * tuned)
 
 
 def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, needs_gradients: bool) -> list[str]:
@@ -255,6 +271,7 @@ def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, ne
     pairs = [("choosing needs at least", memory["selecting_least"], memory["host"], "the workers have")]
     if needs_gradients:
         pairs.append(("measuring needs at least", memory["gradients_least"], memory["device"], "the device has"))
+        pairs.append(("tuning needs at least", memory["tuning_least"], memory["device"], "the device has"))
         pairs.append(("the gradients take", disk["needed"], disk["free"], "the disk has left"))
     for what, needed, there, where in pairs:
         if needed is not None and there is not None and needed > there:

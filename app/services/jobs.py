@@ -11,21 +11,27 @@ from app.ids import new_id
 from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, File, GradientSet, Job, SelectedSample
-from app.persistence.types import clock
+from app.persistence.tables import File, GradientSet, Job, SelectedSample
 from app.services.estimates import Estimate, Estimator, refuse_unfit
+from app.services.gradient_sets import needed_sets
 from app.services.idempotency import repeated, replayed
 from app.services.partition import check_parts, selection_units
-from app.services.progress import Progress, job_phase, job_progress
+from app.services.progress import Progress, Work, job_phase, job_progress
 from app.services.proxies import Proxies, ResolvedProxy
 from app.services.refusals import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
 from app.services.versions import require_version
 from app.services.waiting_line import QueuePlace, queue_place
-from app.status import ACTIVE, TERMINAL, GradientSetStatus, JobStatus, UnitKind, UnitState
+from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
-from spice_select.config import Conditions, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
-from spice_select.errors import ConfigError
-from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, shard_fingerprints
+from spice_select.config import (
+    Conditions,
+    GradientConfig,
+    OfflineSchedule,
+    ProxyConfig,
+    RunConfig,
+    Schedule,
+    SelectionConfig,
+)
 from spice_select.presets import Preset
 
 OPERATION = "POST /v1/jobs"
@@ -49,6 +55,7 @@ class JobRequest:
     parent: dict[str, Any] | None = None
     traceparent: str | None = None
     conditions: Conditions = field(default_factory=Conditions)
+    schedule: Schedule = field(default_factory=OfflineSchedule)
 
 
 @dataclass(frozen=True)
@@ -62,16 +69,11 @@ class JobView:
 
 
 def _run_config(request: JobRequest, proxy: ResolvedProxy) -> RunConfig:
-    """The settings of a job.
-
-    Raises:
-        ConfigError: A warm-up.
-    """
-    if request.gradients.warmup_steps:
-        raise ConfigError("a service takes no warm-up yet; spice-select run does", pointer="#/gradients/warmup_steps")
+    """The settings of a job."""
     return RunConfig(
         proxy=proxy.config,
         gradients=request.gradients,
+        schedule=request.schedule,
         selection=request.selection,
         conditions=request.conditions,
         preset=request.preset,
@@ -128,7 +130,7 @@ class JobService:
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
                 target = target_dataset(session, project_id, config)
-                sets = self._gradient_sets(session, {dataset, target} - {None}, config, proxy.revision)
+                sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
                 estimate = self.estimator.estimate(session, dataset, config, proxy, past, gradient_set)
@@ -156,8 +158,7 @@ class JobService:
                 unit = {"project_id": project_id, "job_id": job_id, "dataset_id": dataset.id}
                 unit["gradient_set_id"] = gradient_set.id
                 Units(session).add_all(
-                    {**unit, "id": new_id("unit"), **own}
-                    for own in selection_units(config.selection, dataset.num_usable or 0)
+                    {**unit, "id": new_id("unit"), **own} for own in selection_units(config, dataset.num_usable or 0)
                 )
                 Events(session).append(
                     project_id,
@@ -184,82 +185,6 @@ class JobService:
             target_dataset(session, project_id, config)
             return self.estimator.estimate(session, dataset, config, proxy, past, None)
 
-    def _gradient_sets(
-        self, session: Any, datasets: set[Any], config: RunConfig, revision: str
-    ) -> dict[str, tuple[GradientSet, bool]]:
-        """The gradient set of each data set, by its id; always in one order, so that two calls cannot deadlock."""
-        ordered: list[Dataset] = sorted(datasets, key=lambda dataset: (dataset.rows_sha256, dataset.id))
-        return {dataset.id: self._gradient_set(session, dataset, config, revision) for dataset in ordered}
-
-    def _gradient_set(
-        self, session: Any, dataset: Dataset, config: RunConfig, revision: str
-    ) -> tuple[GradientSet, bool]:
-        """Find or make the gradient set, and whether it is complete already."""
-        assert dataset.rows_sha256 is not None
-        shards = dataset.shards or []
-        fingerprint = gradient_fingerprint(
-            rows_sha256=conversations_sha256(dataset.rows_sha256, shards),
-            proxy_revision=revision,
-            config=config.gradients,
-        )
-        sets, units = GradientSets(session), Units(session)
-        found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
-        if found is None:
-            self._add_gradient_set(sets, units, dataset, fingerprint, config, revision)
-            found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
-            assert found is not None
-        if found.status == GradientSetStatus.FAILED:
-            # Whatever made it fail may have passed; the shards that are done stay done.
-            units.reopen([unit.id for unit in units.shards(found.id) if unit.state == UnitState.DEAD])
-            sets.set_status(found.id, GradientSetStatus.COMPUTING)
-        return found, found.status == GradientSetStatus.READY
-
-    @staticmethod
-    def _add_gradient_set(
-        sets: GradientSets, units: Units, dataset: Dataset, fingerprint: str, config: RunConfig, revision: str
-    ) -> None:
-        """Make the gradient set, with a unit for each shard, unless another call has just made it."""
-        shards, gradient_set_id = dataset.shards or [], new_id("gs")
-        made = sets.add_unless_there(
-            {
-                "id": gradient_set_id,
-                "project_id": dataset.project_id,
-                "fingerprint": fingerprint,
-                "dataset_id": dataset.id,
-                "config": {
-                    "proxy": config.proxy.model_dump(mode="json"),
-                    "proxy_revision": revision,
-                    "gradients": config.gradients.model_dump(mode="json"),
-                },
-                "status": GradientSetStatus.COMPUTING,
-                "num_shards": len(shards),
-                "num_samples": dataset.num_usable,
-                "created_at": clock(),
-            }
-        )
-        if made:
-            prints = shard_fingerprints(shards, proxy_revision=revision, config=config.gradients)
-            unit = {"project_id": dataset.project_id, "kind": UnitKind.GRADIENTS, "dataset_id": dataset.id}
-            rows = [
-                {
-                    **unit,
-                    "id": new_id("unit"),
-                    "gradient_set_id": gradient_set_id,
-                    "shard": number,
-                    "fingerprint": name,
-                    "total": shard["rows"],
-                }
-                for number, (shard, name) in enumerate(zip(shards, prints, strict=True))
-            ]
-            units.add_all(rows)
-            # Rows that were measured for another data set of the project, at the same place, need not be again.
-            made_before = units.made_shards(dataset.project_id, prints)
-            for row in rows:
-                if row["fingerprint"] in made_before:
-                    units.adopt(row["id"], made_before[row["fingerprint"]])
-            if rows and not units.unfinished_shards(gradient_set_id):
-                sets.set_status(gradient_set_id, GradientSetStatus.READY)
-
     def get(self, project_id: str, job_id: str) -> JobView:
         """One job.
 
@@ -274,9 +199,10 @@ class JobService:
     def _view(session: Any, job: Job, *, with_queue: bool = True) -> JobView:
         if job.status in TERMINAL:
             return JobView(job, None, None)
-        state = Units(session).for_job(job)
+        warmup, shards, parts, selection, moment = Units(session).for_job(job)
+        work = Work(warmup=warmup, shards=shards, parts=parts, selection=selection)
         place = queue_place(session, job) if with_queue and job.status == JobStatus.QUEUED else None
-        return JobView(job, job_phase(*state), job_progress(*state), place)
+        return JobView(job, job_phase(work, moment), job_progress(work, moment), place)
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:
         """Jobs, newest first."""

@@ -42,6 +42,23 @@ class Progress:
         return self.completed / self.total if self.total else 0.0
 
 
+@dataclass(frozen=True)
+class Work:
+    """The units of a job.
+
+    Attributes:
+        warmup: What warms its proxy model up, if anything.
+        shards: Its gradients.
+        parts: The first round of a pool that is cut into parts.
+        selection: What ends it.
+    """
+
+    warmup: Unit | None
+    shards: Sequence[Unit]
+    parts: Sequence[Unit]
+    selection: Unit | None
+
+
 def is_worked_on(unit: Unit | None, now: datetime) -> bool:
     """Whether a worker holds the unit under a lease that has not run out."""
     return (
@@ -65,8 +82,11 @@ def unit_progress(unit: Unit | None, now: datetime) -> Progress | None:
     )
 
 
-def job_phase(shards: Sequence[Unit], parts: Sequence[Unit], selection: Unit | None, now: datetime) -> str:
+def job_phase(work: Work, now: datetime) -> str:
     """The step a job that has not ended is in."""
+    if work.warmup is not None and work.warmup.state != UnitState.DONE:
+        return _own_phase(work.warmup, now)
+    shards = work.shards
     if any(shard.state != UnitState.DONE for shard in shards):
         phases = [shard.phase for shard in shards if is_worked_on(shard, now)]
         if not phases:
@@ -74,26 +94,33 @@ def job_phase(shards: Sequence[Unit], parts: Sequence[Unit], selection: Unit | N
         return (
             GRADIENTS if GRADIENTS in phases or any(s.state == UnitState.DONE for s in shards) else phases[0] or WAITING
         )
-    if any(part.state != UnitState.DONE for part in parts):
-        return PARTS if any(is_worked_on(part, now) for part in parts) else WAITING
-    return (selection.phase if selection is not None and is_worked_on(selection, now) else None) or WAITING
+    if any(part.state != UnitState.DONE for part in work.parts):
+        return PARTS if any(is_worked_on(part, now) for part in work.parts) else WAITING
+    return _own_phase(work.selection, now)
 
 
-def job_progress(
-    shards: Sequence[Unit], parts: Sequence[Unit], selection: Unit | None, now: datetime
-) -> Progress | None:
+def _own_phase(unit: Unit | None, now: datetime) -> str:
+    return (unit.phase if unit is not None and is_worked_on(unit, now) else None) or WAITING
+
+
+def job_progress(work: Work, now: datetime) -> Progress | None:
     """Progress of a job that has not ended.
 
-    Samples while gradients are computed, parts while a pool is cut into them, then the selection's own count.
+    Steps while the proxy model is warmed up, samples while gradients are computed, parts while a pool is cut into
+    them, then the selection's own count.
     """
+    shards = work.shards
+    if work.warmup is not None and work.warmup.state != UnitState.DONE:
+        return unit_progress(work.warmup, now)
     if _all_done(shards):
-        return unit_progress(selection, now) if _all_done(parts) else shared_progress(parts, now, PARTS, "parts")
+        parts = work.parts
+        return unit_progress(work.selection, now) if _all_done(parts) else shared_progress(parts, now, PARTS, "parts")
     completed = sum(shard.total if shard.state == UnitState.DONE else _live(shard, now) for shard in shards)
     total = sum(shard.total for shard in shards)
     rate = sum(shard.rate or 0.0 for shard in shards if is_worked_on(shard, now))
     heard = [shard.heartbeat_at for shard in shards if shard.heartbeat_at is not None]
     return Progress(
-        phase=job_phase(shards, parts, selection, now),
+        phase=job_phase(work, now),
         completed=completed,
         total=total,
         unit="samples",

@@ -10,7 +10,7 @@ from typing import Any
 from app.errors import PROBLEMS, stored_problem
 from app.persistence.repositories import Datasets, Evaluations, Events, GradientSets, IdempotencyKeys, Jobs, Units
 from app.persistence.session import Database
-from app.persistence.tables import Unit
+from app.persistence.tables import Job, Unit
 from app.persistence.types import clock
 from app.services.jobs import stop_job
 from app.settings import Settings
@@ -118,10 +118,8 @@ class UnitService:
             if claim.job_id is not None:
                 job = Jobs(session).get(claim.project_id, claim.job_id)
                 jobs = [] if job is None else [job]
-            elif claim.gradient_set_id is not None:
-                jobs = sorted(Jobs(session).waiting_on(claim.gradient_set_id), key=lambda job: job.id)
             else:
-                jobs = []
+                jobs = _waiting(session, claim)
         return [job.traceparent for job in jobs if job.traceparent is not None]
 
     def claim_next(self, owner: str) -> Claim | None:
@@ -147,8 +145,8 @@ class UnitService:
             assert unit.job_id is not None
             waiting = [unit.job_id]
         else:
-            assert unit.gradient_set_id is not None
-            waiting = [job.id for job in jobs.waiting_on(unit.gradient_set_id, (JobStatus.QUEUED,))]
+            queued = _waiting(session, unit, (JobStatus.QUEUED,))
+            waiting = [job.id for job in queued]
         for job_id in waiting:
             if jobs.move(job_id, (JobStatus.QUEUED,), JobStatus.RUNNING):
                 Events(session).append(unit.project_id, "job.running", job_id=job_id)
@@ -178,13 +176,19 @@ class UnitService:
             assert unit.job_id is not None
             job = Jobs(session).get(unit.project_id, unit.job_id)
             return None if job is not None and job.status in ACTIVE else JobStatus.CANCELLED
-        if unit.kind == UnitKind.GRADIENTS:
-            assert unit.gradient_set_id is not None
-            return None if Jobs(session).waiting_on(unit.gradient_set_id) else JobStatus.CANCELLED
+        if unit.kind in {UnitKind.WARMUP, UnitKind.GRADIENTS}:
+            return None if _waiting(session, unit) else JobStatus.CANCELLED
         if unit.evaluation_id is not None:
             evaluation = Evaluations(session).get(unit.project_id, unit.evaluation_id)
             return None if evaluation is not None and evaluation.status in EVALUATING else JobStatus.CANCELLED
         return None
+
+    def keep(self, claim: Claim, checkpoint: dict[str, Any]) -> bool:
+        """Write down what a unit can be continued from; False when the lease is somebody else's by now."""
+        with self.database.write() as session:
+            values = {"checkpoint": checkpoint}
+            unit = Units(session).heartbeat(claim.unit_id, claim.epoch, self.settings.lease_seconds, values)
+            return unit is not None
 
     def pin_source(self, claim: Claim, resolved: dict[str, Any]) -> bool:
         """Write down what the source of a data set stands for; False when the lease is somebody else's by now."""
@@ -229,7 +233,7 @@ class UnitService:
                 _bury(session, claim, problem)
 
     def recompute(self, claim: Claim, unit_ids: list[str], detail: str) -> None:
-        """Re-open shards or parts whose artifacts turned out missing or rotten, and let the one that needs them wait.
+        """Re-open units whose artifacts turned out missing or rotten, and let the one that needs them wait.
 
         Each is made again under a new generation; a second loss counts as another failed attempt of the unit that
         needs them, so a disk that keeps eating files ends the job with a reason.
@@ -254,8 +258,8 @@ class UnitService:
             for gradient_set_id in lost:
                 GradientSets(session).set_status(gradient_set_id, GradientSetStatus.COMPUTING)
             data = {"units": unit_ids, "detail": detail}
-            concerned = {"job_id": claim.job_id, "evaluation_id": claim.evaluation_id}
-            Events(session).append(claim.project_id, "artifacts.lost", **concerned, data=data)
+            for concerned in _concerned(session, claim):
+                Events(session).append(claim.project_id, "artifacts.lost", **concerned, data=data)
 
     def ring(self, publish: Callable[[str], None], limit: int = 50, *, backlog: Callable[[], int] = lambda: 0) -> int:
         """Publish a doorbell for every runnable unit that nobody has rung lately.
@@ -309,13 +313,23 @@ class UnitService:
                 stop_job(session, job_id, JobStatus.EXPIRED)
 
 
+def _waiting(session: Any, unit: Claim | Unit, statuses: tuple[JobStatus, ...] = ACTIVE) -> list[Job]:
+    """Jobs that wait for a unit that is not one job's own, oldest first."""
+    jobs = Jobs(session)
+    if unit.kind == UnitKind.WARMUP:
+        return jobs.waiting_on_warmup(_id_of(unit), statuses)
+    return [] if unit.gradient_set_id is None else jobs.waiting_on(unit.gradient_set_id, statuses)
+
+
+def _id_of(unit: Claim | Unit) -> str:
+    return unit.unit_id if isinstance(unit, Claim) else unit.id
+
+
 def _jobs_of(session: Any, unit: Claim | Unit) -> list[str]:
     """Jobs that a unit's fate concerns."""
     if unit.job_id is not None:
         return [unit.job_id]
-    if unit.gradient_set_id is not None:
-        return [job.id for job in Jobs(session).waiting_on(unit.gradient_set_id)]
-    return []
+    return [job.id for job in _waiting(session, unit)]
 
 
 def _concerned(session: Any, unit: Claim | Unit) -> list[dict[str, str]]:
@@ -337,10 +351,14 @@ def _bury(session: Any, dead: Claim | Unit, problem: dict[str, Any]) -> None:
         if Evaluations(session).move(dead.evaluation_id, EVALUATING, EvaluationStatus.FAILED, error=problem):
             events.append(dead.project_id, "evaluation.failed", evaluation_id=dead.evaluation_id, data=data)
         return
+    sets = GradientSets(session)
+    failed = [found.id for found in sets.of_warmup(_id_of(dead))] if dead.kind == UnitKind.WARMUP else []
     if dead.kind == UnitKind.GRADIENTS:
         assert dead.gradient_set_id is not None
-        GradientSets(session).lock(dead.gradient_set_id)
-        GradientSets(session).set_status(dead.gradient_set_id, GradientSetStatus.FAILED, error=problem)
+        failed = [dead.gradient_set_id]
+    for failed_set in failed:
+        if sets.lock(failed_set).status != GradientSetStatus.READY:
+            sets.set_status(failed_set, GradientSetStatus.FAILED, error=problem)
     for failed_id in _jobs_of(session, dead):
         unit = Units(session).of_job(failed_id)
         if unit is not None:

@@ -181,7 +181,7 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
         config = like.config.model_dump(mode="json")
         selection |= {name: value for name, value in config["selection"].items() if name != "budget"}
         gradients |= config["gradients"]
-        body |= {"metadata": like.metadata, **config["conditions"]}
+        body |= {"metadata": like.metadata, "schedule": config["schedule"], **config["conditions"]}
     unit = values.get("unit", "")
     if unit not in UNITS:
         draft.refuse("amount", "choose what the budget counts")

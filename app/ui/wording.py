@@ -14,9 +14,11 @@ NOTHING = "\N{EN DASH}"
 STEPS = ("Waiting", "Gradients", "Selecting", "Writing files", "Done")
 STEP_OF_PHASE = {
     "loading_model": 1,
+    "warming_up": 1,
     "computing_gradients": 1,
     "loading_gradients": 2,
     "selecting": 2,
+    "choosing_windows": 2,
     "writing_files": 3,
 }
 WAITING = "waiting_for_worker"
@@ -25,9 +27,11 @@ PHASES = {
     "waiting_for_gpu": "Waiting: every worker is busy",
     "project_limit": "Waiting: the project runs as much as it may",
     "loading_model": "Loading the proxy model",
+    "warming_up": "Warming the proxy model up",
     "computing_gradients": "Computing gradients",
     "loading_gradients": "Loading gradients",
     "selecting": "Selecting",
+    "choosing_windows": "Choosing window by window",
     "writing_files": "Writing files",
 }
 STOPS = {
@@ -149,10 +153,11 @@ def phase(word: str | None) -> str:
 def steps(job: JobRead) -> list[Step]:
     """The steps of a job and where it stands."""
     seconds = (job.result or {}).get("seconds", {})
+    chosen = seconds.get("selecting", seconds.get("choosing_windows"))
     notes = [
         duration(seconds["queued"]) if seconds.get("queued") is not None else "",
         "reused" if job.gradients_reused else duration(seconds["gradients"]) if seconds.get("gradients") else "",
-        duration(seconds["selecting"]) if seconds.get("selecting") is not None else "",
+        duration(chosen) if chosen is not None else "",
         duration(seconds["writing_files"]) if seconds.get("writing_files") is not None else "",
         "",
     ]

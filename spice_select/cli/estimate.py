@@ -25,13 +25,21 @@ def estimate(
     sketch_dim: options.SketchDim = None,
     targets: options.Targets = None,
     max_length: options.MaxLength = None,
+    schedule: options.ScheduleKind = None,
+    window_size: options.WindowSize = None,
     warmup_steps: options.WarmupSteps = None,
+    tuned_weights: options.TunedWeights = None,
     json: options.Json = False,
 ) -> None:
     """Say what a job would take; a file is sent first. Ends with status 1 if it cannot fit."""
     gradients = options.gradient_settings(
-        targets=targets, sketch_dim=sketch_dim, max_length=max_length, warmup_steps=warmup_steps
+        targets=targets,
+        sketch_dim=sketch_dim,
+        max_length=max_length,
+        warmup_steps=warmup_steps,
+        tuned_weights=tuned_weights,
     )
+    scope = options.scope_settings(schedule, window_size)
     with options.service() as client:
         dataset_id = source
         if not source.startswith("ds_"):
@@ -47,6 +55,8 @@ def estimate(
             method=method,
             proxy=options.proxy_settings(proxy, revision),
             gradients=gradients or None,
+            schedule=options.schedule_settings(schedule, None),
+            selection=None if scope is None else {"scope": scope},
         )
     if json:
         print_json({"dataset_id": dataset_id, **found.model_dump(mode="json")})
@@ -71,6 +81,7 @@ def _present(dataset_id: str, found: Estimate) -> None:
             if found.gradients_reused
             else (None if found.gradient_bytes is None else f"{size(found.gradient_bytes)}, {found.features} a row"),
             "memory to measure": size(memory.gradients) if memory.gradients is not None else None,
+            "memory to tune": size(memory.tuning_least) if memory.tuning_least is not None else None,
             "memory to choose": size(memory.selecting_least) if memory.selecting_least is not None else None,
             "memory there is": size(memory.device) if memory.device is not None else None,
             "seconds": None if seconds.total is None else f"{shown(seconds.total)} without waiting",

@@ -95,6 +95,10 @@ WarmupSteps: TypeAlias = Annotated[
 TunedWeights: TypeAlias = Annotated[str | None, typer.Option(help="What a step tunes: lora (adapters) or full.")]
 LearningRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate of the steps.")]
 StepTokens: TypeAlias = Annotated[int | None, typer.Option(help="Tokens in a step of the warm-up.")]
+StoreDtype: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Type in which gradients are kept: float32; float16 or bfloat16 in half the room."),
+]
 MaxLength: TypeAlias = Annotated[int | None, typer.Option(help="Longest sequence in tokens.")]
 
 

@@ -264,9 +264,9 @@ class Jobs(_Group):
             budget: How much, such as ``"10%"``, 500 or ``"50000 tokens"``.
             idempotency_key: Calls with one key make one job; a fresh one when left out.
             **config: ``preset`` (``paper``, ``recommended``), ``method``, ``proxy`` (a name, a mapping or a
-                ``ProxyConfig``), ``gradients``, ``selection``, ``seed``, ``deadline_seconds``, ``priority`` (-100 to
-                100, higher first), ``name``, ``metadata``, ``must_include``, ``exclude`` (rows of the source),
-                ``given_job`` (its choice is owned already), ``target_dataset_id`` (for ``less``).
+                ``ProxyConfig``), ``gradients``, ``schedule``, ``selection``, ``seed``, ``deadline_seconds``,
+                ``priority`` (-100 to 100, higher first), ``name``, ``metadata``, ``must_include``, ``exclude``
+                (rows of the source), ``given_job`` (its choice is owned already), ``target_dataset_id`` (for ``less``).
         """
         body = {"dataset_id": dataset_id, **job_body(budget, config)}
         return self._transport.run(self._operations.submit(body, idempotency_key))

@@ -213,6 +213,8 @@ class JobResult(Answer):
     scope: ScopeReport | None = None
     random_control: RandomControl | None = None
     composition: Composition | None = None
+    warmup: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
     seconds: dict[str, float | None] = {}
     proxy: dict[str, Any] = {}
     device: str | None = None
@@ -232,6 +234,7 @@ class Memory(Answer):
 
     gradients: int | None = None
     gradients_least: int | None = None
+    tuning_least: int | None = None
     selecting_least: int | None = None
     device: int | None = None
     host: int | None = None

@@ -290,7 +290,7 @@ def as_source(source: str | Path | bytes) -> Path | bytes:
 
 JOB_FIELDS = frozenset(
     {"preset", "method", "proxy", "gradients", "selection", "seed", "deadline_seconds", "priority", "name", "metadata"}
-    | {"parent"}
+    | {"parent", "schedule"}
     | Conditions.model_fields.keys()
 )
 

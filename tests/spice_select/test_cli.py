@@ -222,6 +222,20 @@ def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) 
     }  # fmt: skip
 
 
+def test_submit_asks_for_the_loop_of_the_paper_and_a_warm_up(service: FlakyServer, spice: Command) -> None:
+    ended = spice(
+        "jobs", "submit", "-d", DATASET, "-b", "10", "--schedule", "periodic", "--steps-every", "3",
+        "--window-size", "64", "--warmup-steps", "5", "--tuned-weights", "full", "--store-dtype", "float16", "--json",
+    )  # fmt: skip
+    assert ended.status == 0
+    assert ended.json()["asked"] == {
+        "dataset_id": DATASET, "budget": {"count": 10}, "schedule": {"kind": "periodic", "steps_every": 3},
+        "selection": {"scope": {"kind": "windows", "size": 64}},
+        "gradients": {"warmup_steps": 5, "tuning": {"weights": "full"}, "store_dtype": "float16"},
+    }  # fmt: skip
+    assert spice("jobs", "submit", "-d", DATASET, "-b", "10", "--steps-every", "3").status == 2
+
+
 def test_an_invalid_data_set_ends_with_status_1_and_the_row(
     service: FlakyServer, spice: Command, made: MadeResult
 ) -> None:

@@ -31,6 +31,7 @@ def job_request(body: JobCreate) -> JobRequest:
         dataset_id=body.dataset_id,
         selection=body.selection_config(),
         gradients=body.gradient_config(),
+        schedule=body.schedule,
         proxy=body.proxy,
         name=body.name,
         metadata=body.metadata,

@@ -19,8 +19,10 @@ from spice_select.config import (
     Conditions,
     GradientConfig,
     Method,
+    OfflineSchedule,
     ProxyConfig,
     RunConfig,
+    Schedule,
     SelectionConfig,
     SelectionOptions,
 )
@@ -62,6 +64,8 @@ class JobCreate(Conditions):
     """How to choose."""
     gradients: GradientConfig = GradientConfig()
     """What is measured about each sample."""
+    schedule: Schedule = OfflineSchedule()
+    """``offline``: all gradients first. ``periodic``: window, choice, now and then a step, next window."""
     proxy: ProxyConfig | None = None
     """The model whose gradients stand for the samples; the service's default when left out."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None

@@ -37,6 +37,10 @@ class Datasets:
         """The data set that a unit refers to."""
         return self.session.scalars(select(Dataset).where(Dataset.id == dataset_id)).one()
 
+    def lock(self, dataset_id: str) -> None:
+        """Keep others who lock it waiting until the transaction ends; whoever refers to it need not wait."""
+        self.session.execute(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update(key_share=True))
+
     def names(self, project_id: str, ids: Iterable[str]) -> dict[str, str]:
         """Names of data sets by id, of deleted ones too; those without a name are left out."""
         query = select(Dataset.id, Dataset.name).where(Dataset.project_id == project_id, Dataset.id.in_(list(ids)))

@@ -43,6 +43,11 @@ class GradientSets:
         query = select(GradientSet).where(GradientSet.id == gradient_set_id, GradientSet.project_id == project_id)
         return self.session.scalars(query).one_or_none()
 
+    def of_warmup(self, unit_id: str) -> list[GradientSet]:
+        """The sets that are taken after a warm-up, in the order in which sets are locked."""
+        query = select(GradientSet).where(GradientSet.warmup_unit_id == unit_id)
+        return list(self.session.scalars(query.order_by(GradientSet.id)))
+
     def page(self, project_id: str, *, before: str | None, limit: int) -> list[GradientSet]:
         """Newest first, starting behind an id."""
         query = select(GradientSet).where(GradientSet.project_id == project_id)

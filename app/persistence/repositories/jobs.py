@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.rows import affected, insert_all
-from app.persistence.tables import File, Job, Project, SelectedSample, Unit
+from app.persistence.tables import File, GradientSet, Job, Project, SelectedSample, Unit
 from app.persistence.types import clock, seconds_between
 from app.status import ACTIVE, JobStatus, UnitState
 
@@ -38,6 +38,16 @@ class QueueFacts:
     live_own: int
     mean_seconds: float | None
     moment: datetime
+
+
+def of_warmup(unit_id: Any) -> ColumnElement[bool]:
+    """The condition that a job needs gradients that are taken after this warm-up.
+
+    Args:
+        unit_id: Id of the warm-up's unit, or a column of it.
+    """
+    sets = select(GradientSet.id).where(GradientSet.warmup_unit_id == unit_id)
+    return or_(Job.gradient_set_id.in_(sets), Job.target_gradient_set_id.in_(sets))
 
 
 class Jobs:
@@ -126,6 +136,15 @@ class Jobs:
         """Jobs that have not ended and need this gradient set."""
         needs = or_(Job.gradient_set_id == gradient_set_id, Job.target_gradient_set_id == gradient_set_id)
         return list(self.session.scalars(select(Job).where(needs, Job.status.in_(statuses)).order_by(Job.id)))
+
+    def waiting_on_warmup(self, unit_id: str, statuses: tuple[JobStatus, ...] = ACTIVE) -> list[Job]:
+        """Jobs that have not ended and need gradients taken after this warm-up."""
+        query = select(Job).where(of_warmup(unit_id), Job.status.in_(statuses))
+        return list(self.session.scalars(query.order_by(Job.id)))
+
+    def active_among(self, job_ids: list[str]) -> set[str]:
+        """Those of some jobs that have not ended."""
+        return set(self.session.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.status.in_(ACTIVE))))
 
     def past_deadline(self) -> list[str]:
         """Ids of jobs whose deadline has passed and that nobody has told yet."""

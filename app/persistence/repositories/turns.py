@@ -8,14 +8,16 @@ from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, sel
 from sqlalchemy.orm import aliased
 
 from app.persistence.repositories.evaluations import evaluation_wants
-from app.persistence.tables import Dataset, Job, Project, Unit
+from app.persistence.repositories.jobs import of_warmup
+from app.persistence.tables import Dataset, GradientSet, Job, Project, Unit
 from app.persistence.types import clock
 from app.status import DatasetStatus, JobStatus, UnitKind, UnitState
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised when units change in a way that older workers must not touch; they leave newer units alone.
 
-Each unit carries the least version a worker must have: 1, 2 for parts and what waits for them, 3 for evaluations.
+Each unit carries the least version a worker must have: 1, 2 for parts and what waits for them, 3 for evaluations, 4 for
+warm-ups and what waits for them, and for the schedule ``periodic``.
 """
 
 WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -25,10 +27,12 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
     """The condition under which a unit may be claimed at this moment.
 
     A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
-    any job waits for their set; parts of a pool are wanted once every shard of their set is done, and a selection once
-    its parts and the shards of its target set are done as well; the units of an evaluation in their order.
+    any job waits for their set, once its warm-up is done; parts of a pool are wanted once every shard of their set is
+    done, and a selection once its parts and the shards of its target set are done as well; units of an evaluation in
+    their order.
     """
     shard, part, target, mine = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
+    warmup, own = aliased(Unit), aliased(GradientSet)
     free = or_(
         Unit.state == UnitState.PENDING,
         and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 < max_strikes),
@@ -48,20 +52,32 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
     parts_are_chosen = ~exists().where(
         part.job_id == Unit.job_id, part.kind == UnitKind.SELECT_PART, part.state != UnitState.DONE
     )
+    is_warmed_up = ~exists().where(
+        own.id == Unit.gradient_set_id, warmup.id == own.warmup_unit_id, warmup.state != UnitState.DONE
+    )
     wanted = or_(
         and_(
             Unit.kind == UnitKind.INGEST,
             exists().where(Dataset.id == Unit.dataset_id, Dataset.status == DatasetStatus.VALIDATING),
         ),
+        and_(Unit.kind == UnitKind.WARMUP, exists().where(of_warmup(Unit.id), Job.status.in_(WANTED))),
         and_(
             Unit.kind == UnitKind.GRADIENTS,
+            is_warmed_up,
             or_(
                 exists().where(Job.gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
                 exists().where(Job.target_gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
             ),
         ),
         and_(Unit.kind == UnitKind.SELECT_PART, job_is_wanted, gradients_are_ready),
-        and_(Unit.kind == UnitKind.SELECT, job_is_wanted, gradients_are_ready, targets_are_ready, parts_are_chosen),
+        and_(
+            Unit.kind == UnitKind.SELECT,
+            job_is_wanted,
+            is_warmed_up,
+            gradients_are_ready,
+            targets_are_ready,
+            parts_are_chosen,
+        ),
         evaluation_wants(),
     )
     limit = select(Project.max_running_units).where(Project.id == Unit.project_id).scalar_subquery()
@@ -95,6 +111,7 @@ def turn() -> tuple[ColumnElement[Any], ...]:
                 Job.id == Unit.job_id,
                 and_(Unit.job_id.is_(None), Job.gradient_set_id == Unit.gradient_set_id),
                 and_(Unit.job_id.is_(None), Job.target_gradient_set_id == Unit.gradient_set_id),
+                and_(Unit.kind == UnitKind.WARMUP, of_warmup(Unit.id)),
             ),
             Job.status.in_(WANTED),
         )

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import affected, insert_all, now
 from app.persistence.repositories.turns import runnable, turn
-from app.persistence.tables import Job, Project, Unit, UnitCommit
+from app.persistence.tables import GradientSet, Job, Project, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import JobStatus, UnitKind, UnitState
 
@@ -135,23 +135,37 @@ class Units:
         query = select(Unit).where(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
         return list(self.session.scalars(query.order_by(Unit.shard)))
 
-    def for_job(self, job: Job) -> tuple[list[Unit], list[Unit], Unit | None, datetime]:
-        """What a job consists of: its shards, its parts, its selection, and the database's clock.
+    def for_job(self, job: Job) -> tuple[Unit | None, list[Unit], list[Unit], Unit | None, datetime]:
+        """What a job consists of: its warm-up, its shards, its parts, its selection, and the database's clock.
 
         The shards are those that the job waits for: of its own gradient set, then of the target's; all in their order.
         """
         sets = [job.gradient_set_id, job.target_gradient_set_id]
         shard = and_(Unit.gradient_set_id.in_(sets), Unit.kind == UnitKind.GRADIENTS)
-        query = select(Unit, clock()).where(or_(Unit.job_id == job.id, shard)).order_by(Unit.shard)
+        warmup = Unit.id.in_(select(GradientSet.warmup_unit_id).where(GradientSet.id == job.gradient_set_id))
+        query = select(Unit, clock()).where(or_(Unit.job_id == job.id, shard, warmup)).order_by(Unit.shard)
         found = [(unit, moment) for unit, moment in self.session.execute(query)]
         units = [unit for unit, _ in found]
         shards = [unit for unit in units if unit.kind == UnitKind.GRADIENTS]
         return (
+            next((unit for unit in units if unit.kind == UnitKind.WARMUP), None),
             sorted(shards, key=lambda unit: unit.gradient_set_id != job.gradient_set_id),
             [unit for unit in units if unit.kind == UnitKind.SELECT_PART],
             next((unit for unit in units if unit.kind == UnitKind.SELECT), None),
             found[-1][1] if found else now(self.session),
         )
+
+    def warmup_commit(self, gradient_set_id: str) -> tuple[Unit, UnitCommit] | None:
+        """The warm-up of a gradient set that is done, with what it left."""
+        own = select(GradientSet.warmup_unit_id).where(GradientSet.id == gradient_set_id)
+        return next(iter(self._commits(Unit.id.in_(own), Unit.kind == UnitKind.WARMUP)), None)
+
+    def named_warmup(self, project_id: str, fingerprint: str) -> Unit | None:
+        """A project's warm-up of a fingerprint, locked; the first, should there be two."""
+        query = select(Unit).where(
+            Unit.project_id == project_id, Unit.fingerprint == fingerprint, Unit.kind == UnitKind.WARMUP
+        )
+        return self.session.scalars(query.order_by(Unit.id).limit(1).with_for_update()).one_or_none()
 
     def sets_of(self, unit_ids: Sequence[str]) -> list[str]:
         """The gradient sets whose shards are among these units, in the order in which sets are locked."""

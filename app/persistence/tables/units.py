@@ -12,7 +12,7 @@ from app.persistence.tables.base import Base, Id, Sha256, Word
 
 
 class Unit(Base):
-    """A piece of work that one worker does under a lease: one data set, gradient shard, selection or training."""
+    """A piece of work that one worker does under a lease: a data set, warm-up, shard, selection or training."""
 
     __tablename__ = "unit"
     __table_args__ = (
@@ -48,6 +48,8 @@ class Unit(Base):
     total: Mapped[int] = mapped_column(default=0)
     measure: Mapped[str | None] = mapped_column(Word)
     rate: Mapped[float | None]
+    # What a choice by windows can be continued from: digests of the files it left behind.
+    checkpoint: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     schema_version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime]
