@@ -150,7 +150,8 @@ def test_no_route_shows_another_projects_things(two: TwoProjects) -> None:
         assert not unknown, f"{template}: let the fixture make a {unknown}, so that this route is tried as well"
         for name in two.files if "name" in names else ["-"]:
             path = template.format(**two.ids, name=name)
-            body = {"enabled": True} if method == "PATCH" else {"overlap_hours": 1} if "rotate" in template else {}
+            changes: dict[str, Any] = {"name": "x"} if template.startswith("/v1/jobs/") else {"enabled": True}
+            body = changes if method == "PATCH" else {"overlap_hours": 1} if "rotate" in template else {}
             kwargs = {"json": body} if method in {"POST", "PUT", "PATCH"} else {}
             answers = [two.call("other", method, path, **kwargs)]
             if method == "GET":
