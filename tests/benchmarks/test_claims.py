@@ -7,7 +7,7 @@ import json
 import torch
 
 import spice_select as ss
-from benchmarks.claims import PAGE, RESULTS, omegas, page, state
+from benchmarks.claims import PAGE, RESULTS, between_steps, omegas, page, state
 
 DRAW = torch.Generator().manual_seed(7)
 
@@ -34,3 +34,16 @@ def test_an_early_stop_is_seen_where_it_stops() -> None:
     assert omegas(alike, alike, 40)["verdict"] == "held"
     apart = torch.eye(50, dtype=torch.float64)
     assert omegas(apart, apart, 40)["verdict"] == "not held"
+
+
+def test_how_often_a_step_is_taken_matters_where_the_picks_differ() -> None:
+    gradients = torch.randn(40, 6, generator=DRAW, dtype=torch.float64)
+    made = {"windows": 4, "steps": 1, "loss_moved": -0.01}
+    usual = list(range(10))
+    for other, verdict in ((usual, "held"), ([*range(8), 20, 21], "held"), ([*range(7), 20, 21, 22], "not held")):
+        found = {every: {"rows": usual, **made} for every in (None, 10, 50)}
+        found[1] = {"rows": other, **made}
+        claim = between_steps(found, gradients)
+        assert claim["verdict"] == verdict
+        shared = sum(row < 10 for row in other)
+        assert f"T 1: 1 steps in 4 windows, {shared * 10}% shared" in claim["numbers"]
