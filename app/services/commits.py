@@ -13,6 +13,7 @@ from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Job, Unit, UnitCommit
 from app.persistence.types import clock
+from app.services.evaluations import UNIT_VERSION
 from app.services.units import Claim
 from app.status import (
     ACTIVE,
@@ -215,7 +216,11 @@ class CommitService:
             # A plan that was lost and made again has its trainings already.
             planned = evaluations.units(claim.evaluation_id, UnitKind.EVALUATION_TRAINING)
             if evaluation.status in EVALUATING and not planned:
-                unit = {"project_id": claim.project_id, "dataset_id": claim.dataset_id, "schema_version": 3}
+                unit = {
+                    "project_id": claim.project_id,
+                    "dataset_id": claim.dataset_id,
+                    "schema_version": UNIT_VERSION,
+                }
                 unit |= {"evaluation_id": claim.evaluation_id, "kind": UnitKind.EVALUATION_TRAINING}
                 rows = [
                     {**unit, "id": new_id("unit"), "shard": number, "total": outcome.steps}
