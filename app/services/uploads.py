@@ -136,12 +136,13 @@ class UploadService:
         """
         with self.database.read() as session:
             uploads = Uploads(session)
+            # Parts first: completing drops them, so that read afterwards they could be none, of an upload read as open.
+            parts = uploads.parts(upload_id)
             upload = uploads.get(project_id, upload_id)
             if upload is None:
                 raise NotFoundError(f"upload {upload_id}")
             if upload.status == UploadStatus.COMPLETED:
                 return UploadView(upload, num_parts(upload), upload.bytes, [])
-            parts = uploads.parts(upload_id)
             return UploadView(upload, len(parts), sum(part.bytes for part in parts), parts)
 
     def page(self, project_id: str, *, sha256: str | None, before: str | None, limit: int) -> list[UploadView]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import threading
+
+import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -46,3 +49,22 @@ def test_migrations_go_up_down_and_up_again(empty_url: str) -> None:
 def test_migrations_make_exactly_the_tables_of_the_code(empty_url: str) -> None:
     command.upgrade(alembic(empty_url), "head")
     command.check(alembic(empty_url))
+
+
+def test_a_migration_lets_go_of_its_locks_and_asks_again_while_a_worker_is_in_the_way(empty_database_url: str) -> None:
+    """The worker holds `unit` and wants `event`: the migration of evaluations takes `event` last, `unit` before."""
+    url = empty_database_url
+    command.upgrade(alembic(url), "0012")
+    done: list[str] = []
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as worker:
+        worker.execute("LOCK TABLE event IN ROW EXCLUSIVE MODE")  # as an INSERT does
+        migration = threading.Thread(target=lambda: done.append(str(command.upgrade(alembic(url), "head"))))
+        migration.start()
+        migration.join(2.5)
+        assert migration.is_alive(), "it waits"
+        worker.execute("SET lock_timeout = '20s'")
+        worker.execute("LOCK TABLE unit IN ROW EXCLUSIVE MODE")  # a deadlock if the migration kept `unit` while it waits
+        worker.commit()
+    migration.join(60)
+    assert done == ["None"]
+    command.check(alembic(url))

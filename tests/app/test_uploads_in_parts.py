@@ -12,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
+from app.persistence.repositories.uploads import Uploads
 from app.persistence.tables import PartUpload
 from app.persistence.types import clock
 from app.services.uploads import UploadService
@@ -219,3 +220,30 @@ def test_completed_by_two_at_once_it_is_one_data_set(any_service: InProcessServi
     assert [answer.status_code for answer in answers] == [202] * 6, [answer.text for answer in answers]
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert len(any_service.http.get("/v1/datasets").json()["data"]) == 1
+
+
+def test_an_upload_completed_between_two_reads_of_another_call_is_complete_to_it(
+    any_service: InProcessService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = begin(any_service)
+    for number, piece in enumerate(parts_of(DATA), 1):
+        put(any_service, upload, number, piece)
+    path = f"/v1/datasets/uploads/{upload['id']}/complete"
+    made: list[httpx.Response] = []
+
+    def completed_after(method: Any) -> Any:
+        def first_read(*arguments: Any, **named: Any) -> Any:
+            found = method(*arguments, **named)
+            if not made:
+                made.append(httpx.Response(0))  # the call below reads as well
+                made[0] = any_service.http.post(path)
+            return found
+
+        return first_read
+
+    monkeypatch.setattr(Uploads, "get", completed_after(Uploads.get))
+    monkeypatch.setattr(Uploads, "parts", completed_after(Uploads.parts))
+    with httpx.Client(base_url=any_service.http.base_url, timeout=60) as http:
+        second = http.post(path)
+    assert (made[0].status_code, second.status_code) == (202, 202), second.text
+    assert second.json()["id"] == made[0].json()["id"]
