@@ -17,6 +17,7 @@ from app.persistence.tables import Unit
 from tests.chaos.clients import Clients
 from tests.chaos.clock import CLOCK
 from tests.chaos.cluster import Cluster
+from tests.chaos.little_memory import LittleMemory
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.sabotage import HOLD, TIME_LIMIT
 from tests.chaos.small_disk import PostgresOnSmallDisk
@@ -101,6 +102,26 @@ def test_a_task_over_its_time_limit_costs_an_attempt_and_its_unit_is_done_by_ano
         assert verdict.violations == []
         assert verdict.ended == {"succeeded": 1}
         assert verdict.claims > verdict.commits
+
+
+def test_a_child_that_the_kernel_kills_for_want_of_memory_costs_an_attempt(tmp_path: Path) -> None:
+    """Fault 8: the next child has the memory that this one wanted."""
+    with (
+        LittleMemory(mebibytes=2) as group,
+        Cluster(tmp_path, workers=1, dispatchers=1) as cluster,
+        Clients(cluster.api.url, seed=1) as clients,
+    ):
+        clients.push(1)
+        worker = psutil.Process(cluster.workers[0].pid)
+        (child,) = worker.children()
+        group.put_in(child.pid)
+        clients.submit(clients.ask(random.Random(1)), "a key")
+        wait_for(lambda: group.killed > 0, 60)
+        verdict = verdict_after(cluster, clients, 120)
+        assert verdict.violations == []
+        assert verdict.ended == {"succeeded": 1}
+        assert verdict.claims > verdict.commits
+        assert child.pid not in [other.pid for other in worker.children()]
 
 
 def test_with_the_disk_of_postgresql_full_nothing_is_accepted_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
