@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from app.persistence.tables import Unit, UnitCommit
 from app.persistence.types import clock
 from app.settings import Settings
 from tests.fixtures.service import InProcessService, jsonl, sums
+from workers import run_unit
 from workers.heartbeat import Heartbeat
 from workers.run_unit import UnitRunner
 
@@ -229,3 +232,31 @@ def test_only_a_lease_that_was_really_lost_is_called_lost(
             Units(session).kill(heartbeat.claim.unit_id, None)
         assert wait_for(lambda: heartbeat.lost)
     assert heard == told
+
+
+def test_what_a_unit_leaves_behind_is_freed_in_a_process_of_its_own(
+    service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+    monkeypatch.setattr(run_unit, "COLLECT_SECONDS", 0.0)
+    left: list[weakref.ref[Cycle]] = []
+    gc.disable()
+    try:
+        for own in (False, True):
+            if own:
+                service.runner.warm_up()
+                deadline = time.monotonic() + 60
+                while gc.get_freeze_count() == 0:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                time.sleep(0.1)
+            left.append(weakref.ref(Cycle()))
+            run_next(service)
+            assert (left[-1]() is None) is own
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert service.job(job["id"])["status"] == "succeeded"
