@@ -18,8 +18,8 @@ PATIENCE_SECONDS = 60.0
 
 PAUSE_SECONDS = 0.2
 LOCK_TIMEOUT_MILLISECONDS = 500
-"""Shorter than PostgreSQL's ``deadlock_timeout`` (1 s): in a deadlock it is the migration that lets go, never a worker's
-commit; and nobody waits behind a waiting migration for longer."""
+"""Shorter than PostgreSQL's ``deadlock_timeout`` (1 s): in a deadlock it is the migration that lets go, never
+a worker's commit; and nobody waits behind a waiting migration for longer."""
 
 LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED = "55P03", "40P01"
 

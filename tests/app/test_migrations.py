@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -63,7 +62,9 @@ def test_a_migration_lets_go_of_its_locks_and_asks_again_while_a_worker_is_in_th
         migration.join(2.5)
         assert migration.is_alive(), "it waits"
         worker.execute("SET lock_timeout = '20s'")
-        worker.execute("LOCK TABLE unit IN ROW EXCLUSIVE MODE")  # a deadlock if the migration kept `unit` while it waits
+        worker.execute(
+            "LOCK TABLE unit IN ROW EXCLUSIVE MODE"
+        )  # a deadlock if the migration kept `unit` while it waits
         worker.commit()
     migration.join(60)
     assert done == ["None"]
