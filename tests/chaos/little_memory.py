@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -65,4 +64,4 @@ class LittleMemory:
                 time.sleep(0.1)
             else:
                 return
-        os.rmdir(self.folder)
+        self.folder.rmdir()

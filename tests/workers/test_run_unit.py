@@ -238,8 +238,12 @@ def test_what_a_unit_leaves_behind_is_freed_in_a_process_of_its_own(
     service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Cycle:
-        def __init__(self) -> None:
-            self.me = self
+        me: Cycle
+
+    def a_cycle() -> weakref.ref[Cycle]:
+        made = Cycle()
+        made.me = made
+        return weakref.ref(made)
 
     monkeypatch.setattr(run_unit, "COLLECT_SECONDS", 0.0)
     left: list[weakref.ref[Cycle]] = []
@@ -253,7 +257,7 @@ def test_what_a_unit_leaves_behind_is_freed_in_a_process_of_its_own(
                     assert time.monotonic() < deadline
                     time.sleep(0.01)
                 time.sleep(0.1)
-            left.append(weakref.ref(Cycle()))
+            left.append(a_cycle())
             run_next(service)
             assert (left[-1]() is None) is own
     finally:
