@@ -60,6 +60,7 @@ class LocalGradients:
         self._device, self._clock, self._should_stop = device, clock, should_stop
         self._proxy: Proxy | None = None
         self._warmed: Warmup | None = None
+        self._tokens = 0
         self._infos = [info.model_dump() for info in manifest.shards]
         self.pool_sha256 = pool_sha256(manifest.rows_sha256, self._infos)
         self.prints: list[str] = []
@@ -126,7 +127,7 @@ class LocalGradients:
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
         self._clock.enter("computing_gradients", unit="samples")
         total = self._manifest.num_usable
-        self._clock.tell(first, total)
+        self._clock.tell(first, total, self._tokens)
         shard = measure_shard(
             rows,
             first,
@@ -138,9 +139,10 @@ class LocalGradients:
                 "proxy": asdict(facts),
                 **({} if self._warmed is None else {"warmup": self._warmed.sha256}),
             },
-            on_progress=lambda completed, _total, _tokens: self._clock.tell(first + completed, total),
+            on_progress=lambda completed, _n, tokens: self._clock.tell(first + completed, total, self._tokens + tokens),
             should_stop=self._should_stop,
         )
+        self._tokens += int(shard.tokens.sum())
         write_shard(path, shard)
 
     def _warm_up(self, shards: list[Path], revision: str) -> None:

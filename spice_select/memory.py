@@ -1,8 +1,10 @@
-"""How much memory there is."""
+"""How much memory there is, and how much of it is held."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from pathlib import Path
 
 
@@ -14,3 +16,43 @@ def host_bytes() -> int:
     except OSError:
         return whole
     return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def held_bytes() -> int | None:
+    """Memory that this process holds at present: of its GPU where it computes on one, else of the machine.
+
+    torch is not imported for it: a process that has not loaded it holds nothing of a GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.memory_reserved())
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes(device: str) -> int:
+    """Most memory that this process has held: of a GPU since ``forget_peak``, of the machine since it began.
+
+    Args:
+        device: Where it computes.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(torch.device(device)))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak(device: str) -> None:
+    """Begin to count the peak of a GPU anew; that of a process on a processor cannot be forgotten.
+
+    Args:
+        device: Where it computes.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(torch.device(device))

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from spice_select.memory import held_bytes
+
 
 @dataclass(frozen=True)
 class RunProgress:
@@ -17,12 +19,16 @@ class RunProgress:
         completed: Done so far in this phase.
         total: To be done in this phase; 0 where it is not known.
         unit: What is counted: ``bytes``, ``samples``, ``picks`` or ``steps``.
+        tokens: Tokens that went through the model so far in this phase, where they are counted.
+        memory_bytes: Memory that this process holds: of its GPU where it computes on one, else of the machine.
     """
 
     phase: str
     completed: int
     total: int
     unit: str
+    tokens: int = 0
+    memory_bytes: int | None = None
 
 
 class Clock:
@@ -43,10 +49,10 @@ class Clock:
         self._phase, self._unit = phase, unit
         self.tell(0, 0)
 
-    def tell(self, completed: int, total: int) -> None:
+    def tell(self, completed: int, total: int, tokens: int = 0) -> None:
         """Report a count of the present phase."""
         if self._on_progress is not None:
-            self._on_progress(RunProgress(self._phase, completed, total, self._unit))
+            self._on_progress(RunProgress(self._phase, completed, total, self._unit, tokens, held_bytes()))
 
     def seconds(self) -> dict[str, float]:
         """Seconds per phase so far."""

@@ -24,7 +24,7 @@ from spice_select.conditions import settle
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import EmptyPoolError, Stopped
 from spice_select.greedy import Part, random_curve, select, select_part
-from spice_select.memory import host_bytes
+from spice_select.memory import forget_peak, host_bytes, peak_bytes
 from spice_select.part_files import write_part
 from spice_select.periodic_run import run_periodic
 from spice_select.pool_shards import Pool, measure_shard, open_pool, pool_within, read_groups
@@ -96,6 +96,7 @@ class Compute:
         rows = self.store.intact(claim.project_id, brief.rows_sha256)
         heartbeat.phase("computing_gradients", measure="samples")
         began = time.monotonic()
+        forget_peak(self.device)
         with fitting_threads(proxy.model):
             shard = measure_shard(
                 rows,
@@ -103,7 +104,7 @@ class Compute:
                 proxy,
                 brief.gradients,
                 header={"fingerprint": brief.fingerprint, "shard": claim.shard, **weights},
-                on_progress=lambda completed, _total, _tokens: heartbeat.advance(completed),
+                on_progress=lambda completed, _total, tokens: heartbeat.advance(completed, tokens=tokens),
                 should_stop=heartbeat.should_stop,
             )
         seconds = time.monotonic() - began
@@ -121,6 +122,7 @@ class Compute:
             "device": self.device_name,
             "device_bytes": device_bytes(self.device),
             "host_bytes": host_bytes(),
+            "peak_bytes": peak_bytes(self.device),
             "proxy": asdict(ProxyFacts.of(proxy)),
             **weights,
         }

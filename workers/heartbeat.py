@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from app.logs import get_logger
 from app.services.units import Claim, Report, UnitService
 from app.settings import Settings
+from spice_select.memory import held_bytes
 
 REPORT_SECONDS = 1.0
 LEASE_SHARE = 0.75
@@ -65,15 +67,22 @@ class Heartbeat:
         self._report = Report(phase=name, completed=already, total=total, measure=measure, rate=None)
         self._beat_now.set()
 
-    def advance(self, completed: int, total: int | None = None) -> None:
-        """Say how far the step is; told with the next heartbeat."""
+    def advance(self, completed: int, total: int | None = None, tokens: int | None = None) -> None:
+        """Say how far the step is, and how many tokens went through so far; told with the next heartbeat."""
         now = time.monotonic()
         old = self._report
         if completed != old.completed:
             self._moved_at = now
         done, seconds = completed - self._already, now - self._phase_began
         rate = done / seconds if done > 0 and seconds > 0 else None
-        self._report = Report(old.phase, completed, total if total is not None else old.total, old.measure, rate)
+        self._report = Report(
+            phase=old.phase,
+            completed=completed,
+            total=total if total is not None else old.total,
+            measure=old.measure,
+            rate=rate,
+            token_rate=tokens / seconds if tokens and seconds > 0 else None,
+        )
 
     def should_stop(self) -> bool:
         """Whether the work is to end at the next chance: lost lease, cancelled job, or the process is going down."""
@@ -99,7 +108,7 @@ class Heartbeat:
                 self.wedged()
             return
         try:
-            reply = self.units.heartbeat(self.claim, self._report)
+            reply = self.units.heartbeat(self.claim, replace(self._report, memory_bytes=held_bytes()))
         except Exception as error:  # whatever keeps us from the database, the lease decides
             self._log.warning("heartbeat_failed", error=str(error))
             if time.monotonic() - self._renewed_at > LEASE_SHARE * self.settings.lease_seconds:

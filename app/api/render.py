@@ -14,7 +14,7 @@ from app.api.problems import base_url
 from app.api.schemas.datasets import DatasetRead, ResolvedSource, SourceRead
 from app.api.schemas.evaluations import EvaluationRead
 from app.api.schemas.files import Digest
-from app.api.schemas.gradient_sets import GradientSetRead
+from app.api.schemas.gradient_sets import GradientSetRead, ShardRead
 from app.api.schemas.jobs import JobRead, QueueRead
 from app.api.schemas.pages import Page
 from app.api.schemas.problems import ProblemRead
@@ -24,7 +24,7 @@ from app.persistence.tables import Dataset, GradientSet, Job
 from app.services.datasets import DatasetView
 from app.services.evaluations import EvaluationView
 from app.services.jobs import JobView
-from app.services.progress import Progress, unit_progress
+from app.services.progress import Progress, ShardView, unit_progress
 from app.services.uploads import UploadView, num_parts
 from app.status import ACTIVE, DatasetStatus, EvaluationStatus, JobStatus, UploadStatus
 from spice_select.config import RunConfig
@@ -59,6 +59,8 @@ def progress_read(progress: Progress | None) -> ProgressRead | None:
         rate_per_second=None if progress.rate_per_second is None else round(progress.rate_per_second, 3),
         eta_seconds=None if progress.eta_seconds is None else round(progress.eta_seconds, 1),
         updated_at=progress.updated_at,
+        tokens_per_second=None if progress.tokens_per_second is None else round(progress.tokens_per_second, 1),
+        memory_bytes=progress.memory_bytes,
     )
 
 
@@ -198,7 +200,7 @@ def estimate_read(job: Job) -> EstimateRead | None:
     return EstimateRead.model_validate({**job.estimate, "actual": actual})
 
 
-def gradient_set_read(request: Request, row: GradientSet) -> GradientSetRead:
+def gradient_set_read(request: Request, row: GradientSet, shards: Sequence[ShardView] | None = None) -> GradientSetRead:
     """A gradient set as the API shows it."""
     return GradientSetRead(
         id=row.id,
@@ -211,6 +213,7 @@ def gradient_set_read(request: Request, row: GradientSet) -> GradientSetRead:
         error=problem_read(request, row.error),
         created_at=row.created_at,
         ready_at=row.ready_at,
+        shards=None if shards is None else [ShardRead.model_validate(shard) for shard in shards],
     )
 
 

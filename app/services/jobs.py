@@ -16,7 +16,7 @@ from app.services.estimates import Estimate, Estimator, refuse_unfit
 from app.services.gradient_sets import needed_sets
 from app.services.idempotency import repeated, replayed
 from app.services.partition import check_parts, selection_units
-from app.services.progress import Progress, Work, job_phase, job_progress
+from app.services.progress import Progress, ShardView, Work, job_phase, job_progress, shard_view
 from app.services.proxies import Proxies, ResolvedProxy
 from app.services.refusals import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
 from app.services.versions import require_version
@@ -269,6 +269,18 @@ class JobService:
         if found is None:
             raise NotFoundError(f"gradient set {gradient_set_id}")
         return found
+
+    def shards(self, project_id: str, gradient_set_id: str) -> list[ShardView]:
+        """The shards of a gradient set, in the order of the pool; none for a set of another project."""
+        with self.database.read() as session:
+            if GradientSets(session).get(project_id, gradient_set_id) is None:
+                return []
+            units, moment = Units(session), now(session)
+            done = {unit.id: commit.result for unit, commit in units.shard_commits(gradient_set_id)}
+            return [
+                shard_view(unit, done.get(unit.id) if unit.state == UnitState.DONE else None, moment)
+                for unit in units.shards(gradient_set_id)
+            ]
 
     def gradient_sets(self, project_id: str, *, before: str | None, limit: int) -> list[GradientSet]:
         """Gradient sets, newest first."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from app.persistence.tables import Unit
 from app.status import UnitState
@@ -26,6 +27,8 @@ class Progress:
         rate_per_second: At present, over all workers; None until known.
         eta_seconds: Time to go in this phase at that rate; None until known.
         updated_at: When a worker last said so.
+        tokens_per_second: At present, over all workers; None where tokens are not counted.
+        memory_bytes: Most that a worker at it holds at present.
     """
 
     phase: str
@@ -35,6 +38,8 @@ class Progress:
     rate_per_second: float | None
     eta_seconds: float | None
     updated_at: datetime | None
+    tokens_per_second: float | None = None
+    memory_bytes: int | None = None
 
     @property
     def fraction(self) -> float:
@@ -79,6 +84,83 @@ def unit_progress(unit: Unit | None, now: datetime) -> Progress | None:
         rate_per_second=rate,
         eta_seconds=(unit.total - unit.completed) / rate if rate and unit.total else None,
         updated_at=unit.heartbeat_at,
+        tokens_per_second=unit.token_rate,
+        memory_bytes=unit.memory_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class ShardView:
+    """One gradient shard: how far it is, or what it took; None where that is not known.
+
+    Attributes:
+        shard: Its number.
+        state: Of its unit.
+        completed: Samples measured.
+        total: Samples to measure.
+        samples_per_second: At present, or over all of it once it is done.
+        tokens_per_second: Likewise.
+        eta_seconds: Time to go at that rate.
+        memory_bytes: Held at present, or at its peak once it is done.
+        tokens: Tokens measured, once it is done.
+        seconds: What measuring took, once it is done.
+        halvings: How often a batch was halved for lack of memory.
+        device: Where it was measured.
+    """
+
+    shard: int
+    state: str
+    completed: int
+    total: int
+    samples_per_second: float | None
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    memory_bytes: int | None
+    tokens: int | None
+    seconds: float | None
+    halvings: int | None
+    device: str | None
+
+
+def shard_view(unit: Unit, result: Mapping[str, Any] | None, now: datetime) -> ShardView:
+    """A shard as it stands.
+
+    Args:
+        unit: Its unit.
+        result: What its worker reported; None before it is done.
+        now: This moment.
+    """
+    if result is not None:
+        seconds = result.get("seconds") or None
+        samples, tokens = result.get("samples"), result.get("tokens")
+        return ShardView(
+            shard=unit.shard or 0,
+            state=unit.state,
+            completed=unit.total,
+            total=unit.total,
+            samples_per_second=samples / seconds if seconds and samples is not None else None,
+            tokens_per_second=tokens / seconds if seconds and tokens is not None else None,
+            eta_seconds=None,
+            memory_bytes=result.get("peak_bytes"),
+            tokens=tokens,
+            seconds=seconds,
+            halvings=result.get("halvings"),
+            device=result.get("device"),
+        )
+    live = unit_progress(unit, now)
+    return ShardView(
+        shard=unit.shard or 0,
+        state=unit.state,
+        completed=_live(unit, now),
+        total=unit.total,
+        samples_per_second=None if live is None else live.rate_per_second,
+        tokens_per_second=None if live is None else live.tokens_per_second,
+        eta_seconds=None if live is None else live.eta_seconds,
+        memory_bytes=None if live is None else live.memory_bytes,
+        tokens=None,
+        seconds=None,
+        halvings=None,
+        device=None,
     )
 
 
@@ -117,7 +199,8 @@ def job_progress(work: Work, now: datetime) -> Progress | None:
         return unit_progress(work.selection, now) if _all_done(parts) else shared_progress(parts, now, PARTS, "parts")
     completed = sum(shard.total if shard.state == UnitState.DONE else _live(shard, now) for shard in shards)
     total = sum(shard.total for shard in shards)
-    rate = sum(shard.rate or 0.0 for shard in shards if is_worked_on(shard, now))
+    at_it = [shard for shard in shards if is_worked_on(shard, now)]
+    rate = sum(shard.rate or 0.0 for shard in at_it)
     heard = [shard.heartbeat_at for shard in shards if shard.heartbeat_at is not None]
     return Progress(
         phase=job_phase(work, now),
@@ -127,6 +210,8 @@ def job_progress(work: Work, now: datetime) -> Progress | None:
         rate_per_second=rate or None,
         eta_seconds=(total - completed) / rate if rate else None,
         updated_at=max(heard, default=None),
+        tokens_per_second=sum(shard.token_rate or 0.0 for shard in at_it) or None,
+        memory_bytes=max((shard.memory_bytes for shard in at_it if shard.memory_bytes), default=None),
     )
 
 

@@ -55,6 +55,8 @@ class Report:
         total: To be done; None leaves what was planned.
         measure: What is counted.
         rate: Per second at present.
+        token_rate: Tokens per second at present, where tokens are counted.
+        memory_bytes: What the worker holds: of its device, or of its process where it computes on a processor.
     """
 
     phase: str | None
@@ -62,6 +64,8 @@ class Report:
     total: int | None
     measure: str | None
     rate: float | None
+    token_rate: float | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ class UnitService:
             "completed": report.completed,
             "measure": report.measure,
             "rate": report.rate,
+            "token_rate": report.token_rate,
+            "memory_bytes": report.memory_bytes,
         }
         if report.total is not None:
             values["total"] = report.total

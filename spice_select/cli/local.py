@@ -117,7 +117,7 @@ def run(
             deadline_seconds=deadline,
             given=given,
             target=target,
-            on_progress=lambda step: view.show(step.phase, step.completed, step.total, step.unit),
+            on_progress=view.step,
         )
         view.end("done")
     if json:

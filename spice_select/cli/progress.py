@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from spice_select.cli.output import err, waiting
 from spice_select.client import Dataset, Evaluation, Job
 from spice_select.client import Progress as Count
+from spice_select.run_clock import RunProgress
 
 LINE_SECONDS = 5.0
 """Shortest time between two lines about the same phase."""
@@ -34,6 +35,7 @@ class ProgressView:
         self._line_at = -LINE_SECONDS
         self._since = 0.0
         self._first = 0
+        self._tokens_first = 0
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
@@ -42,7 +44,7 @@ class ProgressView:
                 TextColumn("{task.description:<22}"),
                 BarColumn(bar_width=30),
                 TextColumn("{task.fields[count]:>22}"),
-                TextColumn("{task.fields[rate]:>10}"),
+                TextColumn("{task.fields[rate]}"),
                 TextColumn("{task.fields[eta]}"),
                 console=self._console,
                 transient=False,
@@ -65,6 +67,8 @@ class ProgressView:
         *,
         rate: float | None = None,
         eta: float | None = None,
+        token_rate: float | None = None,
+        memory: int | None = None,
         detail: str = "",
     ) -> None:
         """Show where the work is.
@@ -76,6 +80,8 @@ class ProgressView:
             unit: What is counted.
             rate: Per second; taken from what was shown before when left out.
             eta: Seconds to go; likewise.
+            token_rate: Tokens per second, where they are counted.
+            memory: Bytes that whoever works on it holds, where it is known.
             detail: What else there is to say about it, such as a place in the queue.
         """
         if self._quiet or not phase:
@@ -88,11 +94,12 @@ class ProgressView:
             rate = (completed - self._first) / (now - self._since)
         if eta is None and rate and total:
             eta = (total - completed) / rate
+        rates = ", ".join(part for part in (_rate(rate), _token_rate(token_rate), _memory(memory)) if part)
         if self._bar is not None:
-            self._move(fresh, completed, total, unit, rate, eta, detail)
+            self._move(fresh, completed, total, unit, rates, eta, detail)
         elif fresh or now >= self._line_at + LINE_SECONDS:
             self._line_at = now
-            parts = [detail, _count(completed, total, unit), _rate(rate), _eta(eta)]
+            parts = [detail, _count(completed, total, unit), rates, _eta(eta)]
             self._console.print(
                 ": ".join([phase, ", ".join(part for part in parts if part)]).rstrip(": "), markup=False
             )
@@ -103,6 +110,22 @@ class ProgressView:
             self._finish()
         elif not self._quiet:
             self._console.print(status, markup=False)
+
+    def step(self, step: RunProgress) -> None:
+        """Show a step of a run on this machine."""
+        now = time.monotonic()
+        if step.phase != self._phase:
+            self._tokens_first = step.tokens
+        seconds = now - self._since if step.phase == self._phase else 0.0
+        tokens = step.tokens - self._tokens_first
+        self.show(
+            step.phase,
+            step.completed,
+            step.total,
+            step.unit,
+            token_rate=tokens / seconds if tokens > 0 and seconds > 0 else None,
+            memory=step.memory_bytes if step.tokens else None,
+        )
 
     def job(self, job: Job) -> None:
         """Show a job."""
@@ -132,6 +155,8 @@ class ProgressView:
             progress.unit,
             rate=progress.rate_per_second,
             eta=progress.eta_seconds,
+            token_rate=progress.tokens_per_second,
+            memory=progress.memory_bytes if progress.tokens_per_second else None,
         )
 
     def dataset(self, dataset: Dataset) -> None:
@@ -146,7 +171,7 @@ class ProgressView:
         self.show(dataset.status, progress.completed, progress.total, progress.unit, rate=progress.rate_per_second)
 
     def _move(
-        self, fresh: bool, completed: int, total: int, unit: str, rate: float | None, eta: float | None, detail: str
+        self, fresh: bool, completed: int, total: int, unit: str, rates: str, eta: float | None, detail: str
     ) -> None:
         assert self._bar is not None
         if fresh:
@@ -159,7 +184,7 @@ class ProgressView:
             completed=completed,
             total=total or None,
             count=_count(completed, total, unit),
-            rate=_rate(rate),
+            rate=rates,
             eta=_eta(eta),
             unit=unit,
             refresh=fresh or bool(detail),
@@ -192,6 +217,16 @@ def _rate(rate: float | None) -> str:
     if not rate:
         return ""
     return f"{rate / 1000:.1f}k/s" if rate >= 1000 else f"{rate:.3g}/s"
+
+
+def _token_rate(rate: float | None) -> str:
+    if not rate:
+        return ""
+    return f"{rate / 1000:.1f}k tokens/s" if rate >= 1000 else f"{rate:.3g} tokens/s"
+
+
+def _memory(held: int | None) -> str:
+    return f"{held / 2**30:.1f} GiB" if held else ""
 
 
 def _eta(eta: float | None) -> str:

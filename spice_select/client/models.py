@@ -56,6 +56,8 @@ class Progress(Answer):
     rate_per_second: float | None = None
     eta_seconds: float | None = None
     updated_at: datetime | None = None
+    tokens_per_second: float | None = None
+    memory_bytes: int | None = None
 
 
 class Dataset(Answer):

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from spice_select.cli.progress import ProgressView
 from spice_select.client import Job, QueuePlace
+from spice_select.run_clock import RunProgress
 from spice_select.version import __version__
 from tests.fixtures.commands import DATASET, JOB, RESULT, Command
 from tests.fixtures.flaky import Answer, FlakyServer
@@ -200,6 +201,23 @@ def test_a_queued_job_says_where_it_stands_and_for_how_long(service: FlakyServer
         shown = spice("jobs", "show", JOB).out
         assert f"queue     position 3, waiting_for_gpu, starts {words}" in shown
         assert "priority  7" in shown
+
+
+def test_a_run_shows_samples_tokens_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    moment = [100.0]
+    monkeypatch.setattr("spice_select.cli.progress.time.monotonic", lambda: moment[0])
+    with ProgressView(console=console) as view:
+        view.step(RunProgress("loading_model", 0, 0, "steps", 0, 2**30))
+        view.step(RunProgress("computing_gradients", 0, 100, "samples", 0, 2**30))
+        moment[0] += 10.0
+        view.step(RunProgress("computing_gradients", 40, 100, "samples", 6000, 3 * 2**29))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == [
+        "loading_model",
+        "computing_gradients: 0/100 samples",
+        "computing_gradients: 40/100 samples, 4/s, 600 tokens/s, 1.5 GiB, 15 s left",
+    ]
 
 
 def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) -> None:

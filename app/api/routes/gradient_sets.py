@@ -33,5 +33,6 @@ def list_gradient_sets(
 def get_gradient_set(
     request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, service: deps.JobsDep
 ) -> GradientSetRead:
-    """One gradient set."""
-    return render.gradient_set_read(request, service.gradient_set(project, gradient_set_id))
+    """One gradient set, and what each of its shards takes."""
+    found, shards = service.gradient_set(project, gradient_set_id), service.shards(project, gradient_set_id)
+    return render.gradient_set_read(request, found, shards)

@@ -18,3 +18,7 @@ class ProgressRead(BaseModel):
     rate_per_second: float | None
     eta_seconds: float | None
     updated_at: datetime | None
+    tokens_per_second: float | None = None
+    """While gradients are taken."""
+    memory_bytes: int | None = None
+    """Most that a worker at it holds: of its device, or of its process on a processor."""

@@ -65,6 +65,8 @@ class Units:
                 phase=None,
                 completed=0,
                 rate=None,
+                token_rate=None,
+                memory_bytes=None,
             )
             .returning(Unit)
             .execution_options(synchronize_session=False, populate_existing=True)

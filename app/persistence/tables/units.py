@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.persistence.tables.base import Base, Id, Sha256, Word
@@ -48,6 +48,9 @@ class Unit(Base):
     total: Mapped[int] = mapped_column(default=0)
     measure: Mapped[str | None] = mapped_column(Word)
     rate: Mapped[float | None]
+    # While gradients are taken: tokens per second, and bytes that the worker holds on its device.
+    token_rate: Mapped[float | None]
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     # What a choice by windows can be continued from: digests of the files it left behind.
     checkpoint: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
