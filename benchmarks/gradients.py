@@ -180,7 +180,7 @@ def main() -> None:
         "--batch-tokens", type=int, help="default: 8192 on a GPU, on a CPU what ours takes for the small model"
     )
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
-    parser.add_argument("--memory-rows", nargs="*", type=int, default=[2000, 20000])
+    parser.add_argument("--memory-rows", nargs="*", type=int, default=[200, 2000])
     parser.add_argument("--bergson-python", help="an interpreter with bergson installed, for its row on a GPU")
     parser.add_argument("--one", choices=(*CONTENDERS, STREAMED), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -183,7 +183,9 @@ def choose_periodically(
         if trainer is not None and every_window is not None and due:
             since = [examples[pick.row] for pick in progress.picks if pick.window > number - every_window]
             if since:
+                before = trainer.halvings
                 progress.step_losses.append(trainer.step(since, len(progress.step_losses)))
+                progress.halvings += trainer.halvings - before
         if on_window is not None:
             on_window(progress, lambda: trainer.tensors() if trainer is not None and progress.step_losses else None)
         tell(measured, every)

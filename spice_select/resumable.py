@@ -50,6 +50,11 @@ class ResumableTuner:
         with self._trainable(), training_mode(self._model, self._seed + number):
             return self._tuner.step(examples)
 
+    @property
+    def halvings(self) -> int:
+        """How often a step was taken in smaller pieces for lack of memory."""
+        return self._tuner.halvings
+
     def _trainable(self) -> ExitStack:
         stack = ExitStack()
         stack.enter_context(torch.inference_mode(mode=False))

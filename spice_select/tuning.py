@@ -70,12 +70,14 @@ class Spent:
         tokens: Tokens that went through the model, without padding.
         learned_tokens: Tokens among them that were learned.
         last_loss: Mean loss of the learned tokens over the last tenth of the steps, nats.
+        halvings: How often what goes through the model together was halved for lack of memory.
     """
 
     steps: int
     tokens: int
     learned_tokens: int
     last_loss: float
+    halvings: int = 0
 
 
 def steps_of(lengths: Sequence[int], schedule: Schedule, seed: int) -> Iterator[list[int]]:
@@ -127,12 +129,15 @@ class Tuner:
 
     Attributes:
         optimizer: The optimiser; its learning rate may be changed between steps.
+        halvings: How often what goes through together was halved for lack of memory. It stays halved, and sums in
+            another order have other last bits.
     """
 
     def __init__(self, model: Any, weights: Sequence[nn.Parameter], settings: StepSettings) -> None:
         with torch.no_grad():
             self._head = checked_head(model)
         self._model, self._weights, self._settings = model, list(weights), settings
+        self._micro_tokens, self.halvings = settings.micro_tokens, 0
         self.optimizer = torch.optim.AdamW(self._weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
     def step(self, examples: Sequence[Example]) -> float:
@@ -143,19 +148,43 @@ class Tuner:
 
         Returns:
             That loss before the step, nats.
+
+        Raises:
+            OutOfMemoryError: A single row does not fit the device.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _gradient()
+        total = self._gradient(examples)
+        while total is None:
+            # A backward pass that broke off has left part of a gradient: all of it is taken again, in smaller pieces.
+            self.halvings += 1
+            self._micro_tokens //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            total = self._gradient(examples)
+        nn.utils.clip_grad_norm_(self._weights, self._settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _gradient(self, examples: Sequence[Example]) -> float | None:
+        """Leave the gradient of the mean loss on the weights; the loss, or None where the memory was not enough.
+
+        Raises:
+            OutOfMemoryError: A single row does not fit the device.
         """
         self.optimizer.zero_grad(set_to_none=True)
         lengths = [len(example.input_ids) for example in examples]
         here = sum(learned_tokens(example) for example in examples)
         total = 0.0
-        for part in plan_batches(lengths, self._settings.micro_tokens):
-            losses, _ = token_losses(self._model, self._head, [examples[place] for place in part])
-            loss = losses.sum() / max(1, here)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        nn.utils.clip_grad_norm_(self._weights, self._settings.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for part in plan_batches(lengths, self._micro_tokens):
+            try:
+                losses, _ = token_losses(self._model, self._head, [examples[place] for place in part])
+                loss = losses.sum() / max(1, here)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                return None
         return total
 
 
@@ -229,7 +258,7 @@ def train(
             if on_progress is not None:
                 on_progress(len(losses), schedule.steps)
     last = losses[-max(1, len(losses) // 10) :]
-    return Spent(len(losses), tokens, learned, sum(last) / len(last))
+    return Spent(len(losses), tokens, learned, sum(last) / len(last), tuner.halvings)
 
 
 def token_losses(

@@ -35,7 +35,7 @@ class Warmup:
         weights: Tuned weights by name.
         sha256: Digest (hex) of the file that holds them.
         result: ``steps``, ``rows`` of the sample, ``tokens`` and ``learned_tokens`` that went through the model, and
-            ``last_loss``, nats per token over the last tenth of the steps.
+            ``last_loss``, nats per token over the last tenth of the steps; ``halvings`` where memory was short.
     """
 
     weights: dict[str, np.ndarray]
@@ -76,6 +76,8 @@ def make_warmup(
         "tokens": spent.tokens,
         "learned_tokens": spent.learned_tokens,
         "last_loss": spent.last_loss,
+        # Only where it says something: the same weights keep the same file.
+        **({"halvings": spent.halvings} if spent.halvings else {}),
     }
     about = {"format": WARMUP_FORMAT, "header": {"fingerprint": fingerprint, "result": result}}
     return Warmup(weights, write_tensors(path, weights, about), result)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import spice_select as ss
+from spice_select import tuning
 from spice_select.adapters import LowRank, adapter_weights, attach
 from spice_select.config import Tuning
 from spice_select.errors import CorruptShardError, MismatchedShardError, Stopped
@@ -266,3 +267,35 @@ def test_gradients_of_a_target_are_taken_after_the_warm_up_on_the_pool(tmp_path:
     shards = [read_shard(path).header for path in (tmp_path / "cache" / "gradients").iterdir()]
     assert len(shards) == 2
     assert {header["warmup"] for header in shards} == {named["proxy-warmup"]["digest"]["sha256"]}
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_step_that_finds_too_little_memory_is_taken_in_smaller_pieces(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    examples = [row for row in nasty_examples(4, count=9) if any(label != -100 for label in row.labels[1:])]
+    config = settings(warmup_steps=2, tuning={"step_tokens": 100})
+    model = build("qwen2")
+    whole, spent = warm_up(model, examples, config)
+    assert spent.halvings == 0
+    real, tried = tuning.token_losses, list[int]()
+
+    def small(model: Any, head: Any, rows: Any) -> Any:
+        losses = real(model, head, rows)
+        tried.append(len(rows))
+        if len(rows) > most:
+            # After a part of the gradient is there already, which must not be counted twice.
+            losses[0].sum().backward(retain_graph=True)
+            raise torch.OutOfMemoryError("this card holds little")
+        return losses
+
+    monkeypatch.setattr(tuning, "token_losses", small)
+    pieces, told = warm_up(model, examples, config)
+    assert told.halvings > 0
+    assert max(tried) > most
+    assert set(pieces) == set(whole)
+    for name, weights in whole.items():
+        assert np.allclose(pieces[name], weights, rtol=1e-9, atol=1e-12), name
+    monkeypatch.setattr(tuning, "token_losses", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    with pytest.raises(torch.OutOfMemoryError):
+        warm_up(model, examples, config)
