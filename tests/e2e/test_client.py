@@ -20,6 +20,7 @@ from spice_select.verify import verify_folder
 from tests.e2e.conftest import FAST
 from tests.fixtures.processes import Service, environment
 from tests.fixtures.results import alpaca, jsonl
+from tests.fixtures.service import sums
 
 SETTINGS: dict[str, Any] = {"gradients": {"sketch_dim": 16, "max_length": 128}}
 
@@ -118,6 +119,11 @@ def test_refusals_carry_code_pointer_and_request_id(service: Service, source: Pa
             spice.datasets.get(invalid.id)
 
 
+def _held_out(path: Path) -> Path:
+    path.write_bytes(jsonl(sums(8, 900)))
+    return path
+
+
 def test_the_command_line_from_push_to_verify(
     service: Service,
     source: Path,
@@ -149,5 +155,21 @@ def test_the_command_line_from_push_to_verify(
         spice("pull", job["id"], "-o", tmp_path / form, "--format", form)
     rows = (tmp_path / "trl" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     assert all(json.loads(row)["messages"][-1]["role"] == "assistant" for row in rows)
+    held = spice("datasets", "push", _held_out(tmp_path / "held.jsonl"))
+    evaluation = spice(
+        "evaluations", "submit", job["id"], "--held-out", held["id"], "--seeds", "2", "--epochs", "1",
+        "--batch-rows", "4", "--control", "random", "--wait", "--max-wait", "120",
+    )  # fmt: skip
+    assert (evaluation["status"], len(evaluation["result"]["comparisons"])) == ("succeeded", 1)
+    listed = spice("evaluations", "list", "--job", job["id"])["data"]
+    assert [one["id"] for one in listed] == [evaluation["id"]]
+    assert spice("evaluations", "cancel", evaluation["id"], status=1)["error"]["code"] == "conflict-state"
+    with pytest.raises(SystemExit) as shown:
+        main(["evaluations", "show", evaluation["id"]])
+    assert shown.value.code == 0
+    out = capsys.readouterr()
+    assert evaluation["result"]["verdict"].replace("_", " ") in out.out
+    refused = spice("evaluations", "submit", job["id"], status=1)
+    assert refused["error"]["code"] == "holdout-unusable"
     assert spice("jobs", "cancel", job["id"], status=1)["error"]["code"] == "conflict-state"
     assert spice("jobs", "submit", "-d", dataset["id"], "-b", "5", "--alpha", "-1", status=2)["error"]["status"] == 422

@@ -91,3 +91,27 @@ def test_a_stopped_worker_gives_its_unit_back(deployment: Deployment) -> None:
     deployment.add_worker()
     ended = deployment.wait(job["id"])
     assert ended["status"] == "succeeded", ended
+
+
+def test_a_killed_worker_costs_an_evaluation_the_training_it_was_at(deployment: Deployment) -> None:
+    first = deployment.add_worker()
+    dataset, held = deployment.push(jsonl(sums(300))), deployment.push(jsonl(sums(20, 5000)))
+    job = deployment.wait(deployment.submit(dataset["id"], budget={"count": 60}, **SETTINGS)["id"])
+    training = {"epochs": 4.0, "batch_rows": 4, "learning_rate": 0.003}
+    body = {"job_id": job["id"], "holdout_dataset_id": held["id"], "seeds": 2, "training": training}
+    where = deployment.http.post("/v1/evaluations", json={**body, "controls": ["random", "full"]}).headers["Location"]
+
+    def under_way(found: dict[str, Any]) -> bool:
+        progress = found["progress"]
+        return found["status"] in ENDED or (progress is not None and 1 <= progress["completed"] <= 3)
+
+    half = deployment.settle(where, under_way)
+    assert half["status"] == "running", half
+    first.kill()
+    for _ in range(2):
+        deployment.add_worker()
+    ended = deployment.settle(where, lambda found: found["status"] in ENDED)
+    assert ended["status"] == "succeeded", ended
+    events = deployment.http.get(f"{where}/events").json()["data"]
+    assert [event["type"] for event in events].count("evaluation.trained") == 4 * 2
+    assert ended["result"]["verdict"] in {"better", "worse", "no_difference", "cannot_tell"}

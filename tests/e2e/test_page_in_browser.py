@@ -38,7 +38,13 @@ def finished(service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
     with Client(service.url) as spice:
         dataset = spice.datasets.wait(spice.datasets.push(pool(tmp_path_factory.mktemp("pool") / "pool.jsonl", 200)).id)
         settings: dict[str, Any] = {"gradients": {"sketch_dim": 16, "max_length": 128, "normalize": "none"}}
-        return spice.jobs.wait(spice.jobs.submit(dataset.id, "20%", name=ATTACK, **settings).id).id
+        folder = tmp_path_factory.mktemp("held")
+        held = spice.datasets.wait(spice.datasets.push(pool(folder / "held.jsonl", 20, start=1000)).id)
+        job = spice.jobs.wait(spice.jobs.submit(dataset.id, "20%", name=ATTACK, **settings).id)
+        training = {"epochs": 1.0, "learning_rate": 0.003}
+        asked = {"holdout_dataset_id": held.id, "group": "domain", "seeds": 2, "training": training}
+        assert spice.evaluations.wait(spice.evaluations.submit(job.id, **asked).id).status == "succeeded"
+        return job.id
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +75,8 @@ def test_the_reference_shows_every_group_of_calls_and_asks_no_other_host(visit: 
     assert seen.complaints == []
 
 
-def pool(path: Path, count: int) -> Path:
-    rows = [{**row, "domain": ["math", ATTACK][i % 2]} for i, row in enumerate(sums(count))]
+def pool(path: Path, count: int, start: int = 0) -> Path:
+    rows = [{**row, "domain": ["math", ATTACK][i % 2]} for i, row in enumerate(sums(count, start))]
     rows[0]["instruction"] = ATTACK
     path.write_bytes(jsonl(rows))
     return path
@@ -196,6 +202,11 @@ def test_every_page_is_readable(visit: Callable[..., Visit], finished: str, size
         page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
         page.wait_for_load_state("networkidle")
         window.check(expected=("404",))
+        if path == done:
+            expect(page.locator(".verdict")).to_be_visible()
+            expect(page.locator(".forest tbody tr")).to_have_count(4 + 2)
+            wide = [bar.bounding_box() for bar in page.locator(".forest rect").all()]
+            assert all(box is not None and box["width"] > 0 for box in wide), "an interval is not drawn"
         keep = os.environ.get("SPICE_TEST_SCREENSHOTS")
         if keep:
             name = re.sub(r"\W+", "-", path.split("job_")[0]).strip("-")
