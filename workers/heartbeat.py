@@ -117,8 +117,11 @@ class Heartbeat:
         self._renewed_at = time.monotonic()
         if not reply.held:
             self.lost = True
+            if reply.stop is not None:
+                self._log.info("stop_requested", outcome=reply.stop)
+                self.stop = reply.stop
             # A beat that was under way when the unit was committed finds no lease either, and nothing was lost then.
-            if not self._end.wait(FAREWELL_SECONDS):
+            elif not self._end.wait(FAREWELL_SECONDS):
                 self._log.warning("lease_lost")
         elif reply.stop is not None and self.stop is None:
             self._log.info("stop_requested", outcome=reply.stop)

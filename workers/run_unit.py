@@ -181,7 +181,7 @@ class UnitRunner:
             return "committed" if work[claim.kind](claim, heartbeat) else "stale"
         except Stopped:
             if heartbeat.lost:
-                return "lease_lost"
+                return "lease_lost" if heartbeat.stop is None else "stopped"
             self._tell(lambda: self.units.release(claim))
             return "released"
         except ArtifactsLostError as lost:

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError, ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Datasets, Evaluations, Events, Jobs, ListFilter, Units
+from app.persistence.repositories import Datasets, Evaluations, Events, Jobs, ListFilter, OwnedUnits, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, Evaluation, Job, Unit
@@ -142,7 +142,7 @@ class EvaluationService:
     def cancel(self, project_id: str, evaluation_id: str, expected: frozenset[int] | None = None) -> EvaluationView:
         """Stop an evaluation at once: half the trainings support no verdict, so nothing of it is kept.
 
-        Its units stay as they are: none is runnable any more, and whoever holds one is told with the next heartbeat.
+        All its units end with it; whoever holds one is told with the next heartbeat.
 
         Raises:
             ConflictError: The evaluation has ended.
@@ -150,6 +150,8 @@ class EvaluationService:
         with self.database.write() as session:
             _find(session, project_id, evaluation_id)
             evaluations = Evaluations(session)
+            # Units before what they belong to, as everywhere: two orders would deadlock.
+            OwnedUnits(session, evaluation_id=evaluation_id).close()
             require_version(evaluations.lock(evaluation_id).version, expected)
             if not evaluations.move(evaluation_id, EVALUATING, EvaluationStatus.CANCELLED):
                 raise ConflictError("the evaluation has ended already")

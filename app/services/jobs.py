@@ -8,7 +8,7 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
-from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter, Units
+from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter, OwnedUnits, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import File, GradientSet, Job, SelectedSample
@@ -306,7 +306,8 @@ class JobService:
 def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:
     """End a job now, or ask the worker that is selecting for it to end it with what it has.
 
-    The unit is locked before the job, as everywhere: two orders would deadlock.
+    Units are locked before the job, as everywhere: two orders would deadlock. Unless it is selecting, all of them end
+    with the job.
 
     Args:
         session: The running transaction.
@@ -318,15 +319,17 @@ def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:
     """
     jobs, units, events = Jobs(session), Units(session), Events(session)
     unit = units.lock_of_job(job_id)
+    selecting = unit.state == UnitState.LEASED and unit.lease_until is not None and unit.lease_until > now(session)
+    if not selecting:
+        OwnedUnits(session, job_id=job_id).close()
     job = jobs.lock(job_id)
     if job.status in TERMINAL:
         return False
     jobs.request_stop(job_id, outcome)
-    if unit.state == UnitState.LEASED and unit.lease_until is not None and unit.lease_until > now(session):
+    if selecting:
         if jobs.move(job_id, (JobStatus.QUEUED, JobStatus.RUNNING), JobStatus.CANCELLING):
             events.append(job.project_id, "job.cancelling", job_id=job_id, data={"reason": outcome})
         return True
-    units.kill(unit.id, None)
     if jobs.move(job_id, ACTIVE, outcome):
         events.append(job.project_id, f"job.{outcome}", job_id=job_id)
     return True

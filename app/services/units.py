@@ -8,7 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from app.errors import PROBLEMS, stored_problem
-from app.persistence.repositories import Datasets, Evaluations, Events, GradientSets, IdempotencyKeys, Jobs, Units
+from app.persistence.repositories import (
+    Datasets,
+    Evaluations,
+    Events,
+    GradientSets,
+    IdempotencyKeys,
+    Jobs,
+    OwnedUnits,
+    Units,
+    owners_that_ended,
+)
 from app.persistence.session import Database
 from app.persistence.tables import Job, Unit
 from app.persistence.types import clock
@@ -73,8 +83,8 @@ class Reply:
     """What a heartbeat brings back.
 
     Attributes:
-        held: False when the lease belongs to somebody else: stop and discard.
-        stop: Outcome to stop for (``cancelled`` or ``expired``), or None to go on.
+        held: False when the lease belongs to somebody else, or the unit was ended: stop and discard.
+        stop: Outcome to stop for (``cancelled`` or ``expired``), or None.
     """
 
     held: bool
@@ -170,7 +180,9 @@ class UnitService:
         with self.database.write() as session:
             unit = Units(session).heartbeat(claim.unit_id, claim.epoch, self.settings.lease_seconds, values)
             if unit is None:
-                return Reply(held=False)
+                now = Units(session).get(claim.unit_id)
+                ended = now is not None and now.state == UnitState.DEAD and now.error is None
+                return Reply(held=False, stop=JobStatus.CANCELLED if ended else None)
             return Reply(held=True, stop=self._stop_for(session, unit))
 
     @staticmethod
@@ -178,16 +190,9 @@ class UnitService:
         if unit.kind == UnitKind.SELECT:
             assert unit.job_id is not None
             return Jobs(session).stop_requested(unit.job_id)
-        if unit.kind == UnitKind.SELECT_PART:
-            assert unit.job_id is not None
-            job = Jobs(session).get(unit.project_id, unit.job_id)
-            return None if job is not None and job.status in ACTIVE else JobStatus.CANCELLED
         if unit.kind in {UnitKind.WARMUP, UnitKind.GRADIENTS}:
             return None if _waiting(session, unit) else JobStatus.CANCELLED
-        if unit.evaluation_id is not None:
-            evaluation = Evaluations(session).get(unit.project_id, unit.evaluation_id)
-            return None if evaluation is not None and evaluation.status in EVALUATING else JobStatus.CANCELLED
-        return None
+        return None  # parts and the units of an evaluation end with what they belong to
 
     def keep(self, claim: Claim, checkpoint: dict[str, Any]) -> bool:
         """Write down what a unit can be continued from; False when the lease is somebody else's by now."""
@@ -228,6 +233,7 @@ class UnitService:
                 values: dict[str, Any] = {"not_before": clock(wait), "error": problem, "phase": None, "completed": 0}
                 held = Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values)
             else:
+                _own(session, claim).lock_last()
                 values = {"error": problem, "finished_at": clock()}
                 held = Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.DEAD, values)
             if not held:
@@ -249,6 +255,7 @@ class UnitService:
             return
         with self.database.write() as session:
             units = Units(session)
+            _own(session, claim).lock_last()
             values = {
                 "phase": None,
                 "completed": 0,
@@ -298,13 +305,22 @@ class UnitService:
 
         That is: units that keep killing workers, jobs past their deadline, stopped jobs whose worker died.
         """
+        with self.database.read() as session:
+            struck_out = Units(session).struck_out(self.settings.max_strikes)
+            left_open = owners_that_ended(session)
+        for found in struck_out:
+            with self.database.write() as session:
+                _own(session, found).lock_last()
+                for unit in Units(session).struck_out(self.settings.max_strikes, found.id):
+                    strikes = unit.strikes + 1
+                    problem = stored_problem("worker-killed", f"{strikes} workers were lost while working on this unit")
+                    Units(session).kill(unit.id, problem)
+                    _bury(session, unit, problem)
+        for job_id, evaluation_id in left_open:
+            with self.database.write() as session:
+                OwnedUnits(session, job_id=job_id, evaluation_id=evaluation_id).close()
         with self.database.write() as session:
             units, jobs = Units(session), Jobs(session)
-            for unit in units.lock_struck_out(self.settings.max_strikes):
-                strikes = unit.strikes + 1
-                problem = stored_problem("worker-killed", f"{strikes} workers were lost while working on this unit")
-                units.kill(unit.id, problem)
-                _bury(session, unit, problem)
             for unit in units.lock_abandoned_selections():
                 assert unit.job_id is not None
                 job = jobs.lock(unit.job_id)
@@ -325,6 +341,11 @@ def _waiting(session: Any, unit: Claim | Unit, statuses: tuple[JobStatus, ...] =
     if unit.kind == UnitKind.WARMUP:
         return jobs.waiting_on_warmup(_id_of(unit), statuses)
     return [] if unit.gradient_set_id is None else jobs.waiting_on(unit.gradient_set_id, statuses)
+
+
+def _own(session: Any, unit: Claim | Unit) -> OwnedUnits:
+    """The units of the job or the evaluation that a unit belongs to."""
+    return OwnedUnits(session, job_id=unit.job_id, evaluation_id=unit.evaluation_id)
 
 
 def _id_of(unit: Claim | Unit) -> str:
@@ -353,7 +374,7 @@ def _bury(session: Any, dead: Claim | Unit, problem: dict[str, Any]) -> None:
             events.append(dead.project_id, "dataset.invalid", dataset_id=dead.dataset_id, data=data)
         return
     if dead.evaluation_id is not None:
-        # Its other units are left as they are: none is runnable any more, and whoever holds one is told to stop.
+        _own(session, dead).close()
         if Evaluations(session).move(dead.evaluation_id, EVALUATING, EvaluationStatus.FAILED, error=problem):
             events.append(dead.project_id, "evaluation.failed", evaluation_id=dead.evaluation_id, data=data)
         return
@@ -369,5 +390,6 @@ def _bury(session: Any, dead: Claim | Unit, problem: dict[str, Any]) -> None:
         unit = Units(session).of_job(failed_id)
         if unit is not None:
             Units(session).kill(unit.id, problem)
+        OwnedUnits(session, job_id=failed_id).close()
         if Jobs(session).move(failed_id, ACTIVE, JobStatus.FAILED, error=problem):
             events.append(dead.project_id, "job.failed", job_id=failed_id, data=data)

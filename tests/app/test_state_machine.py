@@ -20,12 +20,12 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import select, update
 
-from app.persistence.repositories import Units
-from app.persistence.tables import Event, File, Job, SelectedSample, Unit, UnitCommit
+from app.persistence.repositories import OwnedUnits, Units
+from app.persistence.tables import Evaluation, Event, File, Job, SelectedSample, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.commits import GradientsOutcome, PartOutcome, SelectionOutcome
+from app.services.commits import GradientsOutcome, PartOutcome, PlanOutcome, SelectionOutcome, TrainingOutcome
 from app.services.units import Claim, Report
-from app.status import TERMINAL, JobStatus, UnitKind, UnitState, may_move
+from app.status import EVALUATING, TERMINAL, EvaluationStatus, JobStatus, UnitKind, UnitState, may_move
 from spice_select.intake import SHARD_ROWS
 from tests.chaos.sabotage import open_the_fence
 from tests.fixtures.service import InProcessService, jsonl, sums
@@ -33,6 +33,8 @@ from tests.fixtures.service import InProcessService, jsonl, sums
 SHARDS = 2
 ENDS = {f"job.{status}" for status in TERMINAL}
 GRADIENT_SEEDS = itertools.count(1)
+OPEN = {UnitState.PENDING, UnitState.LEASED}
+TRAININGS = 2
 
 
 class Histories(RuleBasedStateMachine):
@@ -189,7 +191,9 @@ class Histories(RuleBasedStateMachine):
             made: dict[str, list[UnitCommit]] = {unit_id: [] for unit_id in units}
             for commit in session.scalars(query):
                 made[commit.unit_id].append(commit)
+            over = set(session.scalars(select(Job.id).where(Job.id.in_(self.statuses), Job.status.in_(TERMINAL))))
         for unit in units.values():
+            assert unit.job_id not in over or unit.state not in OPEN, "a unit of a job that has ended can never run"
             commits = made[unit.id]
             assert len({commit.generation for commit in commits}) == len(commits), "two commits of one generation"
             assert len(commits) <= unit.generation, "finished more often than it was asked for"
@@ -243,6 +247,96 @@ class CutHistories(Histories):
         return str(job["id"])
 
 
+class JudgedHistories(CutHistories):
+    """Histories with evaluations of a job that has a result.
+
+    Attributes:
+        judged: That job.
+        holdout: A data set that judges its choice.
+    """
+
+    judged: ClassVar[str]
+    holdout: ClassVar[str]
+
+    claims = CutHistories.claims
+    evaluations = Bundle("evaluations")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[str, EvaluationStatus] = {}
+
+    @rule(target=evaluations)
+    def evaluate(self) -> str:
+        made = self.service.http.post(
+            "/v1/evaluations", json={"job_id": self.judged, "holdout_dataset_id": self.holdout}
+        )
+        assert made.status_code == 202, made.text
+        self.asked[made.json()["id"]] = EvaluationStatus.QUEUED
+        return str(made.json()["id"])
+
+    @rule(evaluation_id=evaluations)
+    def cancel_evaluation(self, evaluation_id: str) -> None:
+        ended = self.asked[evaluation_id] not in EVALUATING
+        answer = self.service.http.post(f"/v1/evaluations/{evaluation_id}/cancel")
+        assert answer.status_code == (409 if ended else 202), answer.text
+
+    @rule(claim=claims)
+    def lose_losses(self, claim: Claim) -> None:
+        """A training finds the plan rotten, the report the losses of trainings."""
+        needs = {
+            UnitKind.EVALUATION_TRAINING: UnitKind.EVALUATION_PLAN,
+            UnitKind.EVALUATION_REPORT: UnitKind.EVALUATION_TRAINING,
+        }
+        if claim.kind in needs:
+            mine = select(Unit.id).where(Unit.evaluation_id == claim.evaluation_id, Unit.kind == needs[claim.kind])
+            with self.database.read() as session:
+                lost = list(session.scalars(mine))
+            self.units.recompute(claim, lost, "made up")
+
+    def finish(self, claim: Claim) -> bool:
+        name = f"{claim.epoch:064x}"
+        if claim.kind == UnitKind.EVALUATION_PLAN:
+            return self.commits.plan(claim, PlanOutcome(name, TRAININGS, 3, {"arms": []}))
+        if claim.kind == UnitKind.EVALUATION_TRAINING:
+            return self.commits.training(claim, TrainingOutcome(name, {"arm": "random", "seed": claim.shard}))
+        if claim.kind == UnitKind.EVALUATION_REPORT:
+            return self.commits.report(claim, {"verdict": "cannot_tell", "sentence": name})
+        return super().finish(claim)
+
+    @invariant()
+    def evaluations_end_once_and_leave_nothing_open(self) -> None:
+        if not self.asked:
+            return
+        with self.database.read() as session:
+            mine = select(Evaluation).where(Evaluation.id.in_(self.asked))
+            now = {evaluation.id: evaluation for evaluation in session.scalars(mine)}
+            units = list(session.scalars(select(Unit).where(Unit.evaluation_id.in_(self.asked))))
+            told = list(
+                session.execute(select(Event.evaluation_id, Event.type).where(Event.evaluation_id.in_(self.asked)))
+            )
+            made = Counter(
+                session.scalars(select(UnitCommit.unit_id).where(UnitCommit.unit_id.in_({u.id for u in units})))
+            )
+        for evaluation_id, old in self.asked.items():
+            new = EvaluationStatus(now[evaluation_id].status)
+            assert new == old or old in EVALUATING, f"{old} became {new}"
+            assert (now[evaluation_id].result is not None) is (new == EvaluationStatus.SUCCEEDED)
+            ends = [type_ for about, type_ in told if about == evaluation_id and type_ == f"evaluation.{new}"]
+            assert len(ends) == 1, ends
+            own = [unit for unit in units if unit.evaluation_id == evaluation_id]
+            assert len(own) in {2, 2 + TRAININGS}, "a plan that was made twice was trained twice"
+            assert new in EVALUATING or not OPEN & {unit.state for unit in own}, "a unit can never run"
+            assert all(made[unit.id] <= unit.generation for unit in own)
+            if new == EvaluationStatus.SUCCEEDED:
+                assert all(unit.state == UnitState.DONE for unit in own)
+            self.asked[evaluation_id] = new
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.evaluations_end_once_and_leave_nothing_open()
+        assert not set(self.asked.values()) & set(EVALUATING), "accepted and never ended"
+
+
 def reachable(old: JobStatus, new: JobStatus) -> bool:
     """Whether lawful moves lead from one state to the other; one call may make several."""
     return may_move(old, new) or any(may_move(old, via) and reachable(via, new) for via in JobStatus if via != old)
@@ -250,16 +344,19 @@ def reachable(old: JobStatus, new: JobStatus) -> bool:
 
 def play(service: InProcessService, histories: type[Histories], **changes: Any) -> None:
     """Play histories on a service."""
+    judged = service.submit(service.push(jsonl(sums(4)))["id"], budget={"count": 2}, gradients={"sketch_dim": 4})["id"]
+    service.drain()
+    bound = {"service": service, "judged": judged, "holdout": service.push(jsonl(sums(4, 50)))["id"]}
     dataset = service.push(jsonl(sums(SHARDS * SHARD_ROWS)))
-    machine = type("Bound", (histories,), {"service": service, "dataset_id": dataset["id"]})
+    machine = type("Bound", (histories,), {**bound, "dataset_id": dataset["id"]})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=25, stateful_step_count=30, suppress_health_check=list(HealthCheck), **changes),
+        settings=settings(max_examples=18, stateful_step_count=30, suppress_health_check=list(HealthCheck), **changes),
     )
 
 
 def test_whatever_happens_the_promises_hold(shared_service: InProcessService) -> None:
-    play(shared_service, CutHistories)
+    play(shared_service, JudgedHistories)
 
 
 def test_a_fence_that_is_down_is_noticed(shared_service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,3 +365,9 @@ def test_a_fence_that_is_down_is_noticed(shared_service: InProcessService, monke
     open_the_fence()
     with pytest.raises(AssertionError, match=r"only the holder of the lease may|somebody committed"):
         play(shared_service, CutHistories, phases=(Phase.generate,), report_multiple_bugs=False)
+
+
+def test_units_that_are_left_open_are_noticed(service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OwnedUnits, "close", OwnedUnits.lock_last)
+    with pytest.raises(AssertionError, match="can never run"):
+        play(service, JudgedHistories, phases=(Phase.generate,), report_multiple_bugs=False)

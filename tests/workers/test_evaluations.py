@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from app.persistence.tables import Unit, UnitCommit
+from app.persistence.tables import Evaluation, Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units import Claim, Report
-from app.status import UnitKind, UnitState
+from app.status import EvaluationStatus, UnitKind, UnitState
 from tests.app.test_evaluations import QUICK, finished
 from tests.fixtures.service import InProcessService
 
@@ -159,12 +159,30 @@ def test_a_cancelled_training_stops_at_the_next_heartbeat(made: tuple[InProcessS
     told = Report("training", 1, None, "steps", None)
     assert service.runner.units.heartbeat(claim, told).stop is None
     assert service.http.post(f"/v1/evaluations/{found}/cancel").status_code == 202
+    with service.runner.database.read() as session:
+        left = list(session.execute(select(Unit.kind, Unit.state).where(Unit.evaluation_id == found)))
+    assert {kind: state for kind, state in left if state != UnitState.DEAD} == {
+        UnitKind.EVALUATION_PLAN: UnitState.DONE
+    }
+    assert len(left) == 2 + TRAININGS
     reply = service.runner.units.heartbeat(claim, told)
-    assert reply.held
-    assert reply.stop is not None
+    assert (reply.held, reply.stop) == (False, "cancelled")
     service.runner.units.release(claim)
     assert service.drain() == 0
     assert read(service, found)["status"] == "cancelled"
+
+
+def test_what_an_older_version_left_open_is_swept(made: tuple[InProcessService, Any]) -> None:
+    service, _ = made
+    ended, going = evaluation(service), evaluation(service)
+    with service.runner.database.write() as session:
+        cancelled = {"status": EvaluationStatus.CANCELLED, "finished_at": clock()}
+        session.execute(update(Evaluation).where(Evaluation.id == ended).values(**cancelled))
+    service.runner.units.sweep()
+    for found, state in ((ended, UnitState.DEAD), (going, UnitState.PENDING)):
+        kinds = (UnitKind.EVALUATION_PLAN, UnitKind.EVALUATION_REPORT)
+        assert [unit.state for kind in kinds for unit in units(service, found, kind)] == [state] * 2
+    service.drain()
 
 
 def test_a_training_that_diverges_says_so(made: tuple[InProcessService, Any]) -> None:
@@ -177,7 +195,7 @@ def test_a_training_that_diverges_says_so(made: tuple[InProcessService, Any]) ->
     assert (ended["status"], ended["error"]["code"]) == ("failed", "config-invalid")
     assert "lower learning_rate" in ended["error"]["detail"]
     assert service.http.get(f"/v1/evaluations/{found}/events").json()["data"][-1]["type"] == "evaluation.failed"
-    assert all(unit.state != UnitState.LEASED for unit in units(service, found))
+    assert {unit.state for unit in units(service, found)} <= {UnitState.DONE, UnitState.DEAD}
 
 
 def test_two_choices_of_one_size_are_not_taken_for_each_other(made: tuple[InProcessService, Any]) -> None:

@@ -166,6 +166,9 @@ def test_a_stop_in_the_first_round_ends_the_job_and_tells_the_workers(
             session.execute(update(Job).values(deadline_at=clock(-1)))
         service.runner.units.sweep()
     assert service.job(job["id"])["status"] == outcome
+    with service.runner.database.read() as session:
+        left = set(session.scalars(select(Unit.state).where(Unit.job_id == job["id"])))
+    assert left == {UnitState.DONE, UnitState.DEAD}, "nothing is left that can never run"
     assert service.runner.units.heartbeat(claim, Report("selecting", 1, None, None, None)).stop == "cancelled"
     service.runner.run_claim(claim)
     assert service.drain() == 0, "nobody wants the other parts any more"

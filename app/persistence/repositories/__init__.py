@@ -10,6 +10,7 @@ from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.lineage import LineageCursors
 from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.measurements import Measurements
+from app.persistence.repositories.owned_units import OwnedUnits, owners_that_ended
 from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.uploads import Uploads
@@ -27,9 +28,11 @@ __all__ = [
     "LineageCursors",
     "ListFilter",
     "Measurements",
+    "OwnedUnits",
     "Projects",
     "Units",
     "Uploads",
     "WebhookDeliveries",
     "WebhookEndpoints",
+    "owners_that_ended",
 ]

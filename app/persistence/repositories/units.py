@@ -303,12 +303,14 @@ class Units:
         )
         self.session.execute(statement)
 
-    def lock_struck_out(self, max_strikes: int) -> list[Unit]:
-        """Units whose last allowed lease ran out without a word."""
+    def struck_out(self, max_strikes: int, unit_id: str | None = None) -> list[Unit]:
+        """Units whose last allowed lease ran out without a word; when one is named, it alone, and it is locked."""
         query = select(Unit).where(
             Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 >= max_strikes
         )
-        return list(self.session.scalars(query.with_for_update(skip_locked=True)))
+        if unit_id is not None:
+            query = query.where(Unit.id == unit_id).with_for_update(skip_locked=True)
+        return list(self.session.scalars(query.execution_options(populate_existing=True)))
 
     def lock_abandoned_selections(self) -> list[Unit]:
         """Selections of jobs that are being stopped and whose worker is gone."""
