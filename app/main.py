@@ -52,7 +52,7 @@ from app.services.uploads import UploadService
 from app.services.webhooks import WebhookService
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import browse, login, pages, reference, statics, submit
+from app.ui import browse, judge, login, pages, reference, statics, submit
 from spice_select.version import __version__
 
 DESCRIPTION = """
@@ -142,7 +142,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    for part in (browse, submit, login, statics, reference):
+    for part in (browse, submit, judge, login, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)

@@ -103,7 +103,8 @@ class Trials:
             written = write_turn(folder / "losses", found, _header(made, plan, claim.shard, brief))
             sha256 = self.store.add(claim.project_id, folder / "losses", written)
         told = {"arm": arm.name, "seed": brief.config.seed + turn, "loss": float(found.losses.mean())}
-        result = {**told, "seconds": round(found.seconds, 3), "device": self.compute.device_name}
+        spent = {"tokens": found.spent.tokens, "seconds": round(found.seconds, 3)}
+        result = {**told, **spent, "device": self.compute.device_name}
         return TrainingOutcome(sha256, result)
 
     def report(self, claim: Claim, brief: EvaluationBrief, heartbeat: Heartbeat) -> dict[str, Any]:

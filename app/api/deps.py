@@ -127,7 +127,7 @@ def scope_of(method: str, path: str) -> str:
         resource = "files"
     if resource == "admin":
         return "admin"
-    reads = method in {"GET", "HEAD"} or path.rstrip("/") == "/v1/estimates"
+    reads = method in {"GET", "HEAD"} or path.startswith("/v1/estimates")
     return f"{resource}:{'read' if reads else 'write'}"
 
 

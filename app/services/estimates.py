@@ -139,7 +139,7 @@ class Estimator:
         done = _done_shards(session, dataset, config, proxy.revision, gradient_set)
         rows_left = sum(shard["rows"] for place, shard in enumerate(stored) if place not in done)
         past = [shard for shard in taken.shards if shard.config["proxy_revision"] == proxy.revision]
-        tokens, basis = _tokens(dataset, gradients, past)
+        tokens, basis = tokens_of(dataset, gradients, past)
         if tokens is None:
             notes.append("tokens: the data set was read before its text was counted; register it anew")
         elif basis == "assumed":
@@ -207,8 +207,14 @@ def refuse_unfit(estimate: Estimate) -> None:
         raise ServiceError("does-not-fit", estimate.obstacles[0], errors=errors)
 
 
-def _tokens(dataset: Dataset, gradients: GradientConfig, past: list[MeasuredShard]) -> tuple[int | None, str | None]:
-    """Tokens of the pool and how they are known."""
+def tokens_of(dataset: Dataset, gradients: GradientConfig, past: list[MeasuredShard]) -> tuple[int | None, str | None]:
+    """Tokens of the pool and how they are known.
+
+    Args:
+        dataset: The pool.
+        gradients: Its ``max_length`` cuts the rows.
+        past: Shards that were measured with the same model.
+    """
     text = [shard.get("text_bytes") for shard in dataset.shards or []]
     if not text or None in text:
         return None, None

@@ -12,6 +12,7 @@ from app.persistence.repositories import Datasets, Evaluations, Events, Jobs, Li
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, Evaluation, Job, Unit
+from app.services.evaluation_estimates import EvaluationEstimate, estimate_evaluation
 from app.services.idempotency import repeated, replayed
 from app.services.progress import WAITING, Progress, is_worked_on, shared_progress, unit_progress
 from app.services.proxies import Proxies
@@ -121,6 +122,36 @@ class EvaluationService:
                 data = {"job_id": job.id}
                 Events(session).append(project_id, "evaluation.queued", evaluation_id=evaluation_id, data=data)
         return self.get(project_id, known or evaluation_id), known is not None
+
+    def estimate(self, project_id: str, request: EvaluationRequest) -> EvaluationEstimate:
+        """What an evaluation would take; refused like the evaluation itself.
+
+        Args:
+            project_id: Owner.
+            request: What is asked for.
+
+        Raises:
+            ServiceError: The job, the rows to judge by or the model rule the evaluation out.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        with self.database.read() as session:
+            job = _job_with_choice(session, project_id, request.job_id)
+        settings = RunConfig.model_validate(job.config)
+        model = self.proxies.resolve(request.model or settings.proxy)
+        with self.database.read() as session:
+            dataset = usable_dataset(session, project_id, job.dataset_id, "#/job_id")
+            holdout = _holdout(session, job, settings, dataset, request.holdout_dataset_id)
+            _check_group(request.group, dataset, holdout)
+            assert job.result is not None
+            return estimate_evaluation(
+                session,
+                dataset,
+                request.config,
+                chosen=int(job.result["selected"]),
+                held_out=len(set(settings.conditions.exclude)) if holdout is None else holdout.num_usable or 0,
+                revision=model.revision,
+                max_length=request.max_length or settings.gradients.max_length,
+                grouped=request.group is not None,
+            )
 
     def get(self, project_id: str, evaluation_id: str) -> EvaluationView:
         """One evaluation.

@@ -9,6 +9,9 @@ login        sessions in a cookie, where keys are asked for
 submit       the form of a new job, clones, cancelling
 drafts       what was typed into the form, and what is wrong with it
 shelf        what the page of a job shows, from the services
+judge        evaluations from the form on a job's page, cancelling them
+trial_drafts what was typed into that form, and what is wrong with it
+trials       verdicts and intervals of evaluations as drawn
 plots, uses  plots and comparisons as data; lines to copy
 """
 

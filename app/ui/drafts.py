@@ -152,8 +152,14 @@ def _shown(model: Any, names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _number(draft: Draft, name: str, kind: str | None = None) -> int | float | None:
-    """The number in a field; None when it is empty or none, which is then said beside it."""
+def number(draft: Draft, name: str, kind: str | None = None) -> int | float | None:
+    """The number in a field; None when it is empty or none, which is then said beside it.
+
+    Args:
+        draft: The form.
+        name: The field.
+        kind: Field whose numbers it takes, where that is another.
+    """
     text = draft.values.get(name, "").strip().replace(",", "")
     if not text:
         return None
@@ -185,7 +191,7 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
     unit = values.get("unit", "")
     if unit not in UNITS:
         draft.refuse("amount", "choose what the budget counts")
-    amount = _number(draft, "amount", "percent" if unit == "percent" else "count")
+    amount = number(draft, "amount", "percent" if unit == "percent" else "count")
     if amount is None or "amount" in draft.errors:
         if "amount" not in draft.errors:
             draft.refuse("amount", "say how much to choose")
@@ -196,9 +202,9 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
     else:
         body["budget"] = {"fraction": amount / 100} if unit == "percent" else {unit: amount}
     for name in SELECTION_NUMBERS:
-        selection[name] = _number(draft, name)
+        selection[name] = number(draft, name)
     for name in GRADIENT_NUMBERS:
-        gradients[name] = _number(draft, name)
+        gradients[name] = number(draft, name)
     for name in ("conflict_penalty", "alpha", "max_length"):
         target = gradients if name in gradients else selection
         if target[name] is None:
@@ -213,11 +219,11 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
         body["proxy"] = {**kept, "model": proxy}
     if values.get("name", "").strip():
         body["name"] = values["name"].strip()
-    seed = _number(draft, "seed")
+    seed = number(draft, "seed")
     if seed is not None:
         selection["seed"] = gradients["seed"] = seed
-    body["priority"] = _number(draft, "priority") or 0
-    minutes = _number(draft, "deadline")
+    body["priority"] = number(draft, "priority") or 0
+    minutes = number(draft, "deadline")
     if minutes is not None and not 0 < minutes <= MOST_MINUTES:
         draft.refuse("deadline", f"this should be more than 0 and at most {MOST_MINUTES:,} minutes")
     elif minutes is not None:

@@ -8,19 +8,25 @@ from fastapi import Depends, Request
 
 from app.api import render
 from app.api.problems import base_url
+from app.ids import new_id
+from app.persistence.tables import Dataset, Job
+from app.services.datasets import DatasetService
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
 from app.services.jobs import Filters, JobService
 from app.services.keys import Caller
 from app.services.pictures import Pictures
-from app.status import ACTIVE, EVALUATING
+from app.status import ACTIVE, EVALUATING, DatasetStatus
+from app.ui.drafts import Draft
 from app.ui.plots import POINTS, Plot, group_shares, length_shares, plots, table
+from app.ui.trial_drafts import LABELS, blank
 from app.ui.trials import WORDS, forest
 from app.ui.uses import uses
 
 EXCERPTS = 3
 EVENTS = 100
 EVALUATIONS = 5
+JUDGES = 100
 
 
 class Gathered:
@@ -35,11 +41,19 @@ class Gathered:
         self.jobs: JobService = state.jobs
         self.events: EventService = state.events
         self.evaluations: EvaluationService = state.evaluations
+        self.datasets: DatasetService = state.datasets
         self.pictures: Pictures = state.pictures
         self.keys: bool = state.settings.auth == "keys"
 
-    def job(self, request: Request, visitor: Caller, job_id: str) -> dict[str, Any]:
-        """A job, and its result where it has one; text of rows only for whoever may read the files it is in."""
+    def job(self, request: Request, visitor: Caller, job_id: str, *, trial: Draft | None = None) -> dict[str, Any]:
+        """A job, and its result where it has one; text of rows only for whoever may read the files it is in.
+
+        Args:
+            request: For the addresses of links.
+            visitor: Who looks.
+            job_id: The job.
+            trial: The form of a new evaluation as it was typed; an empty one when None.
+        """
         project = visitor.project_id
         view = self.jobs.get(project, job_id)
         job = render.job_read(request, view)
@@ -49,6 +63,9 @@ class Gathered:
             if job.result is not None:
                 values |= self._result(project, job_id, job.result, job.config.selection.model_dump())
                 values |= self.trials(request, project, job_id)
+                if visitor.may("jobs:write"):
+                    values |= {"trial_form": trial or blank(new_id("page")), "trial_labels": LABELS}
+                    values["judges"] = self._judges(visitor, view.job)
                 if visitor.may("files:read"):
                     values |= self._files(request, project, job_id, job.result["selected"])
         return values
@@ -61,6 +78,13 @@ class Gathered:
             "trials_live": any(view.evaluation.status in EVALUATING for view in found),
             "verdicts": WORDS,
         }
+
+    def _judges(self, visitor: Caller, job: Job) -> list[Dataset]:
+        """Data sets that could judge the choice of a job."""
+        if not visitor.may("datasets:read"):
+            return []
+        found = self.datasets.page(visitor.project_id, Filters(status=DatasetStatus.READY), before=None, limit=JUDGES)
+        return [view.dataset for view in found if view.dataset.id != job.dataset_id]
 
     def plots(self, project: str, job_id: str) -> list[Plot]:
         """The plots of a job; none without a result."""

@@ -19,9 +19,10 @@ from spice_select.cli.output import (
     print_json,
     print_problem,
     print_table,
+    shown,
 )
 from spice_select.cli.progress import ProgressView
-from spice_select.client import Client, Evaluation
+from spice_select.client import Client, Evaluation, EvaluationEstimate
 
 app = typer.Typer(
     help="Have the service find out whether a job's choice trains better than random rows.",
@@ -60,6 +61,10 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeating the command with the same key makes no second evaluation.")
     ] = None,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Say what it would take: rows, trainings, tokens, seconds. Nothing is made."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the evaluation has ended.")] = False,
     max_wait: options.MaxWait = None,
     json: options.Json = False,
@@ -68,21 +73,23 @@ def submit(
     training = options.without_none(
         tuning=tuning, match=match, epochs=epochs, batch_rows=batch_rows, learning_rate=learning_rate
     )
+    fields = {
+        "holdout_dataset_id": held_out,
+        "group": group,
+        "model": model,
+        "training": training or None,
+        "seeds": seeds,
+        "controls": control,
+        "max_length": max_length,
+        "seed": seed,
+        "name": name,
+        "metadata": options.pairs(metadata, "--metadata"),
+    }
     with options.service() as client:
-        made = client.evaluations.submit(
-            job,
-            idempotency_key=idempotency_key,
-            holdout_dataset_id=held_out,
-            group=group,
-            model=model,
-            training=training or None,
-            seeds=seeds,
-            controls=control,
-            max_length=max_length,
-            seed=seed,
-            name=name,
-            metadata=options.pairs(metadata, "--metadata"),
-        )
+        if estimate:
+            _present_estimate(client.evaluations.estimate(job, **fields), json=json)
+            return
+        made = client.evaluations.submit(job, idempotency_key=idempotency_key, **fields)
         if wait:
             _finish(client, made.id, max_wait, json=json)
     _present(made, json=json)
@@ -156,6 +163,22 @@ def _finish(client: Client, evaluation_id: str, max_wait: float | None, *, json:
         leave_detached(evaluation_id, f"spice-select evaluations watch {evaluation_id}")
     _present(found, json=json)
     leave(exit_of(found))
+
+
+def _present_estimate(found: EvaluationEstimate, *, json: bool) -> None:
+    if json:
+        print_json(found)
+        return
+    print_fields(
+        {
+            "rows": f"{found.chosen} chosen of {found.rows}, judged by {found.held_out}",
+            "trainings": f"{found.trainings} of {found.steps} steps: {', '.join(found.arms)}",
+            "tokens": found.tokens,
+            "seconds": None if found.seconds is None else f"{shown(found.seconds)} on one worker, without waiting",
+        }
+    )
+    for line in found.notes:
+        note(f"note: {line}")
 
 
 def _present(evaluation: Evaluation, *, json: bool) -> None:

@@ -47,3 +47,22 @@ class Evaluation(Answer):
     def step(self) -> str | None:
         """The step it is in."""
         return self.phase
+
+
+class EvaluationEstimate(Answer):
+    """What an evaluation would take; None where nothing is known, and then ``notes`` say why.
+
+    ``trainings`` is the number of arms times that of seeds, ``steps`` those of each training; ``tokens`` and
+    ``seconds`` are those of all trainings one after the other.
+    """
+
+    rows: int
+    chosen: int
+    held_out: int
+    arms: list[str] = Field(default_factory=list)
+    trainings: int
+    steps: int
+    tokens: int | None = None
+    tokens_basis: str | None = None
+    seconds: float | None = None
+    notes: list[str] = Field(default_factory=list)

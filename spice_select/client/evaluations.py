@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from spice_select.client.evaluated import Evaluation
+from spice_select.client.evaluated import Evaluation, EvaluationEstimate
 from spice_select.client.group import AsyncGroup, Group
 from spice_select.client.models import Event
 from spice_select.client.operations import parse, plain
@@ -23,8 +23,8 @@ FIELDS = frozenset(
 )
 
 
-def submitted(job_id: str, key: str | None, fields: Mapping[str, Any], retries: int) -> Operation[Evaluation]:
-    """Post an evaluation under one key, so that repeating the call can never make a second one.
+def _body(job_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a request.
 
     Raises:
         ConfigError: A field that an evaluation does not have.
@@ -36,8 +36,20 @@ def submitted(job_id: str, key: str | None, fields: Mapping[str, Any], retries: 
     body = {"job_id": job_id, **{name: plain(value) for name, value in fields.items() if value is not None}}
     if isinstance(body.get("model"), str):
         body["model"] = {"model": body["model"]}
+    return body
+
+
+def submitted(job_id: str, key: str | None, fields: Mapping[str, Any], retries: int) -> Operation[Evaluation]:
+    """Post an evaluation under one key, so that repeating the call can never make a second one."""
+    body = _body(job_id, fields)
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     return parse((yield from send(Send("POST", PATH, headers=headers, json=body), retries)), Evaluation)
+
+
+def estimated(job_id: str, fields: Mapping[str, Any], retries: int) -> Operation[EvaluationEstimate]:
+    """Ask what an evaluation would take."""
+    asked = Send("POST", "/v1/estimates/evaluations", json=_body(job_id, fields))
+    return parse((yield from send(asked, retries)), EvaluationEstimate)
 
 
 def cancelled(evaluation_id: str, retries: int) -> Operation[Evaluation]:
@@ -65,6 +77,10 @@ class Evaluations(Group):
                 ``name``, ``metadata``.
         """
         return self._transport.run(submitted(job_id, idempotency_key, fields, self._operations.retries))
+
+    def estimate(self, job_id: str, **fields: Any) -> EvaluationEstimate:
+        """What an evaluation would take; the fields are those of ``submit``, and nothing is made."""
+        return self._transport.run(estimated(job_id, fields, self._operations.retries))
 
     def get(self, evaluation_id: str) -> Evaluation:
         """One evaluation."""
@@ -99,6 +115,10 @@ class AsyncEvaluations(AsyncGroup):
     async def submit(self, job_id: str, *, idempotency_key: str | None = None, **fields: Any) -> Evaluation:
         """Have a choice evaluated, see ``Evaluations.submit``."""
         return await self._transport.run(submitted(job_id, idempotency_key, fields, self._operations.retries))
+
+    async def estimate(self, job_id: str, **fields: Any) -> EvaluationEstimate:
+        """What an evaluation would take, see ``Evaluations.estimate``."""
+        return await self._transport.run(estimated(job_id, fields, self._operations.retries))
 
     async def get(self, evaluation_id: str) -> Evaluation:
         """One evaluation."""

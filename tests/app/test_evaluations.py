@@ -225,3 +225,45 @@ def test_an_answer_is_plain_json(service: InProcessService) -> None:
         assert stored is not None
         assert json.dumps(stored.config) == json.dumps(EvaluationConfig().model_dump(mode="json"))
     assert "<b>x</b>" not in service.http.get(f"/ui/jobs/{job['id']}").text
+
+
+def test_an_estimate_refuses_what_is_refused_and_makes_nothing(any_service: InProcessService) -> None:
+    service = any_service
+    job, holdout = finished(service)
+    # Cut where the job cut its rows, so that their tokens are known.
+    quick = {name: value for name, value in QUICK.items() if name != "max_length"}
+    body = {"job_id": job["id"], "holdout_dataset_id": holdout["id"], **quick}
+    where = "/v1/estimates/evaluations"
+    before = service.http.post(where, json=body).json()
+    assert (before["rows"], before["chosen"], before["held_out"]) == (40, 8, 13)
+    assert before["arms"] == ["choice", "random", "full", "junk"]
+    assert (before["trainings"], before["steps"]) == (4 * 2, 2 * 8 // 4)
+    assert (before["seconds"], before["tokens_basis"]) == (None, "measured")
+    assert any("seconds" in note for note in before["notes"])
+    grouped_body = {**body, "group": "kind", "controls": ["stratified"], "plantings": ["one_group"]}
+    assert service.http.post(where, json=grouped_body).json()["arms"] == ["choice", "stratified", "one_group"]
+    del grouped_body["group"]
+    assert service.http.post(where, json=grouped_body).json()["arms"] == ["choice"]
+    refused = service.http.post(where, json={**body, "holdout_dataset_id": job["dataset_id"]})
+    assert refused.json()["code"] == "holdout-unusable"
+    assert service.http.get("/v1/evaluations").json()["data"] == []
+    made = service.http.post("/v1/evaluations", json=body).json()
+    service.drain()
+    arms = service.http.get(f"/v1/evaluations/{made['id']}").json()["result"]["arms"]
+    trained = sum(sum(arm["tokens_trained"]) for arm in arms)
+    # Equal tokens for every arm: the estimate is off by no more than what ends a step and by the mean of the rows left.
+    assert before["tokens"] == pytest.approx(trained, rel=0.1)
+    with Client(str(service.http.base_url)) as client:
+        after = client.evaluations.estimate(job["id"], holdout_dataset_id=holdout["id"], **quick)
+        took = sum(sum(arm["seconds"]) for arm in arms)
+        assert after.seconds == pytest.approx(took * after.tokens / trained, rel=0.02)
+        adapters = {**quick, "training": {**quick["training"], "tuning": "lora"}}
+        assert client.evaluations.estimate(job["id"], holdout_dataset_id=holdout["id"], **adapters).seconds is None
+        with pytest.raises(ConfigError, match="colour"):
+            client.evaluations.estimate(job["id"], colour=1)
+
+        async def same() -> Any:
+            async with AsyncClient(str(service.http.base_url)) as spice:
+                return await spice.evaluations.estimate(job["id"], holdout_dataset_id=holdout["id"], **quick)
+
+        assert asyncio.run(same()) == after

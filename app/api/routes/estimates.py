@@ -1,4 +1,4 @@
-"""``/v1/estimates``: what a job would take, without making one."""
+"""``/v1/estimates``: what a job or an evaluation would take, without making one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from app.api import deps
 from app.api.edge import StrictRoute
 from app.api.estimates import EstimateRead
+from app.api.routes.evaluations import evaluation_request
 from app.api.routes.jobs import job_request
+from app.api.schemas.evaluations import EvaluationCreate, EvaluationEstimateRead
 from app.api.schemas.jobs import JobCreate
 
 router = APIRouter(prefix="/v1/estimates", tags=["jobs"], route_class=StrictRoute)
@@ -17,3 +19,11 @@ router = APIRouter(prefix="/v1/estimates", tags=["jobs"], route_class=StrictRout
 def estimate_job(body: JobCreate, project: deps.Project, service: deps.JobsDep) -> EstimateRead:
     """What a job with this body would take, and whether it fits; nothing is made."""
     return EstimateRead.model_validate(service.estimate(project, job_request(body)))
+
+
+@router.post("/evaluations", tags=["evaluations"])
+def estimate_of_evaluation(
+    body: EvaluationCreate, project: deps.Project, service: deps.EvaluationsDep
+) -> EvaluationEstimateRead:
+    """What an evaluation with this body would take; nothing is made."""
+    return EvaluationEstimateRead.model_validate(service.estimate(project, evaluation_request(body)))

@@ -27,16 +27,9 @@ def _accepted(request: Request, view: EvaluationView, headers: dict[str, str]) -
     return JSONResponse(render.evaluation_read(request, view).model_dump(mode="json"), 202, {**base, **headers})
 
 
-@router.post("", status_code=202, response_model=EvaluationRead)
-def create_evaluation(
-    request: Request,
-    body: EvaluationCreate,
-    project: deps.Project,
-    service: deps.EvaluationsDep,
-    key: deps.KeyDep,
-) -> Response:
-    """Train on what a job chose and on controls of equal size from the same start, and compare on rows nobody saw."""
-    asked = EvaluationRequest(
+def evaluation_request(body: EvaluationCreate) -> EvaluationRequest:
+    """What the service is asked for by a body."""
+    return EvaluationRequest(
         job_id=body.job_id,
         config=body.settings(),
         holdout_dataset_id=body.holdout_dataset_id,
@@ -46,8 +39,23 @@ def create_evaluation(
         name=body.name,
         metadata=body.metadata,
     )
-    digest = digest_of(body.model_dump(mode="json", exclude_unset=True))
-    view, again = service.create(project, asked, key=key, body=digest)
+
+
+def request_digest(body: EvaluationCreate) -> str:
+    """Digest of a body, to compare repeated calls by."""
+    return digest_of(body.model_dump(mode="json", exclude_unset=True))
+
+
+@router.post("", status_code=202, response_model=EvaluationRead)
+def create_evaluation(
+    request: Request,
+    body: EvaluationCreate,
+    project: deps.Project,
+    service: deps.EvaluationsDep,
+    key: deps.KeyDep,
+) -> Response:
+    """Train on what a job chose and on controls of equal size from the same start, and compare on rows nobody saw."""
+    view, again = service.create(project, evaluation_request(body), key=key, body=request_digest(body))
     return _accepted(request, view, {"Idempotency-Replayed": "true"} if again else {})
 
 

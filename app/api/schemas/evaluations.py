@@ -79,3 +79,21 @@ class EvaluationRead(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     version: int
+
+
+class EvaluationEstimateRead(BaseModel):
+    """What an evaluation takes; null where nothing is known, and then ``notes`` say why."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    object: Literal["evaluation_estimate"] = "evaluation_estimate"
+    rows: int
+    chosen: int
+    held_out: int
+    arms: list[str]
+    trainings: int
+    steps: int
+    tokens: int | None
+    tokens_basis: str | None
+    seconds: float | None
+    notes: list[str]

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, and_, select, type_coerce
 from sqlalchemy.orm import Session
 
-from app.persistence.tables import Dataset, GradientSet, Job, Unit, UnitCommit
+from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Unit, UnitCommit
 from app.status import JobStatus, UnitKind, UnitState
 
 LATEST = 50
@@ -38,6 +38,15 @@ class MeasuredChoice:
     config: dict[str, Any]
     pool: int
     selected: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MeasuredTraining:
+    """A training of an evaluation: how it was tuned, tokens it saw, seconds with the losses after it."""
+
+    tuning: str
+    tokens: int
     seconds: float
 
 
@@ -84,4 +93,21 @@ class Measurements:
             MeasuredChoice(config, pool, selected, seconds)
             for config, pool, selected, seconds in self.session.execute(query)
             if None not in (pool, selected, seconds)
+        ]
+
+    def trainings(self, revision: str) -> list[MeasuredTraining]:
+        """Trainings of a model of this revision, latest first."""
+        query = (
+            select(Evaluation.config, UnitCommit.result)
+            .join(Unit, Unit.evaluation_id == Evaluation.id)
+            .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
+            .where(Unit.kind == UnitKind.EVALUATION_TRAINING, Unit.state == UnitState.DONE)
+            .where(Evaluation.model_revision == revision)
+            .order_by(Unit.id.desc())
+            .limit(LATEST)
+        )
+        return [
+            MeasuredTraining(config["training"]["tuning"], result["tokens"], result["seconds"])
+            for config, result in self.session.execute(query)
+            if result.get("tokens")  # a worker of an older version did not report them
         ]
