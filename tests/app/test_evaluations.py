@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,22 @@ def finished(service: InProcessService, **body: Any) -> tuple[dict[str, Any], di
     return service.job(job["id"]), service.push(jsonl([*grouped(12, 1000), grouped(40)[3]]))
 
 
-def test_the_report_is_that_of_the_library(any_service: InProcessService, tmp_path: Path) -> None:
-    service = any_service
-    job, holdout = finished(service)
+@pytest.fixture(scope="module")
+def judged(shared_service: InProcessService) -> tuple[InProcessService, dict[str, Any], dict[str, Any]]:
+    """One service for each database, with a job and a data set that judges its choice; tests add evaluations of it."""
+    return shared_service, *finished(shared_service)
+
+
+def asked(service: InProcessService, **which: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = service.http.get("/v1/evaluations", params={"limit": 100, **which}).json()["data"]
+    return found
+
+
+Judged = tuple[InProcessService, dict[str, Any], dict[str, Any]]
+
+
+def test_the_report_is_that_of_the_library(judged: Judged, tmp_path: Path) -> None:
+    service, job, holdout = judged
     body = {"job_id": job["id"], "holdout_dataset_id": holdout["id"], "group": "kind", **QUICK}
     made = service.http.post("/v1/evaluations", json=body, headers={"Idempotency-Key": "once"})
     assert made.status_code == 202, made.text
@@ -83,7 +95,7 @@ def test_the_report_is_that_of_the_library(any_service: InProcessService, tmp_pa
     assert types[:3] == ["evaluation.queued", "evaluation.running", "evaluation.planned"]
     assert (types.count("evaluation.trained"), types[-1]) == (8, "evaluation.succeeded")
     shown = service.http.get("/v1/events", params={"type": "evaluation.succeeded"}).json()["data"]
-    assert [event["evaluation_id"] for event in shown] == [found["id"]]
+    assert [event["evaluation_id"] for event in shown].count(found["id"]) == 1
     assert (
         service.http.get(where, headers={"If-None-Match": service.http.get(where).headers["ETag"]}).status_code == 304
     )
@@ -105,9 +117,9 @@ def test_rows_that_the_job_was_told_to_exclude_judge_it(service: InProcessServic
     assert result["pool_rows"] + result["near_duplicates_left_out"] == 30
 
 
-def test_what_cannot_be_judged_is_refused_before_anything_is_made(any_service: InProcessService) -> None:
-    service = any_service
-    job, holdout = finished(service)
+def test_what_cannot_be_judged_is_refused_before_anything_is_made(judged: Judged) -> None:
+    service, job, holdout = judged
+    before = asked(service)
     twin = service.push(jsonl(grouped(40)))
     small = service.push(jsonl(grouped(1, 500)))
     waiting = service.submit(job["dataset_id"], budget={"count": 2})
@@ -136,12 +148,15 @@ def test_what_cannot_be_judged_is_refused_before_anything_is_made(any_service: I
     service.drain()
     towards = service.http.post("/v1/evaluations", json={**good, "job_id": less["id"]}).json()
     assert (towards["code"], "close to these rows" in towards["detail"]) == ("holdout-unusable", True)
-    assert service.http.get("/v1/evaluations").json()["data"] == []
+    assert asked(service) == before
 
 
-def test_the_life_of_an_evaluation_from_both_clients(any_service: InProcessService) -> None:
-    service = any_service
-    job, holdout = finished(service)
+def test_the_life_of_an_evaluation_from_both_clients(judged: Judged) -> None:
+    service, first_job, _ = judged
+    # A choice of its own from the same gradients, and rows of its own to judge it, which are deleted in the end.
+    job = service.submit(first_job["dataset_id"], budget={"count": 8})
+    holdout = service.push(jsonl(grouped(12, 2000)))
+    service.drain()
     fields = {"holdout_dataset_id": holdout["id"], **QUICK}
     with Client(str(service.http.base_url)) as client:
         with pytest.raises(ConfigError, match="colour"):
@@ -179,7 +194,7 @@ def test_the_life_of_an_evaluation_from_both_clients(any_service: InProcessServi
 
         ended, names, types = asyncio.run(second())
         assert (ended.status, names, types[-1]) == ("succeeded", ["second", None], "evaluation.succeeded")
-        assert [one.id for one in client.evaluations.list(status="cancelled")] == [first.id]
+        assert first.id in [one.id for one in client.evaluations.list(status="cancelled")]
     found = service.http.get("/v1/evaluations", params={"metadata": "team=search"}).json()["data"]
     assert [one["id"] for one in found] == [first.id]
     assert service.http.get("/v1/evaluations", params={"limit": 1}).json()["has_more"]
@@ -215,15 +230,15 @@ def test_intervals_are_drawn_on_one_scale_with_zero_on_it() -> None:
     assert (one.groups, one.zero > 0) == ([], True)
 
 
-def test_an_answer_is_plain_json(service: InProcessService) -> None:
+def test_an_answer_is_plain_json(judged: Judged) -> None:
     """Names from strangers are stored as they are and shown escaped."""
-    job, holdout = finished(service)
+    service, job, holdout = judged
     body = {"job_id": job["id"], "holdout_dataset_id": holdout["id"], "name": "<b>x</b>"}
     made = service.http.post("/v1/evaluations", json=body).json()
     with service.runner.database.read() as session:
         stored = session.get(Evaluation, made["id"])
         assert stored is not None
-        assert json.dumps(stored.config) == json.dumps(EvaluationConfig().model_dump(mode="json"))
+        assert stored.config == EvaluationConfig().model_dump(mode="json")
     assert "<b>x</b>" not in service.http.get(f"/ui/jobs/{job['id']}").text
 
 
