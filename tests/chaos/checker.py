@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import httpx
 from sqlalchemy import select
@@ -28,6 +31,8 @@ class Verdict:
         changed: Results whose bytes are not what they were or should be.
         claims: Times a unit was taken up.
         commits: Times one was finished.
+        again: Finished units that were finished once more, because their artifact was lost.
+        outcomes: How claims ended, as the workers' logs say; a worker that was killed says nothing.
         ended: Jobs by state.
         recovery: Seconds from each kind of fault to the next finished unit.
     """
@@ -38,6 +43,8 @@ class Verdict:
     changed: int = 0
     claims: int = 0
     commits: int = 0
+    again: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     recovery: dict[str, list[float]] = field(default_factory=dict)
 
@@ -113,6 +120,7 @@ def _check_units(verdict: Verdict, units: list[Unit], commits: list[UnitCommit],
     reopened = Counter(unit_id for event in events if event.type == "artifacts.lost" for unit_id in event.data["units"])
     verdict.claims = sum(unit.epoch for unit in units if unit.state == UnitState.DONE)
     verdict.commits = sum(len(by_unit[unit.id]) for unit in units if unit.state == UnitState.DONE)
+    verdict.again = verdict.commits - sum(unit.state == UnitState.DONE for unit in units)
     for unit in units:
         made = by_unit[unit.id]
         if len({commit.generation for commit in made}) != len(made):
@@ -122,6 +130,17 @@ def _check_units(verdict: Verdict, units: list[Unit], commits: list[UnitCommit],
         if unit.state == UnitState.DONE and (not made or made[-1].epoch != unit.epoch):
             epoch = made[-1].epoch if made else None
             verdict.violations.append(f"{unit.id} was committed by epoch {epoch}, its lease was epoch {unit.epoch}")
+
+
+def outcomes(logs: Path) -> Counter[str]:
+    """How claims ended, from what the workers have logged."""
+    ended: Counter[str] = Counter()
+    for log in logs.glob("*.log"):
+        for line in log.read_text("utf-8", "replace").splitlines():
+            if '"unit_ended"' in line:
+                with suppress(json.JSONDecodeError):  # cut in two by the full disk
+                    ended[str(json.loads(line)["outcome"])] += 1
+    return ended
 
 
 def _check_results(verdict: Verdict, clients: Clients, jobs: dict[str, Job]) -> None:
@@ -153,6 +172,10 @@ def report(verdict: Verdict, faults: list[tuple[str, datetime]], seed: int, seco
         f"lost {verdict.lost}, changed {verdict.changed}, units finished {verdict.commits}, "
         f"taken up again {verdict.claims - verdict.commits} ({verdict.redone:.1%}), "
         f"violations {len(verdict.violations)}",
+        f"finished and made again because the artifact was lost: {verdict.again} "
+        f"({verdict.again / max(1, verdict.commits):.1%})",
+        "how claims ended, by the workers' logs: "
+        + (", ".join(f"{count} {name}" for name, count in verdict.outcomes.most_common()) or "not read"),
         "seconds from the fault to the next finished unit (median, max, times):",
     ]
     for name, waits in sorted(verdict.recovery.items()):

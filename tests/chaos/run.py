@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.chaos.checker import Verdict, check, report, settle
+from tests.chaos.checker import Verdict, check, outcomes, report, settle
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import Cluster
 from tests.chaos.nemesis import Nemesis
@@ -41,4 +41,5 @@ def run(
         cluster.api.wait_ready()
         settle(cluster.database, DRAIN_SECONDS)
         verdict = check(cluster.database, clients, nemesis.faults)
+        verdict.outcomes = outcomes(folder / "logs")
         return verdict, report(verdict, nemesis.faults, seed, seconds)
