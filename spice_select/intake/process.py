@@ -100,6 +100,7 @@ def _start(paths: tuple[Path, Path], task: ChildTask, folder: Path) -> subproces
         "PYTHONPATH": str(Path(spice_select.__file__).parent.parent),
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
+        "PYDANTIC_DISABLE_PLUGINS": "true",
         "TZ": "UTC",
         "TMPDIR": str(folder),
         "OMP_NUM_THREADS": "1",

@@ -188,6 +188,7 @@ def test_the_child_inherits_no_secret_and_sits_in_an_empty_folder(
     assert set(environment) <= {
         "PYTHONPATH", "PYTHONHASHSEED", "PYTHONUTF8", "TZ", "TMPDIR", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
         "MALLOC_ARENA_MAX", "ARROW_DEFAULT_MEMORY_POOL", "LD_LIBRARY_PATH", "PATH", "LC_CTYPE",
+        "PYDANTIC_DISABLE_PLUGINS",
     }  # fmt: skip
     assert inside == []
     assert not Path(folder).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, select
@@ -23,13 +24,14 @@ warm-ups and what waits for them, and for the schedule ``periodic``.
 WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
+@cache
 def runnable(max_strikes: int) -> ColumnElement[bool]:
     """The condition under which a unit may be claimed at this moment.
 
     A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
     any job waits for their set, once its warm-up is done; parts of a pool are wanted once every shard of their set is
     done, and a selection once its parts and the shards of its target set are done as well; units of an evaluation in
-    their order.
+    their order. Made once: putting it together takes longer than asking the database, and idle workers ask often.
     """
     shard, part, target, mine = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
     warmup, own = aliased(Unit), aliased(GradientSet)
@@ -102,6 +104,7 @@ def running_units() -> ScalarSelect[int]:
     )
 
 
+@cache
 def turn() -> tuple[ColumnElement[Any], ...]:
     """Whose turn it is: higher priority, then the project with less running, then age."""
     priority = (
