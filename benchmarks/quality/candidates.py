@@ -9,8 +9,9 @@ import torch
 
 import spice_select as ss
 
-Form = Literal["unit", "mean", "sum", "root"]
-"""Length policy: every gradient of length one, mean loss, summed loss, or mean loss times the root of its tokens."""
+Form = Literal["unit", "mean", "sum", "root", "warm", "adam"]
+"""Length policy: every gradient of length one, mean loss, summed loss, or mean loss times the root of its tokens. Or of
+length one, but of a model that was warmed up, or as Adam sees them (``other_forms``)."""
 
 TRIED: dict[str, tuple[Form, dict[str, Any]]] = {
     "spice": ("unit", {}),
@@ -33,6 +34,15 @@ TRIED: dict[str, tuple[Form, dict[str, Any]]] = {
     "herding, root length": ("root", {"method": "herding"}),
     "herding, quotas": ("unit", {"method": "herding", "quotas": True}),
     "facility location": ("unit", {"method": "facility_location"}),
+    "matching 3, mean loss": ("mean", {"matching_weight": 3.0}),
+    "matching 3, summed loss": ("sum", {"matching_weight": 3.0}),
+    "herding, mean loss": ("mean", {"method": "herding"}),
+    "herding, summed loss": ("sum", {"method": "herding"}),
+    "spice, warm-up": ("warm", {}),
+    "matching 3, warm-up": ("warm", {"matching_weight": 3.0}),
+    "spice, Adam": ("adam", {}),
+    "matching 3, Adam": ("adam", {"matching_weight": 3.0}),
+    "matching 10": ("unit", {"matching_weight": 10.0}),
 }
 """Form and settings of each. ``alpha`` is in units of one over the squared median length, so that it means the same in
 every form; ``quotas`` gives each group its share of the pool, ``tokens`` allows as many tokens as random rows have."""

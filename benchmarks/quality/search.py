@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,40 +22,23 @@ import torch
 
 import spice_select as ss
 from benchmarks.machine import describe
-from benchmarks.quality.candidates import TRIED, Form, forms_of, rows_of
-from benchmarks.quality.material import dealt, encoded, parts, read, text_of
-from benchmarks.quality.models import Size, make_tokenizer, pretrained
+from benchmarks.quality.candidates import TRIED, rows_of
+from benchmarks.quality.loops import LOOPS, loop_rows
+from benchmarks.quality.models import Size
 from benchmarks.quality.search_page import page
+from benchmarks.quality.search_rows import STAGES, Side, answers_of, models_of, say, side_of, splits_of, write
+from benchmarks.quality.search_table import DRAWS, arms_of, by_label
 from spice_select.baselines import random_order
-from spice_select.config import digest_of
 from spice_select.evaluation.controls import one_group_rows, stratified_rows
 from spice_select.evaluation.experiment import Arm, run_turn
-from spice_select.evaluation.hold_out import near_duplicates_of
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
-from spice_select.evaluation.statistics import advantage
 from spice_select.evaluation.training import losses_of, schedule_of
-from spice_select.examples import IGNORED, Example
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "search.json", HERE / "settings.md"
 RATES = (1e-3, 3e-3, 1e-2)
-STAGES = ("tune", "report")
-DRAWS = 2
 PLANTED = ("junk", "one_group")
 PLANTED_REPLICATES = 3
-ANSWER = "####"
-
-
-@dataclass
-class Side:
-    """One split: rows to draw pools from, rows to judge by."""
-
-    rows: list[dict[str, Any]]
-    examples: list[Example]
-    groups: list[str]
-    held: list[Example]
-    held_groups: list[str]
-    forms: dict[Form, torch.Tensor]
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -113,22 +95,23 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     """One stage, from the file to the figures."""
     cache: Path = given.cache
     cache.mkdir(parents=True, exist_ok=True)
-    text, rows = _splits(given)
-    made = _models(given, text, cache)
+    text, rows = splits_of(given)
+    made = models_of(given, text, cache)
     models = {
         name: ss.load_proxy(ss.ProxyConfig(model=str((cache / name).resolve())), ss.GradientConfig())
         for name in ("proxy", given.model)
     }
-    side = _side(given, rows[given.stage], models["proxy"], cache)
+    names = given.settings.split(";") if given.settings else [*TRIED, *LOOPS]
+    forms = [TRIED[name][0] for name in names if name in TRIED]
+    side = side_of(given, rows[given.stage], models["proxy"], cache, forms)
     trained = models[given.model]
-    answers = _answers(given, trained.tokenizer)
+    answers = answers_of(given, trained.tokenizer)
     rate = _rate(given, side, trained.model, cache)
     config = EvaluationConfig(training=_training(given, rate), seed=given.seed)
     tokens = [len(example.input_ids) for example in side.examples]
     count = round(given.fraction * given.rows)
     schedule = schedule_of(config.training, count=count, mean_tokens=sum(tokens) / len(tokens))
     judges = [*side.held, *(example for _, example in answers)]
-    names = given.settings.split(";") if given.settings else list(TRIED)
     arms = [*(f"random {draw}" for draw in range(DRAWS)), *given.controls.split(";"), *names]
     folder = cache / f"{given.stage}-{given.model}"
     folder.mkdir(exist_ok=True)
@@ -149,8 +132,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
                     "rows": done.rows, "tokens": done.tokens, "spent": asdict(done.spent),
                     "seconds": round(time.monotonic() - began, 2),
                 }  # fmt: skip
-                _write(path, kept)
-                _say(f"{given.stage} {given.model} {turn} {name}: {done.losses[: len(side.held)].mean():.4f}")
+                write(path, kept)
+                say(f"{given.stage} {given.model} {turn} {name}: {done.losses[: len(side.held)].mean():.4f}")
             if path.exists():
                 kept = json.loads(path.read_text(encoding="utf-8"))
                 losses.setdefault(name, []).append(kept["losses"])
@@ -174,74 +157,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             "max_length": given.max_length, "vocabulary": given.vocabulary, "steps": schedule.steps, "match": "tokens",
         },
         "base": float(base[:own].mean()),
-        "base_answers": {label: float(base[own:][places].mean()) for label, places in _by_label(answers).items()},
-        "arms": _arms(losses, chosen_tokens, base, own, side, answers),
+        "base_answers": {label: float(base[own:][places].mean()) for label, places in by_label(answers).items()},
+        "arms": arms_of(losses, chosen_tokens, base, own, side, answers, len(names)),
         "training_seconds": round(seconds, 1),
     }  # fmt: skip
-
-
-def _arms(
-    losses: dict[str, list[list[float]]],
-    tokens: dict[str, list[int]],
-    base: torch.Tensor,
-    own: int,
-    side: Side,
-    answers: list[tuple[str, Example]],
-) -> list[dict[str, Any]]:
-    """Every arm beside the mean of the random draws of the same replicates."""
-    draws = [torch.tensor(losses[f"random {draw}"], dtype=torch.float64) for draw in range(DRAWS)]
-    shared = min(len(draw) for draw in draws)
-    random = torch.stack([draw[:shared] for draw in draws]).mean(dim=0)
-    tables = {"random": random}
-    tables |= {
-        name: torch.tensor(found, dtype=torch.float64)[:shared]
-        for name, found in losses.items()
-        if not name.startswith("random ")
-    }
-    tokens = {**tokens, "random": [tokens["random 0"][turn] for turn in range(shared)]}
-    result = []
-    for name, table in tables.items():
-        over = random[: len(table)]
-        against, start, by_answer = None, None, {}
-        if len(table) > 1:
-            start = advantage(table[:, :own], base[:own].expand(len(table), own), 0.95)
-            if name != "random":
-                against = advantage(table[:, :own], over[:, :own], 0.95)
-        for label, places in _by_label(answers).items():
-            here = [own + place for place in places]
-            apart = advantage(table[:, here], over[:, here], 0.95) if len(table) > 1 and name != "random" else None
-            by_answer[label] = {
-                "loss": float(table[:, here].mean()),
-                "advantage": None if apart is None else {"mean": apart.mean, "low": apart.low, "high": apart.high},
-            }
-        groups = {
-            group: float(table[:, [p for p, g in enumerate(side.held_groups) if g == group]].mean())
-            for group in sorted(set(side.held_groups))
-        }
-        result.append(
-            {
-                "name": name,
-                "replicates": len(table),
-                "loss": float(table[:, :own].mean()),
-                "groups": groups,
-                "answers": by_answer,
-                "tokens": round(sum(tokens[name][: len(table)]) / len(table)),
-                "advantage": _told(against),
-                "over_start": _told(start),
-            }
-        )
-    return sorted(result, key=lambda arm: arm["loss"])
-
-
-def _told(found: Any) -> dict[str, float] | None:
-    return None if found is None else {"mean": found.mean, "low": found.low, "high": found.high}
-
-
-def _by_label(answers: list[tuple[str, Example]]) -> dict[str, list[int]]:
-    return {
-        label: [place for place, (here, _) in enumerate(answers) if here == label]
-        for label in dict.fromkeys(label for label, _ in answers)
-    }
 
 
 def _choice(given: argparse.Namespace, side: Side, name: str, count: int, turn: int) -> Callable[[int], Sequence[int]]:
@@ -260,6 +179,8 @@ def _choice(given: argparse.Namespace, side: Side, name: str, count: int, turn: 
             places = stratified_rows(groups, count, seed)
         elif name == "one_group":
             places = one_group_rows(groups, count, seed) or []
+        elif name in LOOPS:
+            places = loop_rows(name, given.cache / "proxy", [side.examples[row] for row in pool.tolist()], count)
         else:
             costs = [len(side.examples[row].input_ids) for row in pool.tolist()]
             places = rows_of(name, {form: values[pool] for form, values in side.forms.items()}, costs, groups, count)
@@ -268,96 +189,11 @@ def _choice(given: argparse.Namespace, side: Side, name: str, count: int, turn: 
     return rows
 
 
-def _splits(given: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[dict[str, Any]]]]]:
-    """Text to pre-train on, and the rows of both stages; nothing like a held-out row is left anywhere else."""
-    wanted = {
-        ("tune", "held"): given.held_out,
-        ("report", "held"): given.held_out,
-        ("tune", "pool"): given.tune_rows,
-        ("report", "pool"): given.report_rows,
-        ("text", "pool"): given.text,
-    }
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {key: [] for key in wanted}
-    waiting = list(wanted)
-    for together in dealt(read(given.pool), given.cluster, given.seed):
-        if not waiting:
-            break
-        found[waiting[0]] += together
-        if len(found[waiting[0]]) >= wanted[waiting[0]]:
-            waiting.pop(0)
-    held = [text_of(row) for stage in STAGES for row in found[stage, "held"]]
-    if given.answers is not None:
-        held += [text_of(row) for row in read(given.answers)]
-    rows: dict[str, dict[str, list[dict[str, Any]]]] = {stage: {} for stage in (*STAGES, "text")}
-    for (stage, role), here in found.items():
-        alike = set() if role == "held" else set(near_duplicates_of([text_of(row) for row in here], held))
-        rows[stage][role] = [row for place, row in enumerate(here) if place not in alike]
-    _say({stage: {role: len(here) for role, here in parts_.items()} for stage, parts_ in rows.items()})
-    return rows["text"]["pool"], rows
-
-
-def _models(given: argparse.Namespace, text: list[dict[str, Any]], cache: Path) -> dict[str, Any]:
-    documents = [part for row in text for part in parts(row) if part]
-    documents = [documents[place] for place in random_order(len(documents), given.seed).tolist()]
-    made: dict[str, Any] = {}
-    tokenizer = None
-    for name in dict.fromkeys(("proxy", given.model)):
-        path = cache / name / "made.json"
-        if not path.exists():
-            tokenizer = tokenizer or make_tokenizer(documents, given.vocabulary)
-            facts = pretrained(documents, tokenizer, getattr(given, name), seed=given.seed, folder=cache / name)
-            _write(path, facts)
-            _say(f"{name}: {facts}")
-        made[name] = json.loads(path.read_text(encoding="utf-8"))
-    return made
-
-
-def _side(given: argparse.Namespace, rows: dict[str, list[dict[str, Any]]], proxy: Any, cache: Path) -> Side:
-    pool = encoded(rows["pool"], proxy.tokenizer, given.max_length)
-    held = encoded(rows["held"], proxy.tokenizer, given.max_length)
-    examples = [example for example, _ in pool]
-    path = cache / f"gradients-{given.stage}-{digest_of([example.input_ids for example in examples])[:12]}.pt"
-    if not path.exists():
-        began = time.process_time()
-        mean = ss.collect_gradients(proxy.model, examples, ss.GradientConfig(normalize="none"))
-        torch.save(mean, path)
-        _say(f"gradients of {len(examples)} rows: {time.process_time() - began:.0f} processor seconds")
-    mean = torch.load(path, weights_only=True)
-    learned = [sum(label != IGNORED for label in example.labels[1:]) for example in examples]
-    return Side(
-        [rows["pool"][row] for _, row in pool],
-        examples,
-        [str(rows["pool"][row].get(given.group, "")) for _, row in pool],
-        [example for example, _ in held],
-        [str(rows["held"][row].get(given.group, "")) for _, row in held],
-        forms_of(mean, learned),
-    )
-
-
-def _answers(given: argparse.Namespace, tokenizer: Any) -> list[tuple[str, Example]]:
-    """Rows with a worked answer that ends in a number: the whole answer, and the number alone."""
-    if given.answers is None:
-        return []
-    found: list[tuple[str, Example]] = []
-    for example, _ in encoded(read(given.answers)[:400], tokenizer, given.max_length):
-        labels = example.labels
-        text = [tokenizer.decode([token]) for token in example.input_ids]
-        after = ["".join(text[:place]).rstrip().endswith(ANSWER) for place in range(len(text))]
-        start = next((place for place in range(len(text) - 1, 0, -1) if after[place]), None)
-        if start is None or ANSWER not in "".join(text):
-            continue  # cut before its answer
-        number = [label if place >= start else IGNORED for place, label in enumerate(labels)]
-        found += [("worked answer", example), ("final answer", Example(example.input_ids, number))]
-        if len(found) >= 160:
-            break
-    return found
-
-
 def _rate(given: argparse.Namespace, side: Side, model: Any, cache: Path) -> float:
     """The learning rate that serves random rows best, found once, on the tuning split."""
     path = cache / f"rate-{given.model}.json"
     if not path.exists():
-        if given.stage != "tune" and not (cache / "rate-proxy.json").exists():
+        if given.stage != "tune":
             raise SystemExit("run the stage tune first: it finds the learning rate")
         tried = {}
         tokens = [len(example.input_ids) for example in side.examples]
@@ -369,8 +205,8 @@ def _rate(given: argparse.Namespace, side: Side, model: Any, cache: Path) -> flo
             arm = Arm("random", "control", lambda _: random_order(len(side.examples), given.seed + 17)[:count].tolist())
             done = run_turn(model, side.examples, side.held, arm, config, schedule, turn=0)
             tried[str(rate)] = float(done.losses.mean())
-        _write(path, tried)
-        _say(f"learning rates: {tried}")
+        write(path, tried)
+        say(f"learning rates: {tried}")
     tried = json.loads(path.read_text(encoding="utf-8"))
     return float(min(tried, key=lambda rate: tried[rate]))
 
@@ -379,18 +215,8 @@ def _training(given: argparse.Namespace, rate: float) -> TrainingConfig:
     return TrainingConfig(epochs=given.epochs, batch_rows=8, learning_rate=rate, micro_tokens=2048)
 
 
-def _write(path: Path, value: Any) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value), encoding="utf-8")
-    part.replace(path)
-
-
 def _size(text: str) -> Size:
     return Size(*(int(part) for part in text.split(",")))
-
-
-def _say(text: Any) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
