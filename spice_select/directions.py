@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-CHUNK = 512
+CHUNK = 2048
 """Features summed by one float32 product; a shorter chunk gives a tighter bound on its rounding, and less speed."""
 SINGLE_ROUNDING = 2.0**-24
 """Largest relative error of one rounding to float32."""

@@ -148,7 +148,7 @@ class Front:
             if not is_settled(found, tolerance, self._rule.bounds(self._known.uppers[outside], outside), outside):
                 return None
         if window.column_of[found.place] < 0:
-            scores = self._rule.scores(window.gains(), conflicts, self._rows).masked_fill_(closed, NOTHING)
+            scores = self._rule.scores(window.likely_gains(), conflicts, self._rows).masked_fill_(closed, NOTHING)
             scores.masked_fill_((window.column_of >= 0) | ~window.exact, NOTHING)[found.place] = math.inf
             likely = scores.topk(min(COLUMNS, len(scores))).indices
             window.add_columns(likely[scores[likely] > NOTHING])

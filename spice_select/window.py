@@ -21,6 +21,8 @@ CANCELLED = 1e3
 
 ABSORBED_TOGETHER = 256
 """Given gradients whose inner products are taken together; does not affect results."""
+REMEMBERED = 0.9
+"""What a refresh leaves of the earlier ones in the mean fall of a form; does not affect results."""
 
 
 class Window:
@@ -86,6 +88,7 @@ class Window:
         # Row j of a pick that P does not have yet: v_l . g_j for l < j of these, then 1 / scale_j.
         self._factor = torch.empty(capacity, capacity, dtype=torch.float64)
         self._picked_forms = torch.empty(capacity, dtype=torch.float64)
+        self._fallen = self._aged = 0.0  # how far forms fell lately, and over how many picks
 
     @property
     def is_full(self) -> bool:
@@ -95,6 +98,12 @@ class Window:
     def gains(self) -> torch.Tensor:
         """Marginal gains when each candidate was last refreshed, nats, float64 of shape (m,)."""
         return torch.log1p(self._fisher.alpha * self.forms)
+
+    def likely_gains(self) -> torch.Tensor:
+        """What the gains may be now, if forms go on falling as those did that were refreshed lately, shape (m,)."""
+        ages = self._flushed + self.picked - self._stamps
+        fallen = ages * (self._fallen / self._aged) if self._aged > 0.0 else 0.0
+        return torch.log1p(self._fisher.alpha * (self.forms - fallen).clamp_(min=0.0))
 
     def conflicts(self) -> torch.Tensor:
         """Conflicts with the mean of the chosen gradients, in [0, 1], float64 of shape (m,); zeros if not wanted."""
@@ -173,6 +182,8 @@ class Window:
             self._steps[places, first:now] = steps
             taken = steps.square().masked_fill_(torch.arange(first, now) < stamps[:, None], 0.0).sum(dim=1)
             self.forms[places] = (self.forms[places] - taken).clamp_(min=0.0)
+            self._fallen = REMEMBERED * self._fallen + float(taken.sum())
+            self._aged = REMEMBERED * self._aged + float((now - stamps).sum())
         self._stamps[places], self.current[places] = now, True
         self.refreshed += len(places)
 

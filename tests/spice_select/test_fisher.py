@@ -169,6 +169,22 @@ def test_whitened_rows_have_the_gains_of_the_explicit_inverse(alpha):
         information.add(pool[row])
 
 
+@pytest.mark.parametrize("places", [1, 2, 3, 7, 24])
+def test_whitened_rows_that_had_to_make_room_begin_anew(places, monkeypatch):
+    pool = rows(8, 25, 6)
+    everything = WhitenedRows(Candidates(pool), 2.0)
+    monkeypatch.setattr("spice_select.whitening.KEPT_BYTES", places * 6 * 8)
+    information = WhitenedRows(Candidates(pool), 2.0)
+    draw = torch.Generator().manual_seed(places)
+    for row in [4, 9, 4, 0, 20, 13, 2, 5, 7, 1]:
+        for size in (1, 2, 5, 12):
+            some = torch.randperm(25, generator=draw)[:size]
+            torch.testing.assert_close(information.gains(some), everything.gains(some), rtol=1e-12, atol=1e-15)
+        information.add(pool[row])
+        everything.add(pool[row])
+    assert information._kept.shape == (places, 6)
+
+
 @pytest.mark.parametrize(("scale", "alpha"), [(1.0, 1.0), (30.0, 1.0), (1.0, 1e3), (100.0, 1.0)])
 def test_estimated_rounding_covers_the_true_one(scale, alpha):
     pool = rows(6, 160, 24) * scale

@@ -1,0 +1,42 @@
+"""A selection whose pool does not fit a worker's memory reads it from the disk, and chooses the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spice_select.pool_shards import Pool
+from spice_select.stacked import Stacked
+from tests.fixtures.service import InProcessService, jsonl, sums
+
+COMPARED = ("selected.jsonl", "ranking.parquet", "trace.parquet")
+
+
+@pytest.mark.parametrize(
+    "selection", [{}, {"conflict_penalty": 0.0}, {"scope": {"kind": "windows", "size": 8}}], ids=str
+)
+def test_a_pool_larger_than_the_memory_is_left_on_the_disk(
+    service: InProcessService, monkeypatch: pytest.MonkeyPatch, selection: dict[str, Any]
+) -> None:
+    dataset = service.push(jsonl(sums(24)))
+    compute = service.runner.compute
+    loaded: list[Pool] = []
+    ordinary, load = compute._pool, compute._fitting
+
+    def noted(*arguments: Any) -> Pool:
+        loaded.append(ordinary(*arguments))
+        return loaded[-1]
+
+    monkeypatch.setattr(compute, "_pool", noted)
+    results = []
+    for memory in (2**30, 1):
+        monkeypatch.setitem(load.keywords, "memory_bytes", memory)
+        job = service.submit(dataset["id"], budget={"count": 6}, selection=selection)
+        service.drain()
+        assert service.job(job["id"])["status"] == "succeeded"
+        results.append([service.http.get(f"/v1/jobs/{job['id']}/files/{name}").content for name in COMPARED])
+    in_memory, on_disk = (pool.features for pool in loaded)
+    assert not isinstance(in_memory, Stacked)
+    assert isinstance(on_disk, Stacked)
+    assert results[0] == results[1]
