@@ -16,6 +16,7 @@
       StoreError
         CorruptShardError                artifact-corrupt          bytes do not match their digest
         MismatchedShardError             artifact-mismatch         a shard of other settings than asked for
+        StoreUnreachableError            store-unreachable         where artifacts are kept does not answer
       VerificationError                  verification-failed       a result folder that does not match its own record
       ClientError                        (code of the problem)     what the service answered
         WaitTimeoutError                 wait-timeout              the job goes on, the waiting ended
@@ -158,6 +159,13 @@ class MismatchedShardError(StoreError):
     """A shard that was made with other settings than the ones asked for."""
 
     code = "artifact-mismatch"
+
+
+class StoreUnreachableError(StoreError):
+    """Where artifacts are kept does not answer, or does not let us in."""
+
+    code = "store-unreachable"
+    retryable = True
 
 
 class VerificationError(SpiceError):

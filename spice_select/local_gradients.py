@@ -1,4 +1,4 @@
-"""The gradient shards of a pool in a folder of this machine, and the warm-up that they were taken after."""
+"""The gradient shards of a pool in a cache, and the warm-up that they were taken after."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spice_select.cache import Cache
 from spice_select.config import ProxyConfig, RunConfig
 from spice_select.errors import StoreError
 from spice_select.fingerprint import (
@@ -30,12 +31,12 @@ from spice_select.warmup_files import Warmup, make_warmup, put_on_proxy, read_wa
 
 
 class LocalGradients:
-    """The gradient shards of one pool in a folder, made where they are not there yet.
+    """The gradient shards of one pool, made where they are not there yet.
 
     Args:
         config: Settings of the run.
         manifest: The pool.
-        folder: Where the files are kept.
+        cache: Where the files are kept.
         device: torch device of the proxy model.
         clock: Told about every step.
         should_stop: Asked often.
@@ -51,12 +52,12 @@ class LocalGradients:
         self,
         config: RunConfig,
         manifest: DatasetManifest,
-        folder: Path,
+        cache: Cache,
         device: str,
         clock: Clock,
         should_stop: Callable[[], bool],
     ) -> None:
-        self._config, self._manifest, self._folder = config, manifest, folder
+        self._config, self._manifest, self._cache = config, manifest, cache
         self._device, self._clock, self._should_stop = device, clock, should_stop
         self._proxy: Proxy | None = None
         self._warmed: Warmup | None = None
@@ -81,20 +82,20 @@ class LocalGradients:
         revision = known_revision(self._config.proxy) or self._load().revision
         if self._warmed is None:
             self._warm_up(shards, revision)
-        folder = self._folder / "gradients"
-        folder.mkdir(parents=True, exist_ok=True)
         self.prints = shard_fingerprints(
             self._infos, proxy_revision=revision, config=self._config.gradients, pool=self.pool_sha256
         )
         facts: ProxyFacts | None = None
         paths, first = [], 0
         for number, (rows, fingerprint) in enumerate(zip(shards, self.prints, strict=True)):
-            path = folder / f"{fingerprint}.safetensors"
+            name = f"gradients/{fingerprint}.safetensors"
+            path = self._cache.local(name)
             found = _stored_facts(path, fingerprint, number, self._warmed)
             if found is None:
                 self.reused = False
                 found = ProxyFacts.of(self._load())
                 self._measure(rows, path, number, first, fingerprint, found)
+                self._cache.keep(name)
             facts = facts or found
             paths.append(path)
             first += self._manifest.shards[number].rows
@@ -116,7 +117,7 @@ class LocalGradients:
         """Gradients of the samples of another file by the same proxy, shape (m, d), and what to say about it."""
         self._clock.enter("validating", unit="bytes")
         manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)
-        other = LocalGradients(self._config, manifest, self._folder, self._device, self._clock, self._should_stop)
+        other = LocalGradients(self._config, manifest, self._cache, self._device, self._clock, self._should_stop)
         other._proxy, other._warmed, other.pool_sha256 = self._proxy, self._warmed, self.pool_sha256
         paths, proxy = other.fill([scratch / shard.name for shard in manifest.shards])
         fingerprint = other.fingerprint(proxy.revision)
@@ -151,8 +152,8 @@ class LocalGradients:
         fingerprint = warmup_fingerprint(pool=self.pool_sha256, proxy_revision=revision, config=config)
         if fingerprint is None:
             return
-        path = self._folder / "warmups" / f"{fingerprint}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        name = f"warmups/{fingerprint}.safetensors"
+        path = self._cache.local(name)
         try:
             warmup = read_warmup(path, fingerprint)
         except StoreError:
@@ -169,6 +170,7 @@ class LocalGradients:
                 on_progress=self._clock.tell,
                 should_stop=self._should_stop,
             )
+            self._cache.keep(name)
         self._warmed = warmup
         self.warmup = WarmupFacts.of(fingerprint, warmup.sha256, warmup.result)
         if self._proxy is not None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 
+from spice_select.cache import Cache
 from spice_select.conditions import read_source_rows
 from spice_select.config import RunConfig
 from spice_select.errors import ConfigError
@@ -65,7 +66,7 @@ def run(
     config: RunConfig,
     out: Path | None = None,
     *,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     device: str = "cpu",
     options: IntakeOptions | None = None,
     limits: IntakeLimits | None = None,
@@ -83,7 +84,8 @@ def run(
         config: Proxy model, gradients and selection.
         out: Folder for the files of the result; None writes none.
         cache: Folder for gradients, so that another budget or penalty on the same data computes none, for warm-ups, and
-            for the checkpoints of a periodic run, which goes on from there when it was interrupted.
+            for the checkpoints of a periodic run, which goes on from there when it was interrupted. An address that
+            fsspec knows (``s3://bucket/prefix``) does as well, for all but those checkpoints.
         device: torch device of the proxy model.
         options: Record form and columns, when they should not be found.
         limits: Caps on the source.
@@ -102,6 +104,7 @@ def run(
         BudgetError: More samples are asked for than the file has usable rows.
         DatasetError: The file as a whole cannot be read.
         ProxyError: The proxy model cannot be used.
+        StoreUnreachableError: The address given as ``cache`` does not answer.
         Stopped: ``should_stop`` said so, or the deadline passed, before anything was chosen.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
     source, started = Path(source), datetime.now(UTC)
@@ -118,9 +121,10 @@ def run(
         )
         shards = [scratch / "rows" / shard.name for shard in manifest.shards]
         _check_settings(config, manifest, shards, has_target=target is not None)
-        gradients = LocalGradients(config, manifest, cache or scratch, device, clock, stops)
+        kept = Cache(cache or scratch, scratch)
+        gradients = LocalGradients(config, manifest, kept, device, clock, stops)
         if config.schedule.kind == "periodic":
-            local = choose_by_windows(config, shards, gradients, cache or scratch, clock, asked)
+            local = choose_by_windows(config, shards, gradients, _checkpoints(kept), clock, asked)
         else:
             there = scratch / "target"
             local = choose_offline(
@@ -228,6 +232,17 @@ def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequen
             if row.source_row not in set(never)
         )
         check_quotas(config, groups)
+
+
+def _checkpoints(cache: Cache) -> Path:
+    """The folder for checkpoints.
+
+    Raises:
+        ConfigError: The cache is at an address: checkpoints are replaced in turns, which only a folder can do.
+    """
+    if not cache.is_local:
+        raise ConfigError("the schedule periodic keeps checkpoints and needs a folder as its cache", pointer="#/cache")
+    return cache.folder
 
 
 def _device_name(device: str) -> str:

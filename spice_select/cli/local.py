@@ -21,9 +21,11 @@ def run(
         Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the files of the result.")
     ] = Path("spice-output"),
     cache: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            file_okay=False, help="Folder for gradients, warm-ups and checkpoints: what is there is not done again."
+            metavar="<dir>",
+            help="Folder for gradients, warm-ups and checkpoints, or an address (s3://bucket/prefix) for gradients and "
+            "warm-ups: what is there is not done again.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
