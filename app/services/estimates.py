@@ -157,7 +157,7 @@ class Estimator:
         }
         obstacles = _obstacles(memory, disk, needs_gradients=rows_left > 0)
         if gradients.warmup_steps or config.schedule.kind == "periodic":
-            notes.append("seconds: the steps that tune the proxy model are not counted")
+            notes.append("seconds: a token of tuning counts like one that is measured, among those of the gradients")
         if memory["device"] is None:
             notes.append("memory: no worker has said yet how much it has")
         known = shape is not None and memory["device"] is not None
@@ -285,6 +285,14 @@ def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, ne
     return found
 
 
+def _tuned_tokens(config: RunConfig, tokens: int, rows: int) -> float:
+    """Tokens that tuning sends through the proxy model: of a warm-up, and of the rows that ``periodic`` chooses."""
+    warmup = config.gradients.warmup_steps * config.gradients.tuning.step_tokens
+    if config.schedule.kind != "periodic" or config.schedule.steps_every is None:
+        return warmup
+    return warmup + tokens * (config.selection.budget.resolve_count(rows) or 0) / max(1, rows)
+
+
 def _seconds(
     earlier: list[MeasuredChoice],
     config: RunConfig,
@@ -303,7 +311,7 @@ def _seconds(
     elif tokens is None or not spent or not measured:
         notes.append("seconds: nothing was measured with this proxy and these gradient settings yet")
     else:
-        gradients = tokens * rows_left / max(1, rows) * spent / measured
+        gradients = (tokens * rows_left / max(1, rows) + _tuned_tokens(config, tokens, rows)) * spent / measured
     method = config.selection.method
     budget = config.selection.budget.resolve_count(rows)
     choices = [

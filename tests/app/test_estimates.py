@@ -78,6 +78,25 @@ def test_an_estimate_learns_from_what_was_measured(any_service: InProcessService
     assert guess["tokens"] == pytest.approx(any_service.job(job["id"])["result"]["tokens_pool"], rel=0.15)
 
 
+def test_the_seconds_count_the_tokens_of_tuning(service: InProcessService) -> None:
+    gradients = {**SMALL, "warmup_steps": 3, "tuning": {"step_tokens": 500}}
+    job = service.submit(service.push(jsonl(sums(30)))["id"], gradients=gradients)
+    service.drain()
+    [shard] = service.http.get(f"/v1/gradient-sets/{service.job(job['id'])['gradient_set_id']}").json()["shards"]
+    other = service.push(jsonl(sums(40, start=100)))
+    guess = asked(service, other["id"], gradients=gradients)
+    per_token = shard["seconds"] / shard["tokens"]
+    assert guess["seconds"]["gradients"] == pytest.approx((guess["tokens"] + 3 * 500) * per_token, abs=0.002)
+    assert any("a token of tuning counts like one that is measured" in note for note in guess["notes"])
+    by_windows = {
+        "schedule": {"kind": "periodic", "steps_every": 1},
+        "selection": {"scope": {"kind": "windows", "size": 8}},
+        "budget": {"count": 10},
+    }
+    guess = asked(service, other["id"], gradients=gradients, **by_windows)
+    assert guess["seconds"]["gradients"] == pytest.approx((guess["tokens"] * 1.25 + 3 * 500) * per_token, abs=0.002)
+
+
 def test_a_job_that_cannot_fit_is_refused_and_leaves_nothing(sqlite_url: str, tmp_path: Path) -> None:
     with InProcessService(sqlite_url, tmp_path / "data", worker_memory_bytes=300_000) as service:
         dataset = service.push(jsonl(sums(12)))

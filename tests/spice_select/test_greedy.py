@@ -87,6 +87,20 @@ def test_fronts_that_change_at_every_turn_equal_the_dense_greedy(seed, d, near, 
     assert select(gradients, config(100, conflict_penalty=penalty)).indices == fast_dense(gradients, 1.0, penalty, 100)
 
 
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_a_wrong_guess_who_comes_next_changes_no_pick(penalty, monkeypatch):
+    asked = []
+
+    def worst_first(window):
+        asked.append(len(window.forms))
+        return -window.gains()
+
+    monkeypatch.setattr(front.Window, "likely_gains", worst_first)
+    gradients = pool(5, 300, 40, spread=0.1, duplicates=20, zeros=2, opposed=8)
+    assert select(gradients, config(120, conflict_penalty=penalty)).indices == fast_dense(gradients, 1.0, penalty, 120)
+    assert asked
+
+
 def fast_dense(gradients, alpha, penalty, count):
     """The dense greedy with one explicit inverse a step: the same definition, quick enough for some hundred rows."""
     d = gradients.shape[1]
