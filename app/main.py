@@ -101,6 +101,8 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         docs_url=None,  # its own page would load scripts from another host; app/ui/reference.py is ours
         redoc_url=None,
         lifespan=lifespan,
+        # Spans and measures are ours (app/tracing.py); the framework's own would copy what exceptions say elsewhere.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"model": ProblemRead, "description": "A problem (RFC 9457)"}},
     )

@@ -99,11 +99,14 @@ def _needed(
     """Find or make the gradient set, and whether it is complete already."""
     sets, units = GradientSets(session), Units(session)
     fingerprint = set_fingerprint(dataset, config, revision, pool)
-    found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
+    sets.join(dataset.project_id, fingerprint)
+    found = sets.by_fingerprint(dataset.project_id, fingerprint)
     if found is None:
         _add(session, dataset, fingerprint, config, revision, pool, warmup)
+        found = sets.by_fingerprint(dataset.project_id, fingerprint)
+    elif found.status == GradientSetStatus.FAILED:
         found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
-        assert found is not None
+    assert found is not None
     if found.status == GradientSetStatus.FAILED:
         # Whatever made it fail may have passed; the shards that are done stay done.
         units.reopen([unit.id for unit in units.shards(found.id) if unit.state == UnitState.DEAD])

@@ -166,10 +166,9 @@ class JobService:
                     job_id=job_id,
                     data={"gradients_reused": reused, "pool": dataset.num_usable},
                 )
-        if known is not None:
-            return self.get(project_id, known), True
-        with self.database.read() as session:
-            return self._view(session, job), False
+                # Within the transaction: a place in the queue costs nobody a lock, another session costs us time.
+                view = self._view(session, job)
+        return (self.get(project_id, known), True) if known is not None else (view, False)
 
     def estimate(self, project_id: str, request: JobRequest) -> Estimate:
         """What a job would take; refused like the job itself, except that what does not fit is told, not raised.

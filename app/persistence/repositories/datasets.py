@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.listing import ListFilter
@@ -13,6 +13,10 @@ from app.persistence.repositories.rows import affected, insert_all
 from app.persistence.tables import Dataset, Job, RejectedRow
 from app.persistence.types import clock
 from app.status import ACTIVE, DatasetStatus
+
+_MINE = select(Dataset).where(
+    Dataset.id == bindparam("dataset_id"), Dataset.project_id == bindparam("project_id"), Dataset.deleted_at.is_(None)
+)
 
 
 class Datasets:
@@ -28,10 +32,7 @@ class Datasets:
 
     def get(self, project_id: str, dataset_id: str) -> Dataset | None:
         """The data set, unless it is another project's or deleted."""
-        query = select(Dataset).where(
-            Dataset.id == dataset_id, Dataset.project_id == project_id, Dataset.deleted_at.is_(None)
-        )
-        return self.session.scalars(query).one_or_none()
+        return self.session.scalars(_MINE, {"dataset_id": dataset_id, "project_id": project_id}).one_or_none()
 
     def get_even_deleted(self, dataset_id: str) -> Dataset:
         """The data set that a unit refers to."""

@@ -8,18 +8,37 @@ written at the very end of a transaction, under a lock of the project that is he
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import and_, event, func, insert, or_, select
+from sqlalchemy import and_, bindparam, event, func, insert, or_, select
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
-from app.persistence.repositories.webhooks import Told, tell
+from app.persistence.repositories.rows import insert_into, table_of
+from app.persistence.repositories.webhooks import Told, WebhookEndpoints, tell
 from app.persistence.tables import Event
 from app.persistence.types import clock
 
 PENDING = "pending_events"
 LOCK_CLASS = 0x5350
 """First half of the advisory lock's key, so that it meets no other use of such locks."""
+
+_TABLE = table_of(Event)
+_GIVEN = ("project_id", "job_id", "dataset_id", "evaluation_id", "type", "data")
+_INSERT = insert_into(Event, "created_at").returning(_TABLE.c.id, _TABLE.c.created_at)
+
+
+def _insert_locked() -> ReturningInsert[tuple[int, datetime]]:
+    """Lock the project and write the event, in one statement: its number is drawn for the row that the lock brings."""
+    lock = select(func.pg_advisory_xact_lock(LOCK_CLASS, func.hashtext(bindparam("project_id")))).subquery()
+    given = [bindparam(name, type_=_TABLE.c[name].type) for name in _GIVEN]
+    source = select(*given, clock()).select_from(lock)
+    return insert(_TABLE).from_select([*_GIVEN, "created_at"], source).returning(_TABLE.c.id, _TABLE.c.created_at)
+
+
+_INSERT_LOCKED = _insert_locked()
 
 
 class Events:
@@ -82,16 +101,13 @@ class Events:
 
 def _write_pending(session: Session) -> None:
     session.flush()
-    pending = session.info.pop(PENDING)
-    if session.get_bind().dialect.name == "postgresql":
-        # Sorted, and the last locks that any transaction takes: two of them cannot wait for each other.
-        for project_id in sorted({values["project_id"] for values in pending}):
-            session.execute(select(func.pg_advisory_xact_lock(LOCK_CLASS, func.hashtext(project_id))))
-    written: dict[str, list[Told]] = {}
+    # Sorted, and the last locks that any transaction takes: two of them cannot wait for each other.
+    pending = sorted(session.info.pop(PENDING), key=itemgetter("project_id"))
+    projects = dict.fromkeys(values["project_id"] for values in pending)
+    # Whatever can be read before the lock is: between it and the end of the commit a project stands still.
+    listening = {project_id: WebhookEndpoints(session).listening(project_id) for project_id in projects}
+    statement = _INSERT_LOCKED if session.get_bind().dialect.name == "postgresql" else _INSERT
     for values in pending:
-        statement = insert(Event).values(**values, created_at=clock()).returning(Event.id, Event.created_at)
-        number, moment = session.execute(statement).one()
-        shown = {name: value for name, value in values.items() if name != "project_id"}
-        written.setdefault(values["project_id"], []).append(Told(id=number, created_at=moment, **shown))
-    for project_id, events in written.items():
-        tell(session, project_id, events)
+        number, moment = session.execute(statement, values).one()
+        project_id, shown = values["project_id"], {name: values[name] for name in _GIVEN if name != "project_id"}
+        tell(session, project_id, listening[project_id], Told(id=number, created_at=moment, **shown))

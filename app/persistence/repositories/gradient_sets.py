@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import insert_unless_there
 from app.persistence.tables import GradientSet
 from app.persistence.types import clock
 from app.status import GradientSetStatus
+
+LOCK_CLASS = 0x5351
+"""First half of the advisory lock's key, so that it meets no other use of such locks."""
+_NAMED = select(GradientSet).where(
+    GradientSet.project_id == bindparam("project_id"), GradientSet.fingerprint == bindparam("fingerprint")
+)
+_LOCK_NAMED = _NAMED.with_for_update(key_share=True).execution_options(populate_existing=True)
+_BE_AMONG = select(func.pg_advisory_xact_lock_shared(LOCK_CLASS, func.hashtext(bindparam("name"))))
 
 
 class GradientSets:
@@ -25,18 +33,32 @@ class GradientSets:
 
     def by_fingerprint(self, project_id: str, fingerprint: str) -> GradientSet | None:
         """The set of a fingerprint."""
-        query = select(GradientSet).where(GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint)
-        return self.session.scalars(query).one_or_none()
+        return self.session.scalars(_NAMED, {"project_id": project_id, "fingerprint": fingerprint}).one_or_none()
+
+    def join(self, project_id: str, fingerprint: str) -> None:
+        """Keep whoever changes the set of a fingerprint waiting until the transaction ends.
+
+        Any number may join at a time: those who want the same gradients need not wait for each other, only for
+        whoever has it locked. Who came first is served first, so that a stream of them keeps nobody waiting for ever.
+        """
+        if self.session.get_bind().dialect.name == "postgresql":  # on SQLite there is one writer at a time
+            self.session.execute(_BE_AMONG, {"name": project_id + fingerprint})
 
     def lock_by_fingerprint(self, project_id: str, fingerprint: str) -> GradientSet | None:
-        """The set of a fingerprint, locked against others until the transaction ends."""
-        query = select(GradientSet).where(GradientSet.project_id == project_id, GradientSet.fingerprint == fingerprint)
-        return self.session.scalars(query.with_for_update()).one_or_none()
+        """The set of a fingerprint, locked against others who have joined it and want to change it as well."""
+        given = {"project_id": project_id, "fingerprint": fingerprint}
+        return self.session.scalars(_LOCK_NAMED, given).one_or_none()
 
     def lock(self, gradient_set_id: str) -> GradientSet:
-        """The set, locked, so that of two last shards one sees the other done."""
+        """The set, locked, so that of two last shards one sees the other done, and all who have joined it are known."""
+        if self.session.get_bind().dialect.name == "postgresql":
+            name = func.hashtext(GradientSet.project_id + GradientSet.fingerprint)
+            alone = select(func.pg_advisory_xact_lock(LOCK_CLASS, name)).where(GradientSet.id == gradient_set_id)
+            self.session.execute(alone)
         query = select(GradientSet).where(GradientSet.id == gradient_set_id)
-        return self.session.scalars(query.with_for_update().execution_options(populate_existing=True)).one()
+        # Rows that refer to the set may be written meanwhile: they come from those who have joined it.
+        locked = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+        return self.session.scalars(locked).one()
 
     def get(self, project_id: str, gradient_set_id: str) -> GradientSet | None:
         """The set, unless it is another project's."""

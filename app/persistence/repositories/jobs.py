@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, func, inspect, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.listing import ListFilter
-from app.persistence.repositories.rows import affected, insert_all
+from app.persistence.repositories.rows import affected, insert_all, insert_into, table_of
 from app.persistence.tables import File, GradientSet, Job, Project, SelectedSample, Unit
 from app.persistence.types import clock, seconds_between
 from app.status import ACTIVE, JobStatus, UnitState
+
+LATEST = 20
+"""Jobs that succeeded last, whose mean time says how long a job takes."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,43 @@ def of_warmup(unit_id: Any) -> ColumnElement[bool]:
     return or_(Job.gradient_set_id.in_(sets), Job.target_gradient_set_id.in_(sets))
 
 
+# Statements of the busiest routes are built once: building one costs more than running it.
+_MINE = select(Job).where(Job.id == bindparam("job_id"), Job.project_id == bindparam("project_id"))
+
+
+def _queue_facts() -> Select[Any]:
+    """What decides when a queued job begins, in one statement."""
+    job_id: BindParameter[str] = bindparam("job_id")
+    project_id: BindParameter[str] = bindparam("project_id")
+    priority: BindParameter[int] = bindparam("priority")
+    earlier = or_(Job.priority > priority, and_(Job.priority == priority, Job.id < job_id))
+    limit = select(Project.max_running_units).where(Project.id == project_id).scalar_subquery()
+    live = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED, Unit.lease_until >= clock())
+    last = aliased(Job)
+    spans = (
+        select(seconds_between(last.started_at, last.finished_at).label("seconds"))
+        .where(last.status == JobStatus.SUCCEEDED)
+        .order_by(last.id.desc())
+        .limit(LATEST)
+        .subquery()
+    )
+    return select(
+        func.count(),
+        func.count().filter(Job.project_id == project_id),
+        limit,
+        live.scalar_subquery(),
+        live.where(Unit.project_id == project_id).scalar_subquery(),
+        select(func.avg(spans.c.seconds)).scalar_subquery(),
+        clock(),
+    ).where(Job.status == JobStatus.QUEUED, earlier)
+
+
+_QUEUE_FACTS = _queue_facts()
+_INSERT = insert_into(Job, "created_at").returning(table_of(Job))
+_COLUMNS = {attribute.key: attribute.columns[0].name for attribute in inspect(Job).column_attrs}
+"""Attributes of a job and their columns."""
+
+
 class Jobs:
     """Jobs; every read on behalf of a client goes through the project."""
 
@@ -57,15 +97,15 @@ class Jobs:
         self.session = session
 
     def add(self, values: dict[str, Any], deadline_seconds: float | None) -> Job:
-        """Insert a new job; what comes back has the times and the defaults of the database."""
-        deadline = None if deadline_seconds is None else clock(deadline_seconds)
-        statement = insert(Job).values(created_at=clock(), deadline_at=deadline).returning(Job)
-        return self.session.scalars(statement, [values]).one()
+        """Insert a new job; what comes back has the times and the defaults of the database, and no session."""
+        columns = {_COLUMNS[name]: value for name, value in values.items()}
+        statement = _INSERT if deadline_seconds is None else _INSERT.values(deadline_at=clock(deadline_seconds))
+        found = self.session.execute(statement, columns).one()._mapping
+        return Job(**{name: found[column] for name, column in _COLUMNS.items()})
 
     def get(self, project_id: str, job_id: str) -> Job | None:
         """The job, unless it is another project's."""
-        query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
-        return self.session.scalars(query).one_or_none()
+        return self.session.scalars(_MINE, {"job_id": job_id, "project_id": project_id}).one_or_none()
 
     def stop_requested(self, job_id: str) -> str | None:
         """The outcome a worker is asked to stop for."""
@@ -83,30 +123,10 @@ class Jobs:
             query = query.where(Job.id < before)
         return list(self.session.scalars(query.order_by(Job.id.desc()).limit(limit)))
 
-    def queue_facts(self, job: Job, latest: int = 20) -> QueueFacts:
-        """What decides when a queued job begins, in one statement."""
-        earlier = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-        own = func.count().filter(Job.project_id == job.project_id)
-        limit = select(Project.max_running_units).where(Project.id == job.project_id).scalar_subquery()
-        live = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED, Unit.lease_until >= clock())
-        last = aliased(Job)
-        spans = (
-            select(seconds_between(last.started_at, last.finished_at).label("seconds"))
-            .where(last.status == JobStatus.SUCCEEDED)
-            .order_by(last.id.desc())
-            .limit(latest)
-            .subquery()
-        )
-        query = select(
-            func.count(),
-            own,
-            limit,
-            live.scalar_subquery(),
-            live.where(Unit.project_id == job.project_id).scalar_subquery(),
-            select(func.avg(spans.c.seconds)).scalar_subquery(),
-            clock(),
-        ).where(Job.status == JobStatus.QUEUED, earlier)
-        return QueueFacts(*self.session.execute(query).one())
+    def queue_facts(self, job: Job) -> QueueFacts:
+        """What decides when a queued job begins."""
+        given = {"job_id": job.id, "project_id": job.project_id, "priority": job.priority}
+        return QueueFacts(*self.session.execute(_QUEUE_FACTS, given).one())
 
     def move(self, job_id: str, old: tuple[JobStatus, ...], new: JobStatus, **values: Any) -> bool:
         """Change the state if it is still one of ``old``; the one place that writes ``status``.

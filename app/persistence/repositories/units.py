@@ -6,14 +6,45 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import affected, insert_all, now
 from app.persistence.repositories.turns import runnable, turn
 from app.persistence.tables import GradientSet, Job, Project, Unit, UnitCommit
+from app.persistence.tables.base import Id
 from app.persistence.types import clock
 from app.status import JobStatus, UnitKind, UnitState
+
+_OWN_SET: BindParameter[str] = bindparam("own_set", type_=Id)
+_TARGET_SET: BindParameter[str] = bindparam("target_set", type_=Id)
+# Built once, because every answer about a job that has not ended asks it.
+_OF_JOB = (
+    select(Unit, clock())
+    .where(
+        or_(
+            Unit.job_id == bindparam("job_id"),
+            # That shards have no job is what leads to them: a set may have been chosen from by very many jobs.
+            and_(
+                Unit.gradient_set_id.in_([_OWN_SET, _TARGET_SET]),
+                Unit.job_id.is_(None),
+                Unit.kind == UnitKind.GRADIENTS,
+            ),
+            Unit.id == select(GradientSet.warmup_unit_id).where(GradientSet.id == _OWN_SET).scalar_subquery(),
+        )
+    )
+    .order_by(Unit.shard)
+)
+
+_DONE_SHARDS = select(Unit.fingerprint, Unit.gradient_set_id, Unit.shard).where(
+    Unit.project_id == bindparam("project_id"),
+    Unit.kind == UnitKind.GRADIENTS,
+    Unit.state == UnitState.DONE,
+    or_(
+        Unit.fingerprint.in_(bindparam("prints", expanding=True)),
+        and_(Unit.gradient_set_id == _OWN_SET, Unit.job_id.is_(None)),
+    ),
+)
 
 
 class Units:
@@ -30,7 +61,7 @@ class Units:
             **dict.fromkeys(("epoch", "attempts", "strikes", "completed"), 0),
             "generation": 1,
         }
-        insert_all(self.session, Unit, ({**fixed, **row} for row in rows), created_at=clock(), not_before=clock())
+        insert_all(self.session, Unit, ({**fixed, **row} for row in rows), "created_at", "not_before")
 
     def get(self, unit_id: str) -> Unit | None:
         """The unit as it stands."""
@@ -142,11 +173,8 @@ class Units:
 
         The shards are those that the job waits for: of its own gradient set, then of the target's; all in their order.
         """
-        sets = [job.gradient_set_id, job.target_gradient_set_id]
-        shard = and_(Unit.gradient_set_id.in_(sets), Unit.kind == UnitKind.GRADIENTS)
-        warmup = Unit.id.in_(select(GradientSet.warmup_unit_id).where(GradientSet.id == job.gradient_set_id))
-        query = select(Unit, clock()).where(or_(Unit.job_id == job.id, shard, warmup)).order_by(Unit.shard)
-        found = [(unit, moment) for unit, moment in self.session.execute(query)]
+        given = {"job_id": job.id, "own_set": job.gradient_set_id, "target_set": job.target_gradient_set_id}
+        found = [(unit, moment) for unit, moment in self.session.execute(_OF_JOB, given)]
         units = [unit for unit, _ in found]
         shards = [unit for unit in units if unit.kind == UnitKind.GRADIENTS]
         return (
@@ -227,14 +255,8 @@ class Units:
         prints: set[str] = set()
         numbers: set[int] = set()
         for start in range(0, len(wanted), 500):
-            mine = Unit.fingerprint.in_(wanted[start : start + 500])
-            query = select(Unit.fingerprint, Unit.gradient_set_id, Unit.shard).where(
-                Unit.project_id == project_id,
-                Unit.kind == UnitKind.GRADIENTS,
-                Unit.state == UnitState.DONE,
-                mine if gradient_set_id is None else or_(mine, Unit.gradient_set_id == gradient_set_id),
-            )
-            for name, owner, number in self.session.execute(query):
+            given = {"project_id": project_id, "prints": wanted[start : start + 500], "own_set": gradient_set_id}
+            for name, owner, number in self.session.execute(_DONE_SHARDS, given):
                 prints.add(name or "")
                 if owner == gradient_set_id and number is not None:
                     numbers.add(number)

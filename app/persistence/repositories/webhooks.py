@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.ids import new_id
@@ -23,6 +23,14 @@ from app.status import DeliveryState
 
 MOST_DETAIL_BYTES = 8000
 """A message is thin: whoever wants more than this asks the API."""
+
+# Locked against being deleted before the messages to them are written; changing them is not in the way.
+_LISTENING = (
+    select(WebhookEndpoint.id, WebhookEndpoint.event_types)
+    .where(WebhookEndpoint.project_id == bindparam("project_id"), WebhookEndpoint.enabled.is_(True))
+    .order_by(WebhookEndpoint.id)
+    .with_for_update(read=True, key_share=True)
+)
 
 
 @dataclass(frozen=True)
@@ -85,15 +93,13 @@ class WebhookEndpoints:
 
     def listening(self, project_id: str) -> list[tuple[str, list[str]]]:
         """Enabled endpoints of a project: id and the types they want."""
-        query = select(WebhookEndpoint.id, WebhookEndpoint.event_types).where(
-            WebhookEndpoint.project_id == project_id, WebhookEndpoint.enabled.is_(True)
-        )
-        return [(endpoint_id, types) for endpoint_id, types in self.session.execute(query)]
+        found = self.session.execute(_LISTENING, {"project_id": project_id})
+        return [(endpoint_id, types) for endpoint_id, types in found]
 
     def take(self, endpoint_id: str) -> WebhookEndpoint | None:
         """An enabled endpoint, locked; None when another dispatcher is at it at this moment."""
         query = select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.enabled.is_(True))
-        return self.session.scalars(query.with_for_update(skip_locked=True)).one_or_none()
+        return self.session.scalars(query.with_for_update(skip_locked=True, key_share=True)).one_or_none()
 
 
 class WebhookDeliveries:
@@ -233,11 +239,10 @@ class WebhookDeliveries:
         self.session.execute(delete(WebhookDelivery).where(ended, WebhookDelivery.settled_at < clock(-seconds)))
 
 
-def tell(session: Session, project_id: str, events: Sequence[Told]) -> None:
-    """Write the messages that events cause, in the transaction that writes the events."""
-    listening = WebhookEndpoints(session).listening(project_id)
-    for told in events:
-        wanting = [endpoint_id for endpoint_id, types in listening if told.type in types]
+def tell(session: Session, project_id: str, listening: Sequence[tuple[str, list[str]]], told: Told) -> None:
+    """Write the messages that an event causes, in the transaction that writes the event."""
+    wanting = [endpoint_id for endpoint_id, types in listening if told.type in types]
+    if wanting:
         WebhookDeliveries(session).add(project_id, wanting, told)
 
 
