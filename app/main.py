@@ -34,9 +34,11 @@ from app.api.schemas.problems import ProblemRead
 from app.api.streams import EventHub, told_to_end
 from app.outbound import Guard, Policy
 from app.persistence.session import Database
+from app.services.choices import Choices
 from app.services.datasets import DatasetService
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
+from app.services.gradient_sets import GradientSetService
 from app.services.health import Health
 from app.services.job_edits import JobEdits
 from app.services.jobs import JobService
@@ -117,13 +119,15 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.uploads = UploadService(database, store, settings)
     proxies = Proxies(settings)
     app.state.jobs = JobService(database, store, proxies)
+    app.state.choices = Choices(database, store)
+    app.state.gradient_sets = GradientSetService(database)
     app.state.evaluations = EvaluationService(database, proxies)
     app.state.job_edits = JobEdits(database)
     app.state.lineage = LineageFeed(database, settings.openlineage_namespace)
     app.state.sessions = Sessions(keys, settings.data_dir)
-    app.state.pictures = Pictures(database, app.state.jobs)
+    app.state.pictures = Pictures(database, app.state.choices)
     app.state.error_page = pages.error_page
-    app.state.results = ResultService(app.state.jobs, store, settings)
+    app.state.results = ResultService(app.state.jobs, app.state.choices, store, settings)
     app.state.webhooks = WebhookService(database, SecretBox(settings), Guard(Policy.of(settings)))
     app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.

@@ -16,9 +16,11 @@ from app.api.rates import RateLimiter
 from app.api.streams import EventHub
 from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
+from app.services.choices import Choices
 from app.services.datasets import DatasetService
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
+from app.services.gradient_sets import GradientSetService
 from app.services.idempotency import parse_key
 from app.services.job_edits import JobEdits
 from app.services.jobs import Filters, JobService
@@ -61,6 +63,18 @@ async def uploads(request: Request) -> UploadService:
 async def jobs(request: Request) -> JobService:
     """Use cases of jobs."""
     found: JobService = request.app.state.jobs
+    return found
+
+
+async def choices(request: Request) -> Choices:
+    """What jobs chose."""
+    found: Choices = request.app.state.choices
+    return found
+
+
+async def gradient_sets(request: Request) -> GradientSetService:
+    """What is known of gradient sets."""
+    found: GradientSetService = request.app.state.gradient_sets
     return found
 
 
@@ -342,6 +356,8 @@ UploadsDep = Annotated[UploadService, Depends(uploads)]
 EventsDep = Annotated[EventService, Depends(events)]
 EvaluationsDep = Annotated[EvaluationService, Depends(evaluations)]
 JobsDep = Annotated[JobService, Depends(jobs)]
+ChoicesDep = Annotated[Choices, Depends(choices)]
+GradientSetsDep = Annotated[GradientSetService, Depends(gradient_sets)]
 JobEditsDep = Annotated[JobEdits, Depends(job_edits)]
 ResultsDep = Annotated[ResultService, Depends(results)]
 LineageDep = Annotated[LineageFeed, Depends(lineage)]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from app.errors import NotFoundError
 from app.ids import new_id
 from app.persistence.repositories import Datasets, GradientSets, Units
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
 from app.persistence.types import clock
 from app.services.partition import least_version
+from app.services.progress import ShardView, shard_view
 from app.status import GradientSetStatus, UnitKind, UnitState
 from spice_select.config import RunConfig
 from spice_select.fingerprint import (
@@ -20,6 +24,46 @@ from spice_select.fingerprint import (
     shard_fingerprints,
     warmup_fingerprint,
 )
+
+
+class GradientSetService:
+    """What is known of gradient sets.
+
+    Args:
+        database: Where the records are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def get(self, project_id: str, gradient_set_id: str) -> GradientSet:
+        """One gradient set.
+
+        Raises:
+            NotFoundError: There is none of this id in the project.
+        """
+        with self.database.read() as session:
+            found = GradientSets(session).get(project_id, gradient_set_id)
+        if found is None:
+            raise NotFoundError(f"gradient set {gradient_set_id}")
+        return found
+
+    def shards(self, project_id: str, gradient_set_id: str) -> list[ShardView]:
+        """The shards of a gradient set, in the order of the pool; none for a set of another project."""
+        with self.database.read() as session:
+            if GradientSets(session).get(project_id, gradient_set_id) is None:
+                return []
+            units, moment = Units(session), now(session)
+            done = {unit.id: commit.result for unit, commit in units.shard_commits(gradient_set_id)}
+            return [
+                shard_view(unit, done.get(unit.id) if unit.state == UnitState.DONE else None, moment)
+                for unit in units.shards(gradient_set_id)
+            ]
+
+    def page(self, project_id: str, *, before: str | None, limit: int) -> list[GradientSet]:
+        """Gradient sets, newest first."""
+        with self.database.read() as session:
+            return GradientSets(session).page(project_id, before=before, limit=limit)
 
 
 def pool_of(dataset: Dataset) -> str:

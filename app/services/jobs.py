@@ -1,22 +1,21 @@
-"""Use cases of jobs: make, show, list, cancel, results."""
+"""Use cases of jobs: make, show, list, cancel."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
-from app.persistence.repositories import Events, GradientSets, Jobs, ListFilter, OwnedUnits, Units
+from app.persistence.repositories import Events, Jobs, ListFilter, OwnedUnits, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import File, GradientSet, Job, SelectedSample
+from app.persistence.tables import Job
 from app.services.estimates import Estimate, Estimator, refuse_unfit
 from app.services.gradient_sets import needed_sets
 from app.services.idempotency import repeated, replayed
 from app.services.partition import check_parts, selection_units
-from app.services.progress import Progress, ShardView, Work, job_phase, job_progress, shard_view
+from app.services.progress import Progress, Work, job_phase, job_progress
 from app.services.proxies import Proxies, ResolvedProxy
 from app.services.refusals import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
 from app.services.versions import require_version
@@ -189,9 +188,9 @@ class JobService:
 
         Raises:
             NotFoundError: There is none of this id in the project.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by find_job()
         with self.database.read() as session:
-            job = self._find(Jobs(session), project_id, job_id)
+            job = find_job(session, project_id, job_id)
             return self._view(session, job)
 
     @staticmethod
@@ -218,88 +217,28 @@ class JobService:
             ConflictError: The job has ended.
         """
         with self.database.write() as session:
-            self._find(Jobs(session), project_id, job_id)
+            find_job(session, project_id, job_id)
             require_version(Jobs(session).lock(job_id).version, expected)
             if not stop_job(session, job_id, JobStatus.CANCELLED):
                 raise ConflictError("the job has ended already")
         return self.get(project_id, job_id)
 
-    def ranking(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[SelectedSample]:
-        """Picks behind a rank, in order.
 
-        Raises:
-            ConflictError: The job has no result yet.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by _finished()
-        with self.database.read() as session:
-            self._finished(Jobs(session), project_id, job_id)
-            return Jobs(session).ranking(job_id, after=after, limit=limit)
+def find_job(session: Any, project_id: str, job_id: str) -> Job:
+    """A job of a project.
 
-    def files(self, project_id: str, job_id: str) -> list[File]:
-        """Files of the result.
+    Args:
+        session: The running transaction.
+        project_id: Whose.
+        job_id: Which.
 
-        Raises:
-            ConflictError: The job has no result yet.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by _finished()
-        with self.database.read() as session:
-            self._finished(Jobs(session), project_id, job_id)
-            return Jobs(session).files(job_id)
-
-    def file(self, project_id: str, job_id: str, name: str) -> tuple[File, Path]:
-        """One file of the result and where its bytes lie.
-
-        Raises:
-            NotFoundError: The result has no file of that name.
-        """
-        with self.database.read() as session:
-            self._finished(Jobs(session), project_id, job_id)
-            file = Jobs(session).file(project_id, job_id, name)
-        if file is None:
-            raise NotFoundError(f"file {name} of job {job_id}")
-        return file, self.store.path(project_id, file.sha256)
-
-    def gradient_set(self, project_id: str, gradient_set_id: str) -> GradientSet:
-        """One gradient set.
-
-        Raises:
-            NotFoundError: There is none of this id in the project.
-        """
-        with self.database.read() as session:
-            found = GradientSets(session).get(project_id, gradient_set_id)
-        if found is None:
-            raise NotFoundError(f"gradient set {gradient_set_id}")
-        return found
-
-    def shards(self, project_id: str, gradient_set_id: str) -> list[ShardView]:
-        """The shards of a gradient set, in the order of the pool; none for a set of another project."""
-        with self.database.read() as session:
-            if GradientSets(session).get(project_id, gradient_set_id) is None:
-                return []
-            units, moment = Units(session), now(session)
-            done = {unit.id: commit.result for unit, commit in units.shard_commits(gradient_set_id)}
-            return [
-                shard_view(unit, done.get(unit.id) if unit.state == UnitState.DONE else None, moment)
-                for unit in units.shards(gradient_set_id)
-            ]
-
-    def gradient_sets(self, project_id: str, *, before: str | None, limit: int) -> list[GradientSet]:
-        """Gradient sets, newest first."""
-        with self.database.read() as session:
-            return GradientSets(session).page(project_id, before=before, limit=limit)
-
-    @staticmethod
-    def _find(jobs: Jobs, project_id: str, job_id: str) -> Job:
-        job = jobs.get(project_id, job_id)
-        if job is None:
-            raise NotFoundError(f"job {job_id}")
-        return job
-
-    def _finished(self, jobs: Jobs, project_id: str, job_id: str) -> Job:
-        job = self._find(jobs, project_id, job_id)
-        if job.status in ACTIVE:
-            raise ConflictError(f"the job has no result yet: {job.status}", headers={"Retry-After": "2"})
-        if job.result is None:
-            raise ConflictError(f"the job ended without a result: {job.status}")
-        return job
+    Raises:
+        NotFoundError: There is none of this id in the project.
+    """
+    job = Jobs(session).get(project_id, job_id)
+    if job is None:
+        raise NotFoundError(f"job {job_id}")
+    return job
 
 
 def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 from app.persistence.repositories import Datasets, Jobs
 from app.persistence.session import Database
 from app.persistence.tables import SelectedSample
-from app.services.jobs import JobService
+from app.services.choices import Choices
+from app.services.jobs import find_job
 from spice_select.errors import RowError
 from spice_select.records import to_messages
 
@@ -59,12 +60,12 @@ class Pictures:
 
     Args:
         database: Where the records are.
-        jobs: Use cases of jobs.
+        choices: What jobs chose.
     """
 
-    def __init__(self, database: Database, jobs: JobService) -> None:
+    def __init__(self, database: Database, choices: Choices) -> None:
         self.database = database
-        self.jobs = jobs
+        self.choices = choices
 
     def stretches(self, project_id: str, job_id: str, selected: int, most: int) -> list[Stretch]:
         """The ranking in at most ``most`` stretches of equal length (the last may be shorter).
@@ -75,9 +76,9 @@ class Pictures:
             selected: Number of its picks.
             most: Most stretches; a stretch is one pick where there are no more picks than that.
         """
-        self.jobs.get(project_id, job_id)
         length = max(1, -(-selected // most))
         with self.database.read() as session:
+            find_job(session, project_id, job_id)
             found = Jobs(session).stretches(job_id, length)
         utility, stretches, first = 0.0, [], 1
         for last, gain, total, conflict, worst in found:
@@ -95,15 +96,14 @@ class Pictures:
             selected: Number of its picks.
             count: Most picks at each end.
         """
-        _, path = self.jobs.file(project_id, job_id, SELECTED)
+        _, path = self.choices.file(project_id, job_id, SELECTED)
         rest = min(count, max(0, selected - count))
         with path.open("rb") as file:
             texts = [line.decode() for line in islice(file, count)]
-        picks = self.jobs.ranking(project_id, job_id, after=0, limit=count)
-        last_picks = self.jobs.ranking(project_id, job_id, after=selected - rest, limit=count) if rest else []
+        picks = self.choices.ranking(project_id, job_id, after=0, limit=count)
+        last_picks = self.choices.ranking(project_id, job_id, after=selected - rest, limit=count) if rest else []
         with self.database.read() as session:
-            job = Jobs(session).get(project_id, job_id)
-            assert job is not None
+            job = find_job(session, project_id, job_id)
             dataset = Datasets(session).get_even_deleted(job.dataset_id)
         form, columns = dataset.format, dataset.columns or {}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.errors import ServiceError
 from app.persistence.tables import Job
+from app.services.choices import Choices
 from app.services.jobs import JobService
 from app.services.links import Link, LinkSigner
 from app.services.prefixes import CUTTABLE, Prefixes
@@ -39,12 +40,14 @@ class ResultService:
 
     Args:
         jobs: The jobs they belong to.
+        choices: What the jobs chose.
         store: Where the bytes are.
         settings: For links and for the room of cut files.
     """
 
-    def __init__(self, jobs: JobService, store: ArtifactStore, settings: Settings) -> None:
+    def __init__(self, jobs: JobService, choices: Choices, store: ArtifactStore, settings: Settings) -> None:
         self.jobs = jobs
+        self.choices = choices
         self.signer = LinkSigner(settings)
         self.prefixes = Prefixes(store, settings.prefix_cache_bytes)
 
@@ -61,7 +64,7 @@ class ResultService:
             ServiceError: ``not-found``, ``conflict-state`` while there is no result, ``validation-error`` where k
                 does not fit, ``prefix-undefined`` where the first k picks mean nothing.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
-        file, path = self.jobs.file(project_id, job_id, name)
+        file, path = self.choices.file(project_id, job_id, name)
         whole = Stored(file.name, file.media_type, file.bytes, file.sha256, path)
         if k is None:
             return whole

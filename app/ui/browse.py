@@ -94,7 +94,7 @@ def plot_data(job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
 
 
 @router.get("/ui/jobs/{job_id}/files/{name}")
-def get_file(job_id: str, name: str, visitor: Visitor, service: deps.JobsDep) -> Response:
+def get_file(job_id: str, name: str, visitor: Visitor, choices: deps.ChoicesDep) -> Response:
     """A file of the result, saved and never shown: it holds other people's text."""
-    file, path = service.file(visitor.project_id, job_id, name)
+    file, path = choices.file(visitor.project_id, job_id, name)
     return FileResponse(path, media_type=file.media_type, headers=HEADERS, filename=file.name)

@@ -10,6 +10,7 @@ from app.api import render
 from app.api.problems import base_url
 from app.ids import new_id
 from app.persistence.tables import Dataset, Job
+from app.services.choices import Choices
 from app.services.datasets import DatasetService
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
@@ -39,6 +40,7 @@ class Gathered:
     def __init__(self, request: Request) -> None:
         state = request.app.state
         self.jobs: JobService = state.jobs
+        self.choices: Choices = state.choices
         self.events: EventService = state.events
         self.evaluations: EvaluationService = state.evaluations
         self.datasets: DatasetService = state.datasets
@@ -107,7 +109,7 @@ class Gathered:
     def _files(self, request: Request, project: str, job_id: str, selected: int) -> dict[str, Any]:
         first, last = self.pictures.excerpts(project, job_id, selected, EXCERPTS)
         return {
-            "files": self.jobs.files(project, job_id),
+            "files": self.choices.files(project, job_id),
             "first_picks": first,
             "last_picks": last,
             "uses": uses(base_url(request), job_id, keys=self.keys),

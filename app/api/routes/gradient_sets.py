@@ -19,20 +19,20 @@ def list_gradient_sets(
     request: Request,
     response: Response,
     project: deps.Project,
-    service: deps.JobsDep,
+    service: deps.GradientSetsDep,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[GradientSetRead]:
     """Gradient sets, newest first."""
     before = None if after is None else deps.decode_cursor(after)
-    found = service.gradient_sets(project, before=before, limit=limit + 1)
+    found = service.page(project, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, partial(render.gradient_set_read, request), lambda row: row.id)
 
 
 @router.get("/{gradient_set_id}")
 def get_gradient_set(
-    request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, service: deps.JobsDep
+    request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, service: deps.GradientSetsDep
 ) -> GradientSetRead:
     """One gradient set, and what each of its shards takes."""
-    found, shards = service.gradient_set(project, gradient_set_id), service.shards(project, gradient_set_id)
+    found, shards = service.get(project, gradient_set_id), service.shards(project, gradient_set_id)
     return render.gradient_set_read(request, found, shards)

@@ -74,7 +74,12 @@ class Repository:
 
 
 def repository(
-    namespace: str, name: str, project: deps.Project, service: deps.JobsDep, revision: str = "main"
+    namespace: str,
+    name: str,
+    project: deps.Project,
+    service: deps.JobsDep,
+    choices: deps.ChoicesDep,
+    revision: str = "main",
 ) -> Repository:
     """The job of an address.
 
@@ -84,7 +89,7 @@ def repository(
     if namespace != NAMESPACE or not JOB.fullmatch(name):
         raise HubError("RepoNotFound", f"there is no data set {namespace}/{name}"[:200])
     try:
-        found = Repository(service.get(project, name).job, service.files(project, name))
+        found = Repository(service.get(project, name).job, choices.files(project, name))
     except ServiceError as error:
         raise HubError("RepoNotFound", error.detail) from error
     if revision not in {"main", found.commit}:

@@ -130,10 +130,10 @@ def list_selection(
     response: Response,
     job_id: deps.JobId,
     project: deps.Project,
-    service: deps.JobsDep,
+    choices: deps.ChoicesDep,
     limit: deps.Limit = 100,
     after: deps.After = None,
 ) -> Page[SampleRead]:
     """The ranking: what was chosen, in order, with the evidence."""
-    found = service.ranking(project, job_id, after=deps.number_cursor(after, 0), limit=limit + 1)
+    found = choices.ranking(project, job_id, after=deps.number_cursor(after, 0), limit=limit + 1)
     return render.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)
