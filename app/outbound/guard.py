@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import BinaryIO
-
-import httpx
+from typing import TYPE_CHECKING, BinaryIO
 
 from app.outbound.addresses import Address, Network, is_public, literal, plain
 from app.outbound.refusals import DownloadLimitError, UrlNotAllowedError
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx  # at run time not before an address is looked at: the API starts sooner without
 
 Resolver = Callable[[str], Sequence[str]]
 """A host name to the addresses it has now."""
@@ -113,6 +114,8 @@ class Guard:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
+        import httpx
+
         context = httpx.create_ssl_context(trust_env=False)
         if self.policy.ca_file is not None:
             context.load_verify_locations(cafile=self.policy.ca_file)
@@ -129,6 +132,8 @@ class Guard:
             UrlNotAllowedError: Scheme, port, name, credentials in the URL or an address rule it out, or the name does
                 not resolve.
         """
+        import httpx
+
         try:
             return self._check(httpx.URL(url), RESOLVE_SECONDS)
         except UrlNotAllowedError as refused:
@@ -166,6 +171,8 @@ class Guard:
         return Destination(host, port, tuple(str(plain(address)) for address in addresses))
 
     def _resolve(self, host: str, within: float) -> Sequence[str]:
+        import httpx
+
         # A name server of the other side may take its time, and the system's resolver has no limit of ours.
         answers: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
 
@@ -196,6 +203,8 @@ class Guard:
             timeout: Longest wait for the other side to move, in seconds.
             follow_redirects: Whether redirects are followed (each checked, three at most) or returned.
         """
+        import httpx
+
         # Not before a request is made: the API only checks addresses, and starts sooner without an HTTP engine.
         from app.outbound.transport import GuardedTransport
 
@@ -235,6 +244,8 @@ class Guard:
             DownloadLimitError: More bytes or more time than allowed, a compressed body, or too many redirects.
             httpx.HTTPError: The other side is down or answers with an error.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the client
+        import httpx
+
         digest, count = hashlib.sha256(), 0
         deadline = {"deadline": time.monotonic() + max_seconds}
         with self.client(max_bytes=max_bytes, max_seconds=max_seconds) as client:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, FileSystemLoader
 
 from app.ui import wording
 from app.ui.statics import static_url
 from spice_select.version import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 POLICY = "; ".join(
     (
@@ -40,7 +42,11 @@ HEADERS = {
 }
 
 
-def _environment() -> Environment:
+@cache
+def templates() -> Environment:
+    """The templates, read when the first page is asked for: the API starts sooner without."""
+    from jinja2 import Environment, FileSystemLoader
+
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -62,9 +68,6 @@ def _environment() -> Environment:
     return found
 
 
-TEMPLATES = _environment()
-
-
 def page(
     template: str, *, http_status: int = 200, headers: dict[str, str] | None = None, **values: Any
 ) -> HTMLResponse:
@@ -76,7 +79,9 @@ def page(
         headers: Beside the security headers.
         values: What the template names; all of it is escaped.
     """
-    return HTMLResponse(TEMPLATES.get_template(template).render(**values), http_status, {**HEADERS, **(headers or {})})
+    return HTMLResponse(
+        templates().get_template(template).render(**values), http_status, {**HEADERS, **(headers or {})}
+    )
 
 
 def wants_page(request: Request, code: str) -> bool:
