@@ -51,13 +51,7 @@ def push(
             columns=options.pairs(column, "--column"),
             metadata=options.pairs(metadata, "--metadata"),
         )
-        if wait:
-            dataset = wait_for(client, dataset, max_wait, quiet=json)
-    if json:
-        print_json(dataset)
-    else:
-        print_dataset(dataset)
-    end(dataset)
+        finish(client, dataset, wait=wait, max_wait=max_wait, json=json)
 
 
 @app.command()
@@ -97,13 +91,7 @@ def add(
             columns=options.pairs(column, "--column"),
             metadata=options.pairs(metadata, "--metadata"),
         )
-        if wait:
-            dataset = wait_for(client, dataset, max_wait, quiet=json)
-    if json:
-        print_json(dataset)
-    else:
-        print_dataset(dataset)
-    end(dataset)
+        finish(client, dataset, wait=wait, max_wait=max_wait, json=json)
 
 
 def send(client: Client, file: Path, *, quiet: bool, **about: Any) -> Dataset:
@@ -121,6 +109,17 @@ def send(client: Client, file: Path, *, quiet: bool, **about: Any) -> Dataset:
         if sent[1]:
             note(f"\nstopped after {size(sent[0])} of {size(sent[1])}; the same command goes on from there")
         leave(Exit.DETACHED)
+
+
+def finish(client: Client, dataset: Dataset, *, wait: bool, max_wait: float | None, json: bool) -> None:
+    """Wait for the validation if that is wanted, print what has become of a data set, and exit as it says."""
+    if wait:
+        dataset = wait_for(client, dataset, max_wait, quiet=json)
+    if json:
+        print_json(dataset)
+    else:
+        print_dataset(dataset)
+    end(dataset)
 
 
 def wait_for(client: Client, dataset: Dataset, max_wait: float | None, *, quiet: bool) -> Dataset:
