@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -18,6 +15,7 @@ from sqlalchemy import select
 from app import tracing
 from app.persistence.tables import Job
 from app.services.health import ROOT
+from tests.fixtures.receiver import Receiver, respond
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -77,31 +75,17 @@ def test_a_callers_trace_is_kept_though_the_api_does_not_trace(service: InProces
 
 
 def test_spans_reach_a_collector(service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
-    received: list[Any] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            received.append((self.path, ExportTraceServiceRequest.FromString(body)))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-    try:
-        tracing.configure("otlp", "api")
-        assert service.http.get("/v1/version").status_code == 200
-        tracing.flush()
-    finally:
-        tracing.configure("off", "api")
-        server.shutdown()
-        server.server_close()
-    ((path, request),) = received
+    with Receiver(respond(200)) as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        try:
+            tracing.configure("otlp", "api")
+            assert service.http.get("/v1/version").status_code == 200
+            tracing.flush()
+        finally:
+            tracing.configure("off", "api")
+    (sent,) = collector.requests
+    path, request = sent.path, ExportTraceServiceRequest.FromString(sent.body)
     assert path == "/v1/traces"
     (resource,) = request.resource_spans
     attributes = {entry.key: entry.value.string_value for entry in resource.resource.attributes}

@@ -7,8 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.fixtures.processes import ApiProcess, CeleryWorker, Dispatcher, environment
+from tests.fixtures.receiver import Receiver, respond
 
 ENDED = {"succeeded", "failed", "cancelled", "expired"}
 FAST = {
@@ -24,8 +27,8 @@ FAST = {
 class Deployment:
     """API, dispatcher and Celery workers as in docker-compose.yml, each a process of its own."""
 
-    def __init__(self, launch: Callable[[Any], Any], env: dict[str, str], folder: Path) -> None:
-        self.launch, self.env, self.folder = launch, env, folder
+    def __init__(self, launch: Callable[[Any], Any], env: dict[str, str], folder: Path, collector: Receiver) -> None:
+        self.launch, self.env, self.folder, self.collector = launch, env, folder, collector
         self.api: ApiProcess = launch(ApiProcess(env, folder))
         self.dispatcher: Dispatcher = launch(Dispatcher(env, folder))
         self.workers: list[CeleryWorker] = []
@@ -41,14 +44,25 @@ class Deployment:
         assert response.status_code == 202, response.text
         return self.settle(response.headers["Location"], lambda found: found["status"] != "validating")
 
-    def submit(self, dataset_id: str, **body: Any) -> dict[str, Any]:
-        response = self.http.post("/v1/jobs", json={"dataset_id": dataset_id, **body})
+    def submit(self, dataset_id: str, headers: dict[str, str] | None = None, **body: Any) -> dict[str, Any]:
+        response = self.http.post("/v1/jobs", json={"dataset_id": dataset_id, **body}, headers=headers)
         assert response.status_code == 202, response.text
         found: dict[str, Any] = response.json()
         return found
 
     def wait(self, job_id: str, seconds: float = 120) -> dict[str, Any]:
         return self.settle(f"/v1/jobs/{job_id}", lambda found: found["status"] in ENDED, seconds)
+
+    def spans(self, trace: str) -> dict[str, list[tuple[str, Span]]]:
+        """What the collector was sent of a trace: the part of the service and the span, by name."""
+        found: dict[str, list[tuple[str, Span]]] = {}
+        for sent in self.collector.requests:
+            for resource in ExportTraceServiceRequest.FromString(sent.body).resource_spans:
+                attributes = {entry.key: entry.value.string_value for entry in resource.resource.attributes}
+                for span in (span for scope in resource.scope_spans for span in scope.spans):
+                    if span.trace_id.hex() == trace:
+                        found.setdefault(span.name, []).append((attributes["service.name"], span))
+        return found
 
     def settle(self, path: str, done: Callable[[dict[str, Any]], bool], seconds: float = 120) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
@@ -65,7 +79,10 @@ def deployment(
 ) -> Iterator[Deployment]:
     """API and dispatcher on PostgreSQL and a Redis-protocol server; workers as the test adds them."""
     extra = {**FAST, "SPICE_OPENLINEAGE_FILE": str(tmp_path / "lineage.jsonl")}
-    env = environment(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url, extra=extra)
-    running = Deployment(launch, env, tmp_path / "logs")
-    yield running
-    running.http.close()
+    extra |= {"SPICE_TRACING": "otlp", "OTEL_EXPORTER_OTLP_COMPRESSION": "none", "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with Receiver(respond(200)) as collector:
+        extra["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
+        env = environment(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url, extra=extra)
+        running = Deployment(launch, env, tmp_path / "logs", collector)
+        yield running
+        running.http.close()

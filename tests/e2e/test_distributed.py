@@ -15,6 +15,8 @@ from tests.e2e.conftest import ENDED, Deployment
 from tests.fixtures.lineage import told
 from tests.fixtures.service import jsonl, sums
 
+TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+UNITS = {"POST /v1/jobs", "unit gradients", "unit select"}
 SETTINGS = {"gradients": {"sketch_dim": 16, "max_length": 128}}
 
 
@@ -32,7 +34,8 @@ def test_two_workers_choose_what_the_library_chooses(deployment: Deployment, tmp
         deployment.add_worker()
     dataset = deployment.push(data)
     assert (dataset["status"], dataset["num_usable"]) == ("ready", 2100)
-    job = deployment.wait(deployment.submit(dataset["id"], budget={"count": 21}, **SETTINGS)["id"])
+    traced = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+    job = deployment.wait(deployment.submit(dataset["id"], traced, budget={"count": 21}, **SETTINGS)["id"])
     assert job["status"] == "succeeded", job
     gradient_set = deployment.http.get(f"/v1/gradient-sets/{job['gradient_set_id']}").json()
     assert (gradient_set["status"], gradient_set["num_shards"]) == ("ready", 3)
@@ -47,6 +50,16 @@ def test_two_workers_choose_what_the_library_chooses(deployment: Deployment, tmp
     assert chosen == (tmp_path / "out" / "selected.jsonl").read_bytes()
     again = deployment.wait(deployment.submit(dataset["id"], budget={"count": 5}, **SETTINGS)["id"])
     assert again["gradients_reused"] is True
+    # From the caller by way of the API and the broker to each unit, whichever process did it.
+    deadline = time.monotonic() + 20
+    while (spans := deployment.spans(TRACE)).keys() < UNITS and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert spans.keys() >= UNITS
+    ((part, posted),) = spans["POST /v1/jobs"]
+    assert (part, posted.parent_span_id.hex()) == ("spice-select-api", CALLER)
+    assert len(spans["unit gradients"]) == 3
+    for part, span in (*spans["unit gradients"], *spans["unit select"]):
+        assert (part, span.parent_span_id) == ("spice-select-worker", posted.span_id)
     assert again["result"]["seconds"]["gradients"] == 0
     assert told(tmp_path / "lineage.jsonl", job["id"]) == ["START", "COMPLETE"], "the dispatcher tells the lineage"
     for worker in deployment.workers:
