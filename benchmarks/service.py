@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -103,15 +103,15 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
-def load(port: int, clients: int, seconds: float, request: Callable[[int, int], bytes]) -> dict[str, Any]:
-    """Send requests from several connections for a time; how many were answered, and how fast."""
+def load(ports: Sequence[int], clients: int, seconds: float, request: Callable[[int, int], bytes]) -> dict[str, Any]:
+    """Send requests from several connections, spread over servers, for a time; how many were answered, and how fast."""
     waits: list[list[float]] = [[] for _ in range(clients)]
     statuses: dict[int, int] = {}
     lock = threading.Lock()
     end = time.monotonic() + seconds
 
     def run(client: int) -> None:
-        connection, number, mine = Connection(port), 0, {}
+        connection, number, mine = Connection(ports[client % len(ports)]), 0, {}
         while time.monotonic() < end:
             began = time.perf_counter()
             status, _ = connection.ask(request(client, number))
@@ -144,9 +144,9 @@ def reading(api: ApiProcess, constant: ConstantProcess, rounds: int, seconds: fl
     """One job, against a constant, in turns."""
     ours, theirs = [], []
     for _ in range(rounds):
-        theirs.append(load(constant.port, 8, seconds, lambda *_: get("/constant")))
+        theirs.append(load([constant.port], 8, seconds, lambda *_: get("/constant")))
         ours.append(
-            load(api.port, 8, seconds, lambda c, n: get(f"/v1/jobs/job_00{(c * 7919 + n * 104729) % jobs + 1:024d}"))
+            load([api.port], 8, seconds, lambda c, n: get(f"/v1/jobs/job_00{(c * 7919 + n * 104729) % jobs + 1:024d}"))
         )
     middle = sorted(range(rounds), key=lambda i: ours[i]["per_second"] / theirs[i]["per_second"])[rounds // 2]
     mine, constant_ = ours[middle], theirs[middle]
@@ -159,8 +159,13 @@ def reading(api: ApiProcess, constant: ConstantProcess, rounds: int, seconds: fl
     }
 
 
-def posting(api: ApiProcess, database: Database, dataset: str, clients: int, seconds: float) -> dict[str, Any]:
-    """New jobs from many clients at a time; each is then looked for in the table."""
+def posting(
+    apis: Sequence[ApiProcess], database: Database, dataset: str, clients: int, seconds: float
+) -> dict[str, Any]:
+    """New jobs from many clients at a time; each is then looked for in the table.
+
+    Beside the rate, the processor seconds that a job cost in the API, and in PostgreSQL and the benchmark together.
+    """
     run = secrets.token_hex(4)
 
     def request(client: int, number: int) -> bytes:
@@ -171,13 +176,19 @@ def posting(api: ApiProcess, database: Database, dataset: str, clients: int, sec
         head += f"\r\nIdempotency-Key: {run}-{client}-{number}"
         return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
-    done = load(api.port, clients, seconds, request)
+    processes = [psutil.Process(api.pid) for api in apis]
+    before, all_before = [sum(process.cpu_times()[:2]) for process in processes], psutil.cpu_times()
+    done = load([api.port for api in apis], clients, seconds, request)
+    spent = sum(sum(process.cpu_times()[:2]) for process in processes) - sum(before)
+    all_spent = sum(psutil.cpu_times()[:3]) - sum(all_before[:3])
     with database.read() as session:
         rows, distinct = session.execute(
             text("SELECT count(*), count(DISTINCT metadata->>'n') FROM job WHERE metadata->>'run' = :run"), {"run": run}
         ).one()
     accepted = done["statuses"].get(202, 0)
-    return {**done, "lost": accepted - distinct, "doubled": rows - distinct}
+    cost = {"api_ms": round(1000 * spent / max(1, accepted), 1)}
+    cost["machine_ms"] = round(1000 * all_spent / max(1, accepted), 1)
+    return {**done, "lost": accepted - distinct, "doubled": rows - distinct, **cost}
 
 
 def listing(api: ApiProcess, jobs: int, rounds: int) -> dict[str, Any]:
@@ -336,12 +347,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each stretch of load")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--listeners", type=int, default=500)
+    parser.add_argument("--only", action="append", help="beginning of a row's name, such as POST; may be repeated")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    found: dict[str, Any] = {"import app.main": importing(5)}
+    found: dict[str, Any] = {} if asked.only else {"import app.main": importing(5)}
     with (
         tempfile.TemporaryDirectory() as temporary,
-        PostgresServer() as server,
+        PostgresServer(durable=True) as server,
         fresh_database(server.url) as url,
     ):
         migrate(url)
@@ -358,10 +370,16 @@ def main() -> int:
                 "GET /v1/jobs/{id}": lambda: reading(api, constant, asked.rounds, asked.seconds, asked.jobs),
                 "pages of GET /v1/jobs": lambda: listing(api, asked.jobs, 20),
                 "idle listeners": lambda: listening(api, dataset, asked.listeners),
-                "POST /v1/jobs": lambda: posting(api, database, dataset, 32, asked.seconds),
+                "POST /v1/jobs": lambda: posting([api], database, dataset, 32, asked.seconds),
             }.items():
+                if asked.only and not any(name.startswith(only) for only in asked.only):
+                    continue
                 found[name] = measure()
                 print(f"{name:<24} {found[name]}", flush=True)
+            if not asked.only or "POST" in asked.only:
+                with ApiProcess(env, folder, name="api-2") as second:
+                    found["POST, two processes"] = posting([api, second], database, dataset, 32, asked.seconds)
+                print(f"POST, two processes      {found['POST, two processes']}", flush=True)
         database.dispose()
     if asked.json:
         print(json.dumps({"benchmark": "service", "machine": describe(), "jobs": asked.jobs, "rows": found}))
