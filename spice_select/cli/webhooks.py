@@ -118,11 +118,14 @@ def redeliver(
 
 
 @app.command()
-def remove(endpoint: EndpointId) -> None:
+def remove(endpoint: EndpointId, json: options.Json = False) -> None:
     """Remove an endpoint."""
     with Client() as client:
         client.webhook_endpoints.delete(endpoint)
-    note(f"removed {endpoint}")
+    if json:
+        print_json({"id": endpoint, "deleted": True})
+    else:
+        note(f"{endpoint} deleted")
 
 
 def _show(endpoint: WebhookEndpoint, json: bool) -> None:
