@@ -52,6 +52,7 @@ PROBLEMS: dict[str, Problem] = {
     "dataset-not-ready": Problem(
         "Data set not ready", 409, "The data set is still being validated; wait as `Retry-After` says.", retryable=True
     ),
+    "job-in-use": Problem("Job in use", 409, "A job or an evaluation that has not ended needs the job's choice."),
     "dataset-in-use": Problem("Data set in use", 409, "A job or an evaluation that has not ended uses the data set."),
     "idempotency-key-invalid": Problem(
         "Idempotency-Key cannot be used", 400, "The key must be 1 to 255 visible ASCII characters."

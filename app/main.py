@@ -36,6 +36,7 @@ from app.outbound import Guard, Policy
 from app.persistence.session import Database
 from app.services.choices import Choices
 from app.services.datasets import DatasetService
+from app.services.deletion import JobDeletion
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
 from app.services.gradient_sets import GradientSetService
@@ -48,6 +49,7 @@ from app.services.measures import ProcessMeasures
 from app.services.pictures import Pictures
 from app.services.proxies import Proxies
 from app.services.results import ResultService
+from app.services.retention import Retention
 from app.services.secret_box import SecretBox
 from app.services.sessions import Sessions
 from app.services.uploads import UploadService
@@ -123,6 +125,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.gradient_sets = GradientSetService(database)
     app.state.evaluations = EvaluationService(database, proxies)
     app.state.job_edits = JobEdits(database)
+    app.state.job_deletion = JobDeletion(database, Retention(database, store, settings))
     app.state.lineage = LineageFeed(database, settings.openlineage_namespace)
     app.state.sessions = Sessions(keys, settings.data_dir)
     app.state.pictures = Pictures(database, app.state.choices)

@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     max_strikes: int = Field(default=3, ge=1)
     """Leases lost without a word after which a unit counts as one that kills its workers."""
 
+    gradient_days: float | None = Field(default=None, gt=0)
+    """Gradients that no job has needed for so many days are removed, and computed again should one want them; without a
+    number they are kept for ever."""
+    artifact_grace_seconds: float = Field(default=3600, ge=0)
+    """A stored file that no record names is removed once it is this old: longer than it takes from writing a file to
+    writing it down."""
     idempotency_hours: float = Field(default=48, gt=0)
     """How long an Idempotency-Key is remembered."""
     openlineage_url: str = ""

@@ -49,6 +49,7 @@ class GradientSetStatus(StrEnum):
     COMPUTING = "computing"
     READY = "ready"
     FAILED = "failed"
+    EXPIRED = "expired"
 
 
 class UnitState(StrEnum):
@@ -110,6 +111,7 @@ ToldType = Literal[
     "job.failed",
     "job.cancelled",
     "job.expired",
+    "job.deleted",
     "evaluation.queued",
     "evaluation.running",
     "evaluation.succeeded",
@@ -120,7 +122,8 @@ ToldType = Literal[
 TOLD_BY_DEFAULT: tuple[ToldType, ...] = tuple(
     type_
     for type_ in get_args(ToldType)
-    if type_ not in {"job.queued", "job.gradients_ready", "job.cancelling"} and not type_.startswith("evaluation.")
+    if type_ not in {"job.queued", "job.gradients_ready", "job.cancelling", "job.deleted"}
+    and not type_.startswith("evaluation.")
 )
 PING = "webhook.ping"
 """Type of the message that says nothing."""

@@ -6,11 +6,13 @@ A name that is its own digest is what makes a late writer harmless: whoever writ
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.errors import ServiceError
@@ -105,9 +107,21 @@ class ArtifactStore:
             raise ServiceError("artifact-corrupt", f"the stored file {sha256} has changed")
         return path
 
-    def remove(self, project_id: str, sha256: str) -> None:
-        """Delete an artifact; no error when it is gone already."""
-        self._path(project_id, sha256).unlink(missing_ok=True)
+    def age(self, project_id: str, sha256: str) -> float:
+        """Seconds since an artifact was written last; infinite when it is not there."""
+        return age_of(self._path(project_id, sha256))
+
+    def take_out(self, project_id: str, sha256: str, folder: Path) -> Path | None:
+        """Move an artifact out of the store into a scratch folder; None when it is not there."""
+        try:
+            return self._path(project_id, sha256).rename(folder / sha256)
+        except FileNotFoundError:
+            return None
+
+    def put_back(self, project_id: str, taken: Path) -> None:
+        """Undo ``take_out``, unless somebody has written the artifact anew meanwhile."""
+        with suppress(FileExistsError):
+            os.link(taken, self._path(project_id, taken.name))
 
     def _path(self, project_id: str, sha256: str) -> Path:
         return self.root / "objects" / project_id / sha256[:2] / sha256
@@ -117,3 +131,11 @@ def file_sha256(path: Path) -> str:
     """Sha256 (hex) of a file, read in blocks."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def age_of(path: Path) -> float:
+    """Seconds since a file was written last; infinite when it is not there."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf

@@ -13,6 +13,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from workers.lineage import start_sender
 from workers.loop import SWEEP_SECONDS, stop_on_signals
+from workers.retention import start_removal
 from workers.webhooks import WebhookSender
 
 MAX_PAUSE_SECONDS = 10.0
@@ -34,6 +35,7 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
     store = ArtifactStore(settings.data_dir)
     uploads = UploadService(database, store, settings)
     start_sender(settings, shutdown)
+    start_removal(settings, shutdown)
     sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
     sender.start()
     log.info("dispatcher_started")

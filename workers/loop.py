@@ -16,6 +16,7 @@ from app.services.uploads import UploadService
 from app.settings import Settings
 from spice_select.threads import let_idle_threads_sleep
 from workers.lineage import start_sender
+from workers.retention import start_removal
 from workers.run_unit import UnitRunner
 from workers.webhooks import WebhookSender
 
@@ -59,6 +60,7 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()
     start_sender(settings, shutdown)
+    start_removal(settings, shutdown)
     sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
     sender.start()
     log.info("worker_started", owner=runner.owner)

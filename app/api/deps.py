@@ -18,6 +18,7 @@ from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
 from app.services.choices import Choices
 from app.services.datasets import DatasetService
+from app.services.deletion import JobDeletion
 from app.services.evaluations import EvaluationService
 from app.services.events import EventService
 from app.services.gradient_sets import GradientSetService
@@ -87,6 +88,12 @@ async def evaluations(request: Request) -> EvaluationService:
 async def job_edits(request: Request) -> JobEdits:
     """Use cases of changing jobs."""
     found: JobEdits = request.app.state.job_edits
+    return found
+
+
+async def job_deletion(request: Request) -> JobDeletion:
+    """Use case of deleting jobs."""
+    found: JobDeletion = request.app.state.job_deletion
     return found
 
 
@@ -358,6 +365,7 @@ EvaluationsDep = Annotated[EvaluationService, Depends(evaluations)]
 JobsDep = Annotated[JobService, Depends(jobs)]
 ChoicesDep = Annotated[Choices, Depends(choices)]
 GradientSetsDep = Annotated[GradientSetService, Depends(gradient_sets)]
+JobDeletionDep = Annotated[JobDeletion, Depends(job_deletion)]
 JobEditsDep = Annotated[JobEdits, Depends(job_edits)]
 ResultsDep = Annotated[ResultService, Depends(results)]
 LineageDep = Annotated[LineageFeed, Depends(lineage)]

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
-from app.persistence.repositories import Datasets, Evaluations, Events, ListFilter, Units
+from app.persistence.repositories import Artifacts, Datasets, Evaluations, Events, ListFilter, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
 from app.services.idempotency import replayed
+from app.services.retention import Retention
 from app.services.sources import refuse_source
 from app.services.versions import require_version
 from app.settings import Settings
@@ -86,10 +87,11 @@ class DatasetService:
     Args:
         database: Where the records are.
         store: Where the bytes are.
-        settings: For the sources that may be fetched from.
+        settings: For the sources that may be fetched from, and for the removal of what is deleted.
     """
 
     def __init__(self, database: Database, store: ArtifactStore, settings: Settings) -> None:
+        self.retention = Retention(database, store, settings)
         self.database = database
         self.store = store
         self.settings = settings
@@ -230,12 +232,19 @@ class DatasetService:
     def delete(self, project_id: str, dataset_id: str, expected: frozenset[int] | None = None) -> None:
         """Take a data set and its bytes away; finished jobs keep their own files and provenance.
 
+        Deleting it again changes nothing.
+
         Raises:
+            NotFoundError: There is no such data set in the project.
             ConflictError: ``dataset-in-use`` while a job or an evaluation on it has not ended.
         """
         with self.database.write() as session:
             datasets = Datasets(session)
-            dataset = self._find(datasets, project_id, dataset_id)
+            dataset = datasets.lock_to_delete(project_id, dataset_id)
+            if dataset is None:
+                raise NotFoundError(f"data set {dataset_id}")
+            if dataset.deleted_at is not None:
+                return
             require_version(dataset.version, expected)
             if datasets.active_jobs(dataset_id):
                 raise ConflictError("a job that has not ended uses the data set", code="dataset-in-use")
@@ -248,11 +257,10 @@ class DatasetService:
             datasets.mark_deleted(dataset_id)
             shards = [*(dataset.shards or []), *(dataset.source_shards or [])]
             doomed = {dataset.sha256, *(shard["sha256"] for shard in shards)}
-            # Data sets that begin with the same rows share their first files, whatever follows.
-            doomed -= datasets.named_by_others(project_id, dataset_id)
             doomed.discard("")  # of a source that was never fetched
-        for sha256 in sorted(doomed):
-            self.store.remove(project_id, sha256)
+            # Those that other data sets name as well stay: such as begin with the same rows share their first files.
+            Artifacts(session).doom(project_id, doomed)
+        self.retention.remove_of(project_id, doomed)
 
     @staticmethod
     def _find(datasets: Datasets, project_id: str, dataset_id: str) -> Dataset:

@@ -204,7 +204,7 @@ def _job_with_choice(session: Any, project_id: str, job_id: str) -> Job:
         ServiceError: ``not-found``.
         ConflictError: It has no result.
     """
-    job = Jobs(session).get(project_id, job_id)
+    job = Jobs(session).hold(project_id, job_id)
     if job is None:
         raise ServiceError("not-found", f"there is no job {job_id}", pointer="#/job_id")
     if job.status in ACTIVE:

@@ -25,6 +25,9 @@ from spice_select.fingerprint import (
     warmup_fingerprint,
 )
 
+_UNMADE = (GradientSetStatus.FAILED, GradientSetStatus.EXPIRED)
+"""States in which nothing is on its way."""
+
 
 class GradientSetService:
     """What is known of gradient sets.
@@ -148,10 +151,10 @@ def _needed(
     if found is None:
         _add(session, dataset, fingerprint, config, revision, pool, warmup)
         found = sets.by_fingerprint(dataset.project_id, fingerprint)
-    elif found.status == GradientSetStatus.FAILED:
+    elif found.status in _UNMADE:
         found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
     assert found is not None
-    if found.status == GradientSetStatus.FAILED:
+    if found.status in _UNMADE:
         # Whatever made it fail may have passed; the shards that are done stay done.
         units.reopen([unit.id for unit in units.shards(found.id) if unit.state == UnitState.DEAD])
         sets.set_status(found.id, GradientSetStatus.COMPUTING)

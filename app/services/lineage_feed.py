@@ -116,9 +116,8 @@ class LineageFeed:
         kind = event.type.removeprefix("job.")
         if event.job_id is None or (kind != "running" and kind not in ENDS):
             return []
-        job = Jobs(session).get(event.project_id, event.job_id)
-        assert job is not None
-        run = _run(session, job)
+        # Of one that was deleted before it was told, what is left of it is told.
+        run = _run(session, job := Jobs(session).get_even_deleted(event.project_id, event.job_id))
         if kind == "running":
             return [run_event(run, self.namespace, "START")]
         # A job that no worker ever took has no event of its own for its start.

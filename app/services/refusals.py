@@ -21,7 +21,7 @@ MOST_GROUPED = 200_000
 
 
 def usable_dataset(session: Any, project_id: str, dataset_id: str, pointer: str) -> Dataset:
-    """A data set of the project that is ready.
+    """A data set of the project that is ready, and cannot be deleted before the transaction ends.
 
     Args:
         session: The running transaction.
@@ -32,7 +32,7 @@ def usable_dataset(session: Any, project_id: str, dataset_id: str, pointer: str)
     Raises:
         ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
     """
-    dataset = Datasets(session).get(project_id, dataset_id)
+    dataset = Datasets(session).hold(project_id, dataset_id)
     if dataset is None:
         raise ServiceError("not-found", f"there is no data set {dataset_id}", pointer=pointer)
     if dataset.status == DatasetStatus.VALIDATING:
@@ -182,7 +182,7 @@ def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: st
             from other gradients.
     """
     pointer = "#/given_job"
-    given = Jobs(session).get(dataset.project_id, job_id)
+    given = Jobs(session).hold(dataset.project_id, job_id)
     if given is None:
         raise ServiceError("not-found", f"there is no job {job_id}", pointer=pointer)
     if given.gradient_set_id != gradient_set.id or given.dataset_id != dataset.id:

@@ -6,7 +6,7 @@ statics      style, scripts and their digests
 wording      numbers, times and states as a person reads them
 browse       the list of jobs and the page of one
 login        sessions in a cookie, where keys are asked for
-submit       the form of a new job, clones, cancelling
+submit       the form of a new job, clones, cancelling, deleting
 drafts       what was typed into the form, and what is wrong with it
 shelf        what the page of a job shows, from the services
 judge        evaluations from the form on a job's page, cancelling them

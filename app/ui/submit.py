@@ -1,4 +1,4 @@
-"""New jobs from the form, clones of jobs, and cancelling."""
+"""New jobs from the form, clones of jobs, cancelling and deleting."""
 
 from __future__ import annotations
 
@@ -71,6 +71,13 @@ def cancel(job_id: str, visitor: Visitor, service: deps.JobsDep) -> Response:
     """Stop a job."""
     service.cancel(visitor.project_id, job_id)
     return RedirectResponse(f"/ui/jobs/{job_id}", 303)
+
+
+@router.post("/ui/jobs/{job_id}/delete", dependencies=[SameOrigin])
+def delete(job_id: str, visitor: Visitor, deletion: deps.JobDeletionDep) -> Response:
+    """Take a job that has ended away, and show those that are left."""
+    deletion.delete(visitor.project_id, job_id, None)
+    return RedirectResponse("/ui", 303)
 
 
 async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[dict[str, str], Upload | None, str]:

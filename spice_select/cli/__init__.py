@@ -2,7 +2,7 @@
 
     main        the entry; what goes wrong becomes one line and an exit status
     datasets    datasets push | list | show | rejected | delete
-    jobs        jobs submit | list | show | watch | cancel
+    jobs        jobs submit | list | show | events | watch | cancel | update | delete | link
     pull        pull: files of a job, ready for a trainer
     local       run, verify, version: no service needed
     evaluation  hold-out, evaluate: no service needed

@@ -252,6 +252,21 @@ def cancel(job: JobId, json: options.Json = False) -> None:
 
 
 @app.command()
+def delete(
+    job: JobId,
+    version: Annotated[int | None, typer.Option(help="Only if the job is still at this version.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Delete a job that has ended, with its ranking and its files."""
+    with options.service() as client:
+        client.jobs.delete(job, version=version)
+    if json:
+        print_json({"id": job, "deleted": True})
+    else:
+        note(f"{job} deleted")
+
+
+@app.command()
 def update(
     job: JobId,
     name: Annotated[str | None, typer.Option(help="Name for people.")] = None,

@@ -222,6 +222,15 @@ class AsyncJobs(_Group):
         """Change a job's ``name``, ``metadata`` or ``priority``, see ``Jobs.update``."""
         return await self._transport.run(self._operations.update(job_id, changes, version))
 
+    async def delete(self, job_id: str, *, version: int | None = None) -> None:
+        """Delete a job that has ended, with its ranking and its files.
+
+        Args:
+            job_id: Which.
+            version: Only if the job is still at this version; else ``ClientError`` with ``precondition-failed``.
+        """
+        await self._transport.run(self._operations.delete(job_path(job_id), version))
+
     async def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; what it has chosen is kept."""
         return await self._transport.run(self._operations.cancel(job_id))

@@ -305,6 +305,15 @@ class Jobs(_Group):
         """
         return self._transport.run(self._operations.update(job_id, changes, version))
 
+    def delete(self, job_id: str, *, version: int | None = None) -> None:
+        """Delete a job that has ended, with its ranking and its files.
+
+        Args:
+            job_id: Which.
+            version: Only if the job is still at this version; else ``ClientError`` with ``precondition-failed``.
+        """
+        self._transport.run(self._operations.delete(job_path(job_id), version))
+
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; what it has chosen is kept."""
         return self._transport.run(self._operations.cancel(job_id))

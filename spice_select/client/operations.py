@@ -78,9 +78,10 @@ class Operations:
         page: Page[Item] = yield from self.fetch(path, Page[model], after=after, **params)  # type: ignore[valid-type]
         return page
 
-    def delete(self, path: str) -> Operation[None]:
-        """Delete a resource."""
-        yield from send(Send("DELETE", path), self.retries)
+    def delete(self, path: str, version: int | None = None) -> Operation[None]:
+        """Delete a resource; only if it is at a version, where one is given."""
+        headers = {} if version is None else {"If-Match": f'W/"{version}"'}
+        yield from send(Send("DELETE", path, headers=headers), self.retries)
 
     def push(
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import spice_select as ss
+from app.services.retention import Retention
 from spice_select.intake import SHARD_ROWS
 from spice_select.pipeline import run
 from tests.fixtures.service import InProcessService, jsonl
@@ -41,6 +42,14 @@ def test_appending_rows_measures_only_the_new_ones(any_service: InProcessService
     run(source, config, tmp_path / "out", cache=tmp_path / "cache")
     chosen = any_service.http.get(f"/v1/jobs/{second['id']}/files/selected.jsonl").content
     assert chosen == (tmp_path / "out" / "selected.jsonl").read_bytes()
+
+    # Gradients of the first that nobody needs any more go, but not the shard that the second counts on.
+    busy = any_service.submit(two["id"], gradients=GRADIENTS)
+    settings = any_service.settings.model_copy(update={"gradient_days": 1e-7})
+    swept = Retention(any_service.runner.database, any_service.runner.store, settings).sweep()
+    assert swept == {"gradient_sets_expired": 1, "artifacts_removed": 1}
+    assert any_service.drain() == 1, "a selection from shards that are all there"
+    assert any_service.http.get(f"/v1/jobs/{busy['id']}/files/selected.jsonl").content == chosen
 
     # Without the first data set all of the second is still there, and its rotten shards can be made again.
     assert any_service.http.delete(f"/v1/datasets/{one['id']}").status_code == 204

@@ -144,14 +144,14 @@ def test_a_file_that_cannot_be_used_brings_the_form_back(service: InProcessServi
 def test_a_form_of_another_site_is_refused(service: InProcessService) -> None:
     dataset = service.push(jsonl(sums(20)))
     job = service.submit(dataset["id"])
-    for path in ("/ui/new", f"/ui/jobs/{job['id']}/cancel"):
+    for path in ("/ui/new", f"/ui/jobs/{job['id']}/cancel", f"/ui/jobs/{job['id']}/delete"):
         for origin in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
             answer = service.http.post(path, files={"file": ("", b"")}, headers=origin)
             assert answer.status_code == 403, (path, origin)
     assert service.job(job["id"])["status"] == "queued"
 
 
-def test_a_job_is_cancelled_from_its_page(service: InProcessService) -> None:
+def test_a_job_is_cancelled_and_deleted_from_its_page(service: InProcessService) -> None:
     dataset = service.push(jsonl(sums(20)))
     job = service.submit(dataset["id"])
     origin = {"Origin": f"http://127.0.0.1:{service.port}"}
@@ -165,6 +165,11 @@ def test_a_job_is_cancelled_from_its_page(service: InProcessService) -> None:
     assert "nothing was chosen yet" in ended
     assert 'aria-current="step"' not in ended
     assert service.http.post(address, headers=origin).status_code == 409
+    address = f"/ui/jobs/{job['id']}/delete"
+    assert f'action="{address}"' in ended
+    answer = service.http.post(address, headers=origin)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui")
+    assert service.http.get(f"/ui/jobs/{job['id']}").status_code == 404
 
 
 def test_a_clone_keeps_every_setting_but_the_budget(service: InProcessService) -> None:

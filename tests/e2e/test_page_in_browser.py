@@ -156,7 +156,9 @@ def test_a_running_job_is_watched_and_cancelled(visit: Callable[..., Visit], tmp
     assert page.get_by_role("button", name="Cancel").count() == 0
     window.check()
     page.goto("/ui?status=cancelled")
-    expect(page.get_by_role("link", name="pool.jsonl").first).to_be_visible()
+    page.get_by_role("link", name="pool.jsonl").first.click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(re.compile(r"/ui$"))
     window.check()
 
 

@@ -116,6 +116,14 @@ def update_job(
     return render.answer(render.job_read(request, view), 200, response.headers)
 
 
+@router.delete("/{job_id}", status_code=204)
+def delete_job(
+    job_id: deps.JobId, project: deps.Project, deletion: deps.JobDeletionDep, expected: deps.MatchDep
+) -> None:
+    """Take a job that has ended away, with its ranking and its files; its gradients and its history stay."""
+    deletion.delete(project, job_id, expected)
+
+
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobRead)
 def cancel_job(
     request: Request, job_id: deps.JobId, project: deps.Project, service: deps.JobsDep, expected: deps.MatchDep

@@ -1,6 +1,7 @@
 """Every query of the service, one class per noun; each takes the session of the running transaction."""
 
 from app.persistence.repositories.api_keys import ApiKeys
+from app.persistence.repositories.artifacts import Artifacts
 from app.persistence.repositories.datasets import Datasets
 from app.persistence.repositories.evaluations import Evaluations
 from app.persistence.repositories.events import Events
@@ -18,6 +19,7 @@ from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndp
 
 __all__ = [
     "ApiKeys",
+    "Artifacts",
     "Datasets",
     "Evaluations",
     "Events",

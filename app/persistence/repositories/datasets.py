@@ -18,6 +18,8 @@ _MINE = select(Dataset).where(
     Dataset.id == bindparam("dataset_id"), Dataset.project_id == bindparam("project_id"), Dataset.deleted_at.is_(None)
 )
 
+_HOLD = _MINE.with_for_update(read=True, key_share=True).execution_options(populate_existing=True)
+
 
 class Datasets:
     """Data sets; every read goes through the project."""
@@ -33,6 +35,15 @@ class Datasets:
     def get(self, project_id: str, dataset_id: str) -> Dataset | None:
         """The data set, unless it is another project's or deleted."""
         return self.session.scalars(_MINE, {"dataset_id": dataset_id, "project_id": project_id}).one_or_none()
+
+    def hold(self, project_id: str, dataset_id: str) -> Dataset | None:
+        """The same, kept from being deleted until the transaction ends; any number may hold a data set at a time."""
+        return self.session.scalars(_HOLD, {"dataset_id": dataset_id, "project_id": project_id}).one_or_none()
+
+    def lock_to_delete(self, project_id: str, dataset_id: str) -> Dataset | None:
+        """The data set, deleted or not, locked against whoever would hold it."""
+        query = select(Dataset).where(Dataset.id == dataset_id, Dataset.project_id == project_id).with_for_update()
+        return self.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
     def get_even_deleted(self, dataset_id: str) -> Dataset:
         """The data set that a unit refers to."""
@@ -79,10 +90,10 @@ class Datasets:
         query = select(func.count()).select_from(Job).where(uses, Job.status.in_(ACTIVE))
         return self.session.scalars(query).one()
 
-    def named_by_others(self, project_id: str, but: str) -> set[str]:
-        """Digests of every stored file of the other data sets that are still there."""
+    def stored(self, project_id: str) -> set[str]:
+        """Digests of every stored file of the data sets of a project that are still there."""
         query = select(Dataset.sha256, Dataset.shards, Dataset.source_shards).where(
-            Dataset.project_id == project_id, Dataset.id != but, Dataset.deleted_at.is_(None)
+            Dataset.project_id == project_id, Dataset.deleted_at.is_(None)
         )
         named: set[str] = set()
         for sha256, *shards in self.session.execute(query):

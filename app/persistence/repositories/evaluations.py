@@ -87,6 +87,11 @@ class Evaluations:
         )
         return [(unit, commit) for unit, commit in self.session.execute(query)]
 
+    def active_of(self, job_id: str) -> int:
+        """Evaluations of a job that have not ended."""
+        query = select(func.count()).select_from(Evaluation)
+        return self.session.scalars(query.where(Evaluation.job_id == job_id, Evaluation.status.in_(EVALUATING))).one()
+
     def active_on(self, dataset_id: str) -> int:
         """Evaluations that have not ended and train on a data set or are judged by it."""
         uses = or_(Evaluation.dataset_id == dataset_id, Evaluation.holdout_dataset_id == dataset_id)

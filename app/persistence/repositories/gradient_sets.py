@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import insert_unless_there
-from app.persistence.tables import GradientSet
+from app.persistence.tables import GradientSet, Job
 from app.persistence.types import clock
-from app.status import GradientSetStatus
+from app.status import ACTIVE, GradientSetStatus
 
 LOCK_CLASS = 0x5351
 """First half of the advisory lock's key, so that it meets no other use of such locks."""
@@ -64,6 +64,25 @@ class GradientSets:
         """The set, unless it is another project's."""
         query = select(GradientSet).where(GradientSet.id == gradient_set_id, GradientSet.project_id == project_id)
         return self.session.scalars(query).one_or_none()
+
+    def unused_since(self, seconds: float, *, only: str | None = None) -> list[str]:
+        """Complete sets that no job has needed for so long, oldest first: every one of them has ended before.
+
+        Args:
+            seconds: How long.
+            only: Of these only the set of this id.
+        """
+        needs = or_(Job.gradient_set_id == GradientSet.id, Job.target_gradient_set_id == GradientSet.id)
+        lately = or_(Job.status.in_(ACTIVE), Job.finished_at > clock(-seconds))
+        query = select(GradientSet.id).where(
+            GradientSet.status == GradientSetStatus.READY,
+            GradientSet.num_shards > 0,
+            GradientSet.ready_at < clock(-seconds),
+            ~exists().where(needs, lately),
+        )
+        if only is not None:
+            query = query.where(GradientSet.id == only)
+        return list(self.session.scalars(query.order_by(GradientSet.id)))
 
     def of_warmup(self, unit_id: str) -> list[GradientSet]:
         """The sets that are taken after a warm-up, in the order in which sets are locked."""

@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, func, inspect, or_, select, update
+from sqlalchemy import (
+    JSON,
+    BindParameter,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    inspect,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.listing import ListFilter
@@ -54,7 +68,10 @@ def of_warmup(unit_id: Any) -> ColumnElement[bool]:
 
 
 # Statements of the busiest routes are built once: building one costs more than running it.
-_MINE = select(Job).where(Job.id == bindparam("job_id"), Job.project_id == bindparam("project_id"))
+_MINE = select(Job).where(
+    Job.id == bindparam("job_id"), Job.project_id == bindparam("project_id"), Job.deleted_at.is_(None)
+)
+_HOLD = _MINE.with_for_update(read=True, key_share=True).execution_options(populate_existing=True)
 
 
 def _queue_facts() -> Select[Any]:
@@ -104,8 +121,38 @@ class Jobs:
         return Job(**{name: found[column] for name, column in _COLUMNS.items()})
 
     def get(self, project_id: str, job_id: str) -> Job | None:
-        """The job, unless it is another project's."""
+        """The job, unless it is another project's or deleted."""
         return self.session.scalars(_MINE, {"job_id": job_id, "project_id": project_id}).one_or_none()
+
+    def hold(self, project_id: str, job_id: str) -> Job | None:
+        """The same, kept from being deleted until the transaction ends; any number may hold a job at a time."""
+        return self.session.scalars(_HOLD, {"job_id": job_id, "project_id": project_id}).one_or_none()
+
+    def get_even_deleted(self, project_id: str, job_id: str) -> Job:
+        """The job that a line of history is about."""
+        return self.session.scalars(select(Job).where(Job.id == job_id, Job.project_id == project_id)).one()
+
+    def lock_to_delete(self, project_id: str, job_id: str) -> Job | None:
+        """The job, deleted or not, locked against whoever would hold it."""
+        query = select(Job).where(Job.id == job_id, Job.project_id == project_id).with_for_update()
+        return self.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+
+    def is_given(self, job: Job) -> bool:
+        """Whether a job that has not ended counts the choice of this one as owned."""
+        given = type_coerce(Job.config, JSON)["conditions"]["given_job"].as_string()
+        query = select(Job.id).where(Job.project_id == job.project_id, Job.status.in_(ACTIVE), given == job.id)
+        return self.session.scalars(query.limit(1)).first() is not None
+
+    def forget(self, job_id: str) -> None:
+        """Take a job out of sight with its ranking, its files and whatever a person wrote about it.
+
+        The row stays for what refers to it: its history, its units, and jobs that took its choice for given.
+        """
+        self.session.execute(delete(SelectedSample).where(SelectedSample.job_id == job_id))
+        self.session.execute(delete(File).where(File.job_id == job_id))
+        left: dict[str, Any] = {"name": None, "metadata_": {}, "parent": None, "result": None, "error": None}
+        statement = update(Job).where(Job.id == job_id)
+        self.session.execute(statement.values(deleted_at=clock(), version=Job.version + 1, **left))
 
     def stop_requested(self, job_id: str) -> str | None:
         """The outcome a worker is asked to stop for."""
@@ -118,7 +165,7 @@ class Jobs:
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[Job]:
         """Newest first, starting behind an id."""
-        query = wanted.applied(select(Job).where(Job.project_id == project_id), Job)
+        query = wanted.applied(select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None)), Job)
         if before is not None:
             query = query.where(Job.id < before)
         return list(self.session.scalars(query.order_by(Job.id.desc()).limit(limit)))

@@ -21,12 +21,14 @@ class Measures:
 
     def jobs(self) -> dict[str, int]:
         """Jobs by status."""
-        return self._counts(select(Job.status, func.count()).group_by(Job.status))
+        return self._counts(select(Job.status, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.status))
 
     def failures(self) -> dict[str, int]:
         """Failed jobs by the code of their error."""
         code = Job.error["code"].as_string()
-        return self._counts(select(code, func.count()).where(Job.status == JobStatus.FAILED).group_by(code))
+        return self._counts(
+            select(code, func.count()).where(Job.status == JobStatus.FAILED, Job.deleted_at.is_(None)).group_by(code)
+        )
 
     def datasets(self) -> dict[str, int]:
         """Data sets by status."""

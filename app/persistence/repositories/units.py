@@ -243,6 +243,8 @@ class Units:
                 .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
                 .where(Unit.project_id == project_id, Unit.fingerprint.in_(some), Unit.state == UnitState.DONE)
                 .order_by(Unit.id)
+                # What is about to be shared must not expire before the sharing is written down.
+                .with_for_update(read=True, of=Unit)
             )
             found.update((name, commit) for name, commit in self.session.execute(query) if name is not None)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.persistence.tables.artifacts import DoomedArtifact
 from app.persistence.tables.base import Base
 from app.persistence.tables.datasets import Dataset, RejectedRow
 from app.persistence.tables.evaluations import Evaluation
@@ -19,6 +20,7 @@ __all__ = [
     "ApiKey",
     "Base",
     "Dataset",
+    "DoomedArtifact",
     "Evaluation",
     "Event",
     "File",

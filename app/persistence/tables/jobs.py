@@ -50,6 +50,7 @@ class Job(Base):
     cancelling_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)
 
 
@@ -74,6 +75,7 @@ class File(Base):
     """One file of a job's result; the bytes lie in the artifact store under their sha256."""
 
     __tablename__ = "file"
+    __table_args__ = (Index("ix_file_project_id_sha256", "project_id", "sha256"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
     name: Mapped[str] = mapped_column(SafeString(200), primary_key=True)

@@ -65,6 +65,7 @@ class UnitCommit(Base):
     """What a unit produced; written once per generation, never changed."""
 
     __tablename__ = "unit_commit"
+    __table_args__ = (Index("ix_unit_commit_artifact_sha256", "artifact_sha256"),)
 
     unit_id: Mapped[str] = mapped_column(ForeignKey("unit.id"), primary_key=True)
     generation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

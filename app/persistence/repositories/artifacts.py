@@ -1,0 +1,72 @@
+"""Queries on what the records name of the artifact store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import and_, delete, exists, or_, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.persistence.repositories.datasets import Datasets
+from app.persistence.tables import DoomedArtifact, Evaluation, File, Job, Unit, UnitCommit
+from app.persistence.types import clock
+from app.status import ACTIVE, EVALUATING, UnitKind, UnitState
+
+
+class Artifacts:
+    """What is still needed of stored files, and what is to be removed."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def needed(self, project_id: str, digests: Sequence[str]) -> set[str]:
+        """Those of some digests that a record of the project names: of a data set, of a result, of work that counts.
+
+        What the parts of a job or the trainings of an evaluation left behind counts until that job or evaluation ends.
+        """
+        files = select(File.sha256).where(File.project_id == project_id, File.sha256.in_(digests))
+        goes_on = or_(
+            Unit.kind.in_((UnitKind.GRADIENTS, UnitKind.WARMUP)),
+            exists().where(Job.id == Unit.job_id, Job.status.in_(ACTIVE)),
+            exists().where(Evaluation.id == Unit.evaluation_id, Evaluation.status.in_(EVALUATING)),
+        )
+        made = (
+            select(UnitCommit.artifact_sha256)
+            .join(Unit, and_(Unit.id == UnitCommit.unit_id, Unit.generation == UnitCommit.generation))
+            .where(
+                Unit.project_id == project_id,
+                Unit.state == UnitState.DONE,
+                UnitCommit.artifact_sha256.in_(digests),
+                goes_on,
+            )
+        )
+        named = {*self.session.scalars(files), *self.session.scalars(made)} | Datasets(self.session).stored(project_id)
+        return {digest for digest in digests if digest in named}
+
+    def doom(self, project_id: str, digests: Iterable[str]) -> None:
+        """Write down that files are to be removed unless something else names them, with the record that named them."""
+        dialect = postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
+        for digest in sorted(set(digests)):
+            statement = dialect.insert(DoomedArtifact).values(project_id=project_id, sha256=digest, doomed_at=clock())
+            again = statement.on_conflict_do_update(
+                index_elements=["project_id", "sha256"], set_={"doomed_at": statement.excluded.doomed_at}
+            )
+            self.session.execute(again)
+
+    def doomed(self, limit: int, *, after: tuple[str, str] = ("", "")) -> list[DoomedArtifact]:
+        """Files to be removed, project by project."""
+        place = tuple_(DoomedArtifact.project_id, DoomedArtifact.sha256)
+        query = select(DoomedArtifact).where(place > tuple_(*after))
+        return list(self.session.scalars(query.order_by(DoomedArtifact.project_id, DoomedArtifact.sha256).limit(limit)))
+
+    def doomed_among(self, project_id: str, digests: Sequence[str]) -> list[DoomedArtifact]:
+        """Those of some files that are to be removed."""
+        mine = DoomedArtifact.project_id == project_id
+        return list(self.session.scalars(select(DoomedArtifact).where(mine, DoomedArtifact.sha256.in_(digests))))
+
+    def settle(self, seen: Iterable[DoomedArtifact]) -> None:
+        """Forget about files that are removed or named, unless they were doomed again meanwhile."""
+        for row in seen:
+            same = DoomedArtifact.project_id == row.project_id, DoomedArtifact.sha256 == row.sha256
+            self.session.execute(delete(DoomedArtifact).where(*same, DoomedArtifact.doomed_at == row.doomed_at))
