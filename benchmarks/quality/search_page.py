@@ -11,6 +11,13 @@ STAGES = {
     "report, another pool": "Another pool: documentation of Python functions",
 }
 NOTES = {
+    "tune": [
+        "Gradients of length one where nothing else is said; mean and summed loss leave them as long as they are.",
+        "Warm-up: gradients after 25 steps of 2,048 tokens on rows drawn at random. Periodic: the paper's loop,",
+        "windows of 100 rows and a step of all weights on the choice after every two. Adam: each weight's gradient",
+        "over the root of its mean square in the pool. Settings of `candidates.py` and `loops.py` that are not here",
+        "were not run.",
+    ],
     "report, another pool": [
         "Rows made in code from the installed packages (`python -m benchmarks.quality.docstrings FILE`): a function",
         "asks for its documentation. The model was pre-trained on text of this pool; the settings are those that were",
@@ -28,7 +35,7 @@ trainings, so that a stage that was cut off goes on. The figures of a stage are 
 ```sh
 search="python -m benchmarks.quality.search --epochs 1 --json"
 rows="--pool POOL --group domain --cache CACHE"
-$search $rows --stage tune
+$search $rows --stage tune  # all settings; --settings names some
 $search $rows --stage report --replicates 24 --settings "matching 3;herding;spice" \\
   --controls "full;junk;one_group" --answers ANSWERS
 
