@@ -74,9 +74,11 @@ def cancel(job_id: str, visitor: Visitor, service: deps.JobsDep) -> Response:
 
 
 @router.post("/ui/jobs/{job_id}/delete", dependencies=[SameOrigin])
-def delete(job_id: str, visitor: Visitor, deletion: deps.JobDeletionDep) -> Response:
+def delete(request: Request, job_id: str, visitor: Visitor, deletion: deps.JobDeletionDep) -> Response:
     """Take a job that has ended away, and show those that are left."""
     deletion.delete(visitor.project_id, job_id, None)
+    if "hx-request" in request.headers:
+        return Response(headers={"HX-Redirect": "/ui"})  # a page of its own, not one inside the page
     return RedirectResponse("/ui", 303)
 
 
