@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Integer, ScalarSelect, and_, bindparam, exists, func, or_, select
 from sqlalchemy.orm import aliased
 
 from app.persistence.repositories.evaluations import evaluation_wants
@@ -84,7 +84,9 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
     )
     limit = select(Project.max_running_units).where(Project.id == Unit.project_id).scalar_subquery()
     allowed = or_(limit.is_(None), running_units() < limit)
-    return and_(free, Unit.not_before <= clock(), Unit.schema_version <= SCHEMA_VERSION, wanted, allowed)
+    # Asked for when the statement runs: the condition is built once for all.
+    known = bindparam("schema_version_known", callable_=lambda: SCHEMA_VERSION, type_=Integer)
+    return and_(free, Unit.not_before <= clock(), Unit.schema_version <= known, wanted, allowed)
 
 
 def running_units() -> ScalarSelect[int]:
