@@ -33,6 +33,29 @@ def test_version_in_both_forms(spice: Command) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("pu", {"pull"}),
+        ("jobs up", {"update"}),
+        ("jobs submit --schedule-", set()),
+        ("jobs submit --sch", {"--schedule"}),
+    ],
+)
+def test_the_shell_completes_what_was_begun(typed: str, completed: set[str]) -> None:
+    words = ["spice-select", *typed.split()]
+    asked = {
+        "_SPICE_SELECT_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    told = subprocess.run(
+        [str(Path(sys.executable).parent / "spice-select")],
+        env={**os.environ, **asked}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert set(told.stdout.split()) == completed
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["nonsense"],
