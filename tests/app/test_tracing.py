@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +82,10 @@ def test_spans_reach_a_collector(service: InProcessService, monkeypatch: pytest.
         try:
             tracing.configure("otlp", "api")
             assert service.http.get("/v1/version").status_code == 200
-            tracing.flush()
+            deadline = time.monotonic() + 20
+            while not collector.requests and time.monotonic() < deadline:
+                tracing.flush()  # the span ends a moment after its answer has gone out
+                time.sleep(0.02)
         finally:
             tracing.configure("off", "api")
     (sent,) = collector.requests
