@@ -74,7 +74,8 @@ def test_a_key_opens_a_session_that_holds_no_key(locked: Locked) -> None:
 
 
 def test_a_wrong_key_is_told_so(locked: Locked) -> None:
-    for wrong in ("", "nonsense", locked.secret[:-1] + "x", "\N{SNOWMAN}"):
+    last = "y" if locked.secret.endswith("x") else "x"
+    for wrong in ("", "nonsense", locked.secret[:-1] + last, "\N{SNOWMAN}"):
         answer = locked.login(wrong)
         assert answer.status_code == 401
         assert "set-cookie" not in answer.headers
