@@ -64,13 +64,17 @@ class Deployment:
                         found.setdefault(span.name, []).append((attributes["service.name"], span))
         return found
 
-    def settle(self, path: str, done: Callable[[dict[str, Any]], bool], seconds: float = 120) -> dict[str, Any]:
+    def settle(
+        self, path: str, done: Callable[[dict[str, Any]], bool], seconds: float = 120, wait: int = 5
+    ) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while True:
-            found: dict[str, Any] = self.http.get(path, params={"wait": 5}).json()
+            found: dict[str, Any] = self.http.get(path, params={"wait": wait}).json()
             if done(found):
                 return found
             assert time.monotonic() < deadline, f"not settled after {seconds} s: {found}"
+            if not wait:
+                time.sleep(0.1)
 
 
 @pytest.fixture
