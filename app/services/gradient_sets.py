@@ -39,26 +39,19 @@ class GradientSetService:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def get(self, project_id: str, gradient_set_id: str) -> GradientSet:
-        """One gradient set.
+    def get(self, project_id: str, gradient_set_id: str) -> tuple[GradientSet, list[ShardView]]:
+        """One gradient set and its shards, in the order of the pool.
 
         Raises:
             NotFoundError: There is none of this id in the project.
         """
         with self.database.read() as session:
             found = GradientSets(session).get(project_id, gradient_set_id)
-        if found is None:
-            raise NotFoundError(f"gradient set {gradient_set_id}")
-        return found
-
-    def shards(self, project_id: str, gradient_set_id: str) -> list[ShardView]:
-        """The shards of a gradient set, in the order of the pool; none for a set of another project."""
-        with self.database.read() as session:
-            if GradientSets(session).get(project_id, gradient_set_id) is None:
-                return []
+            if found is None:
+                raise NotFoundError(f"gradient set {gradient_set_id}")
             units, moment = Units(session), now(session)
             done = {unit.id: commit.result for unit, commit in units.shard_commits(gradient_set_id)}
-            return [
+            return found, [
                 shard_view(unit, done.get(unit.id) if unit.state == UnitState.DONE else None, moment)
                 for unit in units.shards(gradient_set_id)
             ]

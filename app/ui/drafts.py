@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.api.problems import validation_errors
 from app.api.schemas.jobs import JobCreate, JobRead
 from app.errors import ServiceError
 from spice_select.config import GradientConfig, SelectionOptions
 from spice_select.errors import SpiceError
+
+Body = TypeVar("Body", bound=BaseModel)
 
 UNITS = {"percent": "% of the rows", "count": "rows", "tokens": "tokens"}
 SELECTION_NUMBERS = ("conflict_penalty", "alpha", "stop_ratio")
@@ -228,11 +230,25 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
         draft.refuse("deadline", f"this should be more than 0 and at most {MOST_MINUTES:,} minutes")
     elif minutes is not None:
         body["deadline_seconds"] = 60 * minutes
+    return accepted(draft, JobCreate, body, field_of)
+
+
+def accepted(
+    draft: Draft, model: type[Body], body: dict[str, Any], field_named: Callable[[str | None], str]
+) -> Body | None:
+    """The request that a body is; None when something is wrong with it or with the draft, which is then said there.
+
+    Args:
+        draft: The form.
+        model: Schema of the request.
+        body: What the form stands for.
+        field_named: The field of the form that a JSON pointer of the body stands for; empty where it has none.
+    """
     try:
-        asked = JobCreate.model_validate_json(json.dumps(body))
+        asked = model.model_validate_json(json.dumps(body))
         return None if draft.errors else asked
     except ValidationError as error:
         findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
         for finding in validation_errors(findings):
-            draft.refuse(field_of(finding.get("pointer")), finding["detail"].replace("Input should", "this should"))
+            draft.refuse(field_named(finding.get("pointer")), finding["detail"].replace("Input should", "this should"))
         return None

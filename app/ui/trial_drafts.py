@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pydantic import ValidationError
-
-from app.api.problems import validation_errors
 from app.api.schemas.evaluations import EvaluationCreate
-from app.ui.drafts import Draft, number
+from app.ui.drafts import Draft, accepted, number
 from spice_select.evaluation.settings import EvaluationConfig
 
 LABELS = {
@@ -49,14 +45,7 @@ def request_of(draft: Draft, job_id: str) -> EvaluationCreate | None:
     given |= {name: text for name in LABELS if name not in numbers and (text := draft.values.get(name, "").strip())}
     for name, value in given.items():
         (body["training"] if name in TRAINING else body)[name] = value
-    try:
-        asked = EvaluationCreate.model_validate_json(json.dumps(body))
-        return None if draft.errors else asked
-    except ValidationError as error:
-        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
-        for finding in validation_errors(findings):
-            draft.refuse(field_of(finding.get("pointer")), finding["detail"].replace("Input should", "this should"))
-        return None
+    return accepted(draft, EvaluationCreate, body, field_of)
 
 
 def field_of(pointer: str | None) -> str:

@@ -11,9 +11,8 @@ import click
 import pytest
 import typer.main
 
-from spice_select.cli import main
 from spice_select.cli.main import app
-from tests.fixtures.commands import Command, Ended
+from tests.fixtures.commands import Command, commands
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 UNKNOWN = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
@@ -40,14 +39,7 @@ def _ids(command: click.Command) -> list[str]:
 
 @pytest.fixture
 def spice(capsys: pytest.CaptureFixture[str]) -> Command:
-    def call(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return Ended(int(ended.value.code or 0), out, err)
-
-    return call
+    return commands(capsys)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

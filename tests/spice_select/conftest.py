@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spice_select.cli import main
 from spice_select.client import Client
 from tests.conftest import SEED
-from tests.fixtures.commands import JOB, RESULT, Command, Ended
+from tests.fixtures.commands import JOB, RESULT, Command, commands
 from tests.fixtures.flaky import FlakyServer
 
 if TYPE_CHECKING:
@@ -41,15 +40,7 @@ def content(seed: int) -> bytes:
 @pytest.fixture
 def spice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setattr("spice_select.client.retry.FIRST_BACKOFF_SECONDS", 0.01)
-
-    def call(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return Ended(int(ended.value.code or 0), out, err)
-
-    return call
+    return commands(capsys)
 
 
 @pytest.fixture

@@ -34,5 +34,5 @@ def get_gradient_set(
     request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, service: deps.GradientSetsDep
 ) -> GradientSetRead:
     """One gradient set, and what each of its shards takes."""
-    found, shards = service.get(project, gradient_set_id), service.shards(project, gradient_set_id)
+    found, shards = service.get(project, gradient_set_id)
     return render.gradient_set_read(request, found, shards)
