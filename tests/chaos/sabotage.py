@@ -23,6 +23,7 @@ from app.persistence.repositories import Units
 from app.persistence.repositories.rows import affected
 from app.persistence.tables import Unit
 from app.services import jobs
+from app.services.briefs import BriefService, GradientsBrief
 from app.services.commits import CommitService
 from app.services.units import Claim
 from app.settings import Settings
@@ -32,7 +33,8 @@ __all__ = ["create_app"]
 
 HOLD = "SPICE_TEST_HOLD"
 """Folder: a worker of this module puts ``<unit>.<epoch>`` there when a shard is
-stored and not yet committed, and waits while ``hold.<epoch>`` exists."""
+stored and not yet committed, and waits while ``hold.<epoch>`` exists. Before the
+first byte of a shard is worked out it waits while ``begin.<epoch>`` exists."""
 TIME_LIMIT = "SPICE_TEST_TIME_LIMIT"
 """Seconds after which Celery kills the child that runs a task, in place of the hours of the product."""
 
@@ -89,10 +91,23 @@ def hold_commits(folder: Path) -> None:
     CommitService.gradients = gradients  # type: ignore[method-assign]
 
 
+def hold_beginnings(folder: Path) -> None:
+    """Let a test reach a worker that holds a lease and has done nothing for it yet."""
+    read = BriefService.gradients
+
+    def gradients(self: BriefService, claim: Claim) -> GradientsBrief:
+        while (folder / f"begin.{claim.epoch}").exists():
+            time.sleep(0.05)
+        return read(self, claim)
+
+    BriefService.gradients = gradients  # type: ignore[method-assign]
+
+
 if name := os.environ.get("SPICE_TEST_SABOTAGE"):
     SABOTAGE[name]()
 if place := os.environ.get(HOLD):
     hold_commits(Path(place))
+    hold_beginnings(Path(place))
 
 
 def __getattr__(name: str) -> Celery:

@@ -104,24 +104,41 @@ def test_a_task_over_its_time_limit_costs_an_attempt_and_its_unit_is_done_by_ano
         assert verdict.claims > verdict.commits
 
 
+def child_that_begins(cluster: Cluster) -> int:
+    """Process id of the child that has just taken a shard."""
+    taken: list[str | None] = []
+
+    def somebody() -> bool:
+        with cluster.database.read() as session:
+            taken[:] = session.scalars(select(Unit.owner).where(Unit.state == "leased", Unit.kind == "gradients")).all()
+        return bool(taken)
+
+    wait_for(somebody)
+    return int(str(taken[0]).rpartition(":")[2])
+
+
 def test_a_child_that_the_kernel_kills_for_want_of_memory_costs_an_attempt(tmp_path: Path) -> None:
     """Fault 8: the next child has the memory that this one wanted."""
+    hold = tmp_path / "hold"
+    hold.mkdir()
+    (hold / "begin.1").touch()  # an idle child that is killed costs nothing
     with (
         LittleMemory(mebibytes=2) as group,
-        Cluster(tmp_path, workers=1, dispatchers=1) as cluster,
+        Cluster(tmp_path, workers=1, dispatchers=1, extra={HOLD: str(hold)}) as cluster,
         Clients(cluster.api.url, seed=1) as clients,
     ):
         clients.push(1)
-        worker = psutil.Process(cluster.workers[0].pid)
-        (child,) = worker.children()
-        group.put_in(child.pid)
         clients.submit(clients.ask(random.Random(1)), "a key")
+        worker = psutil.Process(cluster.workers[0].pid)
+        child = child_that_begins(cluster)
+        group.put_in(child)
+        (hold / "begin.1").unlink()
         wait_for(lambda: group.killed > 0, 60)
         verdict = verdict_after(cluster, clients, 120)
         assert verdict.violations == []
         assert verdict.ended == {"succeeded": 1}
         assert verdict.claims > verdict.commits
-        assert child.pid not in [other.pid for other in worker.children()]
+        assert child not in [other.pid for other in worker.children()]
 
 
 def test_with_the_disk_of_postgresql_full_nothing_is_accepted_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
