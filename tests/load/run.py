@@ -16,7 +16,7 @@ from tests.fixtures.processes import ApiProcess, CeleryWorker, Dispatcher, Launc
 from tests.fixtures.servers import PostgresServer, RedisServer
 from tests.load.balancer import Balancer
 from tests.load.clients import Load, Tally
-from tests.load.meter import Meter
+from tests.load.meter import Meter, Series
 
 DRAIN_SECONDS = 2.0
 """Between taking a replica out of the balancer and asking it to end, as ``preStop`` of deploy/kubernetes waits."""
@@ -31,8 +31,9 @@ class Outcome:
         problems: Everything that should not have happened, in sentences.
         tally: What the clients saw.
         restarts: Seconds that each process was away.
-        slopes: MiB a minute of each process after the restarts.
-        memory: Resident MiB of each at its last look.
+        slopes: MiB a minute of each process after the restarts, late in the longest life of its children.
+        lives: Length of that life in seconds, and resident MiB after each quarter of it.
+        memory: Resident MiB of each at its last look, and most.
         files: Open files of each: after the restarts, at the end, most.
         connections: Of the database: after the restarts, at the end, most.
         seconds: Length of the load.
@@ -42,7 +43,8 @@ class Outcome:
     tally: Tally
     restarts: dict[str, float]
     slopes: dict[str, float]
-    memory: dict[str, float]
+    lives: dict[str, tuple[float, list[float]]]
+    memory: dict[str, tuple[float, float]]
     files: dict[str, tuple[int, int, int]]
     connections: tuple[int, int, int]
     seconds: float
@@ -105,11 +107,17 @@ def run(folder: Path, seconds: float, seed: int, *, threads: int = 32, pause: fl
             tally=tally,
             restarts=restarts,
             slopes={name: series.slope for name, series in seen.items()},
-            memory={name: series.memory[-1] for name, series in seen.items() if series.memory},
+            lives={name: _lived(series.life) for name, series in seen.items() if series.memory},
+            memory={name: (series.memory[-1], max(series.memory)) for name, series in seen.items() if series.memory},
             files={name: (s.files[0], s.files[-1], max(s.files)) for name, s in seen.items() if s.files},
             connections=(connections[0], connections[-1], max(connections)),
             seconds=seconds,
         )
+
+
+def _lived(life: Series) -> tuple[float, list[float]]:
+    last = len(life.memory) - 1
+    return life.seconds[-1] - life.seconds[0], [life.memory[last * quarter // 4] for quarter in range(1, 5)]
 
 
 def _away(stop: Callable[[], object], start: Callable[[], object]) -> float:
@@ -149,12 +157,16 @@ def report(outcome: Outcome, seed: int) -> str:
         ordered = sorted(times)
         high = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
         lines.append(f"{kind:10} {len(times):5} {statistics.median(times) * 1000:9.0f} {high * 1000:9.0f}")
-    lines.append("process       away s   memory MiB   MiB/min   files after, end, most")
-    for name in outcome.slopes:
+    lines.append(
+        "process       away s   memory MiB, most   longest life s: MiB after each quarter, a minute in its second half"
+    )
+    for name, (memory, most) in outcome.memory.items():
+        length, quarters = outcome.lives[name]
         lines.append(
-            f"{name:12} {outcome.restarts.get(name, 0.0):7.1f} {outcome.memory.get(name, 0.0):12.1f} "
-            f"{outcome.slopes[name]:9.2f}   {outcome.files.get(name)}"
+            f"{name:12} {outcome.restarts.get(name, 0.0):7.1f} {memory:12.1f} {most:7.1f} {length:10.0f}: "
+            f"{', '.join(f'{held:.1f}' for held in quarters)} {outcome.slopes[name]:8.2f}"
         )
+    lines.append("open files after the restarts, at the end, most: " + str(outcome.files))
     lines.append(f"redis        {outcome.restarts['redis']:7.1f}")
     lines.append("database connections after the restarts, at the end, most: " + str(outcome.connections))
     lines += [f"PROBLEM {problem}" for problem in outcome.problems[:50]]
