@@ -13,6 +13,9 @@
         UnknownProxyError                unknown-proxy             no such model, folder or revision
         UnsafeProxyError                 unsafe-proxy              pickle weights, or code that would have to be run
         UnsupportedProxyError            unsupported-proxy         not a causal language model we can take gradients of
+      DeviceError
+        DeviceLostError                  device-lost               the accelerator failed or vanished
+        DeviceMemoryError                out-of-memory             one sample alone does not fit the device
       StoreError
         CorruptShardError                artifact-corrupt          bytes do not match their digest
         MismatchedShardError             artifact-mismatch         a shard of other settings than asked for
@@ -120,9 +123,12 @@ class Stopped(SpiceError):  # ruff: ignore[error-suffix-on-exception-name] - not
 
 
 class ProxyError(SpiceError):
-    """The proxy model cannot be used."""
+    """The proxy model cannot be used; points at its name unless something else is to blame."""
 
     code = "proxy-invalid"
+
+    def __init__(self, detail: str, *, pointer: str = "#/proxy/model") -> None:
+        super().__init__(detail, pointer=pointer)
 
 
 class UnknownProxyError(ProxyError):
@@ -141,6 +147,25 @@ class UnsupportedProxyError(ProxyError):
     """Not a causal language model whose linear layers we can take gradients of."""
 
     code = "unsupported-proxy"
+
+
+class DeviceError(SpiceError):
+    """Where gradients were computed gave up."""
+
+    code = "device-lost"
+
+
+class DeviceLostError(DeviceError):
+    """The accelerator failed or vanished; what was finished before is kept, and another process can go on from it."""
+
+    code = "device-lost"
+    retryable = True
+
+
+class DeviceMemoryError(DeviceError):
+    """One sample alone does not fit the device."""
+
+    code = "out-of-memory"
 
 
 class StoreError(SpiceError):

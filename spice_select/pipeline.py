@@ -21,6 +21,7 @@ import torch
 from spice_select.cache import Cache
 from spice_select.conditions import read_source_rows
 from spice_select.config import RunConfig
+from spice_select.device_errors import device_errors
 from spice_select.errors import ConfigError
 from spice_select.fingerprint import gradient_fingerprint
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
@@ -103,6 +104,7 @@ def run(
     Raises:
         BudgetError: More samples are asked for than the file has usable rows.
         DatasetError: The file as a whole cannot be read.
+        DeviceError: The device vanished, or is too small for one sample; finished shards stay in ``cache``.
         ProxyError: The proxy model cannot be used.
         StoreUnreachableError: The address given as ``cache`` does not answer.
         Stopped: ``should_stop`` said so, or the deadline passed, before anything was chosen.
@@ -113,7 +115,7 @@ def run(
     def stops() -> bool:
         return bool(asked())
 
-    with ExitStack() as stack:
+    with device_errors(), ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spice-select-")))
         clock.enter("validating", unit="bytes")
         manifest = read_dataset(

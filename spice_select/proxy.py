@@ -92,9 +92,7 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
 
 def _builtin(proxy: ProxyConfig, dtype: torch.dtype) -> Proxy:
     if proxy.model not in BUILTIN:
-        raise UnknownProxyError(
-            f"no built-in model {proxy.model}; there is {', '.join(BUILTIN)}", pointer="#/proxy/model"
-        )
+        raise UnknownProxyError(f"no built-in model {proxy.model}; there is {', '.join(BUILTIN)}")
     revision = BUILTIN[proxy.model]
     if proxy.revision not in (None, revision):
         raise UnknownProxyError(f"{proxy.model} has revision {revision} only", pointer="#/proxy/revision")
@@ -117,7 +115,7 @@ def _download(name: str, revision: str | None) -> Path:
         check_config(read_config(folder))
         folder = Path(snapshot_download(name, revision=folder.name, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UnknownProxyError(f"{name} cannot be had from the hub: {error}", pointer="#/proxy/model") from error
+        raise UnknownProxyError(f"{name} cannot be had from the hub: {error}") from error
     check_folder(folder)
     return folder
 

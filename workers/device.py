@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -59,23 +58,3 @@ def device_bytes(device: str) -> int:
 
         return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
     return host_bytes()
-
-
-DEVICE_LOST = "device-lost"
-
-
-def device_trouble(error: Exception) -> tuple[str, str] | None:
-    """What an error says about the device, as a problem's code and detail; None when it is about something else.
-
-    Args:
-        error: Raised by a unit. torch is not imported for it: without torch there is no device to lose.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return None
-    first = (str(error).splitlines() or [""])[0]
-    if isinstance(error, torch.OutOfMemoryError):
-        return "out-of-memory", f"one sample alone does not fit the device: {first}"
-    if isinstance(error, torch.AcceleratorError):
-        return DEVICE_LOST, f"the device failed: {first}"
-    return None

@@ -23,8 +23,8 @@ from app.services.units import Claim, UnitService
 from app.settings import Settings
 from app.status import UnitKind
 from app.storage import ArtifactStore
-from spice_select.errors import SpiceError, Stopped
-from workers.device import DEVICE_LOST, device_trouble
+from spice_select.device_errors import as_device_error
+from spice_select.errors import DeviceLostError, SpiceError, Stopped
 from workers.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
@@ -195,12 +195,13 @@ class UnitRunner:
             code, detail, errors = "out-of-memory", str(error) or "the worker ran out of memory", []
             log.error("unit_failed", code=code, detail=detail)
         except Exception as error:  # the unit must end in a recorded state whatever happened
-            trouble = device_trouble(error)
-            code, detail = trouble or ("internal", f"{type(error).__name__} in the worker; see its log")
-            errors = []
+            trouble = as_device_error(error)
+            code, detail, errors = "internal", f"{type(error).__name__} in the worker; see its log", []
+            if trouble is not None:
+                code, detail = trouble.code, trouble.detail
             log.error("unit_crashed", exc_info=error)
         self._tell(lambda: self.units.fail(claim, code, detail, errors))
-        if code == DEVICE_LOST and self.wedged is not None:
+        if code == DeviceLostError.code and self.wedged is not None:
             # Every later call of this process to the device would fail as well, and eat the attempts of other units.
             log.error("process_without_device")
             self.wedged()
