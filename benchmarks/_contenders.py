@@ -14,15 +14,24 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from spice_select.batches import collate, plan_batches
-from spice_select.config import GradientConfig
+from spice_select.config import (
+    Budget,
+    GradientConfig,
+    PeriodicSchedule,
+    RunConfig,
+    SelectionConfig,
+    WindowsScope,
+)
 from spice_select.examples import IGNORED, Example
 from spice_select.forward import BatchPass
 from spice_select.gradients import batch_tokens_on, measure
 from spice_select.loss import LOGIT_BYTES
 from spice_select.model_state import frozen
+from spice_select.periodic import choose_periodically
 from spice_select.recorder import Recorder
 from spice_select.store import GradientShard, write_shard
 from spice_select.targets import find_targets
+from spice_select.warmup import tuning_type
 
 SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 10, "vocab_size": 8192},
@@ -32,22 +41,30 @@ SIZES: dict[str, dict[str, int]] = {
 """``small``: 9.5 million weights. ``wide-vocabulary``: the same blocks under a vocabulary of the size that real proxy
 models have. ``large``: the shape of Qwen2.5-0.5B, 494 million."""
 
-CONTENDERS = ("plain", "model", "ours", "ours-packed", "ours-lora", "one-at-a-time", "vmap")
+CONTEXT = 32768
+"""Tokens that each model takes, as many as Qwen2.5-0.5B: a peer may fill its batches up to it."""
+
+CONTENDERS = ("plain", "model", "ours", "ours-packed", "ours-lora", "ours-periodic", "one-at-a-time", "vmap")
 STREAMED = "ours-streamed"
 SHARD_ROWS = 1024
+SHORT = 16
+"""Longest row where only the memory for many rows is measured: batches are as full, and the run ends within minutes."""
+
+WINDOW_ROWS = 16
+"""Rows of a window of the periodic schedule; a tenth of each is chosen, and each window but the last ends in a step."""
 
 
 def build(size: str, device: str, dtype: torch.dtype) -> Any:
     """The model, with random weights from a fixed seed."""
     torch.manual_seed(0)
     heads = {"num_attention_heads": SIZES[size]["hidden_size"] // 64, "num_key_value_heads": 2}
-    settings: Any = {**SIZES[size], **heads, "max_position_embeddings": 2048, "tie_word_embeddings": True}
+    settings: Any = {**SIZES[size], **heads, "max_position_embeddings": CONTEXT, "tie_word_embeddings": True}
     return Qwen2ForCausalLM(Qwen2Config(**settings)).to(device=device, dtype=dtype).eval()
 
 
-def draw_rows(count: int, vocabulary: int, *, longest: int = 1024) -> list[Example]:
+def draw_rows(count: int, vocabulary: int, *, longest: int = 1024, seed: int = 0) -> list[Example]:
     """Rows as long as those of an instruction set (median 180 tokens, at most 1024), 60 % of each a response."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     rows = []
     for _ in range(count):
         length = min(longest, max(16, round(draw.lognormvariate(5.2, 0.6))))
@@ -65,7 +82,13 @@ def contender(name: str, model: Any, rows: list[Example], config: GradientConfig
         return lambda: measure(model, rows, config.model_copy(update={"targets": "lora"}))
     if name == "ours-packed":
         return lambda: measure(model, rows, config, packed=True)
-    ways = {"plain": _plain, "model": _model, "one-at-a-time": _one_at_a_time, "vmap": _vmap}
+    ways = {
+        "plain": _plain,
+        "model": _model,
+        "ours-periodic": _periodic,
+        "one-at-a-time": _one_at_a_time,
+        "vmap": _vmap,
+    }
     return ways[name](model, rows, config)
 
 
@@ -171,16 +194,29 @@ def _vmap(model: Any, rows: list[Example], config: GradientConfig) -> Callable[[
     return run
 
 
-def streamed(model: Any, rows: list[Example], config: GradientConfig) -> Callable[[], object]:
-    """Ours as a run does it: shard by shard, each written to the disk and let go."""
+def _periodic(model: Any, rows: list[Example], config: GradientConfig) -> Callable[[], object]:
+    """The paper's loop over the same rows: gradients of a window, a choice, a step of adapters on that, next window."""
+    twin = Qwen2ForCausalLM(model.config).to(device=model.device, dtype=tuning_type(config)).eval()
+    twin.load_state_dict(model.state_dict())
+    settings = RunConfig(
+        gradients=config,
+        selection=SelectionConfig(budget=Budget(fraction=0.1), scope=WindowsScope(kind="windows", size=WINDOW_ROWS)),
+        schedule=PeriodicSchedule(kind="periodic", steps_every=1),
+    )
+    return lambda: choose_periodically(twin, rows, settings)
+
+
+def streamed(model: Any, count: int, config: GradientConfig) -> Callable[[], object]:
+    """Ours as a run does it: shard by shard, its rows brought in, measured, written to the disk and let go."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            for start in range(0, len(rows), SHARD_ROWS):
-                found = measure(model, rows[start : start + SHARD_ROWS], config)
+            for start in range(0, count, SHARD_ROWS):
+                rows = draw_rows(min(SHARD_ROWS, count - start), model.config.vocab_size, longest=SHORT, seed=start)
+                found = measure(model, rows, config)
                 shard = GradientShard(
                     features=found.features.numpy(),
-                    rows=torch.arange(start, start + len(found.features)).numpy(),
+                    rows=torch.arange(start, start + len(rows)).numpy(),
                     losses=found.losses.numpy(),
                     tokens=found.tokens.numpy(),
                     label_tokens=found.label_tokens.numpy(),

@@ -2,11 +2,13 @@
 
     python -m benchmarks.gradients            a table, then one line of JSON
     python -m benchmarks.gradients --json     the line of JSON alone
-    python -m benchmarks.gradients --device cuda --size large --rows 512 --dtype bfloat16
+    python -m benchmarks.gradients --device cuda --size large --rows 512 --bergson-python PYTHON
+                                              every row on a GPU; PYTHON has bergson (see ``benchmarks._bergson``)
 
 Every contender measures the same rows with the same weights. ``plain`` is what a training step costs; ``model`` is the
 frozen model alone, forward and backward through the labelled positions: no engine of this kind can be faster than it;
-``vmap`` ends in the same sketched features as ours, which is checked. Contenders take turns, round by round, and a
+``vmap`` ends in the same sketched features as ours, which is checked; ``ours-periodic`` is the paper's loop, which also
+chooses from each window and takes a step on that. Contenders take turns, round by round, and a
 ratio is the median over the rounds, so that a busy machine slows all of them. On a CPU ratios are of processor seconds,
 which other processes disturb least, on a GPU of wall seconds. Memory is taken in a process of its own; ours also while
 it streams ``--memory-rows`` short rows, shard by shard, to the disk. bfloat16 is timed where the processor has it,
@@ -33,9 +35,6 @@ from benchmarks.machine import describe
 from spice_select.config import GradientConfig
 from spice_select.examples import Example
 
-SHORT = 32
-"""Longest row where only the memory for many rows is measured: batches are as full, and the run ends within minutes."""
-
 
 def timed(run: Callable[[], object], device: str) -> float:
     """Seconds of one run: of the processor on a CPU, of the wall clock on a GPU."""
@@ -54,7 +53,7 @@ def peak_bytes(arguments: argparse.Namespace) -> int:
     """Most memory one contender took beyond the loaded model; for a process of its own."""
     model, rows, config = prepare(arguments)
     one = arguments.one
-    run = streamed(model, rows, config) if one == STREAMED else contender(one, model, rows, config)
+    run = streamed(model, arguments.rows, config) if one == STREAMED else contender(one, model, rows, config)
     if arguments.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -76,8 +75,7 @@ def _kernel_bytes(field: str) -> int:
 def prepare(arguments: argparse.Namespace) -> tuple[Any, list[Example], GradientConfig]:
     """Model, rows and settings of a run."""
     model = build(arguments.size, arguments.device, getattr(torch, arguments.dtype))
-    longest = SHORT if arguments.one == STREAMED else 1024
-    rows = draw_rows(arguments.rows, SIZES[arguments.size]["vocab_size"], longest=longest)
+    rows = [] if arguments.one == STREAMED else draw_rows(arguments.rows, SIZES[arguments.size]["vocab_size"])
     return model, rows, GradientConfig(dtype=arguments.dtype, batch_tokens=arguments.batch_tokens)
 
 
@@ -116,9 +114,14 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, times in seconds.items()
     }
     flat = {count: peak_of(STREAMED, arguments, count) for count in arguments.memory_rows}
+    bfloat16 = _bfloat16(arguments, runs) if arguments.dtype == "float32" else None
+    weights = sum(p.numel() for p in model.parameters())
+    del model, runs, run
+    if arguments.device == "cuda":
+        torch.cuda.empty_cache()  # the peer fits its batches to the memory that it finds free
     return {
         "benchmark": "gradients",
-        "model": {"size": arguments.size, "weights": sum(p.numel() for p in model.parameters())},
+        "model": {"size": arguments.size, "weights": weights},
         "rows": len(rows),
         "tokens": tokens,
         "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
@@ -127,7 +130,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
         "dtype": arguments.dtype,
         "contenders": table,
         "peak_mib_by_rows": {str(count): None if peak is None else round(peak / 2**20) for count, peak in flat.items()},
-        "bfloat16": _bfloat16(arguments, runs) if arguments.dtype == "float32" else None,
+        "bfloat16": bfloat16,
         "bergson": compare_with_bergson(arguments.bergson_python) if arguments.device == "cuda" else None,
         "machine": describe(),
     }
@@ -180,7 +183,7 @@ def main() -> None:
         "--batch-tokens", type=int, help="default: 8192 on a GPU, on a CPU what ours takes for the small model"
     )
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
-    parser.add_argument("--memory-rows", nargs="*", type=int, default=[200, 2000])
+    parser.add_argument("--memory-rows", nargs="*", type=int, default=[2000, 20000])
     parser.add_argument("--bergson-python", help="an interpreter with bergson installed, for its row on a GPU")
     parser.add_argument("--one", choices=(*CONTENDERS, STREAMED), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

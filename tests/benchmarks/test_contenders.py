@@ -23,17 +23,19 @@ def test_every_way_to_the_features_ends_in_the_same_ones() -> None:
         features = found if isinstance(found, torch.Tensor) else found.features  # type: ignore[attr-defined]
         assert float((features - ours).norm(dim=1).max()) < 1e-4, name
     contender("model", model, rows, config)()
+    chosen = contender("ours-periodic", model, rows, config)()
+    assert len(chosen.progress.reports) == 1  # type: ignore[attr-defined]
     assert not any(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_both_sides_of_the_peer_s_row_read_the_same_texts(tmp_path: Path) -> None:
     tokens = _bergson.write_texts(tmp_path / "rows.jsonl", 700, build_tiny_tokenizer())
     assert len(set((tmp_path / "rows.jsonl").read_text().splitlines())) == 700
-    assert tokens > 700 * 20
+    assert 700 * 150 < tokens < 700 * 300, "as long as the rows of an instruction set"
     commands = [
         _bergson.our_command(tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "ours"),
         _bergson.bergson_command(
-            "python-with-bergson", tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "theirs"
+            "python-with-bergson", tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "theirs", 8192
         ),
     ]
     assert all(str(tmp_path / "rows.jsonl") in command for command in commands)
