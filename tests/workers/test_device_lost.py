@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +72,25 @@ def test_a_sample_that_does_not_fit_the_device_is_no_lost_device(
     monkeypatch.setattr(BatchPass, "__call__", crowded)
     service.drain()
     assert service.job(job["id"])["error"]["code"] == "out-of-memory"
+
+
+def test_batches_that_do_not_fit_are_halved_and_the_halvings_shown_everywhere(
+    any_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = BatchPass.__call__
+
+    def crowded(self: BatchPass, batch: Any) -> Any:
+        if batch.samples > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        return measured(self, batch)
+
+    with InProcessService(any_database_url, tmp_path / "data") as service:
+        job = service.submit(service.push(jsonl(sums(10)))["id"])
+        with monkeypatch.context() as patched:
+            patched.setattr(BatchPass, "__call__", crowded)
+            service.drain()
+        assert service.job(job["id"])["status"] == "succeeded"
+        (shard,) = service.http.get(f"/v1/gradient-sets/{job['gradient_set_id']}").json()["shards"]
+        assert shard["halvings"] > 1
+        statement = service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
+        assert f'"batchHalvings": {shard["halvings"]}' in json.dumps(statement)
