@@ -29,6 +29,12 @@ TAGS = {
     "API keys": "Who may call, for callers with the scope `admin`.",
     OPEN_TAG: "Health, versions, the pages behind problem types, and signed links.",
 }
+_TAG = {"description": "What `If-None-Match` and `If-Match` name.", "required": True, "schema": {"type": "string"}}
+CONDITIONAL: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": _TAG}},
+    304: {"description": "`If-None-Match` names what would be sent: nothing is sent again."},
+}
+"""Answers of routes that send an ETag."""
 PROBLEM = {"$ref": "#/components/schemas/ProblemRead"}
 
 

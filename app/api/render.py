@@ -237,12 +237,12 @@ def page(
 
 def mark_state(request: Request, response: Response, version: str, *, settled: bool) -> bool:
     """Set ``ETag`` and ``Retry-After``; True when the client has this very state already."""
-    etag = f'W/"{version}"'
-    response.headers["ETag"] = etag
+    etag = f'"{version}"'
+    response.headers["ETag"] = f"W/{etag}"
     response.headers["Cache-Control"] = "private, no-cache"
     if not settled:
         response.headers["Retry-After"] = str(POLL_SECONDS)
-    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     return etag in known or "*" in known
 
 

@@ -185,6 +185,11 @@ class DatasetService:
         with self.database.read() as session:
             return Datasets(session).names(project_id, ids)
 
+    def jobs_on(self, project_id: str, ids: Iterable[str]) -> dict[str, int]:
+        """How many jobs choose from each of these data sets; those without any are left out."""
+        with self.database.read() as session:
+            return Datasets(session).jobs_on(project_id, ids)
+
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[DatasetView]:
         """Data sets, newest first."""
         with self.database.read() as session:

@@ -4,7 +4,7 @@ access       who looks, and that a form was sent by our own page
 pages        templates, security headers, errors as pages
 statics      style, scripts and their digests
 wording      numbers, times and states as a person reads them
-browse       the list of jobs and the page of one
+browse       the lists of jobs and of data sets, and the page of one job
 login        sessions in a cookie, where keys are asked for
 submit       the form of a new job, clones, cancelling, deleting
 drafts       what was typed into the form, and what is wrong with it

@@ -1,4 +1,4 @@
-"""The list of jobs, and the page of one job that follows it to its end."""
+"""The lists of jobs and of data sets, and the page of one job that follows it to its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.errors import NotFoundError
 from app.services.datasets import DatasetService
 from app.services.jobs import Filters
 from app.services.keys import Caller
-from app.status import ACTIVE, JobStatus
+from app.status import ACTIVE, DatasetStatus, JobStatus
 from app.ui.access import Visitor
 from app.ui.pages import HEADERS, page
 from app.ui.shelf import Shelf
@@ -58,6 +58,24 @@ def list_jobs(
         after=after,
         next_cursor=deps.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
         live=any(job.status in ACTIVE for job in shown),
+    )
+
+
+@router.get("/ui/datasets")
+def list_datasets(request: Request, visitor: Visitor, datasets: deps.DatasetsDep, after: deps.After = None) -> Response:
+    """Data sets, newest first, each with a way to the form of a job on it."""
+    before = None if after is None else deps.decode_cursor(after)
+    views = datasets.page(visitor.project_id, Filters(), before=before, limit=PAGE_SIZE + 1)
+    shown = [render.dataset_read(request, view) for view in views[:PAGE_SIZE]]
+    return page(
+        "datasets.html",
+        visitor=visitor,
+        datasets=shown,
+        jobs=datasets.jobs_on(visitor.project_id, [dataset.id for dataset in shown]),
+        selects=visitor.may("jobs:write"),
+        after=after,
+        next_cursor=deps.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
+        live=any(dataset.status == DatasetStatus.VALIDATING for dataset in shown),
     )
 
 

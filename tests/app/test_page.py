@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app.ui import wording
+from app.ui import browse, wording
 from app.ui.statics import FOLDER
 from tests.fixtures.service import InProcessService, jsonl, sums
 
@@ -46,6 +46,7 @@ def pages(service: InProcessService, job_id: str) -> dict[str, str]:
     found = {}
     for path in (
         "/ui",
+        "/ui/datasets",
         f"/ui/jobs/{job_id}",
         f"/ui/jobs/{job_id}/live",
         "/ui/jobs/%3Cscript%3Ealert('x')",
@@ -109,6 +110,46 @@ def test_jobs_are_listed_by_status_and_in_pages(service: InProcessService) -> No
     assert re.findall(r'href="/ui/jobs/(\w+)"', cancelled) == [made[0]]
     assert service.http.get("/ui", params={"status": "nonsense"}).status_code == 200
     assert service.http.get("/ui", params={"after": "nonsense"}).status_code == 422
+
+
+def test_data_sets_are_listed_with_their_jobs_and_in_pages(
+    any_service: InProcessService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http = any_service.http
+    empty = http.get("/ui/datasets").text
+    assert "No data set yet" in empty
+    assert "<table" not in empty
+    assert http.post("/v1/datasets", files={"file": ("plain.jsonl", jsonl(sums(9)))}).status_code == 202
+    assert 'hx-get="/ui/datasets"' in http.get("/ui/datasets").text, "it is being checked"
+    rows = [*sums(9), {"instruction": "empty", "output": ""}]
+    used = any_service.push(jsonl(rows), name=ATTACK)["id"]
+    broken = any_service.push(b'{"text": \n', name="broken")["id"]
+    for _ in range(2):
+        any_service.submit(used)
+    monkeypatch.setattr(browse, "PAGE_SIZE", 2)
+    first = http.get("/ui/datasets").text
+    assert "hx-get" not in first, "nothing is being checked any more"
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older is not None
+    second = http.get(older[1].replace("&amp;", "&")).text
+    assert 'rel="next"' not in second
+    listed = [_listed(text) for text in (first, second)]
+    plain = http.get("/v1/datasets").json()["data"][-1]["id"]
+    assert [list(entries) for entries in listed] == [[broken[-8:], used[-8:]], [plain[-8:]]]
+    assert [listed[0][used[-8:]], listed[1][plain[-8:]]] == [["9 of 10", "2"], ["9", "0"]]
+    assert '<span class="small reason">' in first, "why it cannot be used"
+    assert "<script>" not in first
+    assert f'href="/ui/new?dataset_id={used}"' in first
+    assert f'<option value="{used}" selected' in http.get(f"/ui/new?dataset_id={used}").text
+    assert f"/ui/new?dataset_id={broken}" not in first, "nothing can be selected from it"
+    assert http.get("/ui/datasets", params={"after": "nonsense"}).status_code == 422
+
+
+def _listed(text: str) -> dict[str, list[str]]:
+    """Usable rows and jobs as shown, by the end of the data set's id."""
+    cell = re.compile(r'<td data-label="(?:Usable rows|Jobs)"[^>]*>(.*?)</td>', re.DOTALL)
+    rows = re.findall(r"<code>\N{HORIZONTAL ELLIPSIS}(\w+)</code>(.*?)</tr>", text, re.DOTALL)
+    return {end: [re.sub(r"<[^>]+>", "", found) for found in cell.findall(rest)] for end, rest in rows}
 
 
 def test_a_failed_job_says_why(service: InProcessService) -> None:

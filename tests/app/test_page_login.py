@@ -136,6 +136,10 @@ def test_a_session_sees_its_own_project_and_does_what_its_key_may(locked: Locked
         assert locked.get(address, words["mine"]).status_code == 200
         assert locked.get(address, words["other"]).status_code == 404
     assert locked.get(f"/ui/jobs/{job['id']}/files/selected.jsonl", words["reader"]).status_code == 403
+    assert locked.get("/ui/datasets", words["reader"]).status_code == 403
+    assert "/ui/datasets" not in locked.get("/ui", words["reader"]).text
+    assert sent["id"][-8:] in locked.get("/ui/datasets", words["mine"]).text
+    assert sent["id"][-8:] not in locked.get("/ui/datasets", words["other"]).text
     listed, shown = (locked.get(path, words["reader"]).text for path in ("/ui", f"/ui/jobs/{job['id']}"))
     assert job["id"] in listed
     assert "Marginal gain" in shown

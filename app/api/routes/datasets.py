@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.api import deps, render
+from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.datasets import DatasetCreate, DatasetRead, RejectedRead, RowRead
 from app.api.schemas.pages import Page
@@ -101,7 +102,7 @@ def list_datasets(
     )
 
 
-@router.get("/{dataset_id}", response_model=DatasetRead)
+@router.get("/{dataset_id}", response_model=DatasetRead, responses=CONDITIONAL)
 async def get_dataset(
     request: Request,
     response: Response,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import deps, render
+from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.evaluations import EvaluationCreate, EvaluationRead
 from app.api.schemas.events import EventRead
@@ -80,7 +81,7 @@ def list_evaluations(
     )
 
 
-@router.get("/{evaluation_id}", response_model=EvaluationRead)
+@router.get("/{evaluation_id}", response_model=EvaluationRead, responses=CONDITIONAL)
 async def get_evaluation(
     request: Request,
     response: Response,

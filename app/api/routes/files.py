@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from app.api import deps
-from app.api.contract import OPEN_TAG
+from app.api.contract import CONDITIONAL, OPEN_TAG
 from app.api.edge import StrictRoute
 from app.api.problems import base_url
 from app.api.schemas.files import Digest, FileRead, LinkCreate, LinkRead
@@ -32,7 +32,7 @@ def list_files(job_id: deps.JobId, project: deps.Project, choices: deps.ChoicesD
 
 
 @router.head("/jobs/{job_id}/files/{name}", response_class=FileResponse, include_in_schema=False)
-@router.get("/jobs/{job_id}/files/{name}", response_class=FileResponse, tags=JOBS)
+@router.get("/jobs/{job_id}/files/{name}", response_class=FileResponse, tags=JOBS, responses=CONDITIONAL)
 def get_file(
     request: Request,
     job_id: deps.JobId,
@@ -69,7 +69,7 @@ def create_link(
 
 
 @router.head("/links/{token}/{name}", response_class=FileResponse, include_in_schema=False)
-@router.get("/links/{token}/{name}", response_class=FileResponse, tags=[OPEN_TAG])
+@router.get("/links/{token}/{name}", response_class=FileResponse, tags=[OPEN_TAG], responses=CONDITIONAL)
 def get_linked_file(request: Request, token: deps.LinkToken, name: deps.FileName, results: deps.ResultsDep) -> Response:
     """The file that a signed link opens; needs no API key."""
     return send_file(request, results.linked(token, name), {"Referrer-Policy": "no-referrer"})

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api import deps, render
+from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.jobs import JobCreate, JobRead, JobUpdate, SampleRead
 from app.api.schemas.pages import Page
@@ -77,7 +78,7 @@ def list_jobs(
     return render.page(request, response, found, limit, partial(render.job_read, request), lambda view: view.job.id)
 
 
-@router.get("/{job_id}", response_model=JobRead)
+@router.get("/{job_id}", response_model=JobRead, responses=CONDITIONAL)
 async def get_job(
     request: Request,
     response: Response,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import deps, render
+from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.pages import Page
 from app.api.schemas.webhooks import (
@@ -69,7 +70,7 @@ def list_webhook_endpoints(
     return render.page(request, response, found, limit, WebhookEndpointRead.model_validate, lambda row: row.id)
 
 
-@router.get("/{endpoint_id}", response_model=WebhookEndpointRead)
+@router.get("/{endpoint_id}", response_model=WebhookEndpointRead, responses=CONDITIONAL)
 def get_webhook_endpoint(
     request: Request,
     response: Response,

@@ -58,6 +58,15 @@ class Datasets:
         query = select(Dataset.id, Dataset.name).where(Dataset.project_id == project_id, Dataset.id.in_(list(ids)))
         return {found: name for found, name in self.session.execute(query) if name}
 
+    def jobs_on(self, project_id: str, ids: Iterable[str]) -> dict[str, int]:
+        """How many jobs choose from each of these data sets; those without any are left out."""
+        query = (
+            select(Job.dataset_id, func.count())
+            .where(Job.dataset_id.in_(list(ids)), Job.project_id == project_id)
+            .group_by(Job.dataset_id)
+        )
+        return {row[0]: row[1] for row in self.session.execute(query)}
+
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[Dataset]:
         """Newest first, starting behind an id."""
         mine = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
