@@ -17,7 +17,7 @@ from app import tracing
 from app.errors import ServiceError
 from app.logs import get_logger
 from app.persistence.session import Database
-from app.services.briefs import BriefService, SelectBrief
+from app.services.briefs import BriefService, ClaimGoneError, SelectBrief
 from app.services.commits import CommitService
 from app.services.units import Claim, UnitService
 from app.settings import Settings
@@ -184,6 +184,8 @@ class UnitRunner:
                 return "lease_lost" if heartbeat.stop is None else "stopped"
             self._tell(lambda: self.units.release(claim))
             return "released"
+        except ClaimGoneError:
+            return "stale"
         except ArtifactsLostError as lost:
             log.error("artifacts_lost", units=lost.unit_ids, detail=lost.detail)
             self._tell(partial(self.units.recompute, claim, lost.unit_ids, lost.detail))

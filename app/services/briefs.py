@@ -16,6 +16,10 @@ from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 from spice_select.evaluation.settings import EvaluationConfig
 
 
+class ClaimGoneError(Exception):
+    """What a claimed unit belongs to was cancelled and deleted since: nobody waits for it, nothing is recorded."""
+
+
 @dataclass(frozen=True)
 class IngestBrief:
     """To parse: which bytes, or where they come from, and how the client said to read them."""
@@ -210,11 +214,16 @@ class BriefService:
         )
 
     def select(self, claim: Claim) -> SelectBrief:
-        """What a ``select`` or ``select_part`` unit is to do."""
+        """What a ``select`` or ``select_part`` unit is to do.
+
+        Raises:
+            ClaimGoneError: The job was deleted since the unit was claimed.
+        """
         assert claim.job_id is not None
         with self.database.read() as session:
             job = Jobs(session).get(claim.project_id, claim.job_id)
-            assert job is not None
+            if job is None:
+                raise ClaimGoneError
             gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
             assert gradient_set is not None
             config = RunConfig.model_validate(job.config)
@@ -234,14 +243,19 @@ class BriefService:
             )
 
     def evaluation(self, claim: Claim) -> EvaluationBrief:
-        """What a unit of an evaluation is to do."""
+        """What a unit of an evaluation is to do.
+
+        Raises:
+            ClaimGoneError: The job was deleted since the unit was claimed.
+        """
         assert claim.evaluation_id is not None
         with self.database.read() as session:
             evaluations = Evaluations(session)
             evaluation = evaluations.get(claim.project_id, claim.evaluation_id)
             assert evaluation is not None
             job = Jobs(session).get(claim.project_id, evaluation.job_id)
-            assert job is not None
+            if job is None:
+                raise ClaimGoneError
             holdout = evaluation.holdout_dataset_id
             plans = _artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_PLAN))
             return EvaluationBrief(

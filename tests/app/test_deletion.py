@@ -19,6 +19,7 @@ from app.persistence.tables import Job
 from app.services.retention import Retention
 from app.storage import ArtifactStore
 from tests.fixtures.service import InProcessService, jsonl, sums
+from workers.heartbeat import Heartbeat
 
 OLD_SECONDS = 7200.0
 SECONDS = 20.0
@@ -73,6 +74,31 @@ def test_a_deleted_job_is_gone_with_its_files_and_keeps_its_history(any_service:
     assert any_service.job(again["id"])["result"]["selected"] == job["result"]["selected"]
     metrics = any_service.http.get("/metrics").text
     assert 'spice_jobs{status="succeeded"} 1.0' in metrics
+
+
+def test_a_worker_that_holds_a_unit_of_a_deleted_job_lets_go_of_it(
+    any_service: InProcessService,
+) -> None:
+    dataset = any_service.push(jsonl(sums(8)))["id"]
+    first = finished(any_service, dataset)
+    held_out = any_service.push(jsonl(sums(6, 900)))["id"]
+    runner = any_service.runner
+    for path, body in (
+        ("/v1/jobs", {"dataset_id": dataset, "budget": {"count": 2}, "gradients": first["config"]["gradients"]}),
+        ("/v1/evaluations", {"job_id": first["id"], "holdout_dataset_id": held_out, "seeds": 2}),
+    ):
+        made = any_service.http.post(path, json=body)
+        assert made.status_code == 202, made.text
+        claim = runner.units.claim_next("slow")
+        assert claim is not None
+        assert any_service.http.post(f"{path}/{made.json()['id']}/cancel").status_code == 202
+        runner.units.release(claim)
+        runner.units.sweep()
+        doomed = made.json()["id"] if path == "/v1/jobs" else first["id"]
+        assert codes(any_service, f"/v1/jobs/{doomed}") == (204, None)
+        with Heartbeat(runner.units, claim, runner.settings, threading.Event()) as heartbeat:
+            assert runner._guarded(claim, heartbeat) == "stale"
+    assert any_service.drain() == 0, "nothing is left to do"
 
 
 def test_a_file_that_another_result_has_as_well_stays(any_service: InProcessService) -> None:

@@ -337,14 +337,13 @@ class Units:
         return list(self.session.scalars(query.execution_options(populate_existing=True)))
 
     def lock_abandoned_selections(self) -> list[Unit]:
-        """Selections of jobs that are being stopped and whose worker is gone."""
+        """Selections of jobs that are being stopped and that no worker holds: theirs died, or gave them back."""
         query = (
             select(Unit)
             .join(Job, Job.id == Unit.job_id)
             .where(
                 Unit.kind == UnitKind.SELECT,
-                Unit.state == UnitState.LEASED,
-                Unit.lease_until < clock(),
+                or_(Unit.state == UnitState.PENDING, and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock())),
                 Job.status == JobStatus.CANCELLING,
             )
         )
