@@ -8,6 +8,7 @@ STAGES = {
     "tune": "Tuning split: every setting that was tried",
     "report": "Report split: rows that no setting was picked by",
     "report, the later 16 replicates alone": "Report split: the later 16 replicates alone",
+    "report, a larger target": "Report split: a larger model trained on what the small one chose",
     "report, another pool": "Another pool: documentation of Python functions",
 }
 NOTES = {
@@ -17,6 +18,10 @@ NOTES = {
         "windows of 100 rows and a step of all weights on the choice after every two. Adam: each weight's gradient",
         "over the root of its mean square in the pool. Settings of `candidates.py` and `loops.py` that are not here",
         "were not run.",
+    ],
+    "report, a larger target": [
+        "Choices, pools and held-out rows are those of the first 12 replicates above; the model that is trained is",
+        "larger, pre-trained apart on more text, and had its learning rate found anew on the tuning split.",
     ],
     "report, another pool": [
         "Rows made in code from the installed packages (`python -m benchmarks.quality.docstrings FILE`): a function",
@@ -38,6 +43,9 @@ rows="--pool POOL --group domain --cache CACHE"
 $search $rows --stage tune  # all settings; --settings names some
 $search $rows --stage report --replicates 24 --settings "matching 3;herding;spice" \\
   --controls "full;junk;one_group" --answers ANSWERS
+$search $rows --model target --stage tune --replicates 1 --settings "matching 3"  # its learning rate
+$search $rows --model target --stage report --replicates 12 --settings "matching 3;herding;spice" \\
+  --controls "full;junk;one_group"
 
 python -m benchmarks.quality.docstrings OTHER.jsonl
 other="--pool OTHER.jsonl --group package --cache OTHER --proxy 64,3,2,700000"
