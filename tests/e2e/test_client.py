@@ -93,7 +93,15 @@ def test_the_asynchronous_client_and_one_key_for_two_submits(service: Service, s
             assert dataset.status == "ready"
             made = [await spice.jobs.submit(dataset.id, "5", idempotency_key="one", **SETTINGS) for _ in range(2)]
             job = await spice.jobs.wait(made[0].id, max_wait=120)
-            return [job.id for job in made], job, await spice.jobs.download(job.id, tmp_path / "out")
+            files = await spice.jobs.download(job.id, tmp_path / "out")
+            with pytest.raises(ClientError, match="If-Match"):
+                await spice.jobs.delete(job.id, version=job.version + 1)
+            await spice.jobs.delete(job.id, version=job.version)
+            with pytest.raises(ClientError) as gone:
+                await spice.jobs.get(job.id)
+            assert gone.value.code == "not-found"
+            await spice.jobs.delete(job.id)  # again is no error
+            return [job.id for job in made], job, files
 
     ids, job, files = asyncio.run(go())
     assert len(set(ids)) == 1

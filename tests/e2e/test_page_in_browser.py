@@ -193,6 +193,7 @@ def test_every_page_is_readable(visit: Callable[..., Visit], finished: str, size
     done = f"/ui/jobs/{finished}"
     for path in (
         "/ui",
+        "/ui/datasets",
         "/ui/new",
         f"/ui/new?like={done.rsplit('/', 1)[1]}",
         done,
@@ -226,6 +227,23 @@ def test_everything_is_reached_by_keyboard(visit: Callable[..., Visit]) -> None:
     focused = page.locator(":focus")
     expect(focused).to_have_text("All")
     assert focused.evaluate("(e) => getComputedStyle(e).outlineStyle") != "none"
+
+
+def test_a_job_is_begun_from_the_list_of_data_sets_by_keyboard(visit: Callable[..., Visit], finished: str) -> None:
+    window = visit("phone")
+    page = window.page
+    page.goto("/ui")
+    page.get_by_role("link", name="Data sets").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/ui/datasets")
+    expect(page.get_by_role("link", name="Data sets")).to_have_attribute("aria-current", "page")
+    row = page.get_by_role("row").filter(has_text="held.jsonl")
+    expect(row).to_contain_text("Ready")
+    row.get_by_role("link", name="Select from held.jsonl").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/ui/new?dataset_id=*")
+    expect(page.locator("#dataset_id option:checked")).to_contain_text("held.jsonl · 20 rows")
+    window.check()
 
 
 def test_it_works_without_scripts(service: Service, chromium: Browser, tmp_path: Path) -> None:
