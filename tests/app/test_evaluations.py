@@ -271,7 +271,8 @@ def test_an_estimate_refuses_what_is_refused_and_makes_nothing(any_service: InPr
     with Client(str(service.http.base_url)) as client:
         after = client.evaluations.estimate(job["id"], holdout_dataset_id=holdout["id"], **quick)
         took = sum(sum(arm["seconds"]) for arm in arms)
-        assert after.seconds == pytest.approx(took * after.tokens / trained, rel=0.02)
+        # Eight trainings, each told to a hundredth of a second.
+        assert after.seconds == pytest.approx(took * after.tokens / trained, rel=0.02, abs=0.05)
         adapters = {**quick, "training": {**quick["training"], "tuning": "lora"}}
         assert client.evaluations.estimate(job["id"], holdout_dataset_id=holdout["id"], **adapters).seconds is None
         with pytest.raises(ConfigError, match="colour"):
