@@ -20,6 +20,7 @@ from app.api.schemas.pages import Page
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.api.schemas.uploads import PartRead, UploadRead
+from app.api.sending import client_has
 from app.persistence.tables import Dataset, GradientSet, Job
 from app.services.datasets import DatasetView
 from app.services.evaluations import EvaluationView
@@ -242,8 +243,7 @@ def mark_state(request: Request, response: Response, version: str, *, settled: b
     response.headers["Cache-Control"] = "private, no-cache"
     if not settled:
         response.headers["Retry-After"] = str(POLL_SECONDS)
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    return etag in known or "*" in known
+    return client_has(request, etag)
 
 
 def job_version(view: JobView) -> str:

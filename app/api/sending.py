@@ -35,11 +35,16 @@ def send_file(request: Request, file: Stored, headers: dict[str, str] | None = N
     wanted = _tags(request.headers.get("if-match"))
     if wanted and not wanted & {etag, "*"}:
         raise ServiceError("precondition-failed", "these are other bytes than If-Match names", headers={"ETag": etag})
-    known = {tag.removeprefix("W/") for tag in _tags(request.headers.get("if-none-match"))}
-    if known & {etag, "*"}:
+    if client_has(request, etag):
         return Response(status_code=304, headers=headers)
     _tidy_range(request, file, etag)
     return FileResponse(file.path, media_type=file.media_type, headers=headers, filename=file.name)
+
+
+def client_has(request: Request, etag: str) -> bool:
+    """Whether ``If-None-Match`` names this tag, written without ``W/``; weak and strong tags compare alike."""
+    known = {tag.removeprefix("W/") for tag in _tags(request.headers.get("if-none-match"))}
+    return bool(known & {etag, "*"})
 
 
 def _tags(header: str | None) -> set[str]:
