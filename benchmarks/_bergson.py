@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks._contenders import CONTEXT, build
+from spice_select.batch_memory import most_tokens
 from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.pipeline import run
 from spice_select.tiny import build_tiny_tokenizer
@@ -54,7 +55,7 @@ def compare_with_bergson(python: str | None, *, size: str = "large", rows: int =
             sources.append(folder / f"rows-{count}.jsonl")
             tokens.append(write_texts(sources[-1], count, tokenizer))
         largest = _largest_batch(python, model, sources[0], folder)
-        batches = sorted({largest, min(largest, GradientConfig().batch_tokens)})
+        batches = sorted({largest, min(largest, most_tokens(GradientConfig()))})
         speed = {"ours": _speed([our_command(model, s, folder / f"ours-{s.stem}") for s in sources], tokens)}
         for batch in batches:
             commands = [bergson_command(python, model, s, folder / f"theirs-{batch}-{s.stem}", batch) for s in sources]

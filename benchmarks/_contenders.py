@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from spice_select.batch_memory import LOGIT_BYTES, most_tokens
 from spice_select.batches import collate, plan_batches
 from spice_select.config import (
     Budget,
@@ -25,7 +26,6 @@ from spice_select.config import (
 from spice_select.examples import IGNORED, Example
 from spice_select.forward import BatchPass
 from spice_select.gradients import batch_tokens_on, measure
-from spice_select.loss import LOGIT_BYTES
 from spice_select.model_state import frozen
 from spice_select.periodic import choose_periodically
 from spice_select.recorder import Recorder
@@ -97,7 +97,7 @@ def _plain(model: Any, rows: list[Example], config: GradientConfig) -> Callable[
 
     def run() -> None:
         model.requires_grad_(True)
-        for batch in plan_batches([len(row.input_ids) for row in rows], config.batch_tokens):
+        for batch in plan_batches([len(row.input_ids) for row in rows], most_tokens(config)):
             padded = collate([rows[i] for i in batch])
             labels = torch.full_like(padded.targets, IGNORED)
             labels[:, 1:] = padded.targets[:, :-1]
@@ -180,7 +180,7 @@ def _vmap(model: Any, rows: list[Example], config: GradientConfig) -> Callable[[
 
     def run() -> torch.Tensor:
         features = torch.zeros((len(rows), targets[-1].start + targets[-1].size))
-        for batch in plan_batches([len(row.input_ids) for row in rows], config.batch_tokens):
+        for batch in plan_batches([len(row.input_ids) for row in rows], most_tokens(config)):
             for start in range(0, len(batch), 8):
                 these = batch[start : start + 8]
                 padded = collate([rows[i] for i in these])

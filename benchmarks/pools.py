@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from spice_select.collect import collect_gradients
 from spice_select.config import GradientConfig
 from spice_select.examples import load_examples
-from spice_select.gradients import collect_gradients
 from spice_select.tiny import build_tiny_model, build_tiny_tokenizer
 
 BUNDLED = Path(__file__).parent.parent / "examples" / "bundled.jsonl"

@@ -12,8 +12,8 @@ from spice_select.config import Budget, Conditions, GradientConfig, ProxyConfig,
 from spice_select.version import __version__
 
 if TYPE_CHECKING:
+    from spice_select.collect import collect_gradients
     from spice_select.examples import Example, load_examples
-    from spice_select.gradients import collect_gradients
     from spice_select.greedy import Selection, select
     from spice_select.pipeline import run
     from spice_select.proxy import load_proxy
@@ -38,7 +38,7 @@ __all__ = [
 _LAZY = {
     "Example": "spice_select.examples",
     "load_examples": "spice_select.examples",
-    "collect_gradients": "spice_select.gradients",
+    "collect_gradients": "spice_select.collect",
     "Selection": "spice_select.greedy",
     "select": "spice_select.greedy",
     "run": "spice_select.pipeline",

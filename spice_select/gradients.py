@@ -11,7 +11,6 @@ tokens. A batch's loss is the sum of its samples' losses, so no sample sees anot
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,12 +19,12 @@ from typing import Any, Literal
 
 import torch
 
+from spice_select.batch_memory import LOGIT_BYTES, MOST_ON_CPU, most_tokens
 from spice_select.batches import Batch, collate, pack, plan_batches, plan_packed
 from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError, Stopped, UnsupportedProxyError
 from spice_select.examples import IGNORED, Example
 from spice_select.forward import BatchPass, check_packing
-from spice_select.loss import LOGIT_BYTES
 from spice_select.model_state import arithmetic, frozen
 from spice_select.recorder import Recorder
 from spice_select.targets import Target, find_targets
@@ -59,38 +58,6 @@ class SampleGradients:
     norms: torch.Tensor
     finite: torch.Tensor
     halvings: int
-
-
-def collect_gradients(
-    model: Any,
-    examples: Sequence[Example],
-    config: GradientConfig,
-    *,
-    on_progress: GradientProgress | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> torch.Tensor:
-    """Gradient of each example's loss, g_i; see `measure` for the losses and counts beside it.
-
-    Args:
-        model: A causal language model of transformers, plain or with PEFT adapters; left as it was found.
-        examples: What to measure.
-        config: What is measured about each.
-        on_progress: Called after each batch.
-        should_stop: Asked before each batch.
-
-    Returns:
-        float32 tensor of shape (n, d) on the CPU, row i for example i; zeros where the gradient is not finite,
-        with a warning.
-
-    Raises:
-        Stopped: ``should_stop`` said so.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by measure()
-    measured = measure(model, examples, config, on_progress=on_progress, should_stop=should_stop)
-    broken = (~measured.finite).nonzero().flatten().tolist()
-    if broken:
-        named = ", ".join(map(str, broken[:10]))
-        warnings.warn(f"{len(broken)} gradients are not finite and were set to zero: {named}", stacklevel=2)
-    return measured.features
 
 
 def measure(
@@ -194,11 +161,14 @@ def batch_tokens_on(device: torch.device, targets: list[Target], config: Gradien
         device: Where the model is.
         targets: The measured weights.
         config: Its ``batch_tokens`` is never exceeded.
-    """
+
+    Raises:
+        ConfigError: It is ``auto``, which whoever knows what memory is free has to settle.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by most_tokens()
     if device.type != "cpu":
-        return config.batch_tokens
+        return most_tokens(config)
     widest = max(size for target in targets for size in target.weight.shape)
-    return min(config.batch_tokens, max(512, min(2048, CPU_BATCH_NUMBERS // widest)))
+    return min(most_tokens(config), max(512, min(MOST_ON_CPU, CPU_BATCH_NUMBERS // widest)))
 
 
 def _packs(model: Any, wanted: bool | None) -> bool:

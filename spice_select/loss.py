@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-LOGIT_BYTES = 64 * 2**20
-"""Largest block of logits held at once, in bytes."""
+from spice_select.batch_memory import LOGIT_BYTES
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ def run(
         _check_settings(config, manifest, shards, has_target=target is not None)
         kept = Cache(cache or scratch, scratch)
         gradients = LocalGradients(config, manifest, kept, device, clock, stops)
+        requested, config = config.gradients.batch_tokens, gradients.settle_batches()
         if config.schedule.kind == "periodic":
             local = choose_by_windows(config, shards, gradients, _checkpoints(kept), clock, asked)
         else:
@@ -157,6 +158,7 @@ def run(
             given=local.given,
             target=local.target,
             warmup=local.warmup,
+            automatic_batches=requested == "auto",
         )
         target = out or scratch / "out"
         target.mkdir(parents=True, exist_ok=True)

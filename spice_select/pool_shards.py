@@ -107,7 +107,8 @@ def measure_shard(
         first_position: Position of the shard's first sample.
         proxy: The loaded proxy model and its tokenizer.
         config: What is measured.
-        header: What the shard is to say about itself; must hold ``fingerprint``. ``halvings`` is added.
+        header: What the shard is to say about itself; must hold ``fingerprint``. ``halvings``, and
+            ``batch_tokens`` where it is not the default, are added.
         on_progress: Called after each batch.
         should_stop: Asked once a batch.
 
@@ -117,6 +118,8 @@ def measure_shard(
     Raises:
         Stopped: ``should_stop`` said so.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by measure()
+    if config.batch_tokens != GradientConfig.model_fields["batch_tokens"].default:
+        header = {**header, "batch_tokens": config.batch_tokens}
     encoding = encode(
         read_conversations(rows_path), proxy.tokenizer, max_length=config.max_length, overflow=config.overflow
     )

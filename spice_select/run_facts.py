@@ -214,6 +214,7 @@ class RunFacts:
         given: The choice that was owned already, if any.
         target: The data set that the choice was to be close to, if any.
         warmup: The warm-up of the proxy model, if any.
+        automatic_batches: Whether ``batch_tokens`` was asked for as ``auto``; ``config`` holds the number it became.
         code_commit: Git commit of the code, where it is known.
         libraries: Library name to version.
     """
@@ -232,6 +233,7 @@ class RunFacts:
     given: GivenFacts | None = None
     target: TargetFacts | None = None
     warmup: WarmupFacts | None = None
+    automatic_batches: bool = False
     code_commit: str | None = field(default_factory=lambda: find_code_commit())
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
 

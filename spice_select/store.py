@@ -101,6 +101,17 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], about: dict[str, A
     """
     about = {**about, "digest": _digest(tensors, about)}
     payload = save(tensors, {"shard": _json(about)})  # one entry: several would be written in random order
+    write_whole(path, payload)
+    return hashlib.sha256(payload).hexdigest()
+
+
+def write_whole(path: Path, payload: bytes) -> None:
+    """Write a file that appears under its name only when all of it is on the disk.
+
+    Args:
+        path: Where to; an existing file is replaced.
+        payload: Its bytes.
+    """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         with temporary.open("wb") as file:
@@ -115,7 +126,6 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], about: dict[str, A
         os.fsync(directory)
     finally:
         os.close(directory)
-    return hashlib.sha256(payload).hexdigest()
 
 
 def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = None) -> GradientShard:

@@ -71,8 +71,8 @@ def find_targets(model: nn.Module, config: GradientConfig) -> list[Target]:
         UnsupportedProxyError: Blocks that cannot be found, or weights in them that are no linear layer (experts).
     """
     layers = list(linear_layers(model))
-    adapters = [(name, layer) for name, layer in layers if _adapter_part(name)]
-    plain = [(name, layer) for name, layer in layers if not _adapter_part(name)]
+    adapters = [(name, layer) for name, layer in layers if is_adapter(name)]
+    plain = [(name, layer) for name, layer in layers if not is_adapter(name)]
     chosen = adapters if config.targets == "lora" and adapters else plain
     if not chosen:
         raise UnsupportedProxyError(f"{type(model).__name__} has no linear layer in its transformer blocks")
@@ -134,7 +134,12 @@ def _plain_name(name: str) -> str:
     return name.removeprefix("base_model.model.").removesuffix(".base_layer")
 
 
-def _adapter_part(name: str) -> bool:
+def is_adapter(name: str) -> bool:
+    """Whether a layer of this name is one of the two of an adapter.
+
+    Args:
+        name: As ``linear_layers`` yields it.
+    """
     return ".lora_A." in name or ".lora_B." in name
 
 

@@ -153,4 +153,5 @@ def _facts(brief: SelectBrief, proxy: ProxyFacts, device: str, halvings: int) ->
             gradient_fingerprint=target.fingerprint,
         ),
         warmup=None if warmup is None else WarmupFacts.of(warmup.fingerprint, warmup.sha256, warmup.result),
+        automatic_batches=((brief.job.estimate or {}).get("batch_tokens") or {}).get("requested") == "auto",
     )

@@ -26,6 +26,7 @@ from app.storage import ArtifactStore
 from spice_select.device_errors import as_device_error
 from spice_select.errors import DeviceLostError, SpiceError, Stopped
 from workers.heartbeat import Heartbeat
+from workers.presence import start_presence
 
 if TYPE_CHECKING:
     from workers.compute import Compute
@@ -98,6 +99,7 @@ class UnitRunner:
         """Load torch in the background, so that the first gradients need not wait for it.
 
         For a process that does nothing else: what the libraries brought is taken from the garbage collector for good.
+        From then on the process says that it lives and what memory it has.
         """
 
         def load() -> None:
@@ -105,6 +107,7 @@ class UnitRunner:
             gc.collect()
             gc.freeze()
             self._collected_at = time.monotonic()
+            start_presence(self.database, self.owner, self.compute.device, self.shutdown)
 
         threading.Thread(target=load, name="warm-up", daemon=True).start()
 

@@ -15,22 +15,19 @@ from app.persistence.repositories import GradientSets, Measurements, Units
 from app.persistence.repositories.measurements import MeasuredChoice, MeasuredShard
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
+from app.services.batches import SettledBatches, WorkerMemory, live_workers
 from app.services.gradient_sets import pool_of, set_fingerprint
 from app.services.proxies import ResolvedProxy
 from app.settings import Settings
 from app.status import GradientSetStatus
 from app.storage import ArtifactStore
+from spice_select.batch_memory import DTYPE_BYTES, VALUE_BYTES, batch_memory, most_tokens, tuning_bytes
 from spice_select.config import GradientConfig, PartitionedScope, RunConfig
 from spice_select.fingerprint import shard_fingerprints
 from spice_select.proxy_shape import ProxyShape, proxy_shape
 
-VALUE_BYTES = 4
-"""Gradients are float32 in memory."""
 CHOSEN_BYTES = 8
 """Those of the chosen rows are computed with in float64."""
-DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-LOGIT_COPIES = 3
-"""Logits, their float32 softmax and its gradient are there at once."""
 BYTES_PER_TOKEN = 4.0
 """English text and the usual tokenizers, where nothing was measured yet."""
 
@@ -44,12 +41,13 @@ class Estimate:
         tokens: Tokens of the pool after cutting.
         tokens_basis: ``measured`` on these rows, ``other_data`` through the same tokenizer, or ``assumed``.
         batches: Batches of at most ``batch_tokens``, if they fill up.
+        batch_tokens: What was ``requested``, the ``tokens`` it became, and on what ``basis``.
         features: Numbers kept of each sample.
         gradient_bytes: Size of the stored gradients.
         memory: Bytes: ``gradients`` at full batches, ``gradients_least`` for weights and features alone,
             ``tuning_least`` for weights, their gradients and AdamW's memory where the proxy model is tuned,
             ``selecting_least`` for the chosen rows or one part of a pool that is cut into parts, and what the workers
-            said they have, ``device`` and ``host``.
+            have or said they had, ``device`` and ``host``.
         disk: Bytes still to be stored, and free.
         seconds: ``gradients``, ``selecting`` and ``total``, without waiting in the queue.
         shards: Gradient shards of the pool, and how many of them are there already.
@@ -63,6 +61,7 @@ class Estimate:
     tokens: int | None
     tokens_basis: str | None
     batches: int | None
+    batch_tokens: dict[str, Any]
     features: int | None
     gradient_bytes: int | None
     memory: dict[str, int | None]
@@ -81,16 +80,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Past:
-    """What units and jobs of the deployment took, latest first; never read within a transaction that writes."""
+    """What units and jobs of the deployment took, latest first, and the workers that are there.
+
+    Never read within a transaction that writes.
+    """
 
     shards: list[MeasuredShard]
     choices: list[MeasuredChoice]
+    workers: list[WorkerMemory]
 
     @classmethod
     def of(cls, session: Session) -> Past:
         """What there is now."""
         measurements = Measurements(session)
-        return cls(measurements.shards(), measurements.choices())
+        return cls(measurements.shards(), measurements.choices(), live_workers(session))
 
 
 class Estimator:
@@ -119,6 +122,7 @@ class Estimator:
         session: Session,
         dataset: Dataset,
         config: RunConfig,
+        batches: SettledBatches,
         proxy: ResolvedProxy,
         taken: Past,
         gradient_set: GradientSet | None,
@@ -128,7 +132,8 @@ class Estimator:
         Args:
             session: The running transaction.
             dataset: The pool.
-            config: Settings of the job.
+            config: Settings of the job, with the batch budget as a number.
+            batches: Where that number is from.
             proxy: Its model.
             taken: What earlier jobs took.
             gradient_set: The job's; looked for when None.
@@ -149,6 +154,9 @@ class Estimator:
             notes.append("memory: the proxy's sizes cannot be told from its config.json here")
         features = shape.features(gradients) if shape is not None else None
         memory = _memory(shape, features, rows, max((s["rows"] for s in stored), default=0), config, past)
+        if memory["device"] is None:
+            memory["device"] = max((worker.total_bytes for worker in taken.workers), default=None)
+            memory["host"] = max((worker.host_bytes for worker in taken.workers), default=None)
         if self.settings.worker_memory_bytes:
             memory["device"] = memory["host"] = self.settings.worker_memory_bytes
         disk: dict[str, int | None] = {
@@ -165,7 +173,8 @@ class Estimator:
             rows=rows,
             tokens=tokens,
             tokens_basis=basis,
-            batches=None if tokens is None else math.ceil(tokens / gradients.batch_tokens),
+            batches=None if tokens is None else math.ceil(tokens / most_tokens(gradients)),
+            batch_tokens=asdict(batches),
             features=features,
             gradient_bytes=None if features is None else rows * features * DTYPE_BYTES[gradients.store_dtype],
             memory=memory,
@@ -253,23 +262,12 @@ def _memory(
         "host": max((result["host_bytes"] for result in said), default=None),
     }
     if shape is not None and features is not None:
-        size = DTYPE_BYTES[gradients.dtype]
-        activations = 2 * size * shape.blocks * sum(i + o for i, o in shape.layers)
-        per_token = LOGIT_COPIES * 4 * shape.vocabulary + activations
-        fixed = shape.parameters * size + shard_rows * features * VALUE_BYTES
-        memory["gradients"] = fixed + per_token * max(gradients.batch_tokens, gradients.max_length)
-        memory["gradients_least"] = fixed
+        measuring = batch_memory(shape, gradients, shard_rows)
+        memory["gradients"] = measuring.of_batch(max(most_tokens(gradients), gradients.max_length))
+        memory["gradients_least"] = measuring.weights + measuring.features
         if gradients.warmup_steps or config.schedule.kind == "periodic":
-            memory["tuning_least"] = _tuning_bytes(shape, gradients)
+            memory["tuning_least"] = tuning_bytes(shape, gradients)
     return memory
-
-
-def _tuning_bytes(shape: ProxyShape, gradients: GradientConfig) -> int:
-    """Weights in the type they are tuned in; for each that is tuned its gradient and AdamW's two moments as well."""
-    size = DTYPE_BYTES["float64" if gradients.dtype == "float64" else "float32"]
-    adapters = shape.blocks * sum(gradients.lora_rank * (i + o) for i, o in shape.layers)
-    tuned, more = (shape.parameters, 0) if gradients.tuning.weights == "full" else (adapters, adapters)
-    return size * (shape.parameters + more + 3 * tuned)
 
 
 def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, needs_gradients: bool) -> list[str]:

@@ -11,6 +11,7 @@ from app.persistence.repositories import Events, Jobs, ListFilter, OwnedUnits, U
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Job
+from app.services.batches import settle_batches
 from app.services.estimates import Estimate, Estimator, refuse_unfit
 from app.services.gradient_sets import needed_sets
 from app.services.idempotency import repeated, replayed
@@ -128,11 +129,12 @@ class JobService:
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
+                config, batches = settle_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
                 target = target_dataset(session, project_id, config)
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
-                estimate = self.estimator.estimate(session, dataset, config, proxy, past, gradient_set)
+                estimate = self.estimator.estimate(session, dataset, config, batches, proxy, past, gradient_set)
                 refuse_unfit(estimate)
                 job = Jobs(session).add(
                     {
@@ -181,7 +183,8 @@ class JobService:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             target_dataset(session, project_id, config)
-            return self.estimator.estimate(session, dataset, config, proxy, past, None)
+            config, batches = settle_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
+            return self.estimator.estimate(session, dataset, config, batches, proxy, past, None)
 
     def get(self, project_id: str, job_id: str) -> JobView:
         """One job.

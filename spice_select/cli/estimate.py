@@ -25,6 +25,7 @@ def estimate(
     sketch_dim: options.SketchDim = None,
     targets: options.Targets = None,
     max_length: options.MaxLength = None,
+    batch_tokens: options.BatchTokens = None,
     schedule: options.ScheduleKind = None,
     window_size: options.WindowSize = None,
     warmup_steps: options.WarmupSteps = None,
@@ -36,6 +37,7 @@ def estimate(
         targets=targets,
         sketch_dim=sketch_dim,
         max_length=max_length,
+        batch_tokens=batch_tokens,
         warmup_steps=warmup_steps,
         tuned_weights=tuned_weights,
     )
@@ -66,6 +68,13 @@ def estimate(
         leave(Exit.FAILED)
 
 
+def _batches(found: Estimate) -> str | None:
+    if found.batches is None or found.batch_tokens is None:
+        return None if found.batches is None else str(found.batches)
+    chosen = f" (auto, from {found.batch_tokens.basis})" if found.batch_tokens.requested == "auto" else ""
+    return f"{found.batches} of at most {found.batch_tokens.tokens} tokens{chosen}"
+
+
 def _present(dataset_id: str, found: Estimate) -> None:
     basis = {"measured": "", "other_data": ", from other data", "assumed": ", assumed"}.get(
         found.tokens_basis or "", ""
@@ -76,7 +85,7 @@ def _present(dataset_id: str, found: Estimate) -> None:
             "data set": dataset_id,
             "rows": found.rows,
             "tokens": None if found.tokens is None else f"{found.tokens}{basis}",
-            "batches": found.batches,
+            "batches": _batches(found),
             "gradients": "there already"
             if found.gradients_reused
             else (None if found.gradient_bytes is None else f"{size(found.gradient_bytes)}, {found.features} a row"),

@@ -99,6 +99,14 @@ StoreDtype: TypeAlias = Annotated[
     str | None,
     typer.Option(help="Type in which gradients are kept: float32; float16 or bfloat16 in half the room."),
 ]
+BatchTokens: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-tokens",
+        help="Most padded tokens of a batch; auto: as many as fit the memory that is free, settled once and recorded.",
+        metavar="NUMBER|auto",
+    ),
+]
 MaxLength: TypeAlias = Annotated[int | None, typer.Option(help="Longest sequence in tokens.")]
 
 
@@ -167,11 +175,19 @@ def gradient_settings(
     tuned_weights: str | None = None,
     learning_rate: float | None = None,
     step_tokens: int | None = None,
+    batch_tokens: str | None = None,
     **given: Any,
 ) -> dict[str, Any]:
-    """The ``gradients`` of a job: what was given, how the proxy is tuned among it."""
+    """The ``gradients`` of a job: what was given, how the proxy is tuned among it.
+
+    Raises:
+        ConfigError: ``batch_tokens`` that is neither a number nor ``auto``.
+    """
+    if batch_tokens is not None and batch_tokens != "auto" and not batch_tokens.isdecimal():
+        raise ConfigError(f"--batch-tokens {batch_tokens!r}: give a number or auto", pointer="#/gradients/batch_tokens")
     tuning = without_none(weights=tuned_weights, learning_rate=learning_rate, step_tokens=step_tokens)
-    return without_none(**given, tuning=tuning or None)
+    most = int(batch_tokens) if batch_tokens is not None and batch_tokens != "auto" else batch_tokens
+    return without_none(**given, batch_tokens=most, tuning=tuning or None)
 
 
 def schedule_settings(schedule: str | None, steps_every: int | None) -> dict[str, Any] | None:

@@ -10,8 +10,9 @@ from sqlalchemy import event
 
 from tests.fixtures.service import InProcessService, jsonl, sums
 
-MOST_TO_POST = 13
-"""Two of them ask what past jobs took, which is remembered for two seconds unless it is set to zero, as here."""
+MOST_TO_POST = 14
+"""Three of them ask what past jobs took and which workers there are, remembered for two seconds unless it is set
+to zero, as here."""
 MOST_TO_SHOW = {"succeeded": 1, "queued": 3}
 
 

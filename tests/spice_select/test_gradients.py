@@ -12,10 +12,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BertConfig, Qwen3MoeConfig
 from transformers.pytorch_utils import Conv1D
 
+from spice_select.collect import collect_gradients
 from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError, Stopped, UnsupportedProxyError
 from spice_select.examples import Example
-from spice_select.gradients import collect_gradients, measure
+from spice_select.gradients import measure
 from spice_select.sketch import make_sketch
 from spice_select.sketch_shape import sketch_shape
 from spice_select.targets import find_targets, fresh_adapter

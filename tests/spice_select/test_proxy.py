@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
+from spice_select.collect import collect_gradients
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import ConfigError, ProxyError, UnknownProxyError, UnsafeProxyError, UnsupportedProxyError
 from spice_select.examples import encode
-from spice_select.gradients import collect_gradients
 from spice_select.proxy import load_proxy
 from spice_select.proxy_files import BUILTIN, check_folder, folder_digest
 from spice_select.tiny import build_tiny_model, build_tiny_tokenizer

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from spice_select.collect import collect_gradients
 from spice_select.config import Budget, GradientConfig, ProxyConfig, SelectionConfig
 from spice_select.examples import load_examples
-from spice_select.gradients import collect_gradients
 from spice_select.greedy import select
 from spice_select.proxy import load_proxy
 

@@ -16,6 +16,7 @@ from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.uploads import Uploads
 from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints
+from app.persistence.repositories.workers import Workers
 
 __all__ = [
     "ApiKeys",
@@ -36,5 +37,6 @@ __all__ = [
     "Uploads",
     "WebhookDeliveries",
     "WebhookEndpoints",
+    "Workers",
     "owners_that_ended",
 ]

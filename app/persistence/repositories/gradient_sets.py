@@ -35,6 +35,12 @@ class GradientSets:
         """The set of a fingerprint."""
         return self.session.scalars(_NAMED, {"project_id": project_id, "fingerprint": fingerprint}).one_or_none()
 
+    def named(self, project_id: str, fingerprints: list[str]) -> dict[str, str]:
+        """Status of the sets that have one of these fingerprints."""
+        query = select(GradientSet.fingerprint, GradientSet.status)
+        found = query.where(GradientSet.project_id == project_id, GradientSet.fingerprint.in_(fingerprints))
+        return {row.fingerprint: row.status for row in self.session.execute(found)}
+
     def join(self, project_id: str, fingerprint: str) -> None:
         """Keep whoever changes the set of a fingerprint waiting until the transaction ends.
 

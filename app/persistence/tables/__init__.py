@@ -15,6 +15,7 @@ from app.persistence.tables.projects import ApiKey, Project
 from app.persistence.tables.units import Unit, UnitCommit
 from app.persistence.tables.uploads import PartUpload, UploadedPart
 from app.persistence.tables.webhooks import WebhookDelivery, WebhookEndpoint
+from app.persistence.tables.workers import Worker
 
 __all__ = [
     "ApiKey",
@@ -37,4 +38,5 @@ __all__ = [
     "UploadedPart",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "Worker",
 ]
