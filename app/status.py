@@ -119,6 +119,18 @@ ToldType = Literal[
     "evaluation.cancelled",
 ]
 """Events that webhook endpoints may be told of."""
+EventType = Literal[
+    ToldType,
+    "dataset.validating",
+    "job.warmed_up",
+    "job.parts_ready",
+    "evaluation.planned",
+    "evaluation.trained",
+    "webhook_endpoint.disabled",
+    "unit.failed",
+    "artifacts.lost",
+]
+"""Everything that the history tells of."""
 TOLD_BY_DEFAULT: tuple[ToldType, ...] = tuple(
     type_
     for type_ in get_args(ToldType)

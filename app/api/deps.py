@@ -6,10 +6,11 @@ import base64
 import binascii
 import ipaddress
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from app.api.rates import RateLimiter
@@ -238,12 +239,19 @@ async def project(found: CallerDep) -> str:
 
 
 async def idempotency_key(
+    request: Request,
     header: Annotated[
         str | None,
         Header(alias="Idempotency-Key", description="Makes the call safe to repeat: 1 to 255 visible characters."),
     ] = None,
 ) -> str | None:
-    """The checked Idempotency-Key of the request."""
+    """The checked Idempotency-Key of the request.
+
+    Raises:
+        ServiceError: ``idempotency-key-invalid``.
+    """
+    if len(set(request.headers.getlist("Idempotency-Key"))) > 1:
+        raise ServiceError("idempotency-key-invalid", "the Idempotency-Key is given twice, and not the same")
     return parse_key(header)
 
 
@@ -259,8 +267,7 @@ async def if_match(
     return frozenset(int(version) for version in re.findall(r'(?:W/)?"(\d{1,18})(?:-[^"]*)?"', header))
 
 
-POSITION = re.compile(r"[a-z]+_[0-9A-Z]{26}|-?[0-9]{1,19}")
-"""What a cursor holds: an id or a number."""
+ULID = "[0-9A-HJKMNP-TV-Z]{26}"
 
 
 class CursorError(ServiceError):
@@ -276,19 +283,28 @@ def encode_cursor(position: str | int) -> str:
     return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str) -> str:
-    """The position in a cursor of ours.
+def _position(cursor: str, form: str) -> str:
+    """What a cursor holds, where that has this form: the cursor of another list would silently end this one.
 
     Raises:
-        CursorError: It is none.
+        CursorError: It has not.
     """
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
         raise CursorError from error
-    if not POSITION.fullmatch(text):
+    if not re.fullmatch(form, text):
         raise CursorError
     return text
+
+
+def id_cursor(cursor: str | None, prefix: str) -> str | None:
+    """The id in a cursor of a list whose ids begin like this; None without one.
+
+    Raises:
+        CursorError: It holds none.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _position()
+    return None if cursor is None else _position(cursor, f"{prefix}_{ULID}")
 
 
 def number_cursor(cursor: str | None, start: int) -> int:
@@ -299,11 +315,7 @@ def number_cursor(cursor: str | None, start: int) -> int:
     """
     if cursor is None:
         return start
-    text = decode_cursor(cursor)
-    try:
-        number = int(text)
-    except ValueError as error:
-        raise CursorError from error
+    number = int(_position(cursor, "-?[0-9]{1,19}"))
     if not -1 <= number < 2**62:
         raise CursorError
     return number
@@ -314,8 +326,12 @@ EXAMPLE_ULID = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
 
 def _shape(prefix: str, what: str) -> Any:
     """What an id in a path looks like; anything else is no valid request, and never reaches a query."""
-    shape = rf"^{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}$"
-    return Path(pattern=shape, description=f"Id of {what}.", examples=[f"{prefix}_{EXAMPLE_ULID}"])
+    return Path(pattern=f"^{prefix}_{ULID}$", description=f"Id of {what}.", examples=[f"{prefix}_{EXAMPLE_ULID}"])
+
+
+def _only_of(prefix: str, what: str) -> Any:
+    """A filter by an id: one of another shape would find nothing and look like an empty list."""
+    return Query(pattern=f"^{prefix}_{ULID}$", description=f"Only of this {what}.")
 
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
@@ -327,6 +343,8 @@ GradientSetId = Annotated[str, _shape("gs", "a gradient set")]
 EndpointId = Annotated[str, _shape("whe", "a webhook endpoint")]
 DeliveryId = Annotated[str, _shape("whd", "a message to a webhook endpoint")]
 KeyId = Annotated[str, _shape("key", "an API key")]
+OfDataset = Annotated[str | None, _only_of("ds", "data set")]
+OfJob = Annotated[str | None, _only_of("job", "job")]
 FileName = Annotated[str, Path(pattern=FILE_NAME, description="Name of a file.", examples=["selected.parquet"])]
 LinkToken = Annotated[
     str,
@@ -336,6 +354,21 @@ LinkToken = Annotated[
         examples=["cHJval9kZWZhdWx0L2pvYl8wMS8vMTc2NDAwMDAwMA.rZk2tE1v2S8mYdZb0cW7xg"],
     ),
 ]
+
+
+def _on_the_calendar(time: datetime) -> datetime:
+    """The time, if it can be said in UTC as well.
+
+    Raises:
+        ValueError: It is before the first or after the last year.
+    """
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this time is outside of the years 1 to 9999 in UTC") from error
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_on_the_calendar)]
 MetadataPair = Annotated[str, StringConstraints(pattern=r'^[^="\x00-\x1f]{1,64}=[^\x00]{0,512}$')]
 
 
@@ -344,8 +377,8 @@ async def filters(
         list[MetadataPair] | None,
         Query(max_length=16, description="Only with this pair, `KEY=VALUE`; may be repeated, all must hold."),
     ] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="Only made at this time or later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Only made before this time.")] = None,
+    created_after: Annotated[Time | None, Query(description="Only made at this time or later.")] = None,
+    created_before: Annotated[Time | None, Query(description="Only made before this time.")] = None,
 ) -> Filters:
     """What a list is narrowed down to, apart from the state."""
     pairs = [pair.partition("=") for pair in metadata or ()]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, get_args, get_origin
 
 import structlog
 from fastapi import Request
@@ -18,12 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import tracing
 from app.api import deps
 from app.api.problems import BodyError
+from app.api.strict_json import strict_json
+from app.errors import ServiceError
 from app.ids import new_id
 from app.logs import get_logger
 from app.services.uploads import LARGEST_PART_BYTES
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
-MAX_DEPTH = 64
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
 PART_PATH = re.compile(r"/v1/datasets/uploads/[^/]+/parts/[^/]+/?")
@@ -141,78 +142,62 @@ class StrictRequest(Request):
 
         Raises:
             BodyError: ``malformed-request``, ``validation-error`` for NaN and infinity.
-        """
-        body = await self.body()
-        try:
-            text = body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise BodyError("malformed-request", f"the body is not UTF-8 (byte {error.start})") from error
-        if _depth(text) > MAX_DEPTH:
-            raise BodyError("malformed-request", f"the body is nested deeper than {MAX_DEPTH} levels")
-        try:
-            value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
-        except json.JSONDecodeError as error:
-            detail = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-            raise BodyError("malformed-request", detail) from error
-        except (RecursionError, ValueError) as error:
-            raise BodyError("malformed-request", "the body holds a number that is too long") from error
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise BodyError("validation-error", "the body holds half of a surrogate pair") from error
-        return value
-
-
-def _depth(text: str) -> int:
-    """Deepest nesting of brackets outside strings."""
-    deepest = level = 0
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.DOTALL):
-        token = match[0]
-        if token in {"[", "{"}:
-            level += 1
-            deepest = max(deepest, level)
-        elif token in {"]", "}"}:
-            level -= 1
-    return deepest
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise BodyError("malformed-request", f"the body names the key {twice[:100]!r} twice")
-    return value
-
-
-def _refuse(name: str) -> Any:
-    raise BodyError("validation-error", f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in {float("inf"), float("-inf")}:
-        raise BodyError("validation-error", f"{text[:40]} is too large for a number")
-    return value
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by strict_json()
+        return strict_json(await self.body())
 
 
 def _asks_for_key(dependant: Dependant) -> bool:
     return dependant.call is deps.caller or any(_asks_for_key(inner) for inner in dependant.dependencies)
 
 
+def _queries(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    """Names of the query parameters of a route, and whether each may be repeated."""
+    for field in dependant.query_params:
+        kinds = (field.field_info.annotation, *get_args(field.field_info.annotation))
+        yield field.alias, any(get_origin(kind) is list for kind in kinds)
+    for inner in dependant.dependencies:
+        yield from _queries(inner)
+
+
+def _refuse_unread(request: Request, read: dict[str, bool]) -> None:
+    """A filter that nobody reads would leave everything in a list, so that a slip of the pen is told.
+
+    Raises:
+        ServiceError: ``validation-error``.
+    """
+    errors = [
+        {"detail": f"{name[:100]}: {reason}", "parameter": name[:100], "in": "query"}
+        for name, times in Counter(name for name, _ in request.query_params.multi_items()).items()
+        if (reason := _unread(name, times, read))
+    ]
+    if errors:
+        raise ServiceError("validation-error", errors[0]["detail"], errors=errors)
+
+
+def _unread(name: str, times: int, read: dict[str, bool]) -> str | None:
+    if name not in read:
+        return f"no parameter of this call, which takes {', '.join(sorted(read)) or 'none'}"
+    return f"given {times} times, and only one can hold" if times > 1 and not read[name] else None
+
+
 class StrictRoute(APIRoute):
-    """Route whose JSON body is read strictly."""
+    """Route whose query parameters and JSON body are read strictly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler so that it sees a strict request."""
         inner = super().get_route_handler()
         asks_for_key = _asks_for_key(self.dependant)
+        read = dict(_queries(self.dependant))
+        # Those of a route that reads its body by itself.
+        declared = (self.openapi_extra or {}).get("parameters", ())
+        read |= {parameter["name"]: False for parameter in declared if parameter["in"] == "query"}
 
         async def handler(request: Request) -> Response:
             if asks_for_key:
                 # Before a byte of the body is looked at: strangers learn nothing from how it is refused.
                 await deps.caller(request)
-            if request.headers.get("content-encoding", "identity") != "identity":
+                _refuse_unread(request, read)
+            if request.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
                 raise BodyError("unsupported-media-type", "send the body without Content-Encoding")
             has_body = request.method in {"POST", "PUT", "PATCH"}
             if has_body and self.body_field is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -21,6 +21,9 @@ from spice_select.errors import SpiceError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
+MOST_DETAIL = 1000
+MOST_POINTER = 500
+"""Characters: an answer must not become long because a request was."""
 CODE_BY_STATUS = {
     400: "malformed-request",
     404: "not-found",
@@ -69,38 +72,72 @@ def problem_response(
         "type": f"{base_url(request)}/problems/{code}",
         "title": problem.title,
         "status": status,
-        "detail": detail,
+        "detail": _short(detail),
         "instance": request.url.path[:500],
         "code": code,
         "request_id": identity,
         "retryable": problem.retryable,
-        "errors": list(errors)[:MAX_ERRORS],
+        "errors": [_short_error(error) for error in errors[:MAX_ERRORS]],
     }
     extra = {"X-Request-Id": identity, **(headers or {})}
     shown: Response | None = request.app.state.error_page(request, body, extra)
     return JSONResponse(body, status, extra, MEDIA_TYPE) if shown is None else shown
 
 
-def pointer_of(location: Sequence[int | str]) -> str | None:
-    """JSON Pointer (fragment form) of a validation error's location; parameters point at nothing in the body."""
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_DETAIL else f"{text[:MOST_DETAIL]}…"
+
+
+def _short_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    short = {**error, "detail": _short(error["detail"])}
+    while len(short.get("pointer", "")) > MOST_POINTER:
+        short["pointer"] = short["pointer"].rpartition("/")[0]  # what holds it
+    return short
+
+
+def pointer_to(*parts: int | str) -> str:
+    """A JSON Pointer in fragment form."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def pointer_of(location: Sequence[int | str], body: Any, *, missing: bool) -> str | None:
+    """JSON Pointer of a validation error's location; parameters point at nothing in the body.
+
+    Args:
+        location: Where the validator was. Its own steps, such as the kind of a union, are in no document and left out.
+        body: What was validated.
+        missing: Whether the last step is what the body lacks.
+    """
     if not location or location[0] != "body":
         return None
-    # Names in brackets are the validator's own steps through a union, not part of the document.
-    parts = [str(part) for part in location[1:] if not str(part).startswith(("function-", "union"))]
-    return "#/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts) if parts else "#"
+    parts, place = [], body
+    for number, part in enumerate(location[1:], start=2):
+        held = range(len(place)) if isinstance(place, list) else place if isinstance(place, Mapping) else ()
+        if part in held:
+            place = place[part]
+        elif not (missing and number == len(location)):
+            continue
+        parts.append(part)
+    return pointer_to(*parts)
 
 
-def validation_errors(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Findings of the validator as ``{"detail", "pointer"}`` (or ``parameter``), without echoing the input."""
+def validation_errors(findings: Sequence[dict[str, Any]], body: Any) -> list[dict[str, Any]]:
+    """Findings of the validator as ``{"detail", "pointer"}`` (or ``parameter``), without echoing the input.
+
+    Args:
+        findings: Locations begin with ``body`` or the kind of parameter.
+        body: The body that was validated.
+    """
     errors: list[dict[str, Any]] = []
     for finding in findings[:MAX_ERRORS]:
         location = finding.get("loc", ())
         message = str(finding.get("msg", "not valid")).removeprefix("Value error, ")
-        pointer = pointer_of(location)
+        pointer = pointer_of(location, body, missing=finding.get("type") == "missing")
         if pointer is not None:
             errors.append({"detail": message, "pointer": pointer})
         else:
-            kind, name = str(location[0]) if location else "request", str(location[-1]) if location else ""
+            kind = str(location[0]) if location else "request"
+            name = str(location[1]) if len(location) > 1 else kind
             errors.append({"detail": f"{name}: {message}", "parameter": name, "in": kind})
     return errors
 
@@ -128,7 +165,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> Response:
-        errors = validation_errors(error.errors())
+        errors = validation_errors(error.errors(), error.body)
         first = errors[0] if errors else {"detail": "not valid"}
         detail = f"{first['pointer']}: {first['detail']}" if "pointer" in first else first["detail"]
         return problem_response(request, "validation-error", detail, errors=errors)

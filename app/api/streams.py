@@ -42,20 +42,26 @@ LONGEST_PAUSE_SECONDS = 5.0
 class Listener:
     """What the reader hands to one stream.
 
+    Args:
+        project_id: Whose events.
+        job_id: Only this job's; the stream then ends with the job.
+        dataset_id: Only this data set's.
+
     Attributes:
         missed: Whether events were dropped because the stream did not keep up; it then reads them from the log.
     """
 
-    def __init__(self, project_id: str, job_id: str | None) -> None:
+    def __init__(self, project_id: str, job_id: str | None, dataset_id: str | None = None) -> None:
         self.project_id = project_id
         self.job_id = job_id
+        self.dataset_id = dataset_id
         self.missed = False
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
 
     def hand(self, event: Event) -> None:
         """Take an event of the project, if the stream is about it."""
-        if self.job_id is not None and event.job_id != self.job_id:
+        if self.job_id not in {None, event.job_id} or self.dataset_id not in {None, event.dataset_id}:
             return
         if len(self._events) == QUEUED_EVENTS:
             self.missed = True
@@ -184,18 +190,18 @@ def wants_stream(request: Request) -> bool:
 
 
 async def stream(
-    request: Request, hub: EventHub, project_id: str, *, job_id: str | None, after: int | None, types: Collection[str]
+    request: Request, hub: EventHub, listener: Listener, *, after: int | None, types: Collection[str]
 ) -> Response:
     """The answer to a request for a stream.
 
     Args:
         request: The request; ``Last-Event-ID`` wins over ``after``.
         hub: Of this process.
-        project_id: Whose events.
-        job_id: Only this job's; the stream then ends with the job.
+        listener: Says whose events.
         after: Only events behind this number; None means all of a job, and what is new of a project.
         types: Only these types; empty means all.
     """
+    project_id, job_id = listener.project_id, listener.job_id
     given = request.headers.get("last-event-id", "").strip()
     if given:
         after = number_of(given)
@@ -212,7 +218,7 @@ async def stream(
     place = hub.place(project_id)
     place.__enter__()  # refused here, as long as there can be another answer
     try:
-        frames = _frames(hub, Listener(project_id, job_id), after, types)
+        frames = _frames(hub, listener, after, types)
         return _Stream(frames, lambda: place.__exit__(None, None, None), headers)
     except BaseException:
         place.__exit__(None, None, None)
@@ -241,7 +247,8 @@ async def _frames(hub: EventHub, listener: Listener, after: int, types: Collecti
     # A number without data moves Last-Event-ID and is no event: a stream cut before its first event loses nothing.
     yield format_sse_event(retry=RECONNECT_MILLISECONDS, id=str(after))
     end = time.monotonic() + LIFETIME_SECONDS
-    page = partial(hub.service.page, listener.project_id, job_id=listener.job_id, limit=READ_EVENTS)
+    job_id, dataset_id = listener.job_id, listener.dataset_id
+    page = partial(hub.service.page, listener.project_id, job_id=job_id, dataset_id=dataset_id, limit=READ_EVENTS)
     try:
         await hub.join(listener)
         while not hub.closed:

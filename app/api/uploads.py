@@ -14,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from app.api.problems import BodyError
+from app.api.problems import BodyError, pointer_of, pointer_to
 from app.api.schemas.datasets import DatasetCreate
 from app.api.schemas.fields import Metadata, Name
+from app.api.strict_json import strict_json
 from app.errors import ServiceError
 from app.services.datasets import Upload
 from spice_select.intake import IntakeOptions
@@ -43,6 +44,11 @@ BLOCK_BYTES = 2**20
 class Form:
     """What came with the file.
 
+    Args:
+        upload: The received file.
+        fields: What was said of it.
+        in_query: Whether that stood in the query of the address, and not in parts beside the file.
+
     Attributes:
         upload: The received file.
         name: What to call the data set.
@@ -50,18 +56,46 @@ class Form:
         metadata: The client's own key-values.
     """
 
-    def __init__(self, upload: Upload, fields: dict[str, str]) -> None:
+    def __init__(self, upload: Upload, fields: dict[str, str], *, in_query: bool) -> None:
         self.upload = upload
-        self.name: str | None = _checked(TypeAdapter(Name), fields["name"], "name") if fields.get("name") else None
-        options: dict[str, Any] = {}
-        if fields.get("format"):
-            options["format"] = fields["format"]
-        if fields.get("columns"):
-            options["columns"] = _json(fields["columns"], "columns")
-        checked = _checked(TypeAdapter(IntakeOptions), options, "columns")
+        self._in_query = in_query
+        given = {name: value for name, value in fields.items() if value}
+        self.name: str | None = self._checked(TypeAdapter(Name), given["name"], "name") if "name" in given else None
+        options: dict[str, Any] = {"format": given["format"]} if "format" in given else {}
+        if "columns" in given:
+            options["columns"] = self._json(given["columns"], "columns")
+        checked = self._checked(TypeAdapter(IntakeOptions), options)
         self.requested: dict[str, Any] = checked.model_dump(exclude_none=True)
-        metadata = _json(fields["metadata"], "metadata") if fields.get("metadata") else {}
-        self.metadata: dict[str, str] = _checked(TypeAdapter(Metadata), metadata, "metadata")
+        metadata = self._json(given["metadata"], "metadata") if "metadata" in given else {}
+        self.metadata: dict[str, str] = self._checked(TypeAdapter(Metadata), metadata, "metadata")
+
+    def _json(self, text: str, field: str) -> Any:
+        try:
+            return strict_json(text.encode("utf-8", "surrogatepass"))
+        except BodyError as error:
+            detail = error.detail.replace("the body", field, 1)
+            raise ServiceError("validation-error", detail, errors=[self._finding(detail, (field,), {})]) from error
+
+    def _checked(self, adapter: TypeAdapter[Any], value: Any, field: str | None = None) -> Any:
+        """The value as the adapter reads it; of a field, or of all of them together.
+
+        Raises:
+            ServiceError: ``validation-error``.
+        """
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            above, body = ((), value) if field is None else ((field,), {field: value})
+            findings = [
+                self._finding(found["msg"].removeprefix("Value error, "), (*above, *found["loc"]), body)
+                for found in error.errors(include_input=False, include_url=False)
+            ]
+            raise ServiceError("validation-error", findings[0]["detail"], errors=findings) from error
+
+    def _finding(self, detail: str, location: tuple[int | str, ...], body: Any) -> dict[str, Any]:
+        if self._in_query:
+            return {"detail": detail, "parameter": str(location[0]), "in": "query"}
+        return {"detail": detail, "pointer": pointer_of(("body", *location), body, missing=len(location) == 1)}
 
 
 async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes: int) -> Form | DatasetCreate:
@@ -81,8 +115,8 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
             ``payload-too-large``.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    path = folder / "upload"
-    if media_type == "multipart/form-data":
+    path, in_query = folder / "upload", media_type != "multipart/form-data"
+    if not in_query:
         fields, upload = await _multipart(request, path, max_bytes)
     elif media_type in RAW_TYPES or not media_type:
         fields = {
@@ -103,7 +137,7 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
         raise ServiceError("unsupported-media-type", f"a data set cannot be sent as {media_type[:100]}")
     if upload.bytes == 0:
         raise ServiceError("dataset-empty", "the file has no bytes", pointer="#/file")
-    return Form(upload, fields)
+    return Form(upload, fields, in_query=in_query)
 
 
 async def _held(stream: AsyncIterator[bytes], most: int) -> tuple[bytes, bool]:
@@ -130,11 +164,9 @@ def _source_request(value: Any) -> DatasetCreate:
         return DatasetCreate.model_validate(value)
     except ValidationError as error:
         findings = error.errors(include_input=False, include_url=False)
-        kinds = {"file", "hf", "https", "s3"}  # the validator's own step, not one of the document
         raise RequestValidationError(
-            [{**found, "loc": ("body", *(s for i, s in enumerate(found["loc"]) if i != 1 or s not in kinds))}
-             for found in findings]
-        ) from error  # fmt: skip
+            [{**found, "loc": ("body", *found["loc"])} for found in findings], body=value
+        ) from error
 
 
 class Writer:
@@ -180,11 +212,14 @@ async def _multipart(request: Request, path: Path, max_bytes: int) -> tuple[dict
         if not isinstance(file, UploadFile):
             raise ServiceError("validation-error", "the part `file` is missing", pointer="#/file")
         fields: dict[str, str] = {}
-        for key, value in form.items():
-            if key == "file":
+        for key, value in form.multi_items():
+            if value is file:
                 continue
             if key not in {"name", "format", "columns", "metadata"} or not isinstance(value, str):
-                raise ServiceError("validation-error", f"unknown part {key[:100]!r}", pointer="#/" + key[:100])
+                problem = "the part `file` comes twice" if key == "file" else f"unknown part {key[:100]!r}"
+                raise ServiceError("validation-error", problem, pointer=pointer_to(key[:100]))
+            if key in fields:
+                raise ServiceError("validation-error", f"the part `{key}` comes twice", pointer=pointer_to(key))
             fields[key] = value
         writer = Writer(path, max_bytes)
         while chunk := await file.read(BLOCK_BYTES):
@@ -194,22 +229,3 @@ async def _multipart(request: Request, path: Path, max_bytes: int) -> tuple[dict
         return fields, writer.close()
     finally:
         await form.close()
-
-
-def _json(text: str, field: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ServiceError("validation-error", f"{field} is not JSON", pointer=f"#/{field}") from error
-
-
-def _checked(adapter: TypeAdapter[Any], value: Any, field: str) -> Any:
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        findings = []
-        for finding in error.errors(include_input=False, include_url=False):
-            parts = [str(part) for part in finding["loc"]]
-            where = "/".join(parts) if field == "columns" and parts else "/".join([field, *parts])
-            findings.append({"detail": finding["msg"].removeprefix("Value error, "), "pointer": f"#/{where}"})
-        raise ServiceError("validation-error", findings[0]["detail"], errors=findings) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from app.persistence.repositories import Artifacts, Datasets, Evaluations, Event
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
-from app.services.idempotency import replayed
+from app.services.idempotency import made_before, replayed
 from app.services.retention import Retention
 from app.services.sources import refuse_source
 from app.services.versions import require_version
@@ -167,7 +168,9 @@ class DatasetService:
             known = replayed(session, project_id, "POST /v1/datasets", key, digest_of(request), dataset_id)
             if known is None:
                 enter(session, dataset_id, project_id, **row)
-        return self.get(project_id, known or dataset_id), known is not None
+        if known is not None:
+            return made_before(partial(self.get, project_id, known), f"data set {known}"), True
+        return self.get(project_id, dataset_id), False
 
     def get(self, project_id: str, dataset_id: str) -> DatasetView:
         """One data set.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from app.errors import ServiceError
+from app.errors import NotFoundError, ServiceError
 from app.persistence.repositories import IdempotencyKeys, KeyHeldError
+
+Made = TypeVar("Made")
 
 VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
@@ -72,3 +76,19 @@ def repeated(session: Session, project_id: str, operation: str, key: str, reques
     if known.request_sha256 != request_sha256:
         raise ServiceError("idempotency-key-reused", "this Idempotency-Key came with another request body before")
     return known.resource_id
+
+
+def made_before(read: Callable[[], Made], what: str) -> Made:
+    """What the first call with a key made.
+
+    Args:
+        read: Reads it.
+        what: Its kind and id.
+
+    Raises:
+        NotFoundError: It was deleted since; nothing is made in its place.
+    """
+    try:
+        return read()
+    except NotFoundError as error:
+        raise NotFoundError(f"{what}: it was made with this Idempotency-Key and deleted") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from app.errors import ConflictError, NotFoundError
@@ -14,7 +15,7 @@ from app.persistence.tables import Job
 from app.services.batches import settle_batches
 from app.services.estimates import Estimate, Estimator, refuse_unfit
 from app.services.gradient_sets import needed_sets
-from app.services.idempotency import repeated, replayed
+from app.services.idempotency import made_before, repeated, replayed
 from app.services.partition import check_parts, selection_units
 from app.services.progress import Progress, Work, job_phase, job_progress
 from app.services.proxies import Proxies, ResolvedProxy
@@ -116,7 +117,7 @@ class JobService:
             with self.database.read() as session:
                 earlier = repeated(session, project_id, OPERATION, key, body)
             if earlier is not None:
-                return self.get(project_id, earlier), True
+                return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
         proxy = self.proxies.resolve(request.proxy)
         config = _run_config(request, proxy)
         quotas, groups = config.selection.quotas, {}
@@ -169,7 +170,9 @@ class JobService:
                 )
                 # Within the transaction: a place in the queue costs nobody a lock, another session costs us time.
                 view = self._view(session, job)
-        return (self.get(project_id, known), True) if known is not None else (view, False)
+        if known is not None:
+            return made_before(partial(self.get, project_id, known), f"job {known}"), True
+        return view, False
 
     def estimate(self, project_id: str, request: JobRequest) -> Estimate:
         """What a job would take; refused like the job itself, except that what does not fit is told, not raised.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from app.services.prefixes import CUTTABLE, Prefixes
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig
+
+QUERY_K = {"parameter": "k", "in": "query"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class ResultService:
         self.signer = LinkSigner(settings)
         self.prefixes = Prefixes(store, settings.prefix_cache_bytes)
 
-    def file(self, project_id: str, job_id: str, name: str, k: int | None = None) -> Stored:
+    def file(
+        self, project_id: str, job_id: str, name: str, k: int | None = None, *, k_is: Mapping[str, str] = QUERY_K
+    ) -> Stored:
         """One file of a result, whole or with the first k picks only.
 
         Args:
@@ -59,6 +64,7 @@ class ResultService:
             job_id: The job.
             name: The file.
             k: How many picks; None for all.
+            k_is: Where the caller said k, for errors.
 
         Raises:
             ServiceError: ``not-found``, ``conflict-state`` while there is no result, ``validation-error`` where k
@@ -69,7 +75,7 @@ class ResultService:
         if k is None:
             return whole
         job = self.jobs.get(project_id, job_id).job
-        selected = _refuse_cut(job, name, k)
+        selected = _refuse_cut(job, name, k, k_is)
         if k == selected:
             return whole
         cut = self.prefixes.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
@@ -79,7 +85,7 @@ class ResultService:
         self, project_id: str, job_id: str, name: str, *, k: int | None, seconds: float
     ) -> tuple[str, Link, Stored]:
         """A token that opens a file without an API key, what it says, and the file."""
-        file = self.file(project_id, job_id, name, k)
+        file = self.file(project_id, job_id, name, k, k_is={"pointer": "#/k"})
         token, link = self.signer.sign(project_id, job_id, name, k, seconds)
         return token, link, file
 
@@ -89,7 +95,7 @@ class ResultService:
         return self.file(link.project_id, link.job_id, link.name, link.k)
 
 
-def _refuse_cut(job: Job, name: str, k: int) -> int:
+def _refuse_cut(job: Job, name: str, k: int, k_is: Mapping[str, str]) -> int:
     """The number of picks, or the reason why they cannot be cut at k.
 
     Raises:
@@ -99,7 +105,7 @@ def _refuse_cut(job: Job, name: str, k: int) -> int:
     selected = int(job.result["selected"])
     if name not in CUTTABLE:
         detail = f"k: {name} has no row per pick; it cuts {', '.join(CUTTABLE)}"
-        raise ServiceError("validation-error", detail, errors=[{"detail": detail, "parameter": "k", "in": "query"}])
+        raise ServiceError("validation-error", detail, errors=[{"detail": detail, **k_is}])
     selection = RunConfig.model_validate(job.config).selection
     reason = None
     if selection.scope.kind != "global":
@@ -112,5 +118,5 @@ def _refuse_cut(job: Job, name: str, k: int) -> int:
         raise ServiceError("prefix-undefined", reason)
     if k > selected:
         detail = f"k: {k} is more than the {selected} picks of the job"
-        raise ServiceError("validation-error", detail, errors=[{"detail": detail, "parameter": "k", "in": "query"}])
+        raise ServiceError("validation-error", detail, errors=[{"detail": detail, **k_is}])
     return selected

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from app.persistence.session import Database
 from app.persistence.tables import PartUpload, UploadedPart
 from app.persistence.types import clock
 from app.services.datasets import Upload, enter
-from app.services.idempotency import replayed
+from app.services.idempotency import made_before, replayed
 from app.settings import Settings
 from app.status import UploadStatus
 from app.storage import BLOCK_BYTES, ArtifactStore
@@ -126,7 +127,9 @@ class UploadService:
                         expires_at=self._expiry(),
                     )
                 )
-        return self.get(project_id, known or upload_id), known is not None
+        if known is not None:
+            return made_before(partial(self.get, project_id, known), f"upload {known}"), True
+        return self.get(project_id, upload_id), False
 
     def get(self, project_id: str, upload_id: str) -> UploadView:
         """One upload with its parts.

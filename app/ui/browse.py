@@ -45,7 +45,7 @@ def list_jobs(
 ) -> Response:
     """Jobs, newest first."""
     chosen = status if status in set(JobStatus) else None
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "job")
     views = service.page(visitor.project_id, Filters(status=chosen), before=before, limit=PAGE_SIZE + 1)
     shown = [render.job_read(request, view) for view in views[:PAGE_SIZE]]
     return page(
@@ -64,7 +64,7 @@ def list_jobs(
 @router.get("/ui/datasets")
 def list_datasets(request: Request, visitor: Visitor, datasets: deps.DatasetsDep, after: deps.After = None) -> Response:
     """Data sets, newest first, each with a way to the form of a job on it."""
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "ds")
     views = datasets.page(visitor.project_id, Filters(), before=before, limit=PAGE_SIZE + 1)
     shown = [render.dataset_read(request, view) for view in views[:PAGE_SIZE]]
     return page(

@@ -249,6 +249,6 @@ def accepted(
         return None if draft.errors else asked
     except ValidationError as error:
         findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
-        for finding in validation_errors(findings):
+        for finding in validation_errors(findings, body):
             draft.refuse(field_named(finding.get("pointer")), finding["detail"].replace("Input should", "this should"))
         return None

@@ -83,19 +83,35 @@ def test_a_projects_stream_tells_what_happens_from_now_on_and_goes_on_behind_a_c
     any_service: InProcessService,
 ) -> None:
     database = any_service.runner.database
-    append(database, "job.old")
+    append(database, "job.queued")
     page = any_service.http.get("/v1/events?limit=1").json()
-    assert [event["type"] for event in page["data"]] == ["job.old"]
+    assert [event["type"] for event in page["data"]] == ["job.queued"]
     with opened(any_service, "/v1/events") as events:
-        append(database, "job.new")
-        assert next(events)["event"] == "job.new"
-    cursor = any_service.http.get("/v1/events?type=job.old&limit=1").json()["data"][0]["id"]
+        append(database, "job.running")
+        assert next(events)["event"] == "job.running"
+    cursor = any_service.http.get("/v1/events?type=job.queued&limit=1").json()["data"][0]["id"]
     with opened(any_service, "/v1/events", **{"Last-Event-ID": str(cursor)}) as events:
-        assert next(events)["event"] == "job.new"
+        assert next(events)["event"] == "job.running"
         started = time.monotonic()
-        append(database, "job.newer")
-        assert next(events)["event"] == "job.newer"
+        append(database, "job.failed")
+        assert next(events)["event"] == "job.failed"
         assert time.monotonic() - started < 1.0 + any_service.settings.poll_seconds
+
+
+def test_a_stream_of_one_data_set_tells_of_no_other(any_service: InProcessService) -> None:
+    def send(number: int) -> str:
+        return str(any_service.http.post("/v1/datasets", files={"file": jsonl(sums(2 + number))}).json()["id"])
+
+    first, second = send(0), send(1)
+    path = f"/v1/events?dataset_id={second}"
+    told = any_service.http.get(path).json()["data"]
+    assert [(event["type"], event["dataset_id"]) for event in told] == [("dataset.validating", second)]
+    with opened(any_service, path, **{"Last-Event-ID": "0"}) as events:
+        assert json.loads(next(events)["data"]) == told[0]
+        with any_service.runner.database.write() as session:
+            for dataset_id in (first, second):
+                Events(session).append(DEFAULT_PROJECT, "dataset.ready", dataset_id=dataset_id)
+        assert json.loads(next(events)["data"])["dataset_id"] == second
 
 
 def test_a_stream_that_does_not_keep_up_reads_the_log(

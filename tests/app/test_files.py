@@ -226,6 +226,16 @@ def test_a_link_opens_its_file_and_nothing_else(finished: Finished) -> None:
     assert http.get(f"/v1/jobs/{finished.job['id']}/files/selected.parquet").status_code == 401
 
 
+def test_a_k_that_means_nothing_is_named_where_it_was_said(finished: Finished) -> None:
+    for name, k in (("selected.jsonl", 10), ("README.md", 1)):
+        assert finished.link(name, k=k).json()["errors"][0]["pointer"] == "#/k"
+        assert finished.get(name, params={"k": k}).json()["errors"][0]["parameter"] == "k"
+    url = finished.link("selected.jsonl").json()["url"]
+    assert finished.service.http.get(url, params={"utm_source": "mail"}).status_code == 200, (
+        "they go through many hands"
+    )
+
+
 def test_a_link_is_made_only_for_what_its_maker_may_see(finished: Finished) -> None:
     keys = KeyService(finished.service.runner.database)
     other = keys.create(keys.create_project("links").id, "other")[1]

@@ -28,7 +28,7 @@ def list_api_keys(
     after: deps.After = None,
 ) -> Page[ApiKeyRead]:
     """Keys, newest first, without their secrets."""
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "key")
     found = keys.page(project, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, ApiKeyRead.model_validate, lambda key: key.id)
 

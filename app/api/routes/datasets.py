@@ -95,7 +95,7 @@ def list_datasets(
     after: deps.After = None,
 ) -> Page[DatasetRead]:
     """Data sets, newest first."""
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "ds")
     found = service.page(project, replace(filters, status=status), before=before, limit=limit + 1)
     return render.page(
         request, response, found, limit, partial(render.dataset_read, request), lambda view: view.dataset.id

@@ -68,12 +68,12 @@ def list_evaluations(
     service: deps.EvaluationsDep,
     filters: deps.FiltersDep,
     status: Annotated[EvaluationStatus | None, Query()] = None,
-    job_id: Annotated[str | None, Query(max_length=40)] = None,
+    job_id: deps.OfJob = None,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[EvaluationRead]:
     """Evaluations, newest first."""
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "ev")
     wanted = replace(filters, status=status)
     found = service.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
     return render.page(

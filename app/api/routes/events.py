@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from app.api import deps, render, streams
 from app.api.edge import StrictRoute
 from app.api.schemas.events import EventRead
 from app.api.schemas.pages import Page
+from app.status import EventType
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=StrictRoute)
 
@@ -22,7 +24,7 @@ TWO_FACES: dict[int | str, dict[str, Any]] = {
     },
     204: {"description": "Nothing will follow: the job has ended and the stream was read to its end."},
 }
-Types = Annotated[list[str] | None, Query(alias="type", max_length=20, description="Only events of these types.")]
+Types = Annotated[list[EventType] | None, Query(alias="type", max_length=20, description="Only events of these types.")]
 
 
 async def _answer(
@@ -33,14 +35,18 @@ async def _answer(
     *,
     job_id: str | None,
     dataset_id: str | None,
-    types: list[str],
+    types: Sequence[EventType],
     limit: int,
     after: str | None,
 ) -> Any:
     start = deps.number_cursor(after, -1)
     if streams.wants_stream(request):
         return await streams.stream(
-            request, hub, project, job_id=job_id, after=None if after is None else start, types=types
+            request,
+            hub,
+            streams.Listener(project, job_id, dataset_id),
+            after=None if after is None else start,
+            types=types,
         )
     response.headers["Vary"] = "Accept"
     if job_id is not None:
@@ -66,7 +72,7 @@ async def list_events(
     project: deps.Project,
     hub: deps.HubDep,
     types: Types = None,
-    dataset_id: Annotated[str | None, Query(max_length=40, description="Pages only: of this data set.")] = None,
+    dataset_id: deps.OfDataset = None,
     limit: deps.Limit = 100,
     after: deps.After = None,
 ) -> Any:

@@ -24,7 +24,7 @@ def list_gradient_sets(
     after: deps.After = None,
 ) -> Page[GradientSetRead]:
     """Gradient sets, newest first."""
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "gs")
     found = service.page(project, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, partial(render.gradient_set_read, request), lambda row: row.id)
 

@@ -67,12 +67,12 @@ def list_jobs(
     service: deps.JobsDep,
     filters: deps.FiltersDep,
     status: Annotated[JobStatus | None, Query()] = None,
-    dataset_id: Annotated[str | None, Query(max_length=40)] = None,
+    dataset_id: deps.OfDataset = None,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[JobRead]:
     """Jobs, newest first."""
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "job")
     wanted = replace(filters, status=status, dataset_id=dataset_id)
     found = service.page(project, wanted, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, partial(render.job_read, request), lambda view: view.job.id)

@@ -57,7 +57,7 @@ def list_uploads(
     after: deps.After = None,
 ) -> Page[UploadRead]:
     """Uploads that wait for parts, newest first: where a client that was interrupted finds its own again."""
-    before = None if after is None else deps.decode_cursor(after)
+    before = deps.id_cursor(after, "up")
     found = service.page(project, sha256=sha256, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, render.upload_read, lambda view: view.upload.id)
 
