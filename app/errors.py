@@ -241,6 +241,7 @@ class ServiceError(Exception):
         pointer: JSON Pointer in fragment form to what is wrong.
         errors: Several findings, each ``{"detail", "pointer"}``.
         headers: Extra response headers, such as ``Retry-After``.
+        members: Further members of the answer, as the standard of this problem names them.
     """
 
     def __init__(
@@ -251,12 +252,14 @@ class ServiceError(Exception):
         pointer: str | None = None,
         errors: list[dict[str, Any]] | None = None,
         headers: dict[str, str] | None = None,
+        members: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.errors = errors if errors is not None else ([{"detail": detail, "pointer": pointer}] if pointer else [])
         self.headers = headers or {}
+        self.members = members or {}
 
 
 class NotFoundError(ServiceError):

@@ -63,6 +63,7 @@ def problem_response(
     status: int | None = None,
     errors: Sequence[dict[str, Any]] = (),
     headers: dict[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
     """Render one problem."""
     problem = PROBLEMS.get(code, PROBLEMS["internal"])
@@ -78,6 +79,7 @@ def problem_response(
         "request_id": identity,
         "retryable": problem.retryable,
         "errors": [_short_error(error) for error in errors[:MAX_ERRORS]],
+        **(members or {}),
     }
     extra = {"X-Request-Id": identity, **(headers or {})}
     shown: Response | None = request.app.state.error_page(request, body, extra)
@@ -157,7 +159,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     def _service(request: Request, error: ServiceError) -> Response:
-        return problem_response(request, error.code, error.detail, errors=error.errors, headers=error.headers)
+        return problem_response(
+            request, error.code, error.detail, errors=error.errors, headers=error.headers, members=error.members
+        )
 
     @app.exception_handler(SpiceError)
     def _library(request: Request, error: SpiceError) -> Response:

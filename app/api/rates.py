@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+POLICY = "default"
+"""Name of the one quota there is."""
 REMEMBERED = 10_000
 """Keys counted at once; windows that are over are dropped when there are more."""
 
@@ -36,8 +38,8 @@ class Allowance:
     def headers(self) -> dict[str, str]:
         """``RateLimit-Policy`` and ``RateLimit``."""
         return {
-            "RateLimit-Policy": f'"default";q={self.quota};w={self.window}',
-            "RateLimit": f'"default";r={self.left};t={self.reset}',
+            "RateLimit-Policy": f'"{POLICY}";q={self.quota};w={self.window}',
+            "RateLimit": f'"{POLICY}";r={self.left};t={self.reset}',
         }
 
 

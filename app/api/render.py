@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from app.api.deps import encode_cursor
+from app.api.cursors import encode_cursor
 from app.api.estimates import EstimateRead
 from app.api.problems import base_url
 from app.api.schemas.datasets import DatasetRead, ResolvedSource, SourceRead

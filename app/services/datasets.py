@@ -18,6 +18,7 @@ from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
 from app.services.idempotency import made_before, replayed
+from app.services.refusals import refuse_unready
 from app.services.retention import Retention
 from app.services.sources import refuse_source
 from app.services.versions import require_version
@@ -213,12 +214,11 @@ class DatasetService:
         """Usable rows behind a source row, in order.
 
         Raises:
-            ConflictError: The data set is not ready.
-        """
-        view = self.get(project_id, dataset_id)
-        if view.dataset.status != DatasetStatus.READY:
-            raise ConflictError("rows are shown once the data set is ready", code="dataset-not-ready")
-        return list(islice(self._rows_after(view.dataset, after), limit))
+            ServiceError: ``dataset-not-ready`` or ``dataset-invalid``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by refuse_unready()
+        dataset = self.get(project_id, dataset_id).dataset
+        refuse_unready(dataset)
+        return list(islice(self._rows_after(dataset, after), limit))
 
     def _rows_after(self, dataset: Dataset, after: int) -> Iterator[dict[str, Any]]:
         import json

@@ -35,17 +35,26 @@ def usable_dataset(session: Any, project_id: str, dataset_id: str, pointer: str)
     dataset = Datasets(session).hold(project_id, dataset_id)
     if dataset is None:
         raise ServiceError("not-found", f"there is no data set {dataset_id}", pointer=pointer)
+    refuse_unready(dataset, pointer)
+    return dataset
+
+
+def refuse_unready(dataset: Dataset, pointer: str | None = None) -> None:
+    """Refuse a data set that has no rows yet, or never will.
+
+    Args:
+        dataset: The data set.
+        pointer: Where the request's body names it.
+
+    Raises:
+        ServiceError: ``dataset-not-ready`` or ``dataset-invalid``.
+    """
     if dataset.status == DatasetStatus.VALIDATING:
-        raise ServiceError(
-            "dataset-not-ready",
-            "the data set is still being validated",
-            pointer=pointer,
-            headers={"Retry-After": "2"},
-        )
+        detail, wait = "the data set is still being validated", {"Retry-After": "2"}
+        raise ServiceError("dataset-not-ready", detail, pointer=pointer, headers=wait)
     if dataset.status == DatasetStatus.INVALID:
         reason = (dataset.error or {}).get("detail", "it was found invalid")
         raise ServiceError("dataset-invalid", f"the data set cannot be used: {reason}", pointer=pointer)
-    return dataset
 
 
 def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:

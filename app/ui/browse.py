@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.errors import NotFoundError
 from app.services.datasets import DatasetService
 from app.services.jobs import Filters
@@ -45,7 +45,7 @@ def list_jobs(
 ) -> Response:
     """Jobs, newest first."""
     chosen = status if status in set(JobStatus) else None
-    before = deps.id_cursor(after, "job")
+    before = cursors.id_cursor(after, "job")
     views = service.page(visitor.project_id, Filters(status=chosen), before=before, limit=PAGE_SIZE + 1)
     shown = [render.job_read(request, view) for view in views[:PAGE_SIZE]]
     return page(
@@ -56,7 +56,7 @@ def list_jobs(
         status=chosen,
         statuses=[word.value for word in JobStatus],
         after=after,
-        next_cursor=deps.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
+        next_cursor=cursors.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
         live=any(job.status in ACTIVE for job in shown),
     )
 
@@ -64,7 +64,7 @@ def list_jobs(
 @router.get("/ui/datasets")
 def list_datasets(request: Request, visitor: Visitor, datasets: deps.DatasetsDep, after: deps.After = None) -> Response:
     """Data sets, newest first, each with a way to the form of a job on it."""
-    before = deps.id_cursor(after, "ds")
+    before = cursors.id_cursor(after, "ds")
     views = datasets.page(visitor.project_id, Filters(), before=before, limit=PAGE_SIZE + 1)
     shown = [render.dataset_read(request, view) for view in views[:PAGE_SIZE]]
     return page(
@@ -74,7 +74,7 @@ def list_datasets(request: Request, visitor: Visitor, datasets: deps.DatasetsDep
         jobs=datasets.jobs_on(visitor.project_id, [dataset.id for dataset in shown]),
         selects=visitor.may("jobs:write"),
         after=after,
-        next_cursor=deps.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
+        next_cursor=cursors.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
         live=any(dataset.status == DatasetStatus.VALIDATING for dataset in shown),
     )
 

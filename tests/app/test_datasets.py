@@ -9,6 +9,7 @@ import json
 import sqlite3
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.fixtures.service import InProcessService, jsonl, sums
@@ -169,6 +170,22 @@ def test_a_repeated_upload_with_one_key_makes_one_data_set(any_service: InProces
     other = send(jsonl(sums(3)))
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
     assert len(any_service.http.get("/v1/datasets").json()["data"]) == 1
+
+
+def test_the_rows_of_a_data_set_that_has_none_yet_or_never_will(service: InProcessService) -> None:
+    def rows(data: bytes) -> list[httpx.Response]:
+        path = f"{service.http.post('/v1/datasets', files={'file': data}).headers['Location']}/rows"
+        answers = [service.http.get(path)]
+        service.drain()
+        return [*answers, service.http.get(path)]
+
+    early, ready = rows(jsonl(sums(3)))
+    assert (early.status_code, early.json()["code"]) == (409, "dataset-not-ready")
+    assert int(early.headers["Retry-After"]) >= 1
+    assert len(ready.json()["data"]) == 3
+    _, never = rows(b"{not json}\n")
+    assert (never.status_code, never.json()["code"], never.json()["retryable"]) == (422, "dataset-invalid", False)
+    assert "line 1" in never.json()["detail"]
 
 
 def test_lists_are_paged_newest_first(service: InProcessService) -> None:

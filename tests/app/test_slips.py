@@ -9,7 +9,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-from app.api.deps import encode_cursor
+from app.api.cursors import encode_cursor
 from app.api.problems import MOST_DETAIL, MOST_POINTER
 from app.status import EventType
 from tests.contracts.packages import ROOT

@@ -114,6 +114,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(limited: tuple[InPr
     last = answers[-1]
     assert last.json()["code"] == "rate-limited"
     assert last.json()["retryable"]
+    assert last.json()["violated-policies"] == ["default"]
     assert int(last.headers["Retry-After"]) >= int(re.findall(r";t=(\d+)", last.headers["RateLimit"])[0])
     assert service.http.get("/v1/jobs", headers={"Authorization": f"Bearer {two}"}).status_code == 200
     assert "RateLimit" not in service.http.get("/livez").headers
@@ -158,27 +159,6 @@ def test_lists_are_narrowed_down_by_metadata_and_time(any_service: InProcessServ
                 {"created_after": "2026-01-01T00:00:00"}):  # fmt: skip
         answer = http.get("/v1/jobs", params=bad)
         assert (answer.status_code, answer.json()["code"]) == (422, "validation-error"), bad
-
-
-def test_head_answers_on_every_route_that_get_does(service: InProcessService) -> None:
-    dataset = service.push(jsonl(sums(8)))
-    job = service.submit(dataset["id"])
-    service.drain()
-    known = {"dataset_id": dataset["id"], "job_id": job["id"], "gradient_set_id": job["gradient_set_id"],
-             "name": "selected.jsonl", "slug": "internal"}  # fmt: skip
-    tried = 0
-    for template, operations in service.app.openapi()["paths"].items():
-        if "get" not in operations or not set(re.findall(r"\{(\w+)\}", template)) <= set(known):
-            continue
-        path = template.format(**known)
-        got, head = service.http.get(path), service.http.head(path)
-        assert (got.status_code, head.status_code, head.content) == (200, 200, b""), path
-        assert head.headers["content-type"] == got.headers["content-type"], path
-        assert head.headers["content-length"] == got.headers["content-length"], path
-        tried += 1
-    assert tried > 15
-    missing = service.http.head(f"/v1/jobs/job_{ULID}")
-    assert (missing.status_code, missing.content) == (404, b"")
 
 
 @pytest.mark.parametrize("code", sorted(PROBLEMS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.api.edge import StrictRoute
 from app.api.schemas.api_keys import ApiKeyCreate, ApiKeyMade, ApiKeyRead, ApiKeyRotate
 from app.api.schemas.pages import Page
@@ -28,7 +28,7 @@ def list_api_keys(
     after: deps.After = None,
 ) -> Page[ApiKeyRead]:
     """Keys, newest first, without their secrets."""
-    before = deps.id_cursor(after, "key")
+    before = cursors.id_cursor(after, "key")
     found = keys.page(project, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, ApiKeyRead.model_validate, lambda key: key.id)
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.datasets import DatasetCreate, DatasetRead, RejectedRead, RowRead
@@ -95,7 +95,7 @@ def list_datasets(
     after: deps.After = None,
 ) -> Page[DatasetRead]:
     """Data sets, newest first."""
-    before = deps.id_cursor(after, "ds")
+    before = cursors.id_cursor(after, "ds")
     found = service.page(project, replace(filters, status=status), before=before, limit=limit + 1)
     return render.page(
         request, response, found, limit, partial(render.dataset_read, request), lambda view: view.dataset.id
@@ -134,7 +134,7 @@ def list_rejected_rows(
     after: deps.After = None,
 ) -> Page[RejectedRead]:
     """Every row that cannot be used, and why."""
-    found = service.rejected(project, dataset_id, after=deps.number_cursor(after, -1), limit=limit + 1)
+    found = service.rejected(project, dataset_id, after=cursors.number_cursor(after, -1), limit=limit + 1)
     return render.page(
         request,
         response,
@@ -156,7 +156,7 @@ def list_rows(
     after: deps.After = None,
 ) -> Page[RowRead]:
     """Usable rows, as they will be trained on."""
-    found = service.rows(project, dataset_id, after=deps.number_cursor(after, -1), limit=limit + 1)
+    found = service.rows(project, dataset_id, after=cursors.number_cursor(after, -1), limit=limit + 1)
     return render.page(request, response, found, limit, lambda row: RowRead(**row), lambda row: int(row["row"]))
 
 

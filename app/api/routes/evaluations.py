@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.evaluations import EvaluationCreate, EvaluationRead
@@ -73,7 +73,7 @@ def list_evaluations(
     after: deps.After = None,
 ) -> Page[EvaluationRead]:
     """Evaluations, newest first."""
-    before = deps.id_cursor(after, "ev")
+    before = cursors.id_cursor(after, "ev")
     wanted = replace(filters, status=status)
     found = service.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
     return render.page(
@@ -127,7 +127,7 @@ def list_evaluation_events(
 ) -> Page[EventRead]:
     """History of the evaluation, oldest first; as a stream it is part of the project's events."""
     service.get(project, evaluation_id)
-    start = deps.number_cursor(after, -1)
+    start = cursors.number_cursor(after, -1)
     found = events.page(project, after=start, limit=limit + 1, evaluation_id=evaluation_id)
     return render.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
 

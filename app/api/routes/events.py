@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.api import deps, render, streams
+from app.api import cursors, deps, render, streams
 from app.api.edge import StrictRoute
 from app.api.schemas.events import EventRead
 from app.api.schemas.pages import Page
@@ -39,7 +39,7 @@ async def _answer(
     limit: int,
     after: str | None,
 ) -> Any:
-    start = deps.number_cursor(after, -1)
+    start = cursors.number_cursor(after, -1)
     if streams.wants_stream(request):
         return await streams.stream(
             request,

@@ -6,7 +6,7 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.api.edge import StrictRoute
 from app.api.schemas.gradient_sets import GradientSetRead
 from app.api.schemas.pages import Page
@@ -24,7 +24,7 @@ def list_gradient_sets(
     after: deps.After = None,
 ) -> Page[GradientSetRead]:
     """Gradient sets, newest first."""
-    before = deps.id_cursor(after, "gs")
+    before = cursors.id_cursor(after, "gs")
     found = service.page(project, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, partial(render.gradient_set_read, request), lambda row: row.id)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.jobs import JobCreate, JobRead, JobUpdate, SampleRead
@@ -72,7 +72,7 @@ def list_jobs(
     after: deps.After = None,
 ) -> Page[JobRead]:
     """Jobs, newest first."""
-    before = deps.id_cursor(after, "job")
+    before = cursors.id_cursor(after, "job")
     wanted = replace(filters, status=status, dataset_id=dataset_id)
     found = service.page(project, wanted, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, partial(render.job_read, request), lambda view: view.job.id)
@@ -144,5 +144,5 @@ def list_selection(
     after: deps.After = None,
 ) -> Page[SampleRead]:
     """The ranking: what was chosen, in order, with the evidence."""
-    found = choices.ranking(project, job_id, after=deps.number_cursor(after, 0), limit=limit + 1)
+    found = choices.ranking(project, job_id, after=cursors.number_cursor(after, 0), limit=limit + 1)
     return render.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)

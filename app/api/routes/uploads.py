@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.api.edge import StrictRoute
 from app.api.schemas.datasets import DatasetRead
 from app.api.schemas.pages import Page
@@ -57,7 +57,7 @@ def list_uploads(
     after: deps.After = None,
 ) -> Page[UploadRead]:
     """Uploads that wait for parts, newest first: where a client that was interrupted finds its own again."""
-    before = deps.id_cursor(after, "up")
+    before = cursors.id_cursor(after, "up")
     found = service.page(project, sha256=sha256, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, render.upload_read, lambda view: view.upload.id)
 

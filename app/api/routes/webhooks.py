@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import deps, render
+from app.api import cursors, deps, render
 from app.api.contract import CONDITIONAL
 from app.api.edge import StrictRoute
 from app.api.schemas.pages import Page
@@ -65,7 +65,7 @@ def list_webhook_endpoints(
     after: deps.After = None,
 ) -> Page[WebhookEndpointRead]:
     """Endpoints, newest first, without their secrets."""
-    before = deps.id_cursor(after, "whe")
+    before = cursors.id_cursor(after, "whe")
     found = webhooks.page(project, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, WebhookEndpointRead.model_validate, lambda row: row.id)
 
@@ -140,7 +140,7 @@ def list_webhook_deliveries(
     after: deps.After = None,
 ) -> Page[WebhookDeliveryRead]:
     """Messages to an endpoint, newest first; those that ended are kept for 30 days."""
-    before = deps.id_cursor(after, "whd")
+    before = cursors.id_cursor(after, "whd")
     found = webhooks.deliveries(project, endpoint_id, state=state, before=before, limit=limit + 1)
     return render.page(request, response, found, limit, _shown, lambda row: row.id)
 

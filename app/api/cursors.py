@@ -1,0 +1,62 @@
+"""Opaque cursors of lists: where a page ended, as an id or a number."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from app.errors import ServiceError
+
+ULID = "[0-9A-HJKMNP-TV-Z]{26}"
+
+
+class CursorError(ServiceError):
+    """A cursor that is none of ours."""
+
+    def __init__(self) -> None:
+        detail = "after: not a cursor of this list"
+        super().__init__("validation-error", detail, errors=[{"detail": detail, "parameter": "after", "in": "query"}])
+
+
+def encode_cursor(position: str | int) -> str:
+    """An opaque cursor: clients must not read or make it."""
+    return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
+
+
+def _position(cursor: str, form: str) -> str:
+    """What a cursor holds, where that has this form: the cursor of another list would silently end this one.
+
+    Raises:
+        CursorError: It has not.
+    """
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        raise CursorError from error
+    if not re.fullmatch(form, text):
+        raise CursorError
+    return text
+
+
+def id_cursor(cursor: str | None, prefix: str) -> str | None:
+    """The id in a cursor of a list whose ids begin like this; None without one.
+
+    Raises:
+        CursorError: It holds none.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _position()
+    return None if cursor is None else _position(cursor, f"{prefix}_{ULID}")
+
+
+def number_cursor(cursor: str | None, start: int) -> int:
+    """The number in a cursor, or ``start`` without one.
+
+    Raises:
+        CursorError: It holds no number.
+    """
+    if cursor is None:
+        return start
+    number = int(_position(cursor, "-?[0-9]{1,19}"))
+    if not -1 <= number < 2**62:
+        raise CursorError
+    return number
