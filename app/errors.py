@@ -208,6 +208,12 @@ PROBLEMS: dict[str, Problem] = {
     "artifact-mismatch": Problem(
         "A stored file is another one", 500, "A stored artifact was made with other settings."
     ),
+    "store-unreachable": Problem(
+        "The store does not answer",
+        503,
+        "Where gradients are kept does not answer, or does not let the workers in.",
+        retryable=True,
+    ),
     "artifact-lost": Problem("A stored file is gone", 500, "A stored artifact is missing.", retryable=True),
     "worker-killed": Problem(
         "The worker was killed repeatedly", 500, "Several workers died on this unit, most likely for lack of memory."

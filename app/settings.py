@@ -17,6 +17,13 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("spice-data")
     """Folder of the artifacts (and of the SQLite file when embedded); shared by API and workers."""
+    gradient_store: str = ""
+    """Address for the gradients, such as ``s3://bucket/prefix``, of which workers alone know; empty keeps them in
+    ``data_dir``."""
+    gradient_copies_dir: Path | None = None
+    """Folder of a worker's own machine for copies of gradients from there; None takes one for temporary files."""
+    gradient_copies_bytes: int = Field(default=50 * 2**30, ge=0)
+    """Above this, the copies that were not used for longest are removed; those in use stay."""
     database_url: str = Field(default="", repr=False)
     """SQLAlchemy URL; empty means SQLite in ``data_dir``."""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -160,6 +167,13 @@ class Settings(BaseSettings):
             if "/" in entry:  # anything else is an address or a name
                 ip_network(entry, strict=False)
         return entries
+
+    @field_validator("gradient_store")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and "://" not in value:
+            raise ValueError("gradient_store is an address such as s3://bucket/prefix")
+        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _one_lineage(self) -> Self:

@@ -7,18 +7,8 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Any
 
-from spice_select.errors import ConfigError, StoreUnreachableError
-
-
-def is_address(place: str | Path) -> bool:
-    """Whether it is an address, and no path of this machine.
-
-    Args:
-        place: Either.
-    """
-    return isinstance(place, str) and "://" in place
+from spice_select.objects import ObjectStore, is_address
 
 
 class Cache:
@@ -38,24 +28,13 @@ class Cache:
     """
 
     def __init__(self, place: str | Path, scratch: Path) -> None:
-        self._system: Any = None
-        self._root = ""
-        self.folder = scratch / "cache" if is_address(place) else Path(place)
-        if is_address(place):
-            import fsspec
-
-            try:
-                self._system, root = fsspec.core.url_to_fs(str(place), use_listings_cache=False)
-            except (ValueError, ImportError) as error:
-                raise ConfigError(f"{place} is no address that can be used: {error}", pointer="#/cache") from error
-            except Exception as error:
-                raise StoreUnreachableError(_said(place, error), pointer="#/cache") from error
-            self._root = root.rstrip("/")
+        self._far = ObjectStore(str(place), pointer="#/cache") if is_address(place) else None
+        self.folder = Path(place) if self._far is None else scratch / "cache"
 
     @property
     def is_local(self) -> bool:
         """Whether files are kept on this machine alone."""
-        return self._system is None
+        return self._far is None
 
     def local(self, name: str) -> Path:
         """Where the file is, or is to be written; brought here first when it is kept elsewhere.
@@ -65,20 +44,17 @@ class Cache:
 
         Raises:
             StoreUnreachableError: Where it is kept does not answer, or does not let us in.
-        """
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by fetch()
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self._system is None or path.exists():
+        if self._far is None or path.exists():
             return path
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            self._system.get_file(self._there(name), str(partial))
-            partial.replace(path)
-        except FileNotFoundError:
+            if self._far.fetch(name, partial):
+                partial.replace(path)
+        finally:
             partial.unlink(missing_ok=True)
-        except Exception as error:
-            partial.unlink(missing_ok=True)
-            raise StoreUnreachableError(_said(self._there(name), error), pointer="#/cache") from error
         return path
 
     def keep(self, name: str) -> None:
@@ -89,20 +65,6 @@ class Cache:
 
         Raises:
             StoreUnreachableError: Where it is to be kept does not answer, or does not let us in.
-        """
-        if self._system is None:
-            return
-        there = self._there(name)
-        try:
-            self._system.makedirs(there.rpartition("/")[0], exist_ok=True)
-            self._system.put_file(str(self.folder / name), there)
-        except Exception as error:
-            raise StoreUnreachableError(_said(there, error), pointer="#/cache") from error
-
-    def _there(self, name: str) -> str:
-        return f"{self._root}/{name}"
-
-
-def _said(place: str | Path, error: Exception) -> str:
-    # Every file system of fsspec has errors of its own, of which nothing but their name is sure not to quote a key.
-    return f"{place} cannot be read or written ({type(error).__name__})"
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by put()
+        if self._far is not None:
+            self._far.put(self.folder / name, name)

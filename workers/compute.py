@@ -37,6 +37,7 @@ from spice_select.warmup import tuning_type
 from spice_select.warmup_files import Warmup, make_warmup, put_on_proxy
 from workers.checkpoints import StoredCheckpoints
 from workers.device import choose_device, describe_device, device_bytes, fitting_threads
+from workers.gradient_store import GradientStore
 from workers.heartbeat import Heartbeat
 from workers.result_files import stored_result
 from workers.stored import Load, part_header, stored_parts, stored_pool, stored_warmup
@@ -52,6 +53,7 @@ class Compute:
 
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         self.store = store
+        self.shards = GradientStore(settings, store)
         self.device = choose_device(settings.device)
         self.device_name = describe_device(self.device)
         self._fitting = partial(pool_within, memory_bytes=settings.worker_memory_bytes or host_bytes())
@@ -108,9 +110,9 @@ class Compute:
                 should_stop=heartbeat.should_stop,
             )
         seconds = time.monotonic() - began
-        with self.store.scratch() as folder:
-            path = folder / "shard"
-            sha256 = self.store.add(claim.project_id, path, write_shard(path, shard))
+        with self.shards.scratch() as path:
+            sha256 = write_shard(path, shard)
+            where = self.shards.add(claim.project_id, path, sha256)
         result = {
             "samples": len(shard.rows),
             "tokens": int(shard.tokens.sum()),
@@ -125,6 +127,7 @@ class Compute:
             "peak_bytes": peak_bytes(self.device),
             "proxy": asdict(ProxyFacts.of(proxy)),
             **weights,
+            **where,
         }
         return GradientsOutcome(sha256, result)
 
@@ -137,7 +140,7 @@ class Compute:
         """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by stored_pool()
         assert claim.shard is not None
         began = time.monotonic()
-        pool = self._pool(claim, brief, open_pool)
+        pool = self._pool(claim, brief, open_pool, heartbeat)
         heartbeat.phase("selecting", measure="picks")
         part = select_part(
             pool.features,
@@ -170,8 +173,8 @@ class Compute:
         config = brief.config.selection
         # After a first round the gradients stay on the disk: only the winners of the parts are read as a whole.
         load = open_pool if brief.parts else self._fitting
-        pool = self._pool(claim, brief, load)
-        targets = None if brief.target is None else self._targets(claim, brief.target, brief.warmup)
+        pool = self._pool(claim, brief, load, heartbeat)
+        targets = None if brief.target is None else self._targets(claim, brief.target, brief.warmup, heartbeat)
         parts = stored_parts(self.store, claim.project_id, brief, len(pool.positions)) if brief.parts else None
         candidates = Candidates(pool.features)
         marks.append(time.monotonic())
@@ -302,16 +305,27 @@ class Compute:
             )
         return proxy
 
-    def _pool(self, claim: Claim, brief: SelectBrief, load: Load) -> Pool:
+    def _pool(self, claim: Claim, brief: SelectBrief, load: Load, heartbeat: Heartbeat) -> Pool:
         """The pool of a selection.
 
         Raises:
             ArtifactsLostError: Gradient shards have to be made again.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by stored_pool()
         fingerprint = brief.gradient_set.fingerprint
-        return stored_pool(self.store, claim.project_id, brief.shards, fingerprint, warmup=brief.warmup, load=load)
+        return stored_pool(
+            self.shards,
+            claim.project_id,
+            brief.shards,
+            fingerprint,
+            warmup=brief.warmup,
+            load=load,
+            on_progress=heartbeat.advance,
+            should_stop=heartbeat.should_stop,
+        )
 
-    def _targets(self, claim: Claim, target: TargetBrief, warmup: WarmedUp | None) -> np.ndarray | Stacked:
+    def _targets(
+        self, claim: Claim, target: TargetBrief, warmup: WarmedUp | None, heartbeat: Heartbeat
+    ) -> np.ndarray | Stacked:
         """Gradients of the data set that the choice is to be close to, float32 of shape (m, d).
 
         Raises:
@@ -319,7 +333,14 @@ class Compute:
         """
         try:
             return stored_pool(
-                self.store, claim.project_id, target.shards, target.fingerprint, warmup=warmup, load=self._fitting
+                self.shards,
+                claim.project_id,
+                target.shards,
+                target.fingerprint,
+                warmup=warmup,
+                load=self._fitting,
+                on_progress=heartbeat.advance,
+                should_stop=heartbeat.should_stop,
             ).features
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target data set: {error.detail}", pointer="#/target_dataset_id") from error

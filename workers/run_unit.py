@@ -25,6 +25,7 @@ from app.status import UnitKind
 from app.storage import ArtifactStore
 from spice_select.device_errors import as_device_error
 from spice_select.errors import DeviceLostError, SpiceError, Stopped
+from workers.far_sweep import start_far_sweep
 from workers.heartbeat import Heartbeat
 from workers.presence import start_presence
 
@@ -108,6 +109,8 @@ class UnitRunner:
             gc.freeze()
             self._collected_at = time.monotonic()
             start_presence(self.database, self.owner, self.compute.device, self.shutdown)
+            if self.compute.shards.is_far:
+                start_far_sweep(self.settings, self.database, self.owner, self.compute.shards, self.shutdown)
 
         threading.Thread(target=load, name="warm-up", daemon=True).start()
 
@@ -154,6 +157,8 @@ class UnitRunner:
                     if ended.startswith("failed"):
                         tracing.failed(span, ended)
         finally:
+            if self._compute is not None:
+                self._compute.shards.let_go()
             structlog.contextvars.unbind_contextvars("unit_id", "kind", "epoch", "job_id")
             tracing.flush()
             self._collect()

@@ -15,6 +15,7 @@ from spice_select.part_files import read_part
 from spice_select.pool_shards import Pool
 from spice_select.scopes import Part
 from spice_select.warmup_files import Warmup, read_warmup
+from workers.gradient_store import GradientStore
 from workers.run_unit import ArtifactsLostError
 
 Load = Callable[[Sequence[tuple[Path, str | None]], Sequence[str]], Pool]
@@ -22,48 +23,50 @@ Load = Callable[[Sequence[tuple[Path, str | None]], Sequence[str]], Pool]
 
 
 def stored_pool(
-    store: ArtifactStore,
+    store: GradientStore,
     project_id: str,
     shards: Sequence[UnitArtifact],
     fingerprint: str,
     *,
     warmup: WarmedUp | None,
     load: Load,
+    on_progress: Callable[[int, int], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Pool:
     """A pool put together from gradient shards.
 
     Args:
-        store: Artifacts.
+        store: Where gradients are kept; what the pool is read from stays until it is let go.
         project_id: Owner.
         shards: Its gradient shards, in order.
         fingerprint: Of their set: what a shard was made from that does not say so itself.
         warmup: What the proxy model was warmed up to; a shard that was taken with other weights is made again.
         load: Of ``pool_shards``; decides whether the gradients come into memory or stay on the disk.
+        on_progress: Called as (shards fetched, all of them) while they come from an address.
+        should_stop: Asked before each of those.
 
     Raises:
         ArtifactsLostError: Shards are missing or rotten, or were taken with other weights; names their units.
         CorruptShardError: A shard is unreadable though its bytes are what they should be.
     """
-    paths: list[tuple[Path, str | None]] = []
     weights = None if warmup is None else warmup.sha256
     # A warm-up that was lost and made again on another kind of machine may have left other bits.
     lost = [shard.unit_id for shard in shards if shard.result.get("warmup") != weights]
-    for shard in shards:
-        try:
-            paths.append((store.path(project_id, shard.sha256), shard.sha256))
-        except ServiceError:
-            lost.append(shard.unit_id)
-    if not lost:
+    for renewed in (False, True):
+        here = store.at_hand(project_id, shards, on_progress=on_progress, should_stop=should_stop)
+        paths = [(path, shard.sha256) for shard, path in zip(shards, here, strict=True) if path is not None]
+        lost += [shard.unit_id for shard, path in zip(shards, here, strict=True) if path is None]
+        if lost:
+            break
         try:
             return load(paths, [shard.fingerprint or fingerprint for shard in shards])
         except CorruptShardError:
-            lost = [
-                shard.unit_id
-                for shard, (path, _) in zip(shards, paths, strict=True)
-                if file_sha256(path) != shard.sha256
-            ]
-            if not lost:
+            bad = [shard for shard, (path, _) in zip(shards, paths, strict=True) if file_sha256(path) != shard.sha256]
+            if not bad:
                 raise
+            if renewed or not store.drop_copies(bad):
+                lost = [shard.unit_id for shard in bad]
+                break
     lost = list(dict.fromkeys(lost))
     raise ArtifactsLostError(lost, f"{len(lost)} of {len(shards)} gradient shards are missing or changed")
 

@@ -161,7 +161,8 @@ class Estimator:
             memory["device"] = memory["host"] = self.settings.worker_memory_bytes
         disk: dict[str, int | None] = {
             "needed": None if features is None else rows_left * features * DTYPE_BYTES[gradients.store_dtype],
-            "free": shutil.disk_usage(self.store.root).free,
+            # At an address there is no end of it.
+            "free": None if self.settings.gradient_store else shutil.disk_usage(self.store.root).free,
         }
         obstacles = _obstacles(memory, disk, needs_gradients=rows_left > 0)
         if gradients.warmup_steps or config.schedule.kind == "periodic":

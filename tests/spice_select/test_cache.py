@@ -12,8 +12,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import spice_select as ss
-from spice_select.cache import Cache, is_address
+from spice_select.cache import Cache
 from spice_select.errors import ConfigError, StoreUnreachableError
+from spice_select.objects import is_address
 from spice_select.pipeline import RunResult, run
 from tests.fixtures.service import jsonl, sums
 

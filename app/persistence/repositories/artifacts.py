@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import and_, delete, exists, or_, select, tuple_
+from sqlalchemy import JSON, and_, delete, exists, or_, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -43,6 +43,16 @@ class Artifacts:
         )
         named = {*self.session.scalars(files), *self.session.scalars(made)} | Datasets(self.session).stored(project_id)
         return {digest for digest in digests if digest in named}
+
+    def far_objects(self) -> set[str]:
+        """Names of the gradients at an address that a record of any project names, of work that counts."""
+        name = type_coerce(UnitCommit.result, JSON)["object"].as_string()
+        query = (
+            select(name)
+            .join(Unit, and_(Unit.id == UnitCommit.unit_id, Unit.generation == UnitCommit.generation))
+            .where(Unit.kind == UnitKind.GRADIENTS, Unit.state == UnitState.DONE)
+        )
+        return {found for found in self.session.scalars(query) if found is not None}
 
     def doom(self, project_id: str, digests: Iterable[str]) -> None:
         """Write down that files are to be removed unless something else names them, with the record that named them."""
