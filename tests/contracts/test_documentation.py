@@ -11,8 +11,15 @@ from pathlib import Path
 import pytest
 
 import spice_select.errors
+from app.api.contract import example_of
+from app.api.schemas.datasets import DatasetRead
+from app.api.schemas.evaluations import EvaluationCreate
+from app.api.schemas.jobs import JobCreate, JobRead
+from app.api.schemas.problems import ProblemRead
+from app.api.schemas.progress import ProgressRead
 from app.errors import PROBLEMS
 from app.settings import Settings
+from spice_select.config import RunConfig
 from tests.contracts.packages import ROOT
 
 SETTINGS = {f"SPICE_{name.upper()}": field for name, field in Settings.model_fields.items()}
@@ -81,6 +88,28 @@ def test_the_library_error_tree_shows_every_class_and_code() -> None:
     errors = [value for value in classes if issubclass(value, spice_select.errors.SpiceError)]
     assert len(errors) > 10
     assert not [error.__name__ for error in errors if error.__name__ not in tree]
+
+
+def test_what_the_api_page_shows_has_the_fields_that_are_sent_and_taken() -> None:
+    found = re.findall(r"^```json\n(.*?)^```$", read("docs/api.md"), re.MULTILINE | re.DOTALL)
+    shown = [json.loads(block.replace("{...}", "{}")) for block in found]
+    read_by = {"dataset": DatasetRead, "job": JobRead}
+    for value in shown:
+        if "object" in value:
+            assert value.keys() == read_by.pop(value["object"]).model_fields.keys()
+            if "config" in value:
+                assert value["config"].keys() == RunConfig.model_fields.keys()
+                assert value["progress"].keys() == ProgressRead.model_fields.keys()
+        elif "title" in value:
+            assert value.keys() == ProblemRead.model_fields.keys()
+        elif "certificate" in value:
+            example = example_of("JobRead")
+            assert example is not None
+            assert value.keys() == example["result"].keys()
+            assert value["certificate"].keys() == example["result"]["certificate"].keys()
+        else:
+            (EvaluationCreate if "job_id" in value else JobCreate).model_validate_json(json.dumps(value))
+    assert (len(shown), read_by) == (6, {})
 
 
 def test_changelog_starts_with_what_is_unreleased() -> None:
