@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
@@ -20,6 +21,8 @@ from app.ui.shelf import Shelf
 router = APIRouter(include_in_schema=False)
 
 PAGE_SIZE = 20
+MOST_DATASETS = 100
+"""Data sets that a list to choose from offers."""
 
 
 @router.get("/")
@@ -41,24 +44,48 @@ def list_jobs(
     service: deps.JobsDep,
     datasets: deps.DatasetsDep,
     status: Annotated[str, Query(max_length=20)] = "",
+    dataset_id: Annotated[str, Query(max_length=40)] = "",
     after: deps.After = None,
 ) -> Response:
-    """Jobs, newest first."""
+    """Jobs, newest first; those of one state, or on one data set, or both."""
     chosen = status if status in set(JobStatus) else None
+    wanted = Filters(status=chosen, dataset_id=dataset_id or None)
     before = cursors.id_cursor(after, "job")
-    views = service.page(visitor.project_id, Filters(status=chosen), before=before, limit=PAGE_SIZE + 1)
+    views = service.page(visitor.project_id, wanted, before=before, limit=PAGE_SIZE + 1)
     shown = [render.job_read(request, view) for view in views[:PAGE_SIZE]]
+    names = _names(visitor, datasets, {job.dataset_id for job in shown} | ({dataset_id} - {""}))
     return page(
         "jobs.html",
         visitor=visitor,
         jobs=shown,
-        names=_names(visitor, datasets, {job.dataset_id for job in shown}),
+        names=names,
         status=chosen,
         statuses=[word.value for word in JobStatus],
+        dataset_id=dataset_id,
+        offered=_offered(visitor, datasets, dataset_id, names),
+        address=_address,
         after=after,
         next_cursor=cursors.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
         live=any(job.status in ACTIVE for job in shown),
     )
+
+
+def _address(**filters: str | None) -> str:
+    """The list of jobs, narrowed down by what is given."""
+    given = urlencode({name: value for name, value in filters.items() if value})
+    return f"/ui?{given}" if given else "/ui"
+
+
+def _offered(visitor: Caller, datasets: DatasetService, chosen: str, names: dict[str, str]) -> list[tuple[str, str]]:
+    """Data sets that jobs can be looked for by, as id and name: the latest, and the one that is looked for now."""
+    if not visitor.may("datasets:read"):
+        return [(chosen, chosen)] if chosen else []
+    found = datasets.page(visitor.project_id, Filters(), before=None, limit=MOST_DATASETS)
+    offered = {view.dataset.id: view.dataset.name or view.dataset.id for view in found}
+    if chosen and chosen not in offered:
+        # An older one, or one that was deleted while its jobs were kept.
+        offered[chosen] = names.get(chosen, chosen)
+    return list(offered.items())
 
 
 @router.get("/ui/datasets")

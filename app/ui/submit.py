@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from app.services.keys import Caller
 from app.settings import Settings
 from app.status import DatasetStatus
 from app.ui.access import SameOrigin, Visitor
+from app.ui.browse import MOST_DATASETS
 from app.ui.drafts import (
     FIELDS,
     GRADIENT_NUMBERS,
@@ -41,7 +43,6 @@ from spice_select.sources import parse_source
 
 router = APIRouter(include_in_schema=False)
 
-MOST_DATASETS = 100
 MORE = {*SELECTION_NUMBERS, *GRADIENT_NUMBERS, *GRADIENT_WORDS, "seed", "priority", "deadline"}
 """Fields that are folded away until something is wrong with one."""
 
@@ -207,6 +208,10 @@ def form_page(request: Request, visitor: Caller, draft: Draft) -> Response:
     datasets = []
     if visitor.may("datasets:read"):
         found = state.datasets.page(project, Filters(), before=None, limit=MOST_DATASETS)
+        chosen = draft.values.get("dataset_id", "")
+        if chosen and all(view.dataset.id != chosen for view in found):
+            with suppress(NotFoundError):
+                found.append(state.datasets.get(project, chosen))
         datasets = [view.dataset for view in found if view.dataset.status != DatasetStatus.INVALID]
     settings = state.settings
     values: dict[str, Any] = {

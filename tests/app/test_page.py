@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app.ui import browse, wording
+from app.ui import browse, submit, wording
 from app.ui.statics import FOLDER
 from tests.fixtures.service import InProcessService, jsonl, sums
 
@@ -112,6 +112,62 @@ def test_jobs_are_listed_by_status_and_in_pages(service: InProcessService) -> No
     assert service.http.get("/ui", params={"after": "nonsense"}).status_code == 422
 
 
+def _jobs_in(text: str) -> list[str]:
+    """Jobs listed, in order."""
+    return re.findall(r'<a href="/ui/jobs/(\w+)"', text)
+
+
+def test_jobs_are_looked_for_by_data_set_and_state_through_pages_and_renewals(
+    any_service: InProcessService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http = any_service.http
+    first = any_service.push(jsonl(sums(20)), name=ATTACK)["id"]
+    other = any_service.push(jsonl(sums(9)), name="other")["id"]
+    made = [any_service.submit(first)["id"] for _ in range(3)]
+    on_other = any_service.submit(other)["id"]
+    for job in (made[0], made[1], on_other):
+        http.post(f"/v1/jobs/{job}/cancel")
+    monkeypatch.setattr(browse, "PAGE_SIZE", 2)
+    listed = http.get("/ui/datasets").text
+    assert re.findall(r'<a href="(/ui\?dataset_id=\w+)">(\d)', listed) == [
+        (f"/ui?dataset_id={other}", "1"),
+        (f"/ui?dataset_id={first}", "3"),
+    ]
+    shown = http.get(f"/ui?dataset_id={first}").text
+    assert f'hx-get="/ui?dataset_id={first}"' in shown, "what renews itself stays narrowed down"
+    assert f'<option value="{first}" selected>' in shown
+    assert f'href="/ui?status=cancelled&amp;dataset_id={first}"' in shown
+    older = re.search(r'rel="next" href="([^"]+)"', shown)
+    assert older is not None
+    second = http.get(older[1].replace("&amp;", "&")).text
+    assert [*_jobs_in(shown), *_jobs_in(second)] == made[::-1]
+    assert f'href="/ui?dataset_id={first}">Newest' in second
+    both = http.get("/ui", params={"status": "cancelled", "dataset_id": first}).text
+    assert _jobs_in(both) == [made[1], made[0]]
+    assert '<input type="hidden" name="status" value="cancelled">' in both, "the form keeps the state"
+    assert _jobs_in(http.get("/ui?status=&dataset_id=").text) == [on_other, made[2]], "an empty form narrows nothing"
+    nothing = http.get("/ui", params={"status": "failed", "dataset_id": other}).text
+    assert "No job on this data set is failed." in nothing
+    unknown = http.get("/ui", params={"dataset_id": '"><script>'}).text
+    assert "No job on this data set." in unknown
+    assert "<script>" not in unknown + shown
+    assert http.get("/ui", params={"dataset_id": "x" * 41}).status_code == 422
+
+
+def test_an_old_data_set_is_still_offered_where_it_was_asked_for(
+    service: InProcessService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (service.push(jsonl(sums(9)), name=name)["id"] for name in ("old", "new"))
+    monkeypatch.setattr(browse, "MOST_DATASETS", 1)
+    monkeypatch.setattr(submit, "MOST_DATASETS", 1)
+    for path in ("/ui", "/ui/new"):
+        assert f'value="{old}"' not in service.http.get(path).text
+        found = service.http.get(f"{path}?dataset_id={old}").text
+        assert f'<option value="{old}" selected>old' in found
+        assert f'<option value="{new}">new' in found
+    assert service.http.get("/ui/new?dataset_id=ds_nothing").status_code == 200
+
+
 def test_data_sets_are_listed_with_their_jobs_and_in_pages(
     any_service: InProcessService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +205,10 @@ def _listed(text: str) -> dict[str, list[str]]:
     """Usable rows and jobs as shown, by the end of the data set's id."""
     cell = re.compile(r'<td data-label="(?:Usable rows|Jobs)"[^>]*>(.*?)</td>', re.DOTALL)
     rows = re.findall(r"<code>\N{HORIZONTAL ELLIPSIS}(\w+)</code>(.*?)</tr>", text, re.DOTALL)
-    return {end: [re.sub(r"<[^>]+>", "", found) for found in cell.findall(rest)] for end, rest in rows}
+    return {
+        end: [re.sub(r'<span class="unseen">.*?</span>|<[^>]+>', "", found) for found in cell.findall(rest)]
+        for end, rest in rows
+    }
 
 
 def test_a_failed_job_says_why(service: InProcessService) -> None:

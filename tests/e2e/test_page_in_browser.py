@@ -185,6 +185,13 @@ def test_mistakes_are_shown_beside_their_fields_and_the_file_is_kept(
     page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"))
 
 
+def keep_picture(page: Page, name: str) -> None:
+    """For eyes, where a folder is named."""
+    keep = os.environ.get("SPICE_TEST_SCREENSHOTS")
+    if keep:
+        page.screenshot(path=Path(keep) / f"{re.sub(r'[^a-z]+', '-', name).strip('-')}.png", full_page=True)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", list(SIZES))
 def test_every_page_is_readable(visit: Callable[..., Visit], finished: str, size: str, scheme: str) -> None:
@@ -210,10 +217,7 @@ def test_every_page_is_readable(visit: Callable[..., Visit], finished: str, size
             expect(page.locator(".forest tbody tr")).to_have_count(4 + 2)
             wide = [bar.bounding_box() for bar in page.locator(".forest rect").all()]
             assert all(box is not None and box["width"] > 0 for box in wide), "an interval is not drawn"
-        keep = os.environ.get("SPICE_TEST_SCREENSHOTS")
-        if keep:
-            name = re.sub(r"\W+", "-", path.split("job_")[0]).strip("-")
-            page.screenshot(path=Path(keep) / f"{name}-{size}-{scheme}.png", full_page=True)
+        keep_picture(page, f"{path.split('job_')[0]}-{size}-{scheme}")
 
 
 def test_everything_is_reached_by_keyboard(visit: Callable[..., Visit]) -> None:
@@ -244,6 +248,38 @@ def test_a_job_is_begun_from_the_list_of_data_sets_by_keyboard(visit: Callable[.
     page.wait_for_url("**/ui/new?dataset_id=*")
     expect(page.locator("#dataset_id option:checked")).to_contain_text("held.jsonl · 20 rows")
     window.check()
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_the_jobs_on_a_data_set_are_found_by_keyboard(visit: Callable[..., Visit], finished: str, size: str) -> None:
+    window = visit(size)
+    page = window.page
+    page.goto("/ui/datasets")
+    row = page.get_by_role("row").filter(has_text="Select from pool.jsonl").last
+    row.get_by_role("link", name="1 on pool.jsonl").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/ui?dataset_id=ds_*")
+    listed = page.locator("#jobs tbody tr")
+    expect(listed).to_have_count(1)
+    expect(listed.get_by_role("link")).to_have_attribute("href", f"/ui/jobs/{finished}")
+    chosen = page.get_by_label("On data set")
+    expect(chosen.locator("option:checked")).to_contain_text("pool.jsonl")
+    window.check()
+    keep_picture(page, f"jobs-on-a-data-set-{size}")
+    # Another one is taken with the arrow keys and asked for with the button behind them.
+    page.get_by_role("link", name="Succeeded").press("Enter")
+    page.wait_for_url("**/ui?status=succeeded&dataset_id=ds_*")
+    chosen.focus()
+    chosen.press("h")
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("Show")
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("No job on this data set is succeeded.")
+    expect(chosen.locator("option:checked")).to_contain_text("held.jsonl")
+    window.check()
+    page.get_by_role("link", name="Show all data sets").press("Enter")
+    page.wait_for_url("**/ui?status=succeeded")
+    expect(page.locator(f'a[href="/ui/jobs/{finished}"]')).to_be_visible()
 
 
 def test_it_works_without_scripts(service: Service, chromium: Browser, tmp_path: Path) -> None:
