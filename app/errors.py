@@ -9,6 +9,7 @@ Library errors (``spice_select.errors``) keep their own codes, which stand in th
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,8 +235,19 @@ PROBLEMS: dict[str, Problem] = {
         "Not ready", 503, "The service cannot serve yet; `errors` names the failing check.", retryable=True
     ),
     "unavailable": Problem("Temporarily unavailable", 503, "The database does not answer; try again.", retryable=True),
+    "storage-full": Problem(
+        "Storage full",
+        507,
+        "The disk of the service is full; nothing stored was harmed. It may succeed once the operator has made room.",
+        retryable=True,
+    ),
     "internal": Problem("Internal error", 500, "A fault of the service; quote the `request_id`.", retryable=True),
 }
+
+
+def storage_is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or the part of it that the service may use, has no room left."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 class ServiceError(Exception):

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app import tracing
-from app.errors import ServiceError
+from app.errors import ServiceError, storage_is_full
 from app.logs import get_logger
 from app.persistence.session import Database
 from app.services.briefs import BriefService, ClaimGoneError, SelectBrief
@@ -209,6 +209,8 @@ class UnitRunner:
             code, detail, errors = "internal", f"{type(error).__name__} in the worker; see its log", []
             if trouble is not None:
                 code, detail = trouble.code, trouble.detail
+            elif storage_is_full(error):
+                code, detail = "storage-full", "there is no room left on a disk of the worker"
             log.error("unit_crashed", exc_info=error)
         self._tell(lambda: self.units.fail(claim, code, detail, errors))
         if code == DeviceLostError.code and self.wedged is not None:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from app.errors import PROBLEMS, ServiceError
+from app.errors import PROBLEMS, ServiceError, storage_is_full
 from app.ids import new_id
 from app.logs import get_logger
 from spice_select.errors import SpiceError
@@ -194,6 +194,13 @@ def install(app: FastAPI) -> None:
         log.error("database_unavailable", error=str(error), request_id=request_id(request))
         detail = "the database does not answer"
         return problem_response(request, "unavailable", detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(OSError)
+    def _disk(request: Request, error: OSError) -> Response:
+        if not storage_is_full(error):
+            raise error
+        log.error("storage_full", error=str(error), request_id=request_id(request))
+        return problem_response(request, "storage-full", "there is no room left on the disk of the service")
 
     @app.exception_handler(Exception)
     def _unexpected(request: Request, error: Exception) -> Response:

@@ -6,20 +6,27 @@ answer; what concerns one process is counted in it.
 
 from __future__ import annotations
 
+import math
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import median
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.persistence.repositories.measures import Measures
+from app.persistence.repositories.measures import Measures, RecentJob, RecentUnit
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.status import DatasetStatus, DeliveryState, JobStatus, UnitKind
+from app.status import DatasetStatus, DeliveryState, JobStatus, UnitKind, UnitState
 from spice_select.version import __version__
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+LATELY = timedelta(hours=1)
 
 
 class ServiceMeasures(Collector):
@@ -28,11 +35,13 @@ class ServiceMeasures(Collector):
     Args:
         database: Where the records are.
         streams: Event streams open in this process.
+        data_dir: Folder of the artifacts.
     """
 
-    def __init__(self, database: Database, streams: Callable[[], int]) -> None:
+    def __init__(self, database: Database, streams: Callable[[], int], data_dir: Path) -> None:
         self.database = database
         self.streams = streams
+        self.data_dir = data_dir
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: registering must not ask the database."""
@@ -44,12 +53,25 @@ class ServiceMeasures(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield GaugeMetricFamily("spice_event_streams", "Event streams open in this process.", value=self.streams())
+        yield from self._of_disk()
         try:
             yield from self._of_database()
             answers = 1
         except SQLAlchemyError:
             answers = 0
         yield GaugeMetricFamily("spice_database_up", "Whether the database answered this scrape.", value=answers)
+
+    def _of_disk(self) -> list[GaugeMetricFamily]:
+        try:
+            disk = shutil.disk_usage(self.data_dir)
+        except OSError:
+            return []
+        return [
+            GaugeMetricFamily(
+                "spice_data_size_bytes", "Size of the disk that the data folder is on.", value=disk.total
+            ),
+            GaugeMetricFamily("spice_data_free_bytes", "What is left of it for the service.", value=disk.free),
+        ]
 
     def _of_database(self) -> list[GaugeMetricFamily]:
         with self.database.read() as session:
@@ -58,6 +80,7 @@ class ServiceMeasures(Collector):
             jobs, failures, datasets = measures.jobs(), measures.failures(), measures.datasets()
             waiting, held = measures.waiting(), measures.held()
             deliveries, overdue = measures.deliveries(), measures.overdue_delivery()
+            recent_jobs, recent_units = measures.recent_jobs(), measures.recent_units()
         jobs_by = GaugeMetricFamily("spice_jobs", "Jobs by status.", labels=["status"])
         for status in JobStatus:
             jobs_by.add_metric([status.value], jobs.get(status, 0))
@@ -100,7 +123,67 @@ class ServiceMeasures(Collector):
             "How long the oldest message that could be sent has not been.",
             value=0.0 if overdue is None else max(0.0, (moment - overdue).total_seconds()),
         )
-        return [jobs_by, failed, datasets_by, depth, oldest, running, lost, silence, messages, late]
+        lately = [*_times(recent_jobs, moment - LATELY), _attempts(recent_units, moment - LATELY)]
+        return [jobs_by, failed, datasets_by, depth, oldest, running, lost, silence, messages, late, *lately]
+
+
+def _times(jobs: list[RecentJob], since: datetime) -> list[GaugeMetricFamily]:
+    """How long jobs waited that began since then, and how long each phase took of those that ended since then."""
+    waits = GaugeMetricFamily(
+        "spice_queue_wait_seconds", "Wait of jobs that began in the last hour, until they did.", labels=["stat"]
+    )
+    _describe(
+        waits,
+        [],
+        [
+            (job.started_at - job.created_at).total_seconds()
+            for job in jobs
+            if job.started_at is not None and job.started_at >= since
+        ],
+    )
+    phases = GaugeMetricFamily(
+        "spice_phase_duration_seconds", "Phases of jobs that ended in the last hour.", labels=["phase", "stat"]
+    )
+    took: dict[str, list[float]] = {}
+    for job in jobs:
+        if job.finished_at is not None and job.finished_at >= since:
+            for phase, seconds in (job.seconds or {}).items():
+                took.setdefault(phase, []).append(seconds)
+    for phase, found in sorted(took.items()):
+        _describe(phases, [phase], found)
+    return [waits, phases]
+
+
+def _describe(family: GaugeMetricFamily, labels: list[str], seconds: list[float]) -> None:
+    """Add the middle, the 95th percentile and the longest; nothing where there is nothing."""
+    if seconds:
+        ranked = sorted(max(0.0, value) for value in seconds)
+        family.add_metric([*labels, "median"], median(ranked))
+        family.add_metric([*labels, "p95"], ranked[math.ceil(0.95 * len(ranked)) - 1])
+        family.add_metric([*labels, "longest"], ranked[-1])
+
+
+def _attempts(units: list[RecentUnit], since: datetime) -> GaugeMetricFamily:
+    """How attempts at units ended; those of a worker that was told to end do not count."""
+    ends: Counter[str] = Counter()
+    for unit in units:
+        if unit.heard_at < since:
+            continue
+        lost = unit.strikes + (unit.code == "worker-killed")
+        last = {UnitState.DONE: "committed", UnitState.LEASED: "running"}.get(UnitState(unit.state))
+        if last is None and unit.state == UnitState.DEAD and unit.code is None:
+            last = "dropped"
+        ends["lost"] += lost
+        ends["failed"] += max(0, unit.attempts - lost - (last is not None))
+        ends[last or ""] += 1
+    family = GaugeMetricFamily(
+        "spice_attempts",
+        "Attempts at units that were last heard of in the last hour, by how they ended.",
+        labels=["outcome"],
+    )
+    for outcome in ("committed", "failed", "lost", "dropped"):
+        family.add_metric([outcome], ends[outcome])
+    return family
 
 
 class ProcessMeasures:
@@ -109,11 +192,12 @@ class ProcessMeasures:
     Args:
         database: Where the records are.
         streams: Event streams open in this process.
+        data_dir: Folder of the artifacts.
     """
 
-    def __init__(self, database: Database, streams: Callable[[], int]) -> None:
+    def __init__(self, database: Database, streams: Callable[[], int], data_dir: Path) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(ServiceMeasures(database, streams))
+        self.registry.register(ServiceMeasures(database, streams, data_dir))
         ProcessCollector(registry=self.registry)
         self._requests = Histogram(
             "spice_http_request_duration_seconds",

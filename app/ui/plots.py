@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -147,8 +147,14 @@ def plots(stretches: list[Stretch], result: dict[str, Any], selection: dict[str,
 
 
 def table(stretches: list[Stretch]) -> list[Stretch]:
-    """A few stretches, evenly spread, for those who read rather than look."""
-    return list(spread(stretches, ROWS))
+    """A few stretches, evenly spread, for those who read; each with the largest conflict since the one before."""
+    rows: list[Stretch] = []
+    begin = 0
+    for shown in spread(stretches, ROWS):
+        end = stretches.index(shown, begin) + 1
+        rows.append(replace(shown, worst_conflict=max(each.worst_conflict for each in stretches[begin:end])))
+        begin = end
+    return rows
 
 
 def shares(counts: list[tuple[str, int, int]]) -> list[Share]:

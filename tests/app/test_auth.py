@@ -168,6 +168,60 @@ def test_no_route_shows_another_projects_things(two: TwoProjects) -> None:
             assert two.call("first", "GET", template.format(**two.ids, name=two.files[0])).status_code == 200
 
 
+NO_PROJECT = {"/", "/docs", "/metrics", "/v1/openapi.json", "/ui/login", "/ui/logout", "/ui/static/{name}"}
+"""Beside the contract, and nothing of a project: who it is open to is for tests of the page."""
+
+
+def beside_the_contract(two: TwoProjects) -> list[tuple[str, str]]:
+    """The routes that are not in the contract: the page, and the read face of the hub."""
+
+    def each(routes: list[Any]) -> Iterator[Any]:
+        for route in routes:
+            inner = getattr(route, "original_router", None)
+            yield from [route] if inner is None else each(inner.routes)
+
+    shown = set(operations(two))
+    found = {(method, route.path) for route in each(two.service.app.routes) for method in route.methods}
+    return sorted(
+        (method, path)
+        for method, path in found
+        if path not in NO_PROJECT and (method, path) not in shown and ("GET", path) not in shown
+    )
+
+
+def test_no_route_of_the_page_or_of_the_hub_shows_another_projects_things(two: TwoProjects) -> None:
+    ids = {**two.ids, "namespace": "spice", "name": two.ids["job_id"], "revision": "main", "path:path": "README.md"}
+    host = f"{two.service.http.base_url}".rstrip("/")
+    tried, opened = set(), set()
+    for method, template in beside_the_contract(two):
+        names = re.findall(r"\{([\w:]+)\}", template)
+        unknown = set(names) - {*ids}
+        assert not unknown, f"{template}: name a {unknown}, so that this route is tried as well"
+        about = {**ids, "name": two.files[0]} if template.startswith("/ui/") else ids
+        path = template.replace("{path:path}", ids["path:path"]).format(**about)
+        kwargs: dict[str, Any] = {"headers": {"Origin": host}} if method == "POST" else {}
+        if "paths-info" in template:
+            kwargs["data"] = {"paths": ["README.md"]}
+        nobody = two.call(None, method, path, follow_redirects=False, **kwargs)
+        assert nobody.status_code in {303, 401}, (method, template)
+        other = two.call("other", method, path, follow_redirects=False, **kwargs)
+        for held in two.ids.values():
+            assert held in path or held not in other.text or held == "1", (method, template)
+        if names:
+            assert other.status_code == 404, (method, path, other.text)
+            if method in {"GET", "HEAD"} and "tree/{revision}/" not in template:  # a result has no folders
+                opened.add(template)
+                assert two.call("first", method, path, follow_redirects=True).status_code == 200, (method, path)
+        tried.add(template)
+    assert {"/ui/datasets", "/ui/jobs/{job_id}/evaluations", "/ui/evaluations/{evaluation_id}/cancel"} <= tried
+    assert len(opened) >= 9
+    for wanted in (f"/ui?dataset_id={two.ids['dataset_id']}", f"/ui/new?dataset_id={two.ids['dataset_id']}"):
+        text_shown = two.call("other", "GET", wanted).text
+        assert "pool.jsonl" not in re.sub(r"<option[^>]*>.*?</option>", "", text_shown)
+        assert two.ids["job_id"] not in text_shown
+    assert two.call("other", "GET", f"/ui/new?like={two.ids['job_id']}").status_code == 404
+
+
 def test_lists_hold_only_the_own_projects_things(two: TwoProjects) -> None:
     for method, template in operations(two):
         if method == "GET" and "{" not in template and template not in OPEN:

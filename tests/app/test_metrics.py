@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import update
+from sqlalchemy import text, update
 
-from app.persistence.tables import Unit
+from app.errors import PROBLEMS
+from app.persistence.repositories.measures import RecentJob, RecentUnit
+from app.persistence.tables import Job, Unit
 from app.persistence.types import clock
 from app.services.health import ROOT
+from app.services.measures import _attempts, _times
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 
@@ -58,6 +62,51 @@ def test_the_measures_follow_a_job(any_service: InProcessService) -> None:
         0,
         0,
     )
+    # One lease of four attempts was lost above; the data set, the gradients and the selection were committed.
+    ends = {outcome: done["spice_attempts", outcome] for outcome in ("committed", "failed", "lost", "dropped")}
+    assert ends == {"committed": 3, "failed": 0, "lost": 1, "dropped": 0}
+    for stat in ("median", "p95", "longest"):
+        assert 0 <= done["spice_queue_wait_seconds", stat] < 600
+        assert 0 < done["spice_phase_duration_seconds", f"selecting,{stat}"] < 600
+    assert (
+        done["spice_phase_duration_seconds", "gradients,median"]
+        == service.job(job["id"])["result"]["seconds"]["gradients"]
+    )
+    with service.runner.database.write() as session:
+        session.execute(update(Job).values(started_at=clock(-3700), finished_at=clock(-3700)))
+        session.execute(update(Unit).values(finished_at=clock(-3700)))
+    old = scrape(service)
+    assert old["spice_attempts", "committed"] == 0
+    assert not [name for name, _ in old if name in {"spice_queue_wait_seconds", "spice_phase_duration_seconds"}]
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts", "strikes", "code", "ends"),
+    [
+        ("done", 3, 1, None, {"committed": 1, "failed": 1, "lost": 1}),
+        ("leased", 2, 0, None, {"failed": 1}),
+        ("pending", 2, 0, "hub-unreachable", {"failed": 2}),
+        ("dead", 1, 0, "dataset-invalid", {"failed": 1}),
+        ("dead", 3, 2, "worker-killed", {"lost": 3}),
+        ("dead", 2, 1, None, {"lost": 1, "dropped": 1}),
+    ],
+)
+def test_every_attempt_is_counted_by_its_end(
+    state: str, attempts: int, strikes: int, code: str | None, ends: dict[str, int]
+) -> None:
+    moment = datetime(2026, 11, 26, tzinfo=UTC)
+    family = _attempts([RecentUnit(state, attempts, strikes, code, moment)] * 2, moment)
+    assert {s.labels["outcome"]: s.value for s in family.samples if s.value} == {end: 2 * n for end, n in ends.items()}
+    late = _attempts([RecentUnit(state, attempts, strikes, code, moment)], moment + timedelta(seconds=1))
+    assert not [sample for sample in late.samples if sample.value]
+
+
+def test_times_are_told_by_their_middle_their_95th_percentile_and_the_longest() -> None:
+    moment = datetime(2026, 11, 26, tzinfo=UTC)
+    jobs = [RecentJob(moment - timedelta(seconds=i), moment, moment, {"selecting": 2.0 * i}) for i in range(1, 101)]
+    waits, phases = _times(jobs, moment)
+    assert [sample.value for sample in waits.samples] == [50.5, 95, 100]
+    assert [sample.value for sample in phases.samples] == [101, 190, 200]
 
 
 def test_answers_are_counted_by_route_and_never_by_path(service: InProcessService) -> None:
@@ -92,6 +141,35 @@ def test_alerts_and_dashboard_read_what_exists(service: InProcessService) -> Non
         assert names <= exist, where
 
 
+def test_the_alert_for_failed_jobs_knows_codes_that_exist() -> None:
+    told = re.search(r'code=~"([^"]+)"', dict(expressions())["SpiceJobsFail"])
+    assert told is not None
+    for pattern in told[1].split("|"):
+        assert [code for code in PROBLEMS if re.fullmatch(pattern, code)], pattern
+
+
 @pytest.mark.parametrize("alert", [where for where, _ in expressions() if where.startswith("Spice")])
 def test_operators_are_told_what_an_alert_means(alert: str) -> None:
     assert f"`{alert}`" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_every_measure_is_documented_and_shown(service: InProcessService) -> None:
+    """And nothing is documented that is not there: the table, the dashboard and the alerts are the list."""
+    exist = set(re.findall(r"^# TYPE (spice_\w+) ", service.http.get("/metrics").text, re.MULTILINE))
+    chapter = (ROOT / "docs" / "operations.md").read_text().split("\n## Metrics\n")[1].split("\n### Alerts\n")[0]
+    table = "\n".join(line for line in chapter.splitlines() if line.startswith("| `spice_"))
+    assert named(table) == exist
+    seen = {re.sub(r"_(count|bucket|sum)$", "", name) for _, read in expressions() for name in named(read)}
+    assert exist - seen == {"spice_build_info"}
+
+
+def test_the_statements_that_operators_are_given_run(any_service: InProcessService) -> None:
+    document = (ROOT / "docs" / "operations.md").read_text()
+    statements = "".join(re.findall(r"^```sql\n(.*?)^```", document, re.DOTALL | re.MULTILINE)).split(";\n")
+    statements += re.findall(r"`(SELECT [^`]+)`", document)
+    assert len(list(filter(None, statements))) >= 3
+    if not any_service.settings.database_url.startswith("postgresql"):
+        statements = [one for one in statements if "clock_timestamp" not in one]
+    with any_service.runner.database.read() as session:
+        for statement in filter(None, statements):
+            session.execute(text(statement))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.services.pictures import Stretch, last_lines, spread
-from app.ui.plots import gain_plot, group_shares, length_shares, plots, shares
+from app.ui.plots import gain_plot, group_shares, length_shares, plots, shares, table
 from app.ui.uses import uses
 from app.ui.wording import excerpt
 from tests.conftest import SEED
@@ -117,6 +117,14 @@ def test_values_that_are_not_listed_are_counted_as_others() -> None:
     assert sum(row.pool for row in rows) == 200
     assert sum(row.selected for row in rows) == mine.total()
     assert group_shares({"groups": None}, 1, 1) is None
+
+
+def test_tables_hide_no_conflict_between_their_rows() -> None:
+    stretches = [Stretch(i, i, 1.0, 0.0, 0.5 if i == 20 else 0.0, float(i)) for i in range(1, 41)]
+    rows = table(stretches)
+    assert [row.last for row in rows if row.worst_conflict] == [22], "the row that pick 20 is summed up in"
+    assert [table(stretches[:n])[-1].last for n in (1, 2, 12, 13)] == [1, 2, 12, 13]
+    assert table([]) == []
 
 
 def test_tables_keep_both_ends() -> None:

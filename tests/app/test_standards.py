@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import threading
@@ -175,6 +176,22 @@ def test_a_fault_of_the_service_is_a_problem_too(service: InProcessService, capf
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["request_id"] == answer.headers["X-Request-Id"] == "mine-7"
     assert "NoneType" not in answer.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_told_from_other_faults(
+    service: InProcessService, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*_arguments: Any, **_named: Any) -> None:
+        raise OSError(number, "said by the disk")
+
+    monkeypatch.setattr(service.app.state.datasets, "register", full)
+    answer = service.http.post("/v1/datasets", files={"file": ("pool.jsonl", jsonl(sums(3)))})
+    told = (507, "storage-full", True) if number != errno.EIO else (500, "internal", True)
+    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == told
+    assert "said by" not in answer.text
+    monkeypatch.undo()
+    assert service.http.post("/v1/datasets", files={"file": ("pool.jsonl", jsonl(sums(3)))}).status_code == 202
 
 
 def test_a_failed_job_keeps_a_problem_in_the_form_of_an_answer(service: InProcessService) -> None:

@@ -70,6 +70,23 @@ def test_only_settings_that_exist_are_named(file: str) -> None:
     assert set(SPICE_NAME.findall(read(file))) - {"SPICE_"} <= set(SETTINGS) | TEST_SETTINGS
 
 
+@pytest.mark.parametrize("file", ["docs/operations.md", "docs/api.md", "README.md", "docs/errors.md"])
+def test_only_calls_that_exist_are_named(file: str) -> None:
+    """Every ``GET /v1/...`` of the documents is an operation of the contract; names in braces may differ."""
+    paths = json.loads(read("docs/openapi.json"))["paths"]
+    exist = {
+        (method.upper(), re.sub(r"\{\w+\}", "{}", path)) for path, operations in paths.items() for method in operations
+    }
+    exist |= {("GET", "/metrics"), ("GET", "/v1/openapi.json")}  # not for clients; the contract itself
+    exist |= {("HEAD", path) for method, path in exist if method == "GET"}
+    text = re.sub(r"\[(/?\{?[\w/{}-]*\}?)\]", r"\1", read(file))
+    for method, path in re.findall(
+        r"\b(GET|HEAD|POST|PUT|PATCH|DELETE) (/(?:v1|livez|readyz|metrics)[\w/{}.-]*)", text
+    ):
+        wanted = re.sub(r"\{\w+\}", "{}", re.sub(r"/[a-z]+_[0-9A-Z]\w*", "/{}", path)).rstrip("./")
+        assert (method, wanted) in exist, f"{file}: {method} {path}"
+
+
 @pytest.mark.parametrize("code", PROBLEMS)
 def test_a_problem_code_is_documented(code: str) -> None:
     problem = PROBLEMS[code]

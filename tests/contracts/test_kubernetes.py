@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,15 @@ def test_whatever_is_named_is_there() -> None:
         for name, found in named(kind).items():
             selector = found["spec"].get("selector", found["spec"].get("podSelector"))
             assert any(selects(selector, labels(owner)) for owner in POD_OWNERS), name
+
+
+def test_probes_ask_for_what_the_api_answers() -> None:
+    contract = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))["paths"]
+    (container,) = pod(named("Deployment")["api"])["containers"]
+    asked = {name: container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")}
+    # Restarting a pod mends no database: only traffic may depend on that.
+    assert asked == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+    assert set(asked.values()) <= set(contract)
 
 
 def test_every_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

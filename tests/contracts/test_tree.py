@@ -49,9 +49,28 @@ def test_every_module_says_what_it_is_for() -> None:
     assert not silent
 
 
-def test_nothing_generated_or_secret_is_tracked() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
         pytest.skip("not a git checkout: there is no list of tracked files")
-    names = listed.stdout.splitlines()
+    return [name for name in listed.stdout.split("\0") if name]
+
+
+def test_nothing_generated_or_secret_is_tracked() -> None:
+    names = tracked()
     assert not [name for name in names if re.search(r"(^|/)(\.env|.*\.(db|pyc|pem|key))$|__pycache__|^\.venv", name)]
+
+
+# As git writes them, and written so that this file has none.
+CONFLICT = re.compile(rb"^(?:<{7}|\|{7}|>{7})(?: |\r?$)", re.MULTILINE)
+
+
+def test_no_conflict_was_left_in_a_file() -> None:
+    left = [name for name in tracked() if (ROOT / name).is_file() and CONFLICT.search((ROOT / name).read_bytes())]
+    assert not left
+
+
+@pytest.mark.parametrize("side", [b"<" * 7 + b" HEAD", b"|" * 7, b">" * 7 + b" b5258f3 (A change)", b">" * 7 + b"\r"])
+def test_conflicts_are_recognised(side: bytes) -> None:
+    assert CONFLICT.search(b"before\n" + side + b"\nafter\n")
+    assert not CONFLICT.search(b"before " + side + b"\n" + side[:6] + b"\n")

@@ -64,6 +64,7 @@ def test_a_full_disk_costs_an_attempt_and_leaves_no_half_file(
         unit = session.get(Unit, claim.unit_id)
         assert unit is not None
         assert (unit.state, unit.attempts) == ("pending", 1)
+        assert (unit.error or {})["code"] == "storage-full"
         assert session.scalars(select(UnitCommit).where(UnitCommit.unit_id == claim.unit_id)).all() == []
     assert {path for path in service.settings.data_dir.rglob("*") if path.is_file()} <= before | set(
         service.settings.data_dir.glob("spice.db*")

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import JSON, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from app.persistence.tables import Dataset, Job, Unit, WebhookDelivery
 from app.persistence.types import clock
 from app.status import DeliveryState, JobStatus, UnitState
+
+LATEST = 500
+"""Jobs and units that are looked at for what happened lately: a scrape stays cheap however many there are."""
+
+
+@dataclass(frozen=True)
+class RecentJob:
+    """What one of the latest jobs waited and took: times of its states, seconds of its phases once it has a result."""
+
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    seconds: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class RecentUnit:
+    """How one of the latest units fared: state, attempts, leases lost, code of its error, when it was last heard."""
+
+    state: str
+    attempts: int
+    strikes: int
+    code: str | None
+    heard_at: datetime
 
 
 class Measures:
@@ -67,6 +92,22 @@ class Measures:
             for kind, owner, heard, started, until in rows
             if until
         ]
+
+    def recent_jobs(self) -> list[RecentJob]:
+        """The latest jobs of all states, latest first."""
+        seconds = type_coerce(Job.result, JSON)["seconds"]
+        query = select(Job.created_at, Job.started_at, Job.finished_at, seconds).order_by(Job.id.desc()).limit(LATEST)
+        return [RecentJob(*row) for row in self.session.execute(query)]
+
+    def recent_units(self) -> list[RecentUnit]:
+        """The latest units that a worker has had, latest first."""
+        heard = func.coalesce(Unit.finished_at, Unit.heartbeat_at, Unit.created_at)
+        latest = select(Unit.id).order_by(Unit.id.desc()).limit(LATEST).subquery()
+        query = select(
+            Unit.state, Unit.attempts, Unit.strikes, type_coerce(Unit.error, JSON)["code"].as_string(), heard
+        )
+        found = self.session.execute(query.join(latest, latest.c.id == Unit.id).where(Unit.attempts > 0))
+        return [RecentUnit(*row) for row in found]
 
     def _counts(self, query: Any) -> dict[str, int]:
         return {str(name): count for name, count in self.session.execute(query)}
