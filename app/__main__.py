@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import json
 import os
+import shlex
 import signal
 import subprocess  # ruff: ignore[suspicious-subprocess-import] - starts our own worker, no shell
 import sys
@@ -111,15 +112,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def administer() -> int:
-    """Carry out ``keys`` and ``projects`` commands; the exit status."""
-    settings = Settings()
-    if not settings.database_url:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        migrate(settings.resolved_database_url)
-    return admin.main(sys.argv[1:])
-
-
 def main() -> None:
     """Parse the command line and serve until told to stop.
 
@@ -127,7 +119,7 @@ def main() -> None:
         SystemExit: After an administrative command, or when no API key exists and the address is not a local one.
     """
     if sys.argv[1:2] and sys.argv[1] in admin.COMMANDS:
-        raise SystemExit(administer())
+        raise SystemExit(admin.main(sys.argv[1:], migrate))
     if sys.argv[1:] == ["openapi"]:
         print(json.dumps(contract_document(), indent=1, ensure_ascii=False, sort_keys=True))  # ruff: ignore[print] - what the command is for
         return
@@ -155,9 +147,16 @@ def main() -> None:
     try:
         app.state.keys.refuse_unlocked(settings.auth)
     except NoKeyError as error:
-        raise SystemExit(str(error)) from error
+        if arguments.data_dir is None or settings.database_url:
+            raise SystemExit(str(error)) from error
+        where = f"--data-dir {shlex.quote(str(arguments.data_dir))}"
+        raise SystemExit(
+            f"no API key exists: make one with `python -m app keys create --name first {where}`"
+        ) from error
     worker = EmbeddedWorker(environment)
     worker.start()
+    at = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    logs.get_logger().info("service_starts", address=f"http://{at}:{arguments.port}", page="/ui", reference="/docs")
     signal.signal(signal.SIGTERM, end_on_terminate)
     try:
         uvicorn.run(

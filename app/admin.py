@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from app.errors import ServiceError
@@ -21,26 +22,30 @@ COMMANDS = ("keys", "projects")
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--data-dir", type=Path, default=None, help="of the embedded service that was started with it")
     nouns = parser.add_subparsers(dest="noun", required=True)
     keys = nouns.add_parser("keys").add_subparsers(dest="verb", required=True)
-    create = keys.add_parser("create", help="make a key; its secret is printed once")
+    create = keys.add_parser("create", parents=[place], help="make a key; its secret is printed once")
     create.add_argument("--name", required=True)
     create.add_argument("--project", default=DEFAULT_PROJECT)
     create.add_argument("--scope", action="append", choices=SCOPES)
     create.add_argument("--days", type=float, default=None)
-    listing = keys.add_parser("list")
+    listing = keys.add_parser("list", parents=[place], help="every key: prefix, scopes, expiry, last used")
     listing.add_argument("--project", default=None)
-    rotate = keys.add_parser("rotate", help="a new key with the same rights; the old one ends after the overlap")
+    rotate = keys.add_parser(
+        "rotate", parents=[place], help="a new key with the same rights; the old one ends after the overlap"
+    )
     rotate.add_argument("id")
     rotate.add_argument("--overlap-hours", type=float, default=24.0)
-    revoke = keys.add_parser("revoke")
+    revoke = keys.add_parser("revoke", parents=[place], help="end a key at once")
     revoke.add_argument("id")
     projects = nouns.add_parser("projects").add_subparsers(dest="verb", required=True)
-    made = projects.add_parser("create")
+    made = projects.add_parser("create", parents=[place], help="make a project, with a limit or without one")
     made.add_argument("--name", required=True)
     made.add_argument("--max-running", type=int, default=None)
-    projects.add_parser("list")
-    limit = projects.add_parser("limit", help="units of work that may run at a time; 0 is any number")
+    projects.add_parser("list", parents=[place], help="every project and its limit")
+    limit = projects.add_parser("limit", parents=[place], help="units of work that may run at a time; 0 is any number")
     limit.add_argument("id")
     limit.add_argument("--max-running", type=int, required=True)
     return parser
@@ -76,14 +81,22 @@ def carry_out(service: KeyService, given: argparse.Namespace) -> list[dict[str, 
     return [_project(project) for project in service.projects()]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run one command on the configured database; prints one line of JSON per record.
+def main(arguments: Sequence[str], migrate: Callable[[str], None]) -> int:
+    """Run one command on the configured database, made first where it is SQLite; prints one line of JSON per record.
+
+    Args:
+        arguments: Behind the name of the program.
+        migrate: Brings a database to the head of the migrations.
 
     Returns:
         Exit status: 0 done, 1 refused.
     """
     given = _parser().parse_args(arguments)
-    database = Database(Settings().resolved_database_url)
+    settings = Settings() if given.data_dir is None else Settings(data_dir=given.data_dir.absolute())
+    if not settings.database_url:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        migrate(settings.resolved_database_url)
+    database = Database(settings.resolved_database_url)
     try:
         for line in carry_out(KeyService(database), given):
             sys.stdout.write(json.dumps(line, default=str) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -328,10 +329,13 @@ def test_the_command_makes_a_key_and_the_service_refuses_to_be_reached_without(t
     started = time.monotonic()
     refused = run("--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "data"))
     assert refused.returncode == 1
-    assert "keys create" in refused.stderr
+    told = re.search(r"`python -m app (keys create .*)`", refused.stderr)
+    assert told is not None
     assert time.monotonic() - started < 60
-    made = json.loads(run("keys", "create", "--name", "first", "--scope", "jobs:read").stdout)
+    env["SPICE_DATA_DIR"] = str(tmp_path / "elsewhere")
+    made = json.loads(run(*shlex.split(told[1]), "--scope", "jobs:read").stdout)
     assert well_formed(made["secret"])
-    listed = [json.loads(line) for line in run("keys", "list").stdout.splitlines()]
+    there = ("--data-dir", str(tmp_path / "data"))
+    listed = [json.loads(line) for line in run("keys", "list", *there).stdout.splitlines()]
     assert [(key["id"], key["scopes"]) for key in listed] == [(made["id"], ["jobs:read"])]
     assert run("keys", "revoke", "key_none").returncode == 1
