@@ -205,4 +205,6 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def _unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected_error", exc_info=error, request_id=request_id(request), path=request.url.path)
-        return problem_response(request, "internal", "an unexpected fault; quote the request_id")
+        # The server closes the connection after a fault: said so, a client does not send its next request into it.
+        headers = {"Connection": "close"}
+        return problem_response(request, "internal", "an unexpected fault; quote the request_id", headers=headers)
