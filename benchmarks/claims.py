@@ -23,8 +23,9 @@ from scipy.stats import t as student
 import spice_select as ss
 from benchmarks.intervals import INTERVALS, chosen_with, intervals
 from benchmarks.machine import describe
-from benchmarks.quality.material import dealt, encoded, parts, read
-from benchmarks.quality.models import Architecture, Size, make_tokenizer, pretrained
+from benchmarks.proxies import gradients_of, pool_and_text
+from benchmarks.quality.material import encoded
+from benchmarks.quality.render import shell
 from spice_select.baselines import random_order
 from spice_select.fisher import log_determinant
 
@@ -32,12 +33,6 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "paper-claims.md"
 RESULTS = ROOT / "benchmarks" / "claims.json"
 TRAINED = ROOT / "benchmarks" / "quality" / "results.json"
-MODELS: dict[str, tuple[Architecture, Size]] = {
-    "qwen2": ("qwen2", Size(64, 3, 2, 150_000)),
-    "qwen2, larger": ("qwen2", Size(112, 4, 4, 150_000)),
-    "llama": ("llama", Size(64, 3, 2, 150_000)),
-    "gpt2": ("gpt2", Size(64, 3, 2, 150_000)),
-}
 LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 OMEGAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -76,6 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--text", type=int, default=1500, help="other rows to pre-train on; the pool's where none are left"
     )
+    parser.add_argument("--tokens", type=int, default=150_000, help="tokens of text that each model is trained on")
     parser.add_argument("--fraction", type=float, default=0.1)
     parser.add_argument("--max-length", type=int, default=192)
     parser.add_argument("--seed", type=int, default=0)
@@ -101,7 +97,7 @@ def main() -> None:
 
 def measure(given: argparse.Namespace, cache: Path) -> dict[str, Any]:
     """Every claim on one pool."""
-    gradients, facts = _gradients(given, cache)
+    gradients, facts = gradients_of(given, cache)
     unit = torch.nn.functional.normalize(gradients["qwen2"], dim=1).double()
     raw = gradients["qwen2"].double()
     raw = raw / raw.norm(dim=1).median()
@@ -124,6 +120,9 @@ def measure(given: argparse.Namespace, cache: Path) -> dict[str, Any]:
         "pool": {"file": given.pool.name, "rows": len(unit), "dimension": unit.shape[1], "chosen": count},
         "models": facts,
         "seed": given.seed,
+        "command": f"python -m benchmarks.claims --write --pool FILE --group {given.group} --rows {given.rows} "
+        f"--text {given.text} --tokens {given.tokens} --fraction {given.fraction:g} --max-length {given.max_length} "
+        f"--seed {given.seed}",
         "claims": claims,
     }
 
@@ -307,15 +306,19 @@ def page(found: dict[str, Any]) -> str:
     """The claims as Markdown."""
     pool, machine = found["pool"], found["machine"]
     models = "; ".join(f"{name} {made['parameters']:,}" for name, made in found["models"].items())
+    trained = found["models"]["qwen2"]["tokens"]
     lines = [
         "# The paper's claims, checked",
         "",
-        "Written by `python -m benchmarks.claims --write --pool FILE --group COLUMN`. Each verdict follows from the",
-        "numbers by the rule beside it; it says something about this pool and these very small models, not about 7B",
-        "models.",
+        "Written by the command below. Each verdict follows from the numbers by the rule beside it; it says something",
+        "about this pool and these very small models, not about 7B models.",
+        "",
+        "```sh",
+        *shell(found["command"]),
+        "```",
         "",
         f"Pool: {pool['rows']:,} rows, gradients of {pool['dimension']:,} numbers, {pool['chosen']:,} chosen.",
-        f"Models made in code and trained from scratch, by weights: {models}.",
+        f"Models made in code and trained from scratch on {trained:,} tokens, by weights: {models}.",
         f"torch {machine['torch']}, {found['date']}, seed {found['seed']}.",
     ]
     for claim in found["claims"]:
@@ -358,7 +361,7 @@ def _rho(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _loops(given: argparse.Namespace, cache: Path) -> dict[int | None, dict[str, Any]]:
-    pool, _ = _rows(given)
+    pool, _ = pool_and_text(given)
     tokenizer = ss.load_proxy(ss.ProxyConfig(model=str((cache / "qwen2").resolve())), ss.GradientConfig()).tokenizer
     examples = [example for example, _ in encoded(pool, tokenizer, given.max_length)]
     found = {}
@@ -366,32 +369,6 @@ def _loops(given: argparse.Namespace, cache: Path) -> dict[int | None, dict[str,
         found[every] = chosen_with(cache / "qwen2", examples, every, given.fraction)
         print(f"{datetime.now(UTC):%H:%M:%S} T {every}: {found[every]['steps']} steps", file=sys.stderr, flush=True)
     return found
-
-
-def _rows(given: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The pool, and the rows whose text the models are trained on first."""
-    rows = [row for together in dealt(read(given.pool), None, given.seed) for row in together]
-    return rows[: given.rows], rows[given.rows : given.rows + given.text] or rows
-
-
-def _gradients(given: argparse.Namespace, cache: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    pool, text = _rows(given)
-    documents = [part for row in text for part in parts(row) if part]
-    tokenizer = make_tokenizer(documents, 1024)
-    found, facts = {}, {}
-    for name, (architecture, size) in MODELS.items():
-        folder = cache / name.replace(", ", "-")
-        path, about = folder / "gradients.pt", folder / "made.json"
-        if not path.exists():
-            made = pretrained(documents, tokenizer, size, seed=given.seed, folder=folder, architecture=architecture)
-            proxy = ss.load_proxy(ss.ProxyConfig(model=str(folder.resolve())), ss.GradientConfig())
-            examples = [example for example, _ in encoded(pool, proxy.tokenizer, given.max_length)]
-            torch.save(ss.collect_gradients(proxy.model, examples, ss.GradientConfig(normalize="none")), path)
-            about.write_text(json.dumps(made), encoding="utf-8")
-            print(f"{datetime.now(UTC):%H:%M:%S} {name}: {made}", file=sys.stderr, flush=True)
-        found[name] = torch.load(path, weights_only=True)
-        facts[name] = json.loads(about.read_text(encoding="utf-8"))
-    return found, facts
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 Makes a small proxy model and a larger target in code (a Qwen2 architecture trained from scratch on text at hand), lets
 every method choose from the pool by the proxy's gradients, tunes the proxy and then the target on each choice for the
 same steps and tokens, and compares held-out losses. The learning rate is the best of three for random rows on rows of
-their own. Writes ``results.json``, ``README.md`` and ``advantage.svg``; ``--render`` writes the last two again.
+their own. Writes ``results.json``, ``README.md`` and a plot for each model; ``--render`` writes the last two again.
+Models and trainings are kept under ``--kept``, if it is given, so that a run that is cut off goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
+from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,26 @@ import spice_select as ss
 from benchmarks.machine import describe
 from benchmarks.quality.choices import choose
 from benchmarks.quality.material import encoded as encoded_rows
-from benchmarks.quality.material import parts, read, text_of
+from benchmarks.quality.material import parts, read, text_of, unlike
 from benchmarks.quality.models import Size, make_tokenizer, pretrained
 from benchmarks.quality.render import render
+from benchmarks.quality.search_rows import answers_of, say, write
+from benchmarks.quality.stages import Judges, stage_of, trained
 from spice_select.baselines import random_order
+from spice_select.config import digest_of
 from spice_select.evaluation.controls import random_rows
-from spice_select.evaluation.experiment import Arm, Experiment, run_experiment, standard_arms
-from spice_select.evaluation.hold_out import near_duplicates_of, split
+from spice_select.evaluation.experiment import Arm, run_experiment, standard_arms
+from spice_select.evaluation.hold_out import split
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
-from spice_select.evaluation.statistics import advantage
 from spice_select.evaluation.training import losses_of
 from spice_select.examples import Example
 
 HERE = Path(__file__).parent
 BUNDLED = HERE.parents[1] / "examples" / "bundled.jsonl"
 RATES = (3e-4, 1e-3, 3e-3)
-TRANSFERRED = ("spice", "spice, matching 0.3", "herding", "diagonal, windows")
+TRANSFERRED = (
+    "spice", "spice, matching 0.3", "spice, matching 3", "herding", "diagonal, windows", "spice, periodic",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -53,7 +58,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--models", type=Path, default=None, help="folder that keeps the two models")
+    parser.add_argument("--answers", type=Path, default=None, help="rows whose final answers are also judged (gsm8k)")
+    parser.add_argument("--kept", type=Path, default=None, help="folder that keeps the models and every training")
     parser.add_argument("--out", type=Path, default=None, help="folder for the report; none by default")
     parser.add_argument("--render", action="store_true", help="only write the report of an earlier results.json again")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -83,7 +89,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     rows = read(given.pool)
     order = random_order(len(rows), given.seed).tolist()
     aside = given.held_out + given.held_out // 2 + 64
-    here = [rows[row] for row in order[: given.rows + aside]]
+    asked = [] if given.answers is None else [text_of(row) for row in read(given.answers)]
+    here = unlike([rows[row] for row in order[: given.rows + aside]], asked)
     rest = [rows[row] for row in order[given.rows + aside :]]
     texts, groups = [text_of(row) for row in here], [str(row.get(given.group, "")) for row in here]
     first = split(texts, count=given.held_out, groups=groups, seed=given.seed)
@@ -94,25 +101,31 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     targets, tried = beside[:64], beside[64:]
     pool = [left[row] for row in second.pool][: given.rows]
     source = rest if len(rest) >= len(pool) else pool
-    like = set(near_duplicates_of([text_of(row) for row in source], [text_of(row) for row in held]))
-    text = [row for place, row in enumerate(source) if place not in like]
-    _say(
+    text = unlike(source, [*asked, *(text_of(row) for row in held)])
+    say(
         f"{len(pool)} rows to choose from, {len(held)} held out, {len(text)} rows of text, "
-        f"{len(like)} near-duplicates left out"
+        f"{len(source) - len(text)} near-duplicates left out"
     )
     documents = [part for row in text for part in parts(row) if part]
     documents = [documents[place] for place in random_order(len(documents), given.seed).tolist()]
     tokenizer = make_tokenizer(documents, given.vocabulary)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.models or Path(temporary)
-        made = {}
+        folder = given.kept or Path(temporary)
+        made, folders = {}, {}
         for name in ("proxy", "target"):
-            made[name] = pretrained(documents, tokenizer, getattr(given, name), seed=given.seed, folder=folder / name)
-            _say(f"{name}: {made[name]}")
+            key = digest_of([documents, given.vocabulary, astuple(getattr(given, name)), given.seed])[:12]
+            folders[name] = folder / f"{name}-{key}"
+            facts = folder / f"{name}-{key}.json"
+            if not facts.exists():
+                size = getattr(given, name)
+                write(facts, pretrained(documents, tokenizer, size, seed=given.seed, folder=folders[name]))
+            made[name] = json.loads(facts.read_text(encoding="utf-8"))
+            say(f"{name}: {made[name]}")
         models = {
-            name: ss.load_proxy(ss.ProxyConfig(model=str((folder / name).resolve())), ss.GradientConfig()).model
-            for name in made
+            name: ss.load_proxy(ss.ProxyConfig(model=str(here.resolve())), ss.GradientConfig()).model
+            for name, here in folders.items()
         }
+        answers = answers_of(given, tokenizer)
         encoded = {
             name: encoded_rows(part, tokenizer, given.max_length)
             for name, part in {"pool": pool, "held": held, "tried": tried, "targets": targets}.items()
@@ -124,8 +137,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         count = max(1, int(given.fraction * len(examples) + 0.5))
         tokens = [len(example.input_ids) for example in examples]
         wanted = [example for example, _ in encoded["targets"]]
-        choices, gradient_seconds = choose(models["proxy"], examples, wanted, count)
-        _say(f"chosen: { {name: (len(c.rows), round(c.seconds, 1)) for name, c in choices.items()} }")
+        choices, gradient_seconds = choose(models["proxy"], folders["proxy"], examples, wanted, count)
+        say(f"chosen: { {name: (len(c.rows), round(c.seconds, 1)) for name, c in choices.items()} }")
         stages = []
         for stage in ("proxy", "target"):
             trial = [example for example, _ in encoded["tried"]]
@@ -139,11 +152,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
                 for name, choice in choices.items()
                 if name != "spice" and (stage == "proxy" or name in TRANSFERRED)
             ]
-            experiment = run_experiment(
-                models[stage], examples, kept, arms, config, count=count, held_out_groups=kept_groups,
-                on_progress=lambda arm, done, total: _say(f"{done}/{total} {arm}"),
-            )  # fmt: skip
-            stages.append(_stage(stage, experiment, made[stage], rate, rates, config.confidence))
+            judges = Judges(kept, kept_groups, answers)
+            experiment = trained(models[stage], examples, judges, arms, config, count, folders[stage] / "trainings")
+            stages.append(stage_of(stage, experiment, judges, made[stage], rate, rates, config.confidence))
     shares = {
         name: {
             "tokens": sum(tokens[row] for row in choice.rows),
@@ -163,54 +174,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "settings": {
             "epochs": given.epochs, "seeds": given.seeds, "seed": given.seed, "max_length": given.max_length,
             "vocabulary": given.vocabulary, "fraction": given.fraction, "batch_rows": 8, "match": "tokens",
+            "command": command_of(given),
         },
         "gradient_seconds": round(gradient_seconds, 1),
         "choices": shares,
         "stages": stages,
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
-
-
-def _stage(
-    name: str, experiment: Experiment, made: dict[str, Any], rate: float, rates: dict[str, float], confidence: float
-) -> dict[str, Any]:
-    random = experiment.arm("random").losses
-    strict = 1 - (1 - confidence) / max(1, len(experiment.verdicts))
-    arms = []
-    for arm in experiment.arms:
-        against = None if arm.name == "random" else advantage(arm.losses, random, confidence)
-        sure = None if against is None else advantage(arm.losses, random, strict)
-        arms.append(
-            {
-                "name": arm.name,
-                "role": arm.role,
-                "rows": arm.rows,
-                "tokens": arm.tokens,
-                "trained_tokens": [spent.tokens for spent in arm.spent],
-                "steps": arm.spent[0].steps,
-                "seconds": round(sum(arm.seconds) / len(arm.seconds), 1),
-                "loss": float(arm.losses.mean()),
-                "loss_by_seed": [round(float(value), 5) for value in arm.losses.mean(dim=1)],
-                "groups": experiment.group_losses(arm.name),
-                "advantage": None if against is None else {
-                    "mean": against.mean, "low": against.low, "high": against.high,
-                },
-                "sign": 0 if against is None else against.sign,
-                "sign_all": 0 if sure is None else sure.sign,
-                "verdict": experiment.verdicts[arm.name].sentence if arm.name in experiment.verdicts else None,
-            }
-        )  # fmt: skip
-    return {
-        "model": name,
-        "made": made,
-        "learning_rate": rate,
-        "rates": rates,
-        "base": float(experiment.base.mean()),
-        "base_groups": experiment.group_losses("base"),
-        "power": {check.name: [check.interval.low, check.interval.high] for check in experiment.checks},
-        "can_tell": all(check.passed for check in experiment.checks),
-        "arms": arms,
-    }
 
 
 def _rate(
@@ -223,7 +193,7 @@ def _rate(
         config = EvaluationConfig(training=_training(given, rate), seeds=2, seed=given.seed + 1000)
         losses[rate] = float(run_experiment(model, pool, tried, [arm], config, count=count).arms[0].losses.mean())
     start = float(losses_of(model, tried).mean())
-    _say(f"learning rates: start {start:.4f}, {losses}")
+    say(f"learning rates: start {start:.4f}, {losses}")
     best = min(losses, key=lambda rate: losses[rate])
     return best, {"start": start, **{str(rate): loss for rate, loss in losses.items()}}
 
@@ -236,8 +206,17 @@ def _size(text: str) -> Size:
     return Size(*(int(part) for part in text.split(",")))
 
 
-def _say(text: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
+def command_of(given: argparse.Namespace) -> str:
+    """The command, with files by the role they play."""
+    sizes = {name: ",".join(str(part) for part in astuple(getattr(given, name))) for name in ("proxy", "target")}
+    numbers = {
+        name.replace("_", "-"): f"{getattr(given, name):g}"
+        for name in ("rows", "held_out", "fraction", "max_length", "vocabulary", "epochs", "seeds", "seed")
+    }
+    options = {"pool": "POOL", "group": given.group, **numbers, **sizes}
+    if given.answers is not None:
+        options["answers"] = "ANSWERS"
+    return "python -m benchmarks.quality " + " ".join(f"--{name} {value}" for name, value in options.items())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 import spice_select as ss
 from spice_select.baselines import random_order
+from spice_select.evaluation.hold_out import near_duplicates_of
 from spice_select.examples import Example
 
 PROMPTS = ("instruction", "input", "question", "prompt")
@@ -36,6 +37,12 @@ def parts(row: dict[str, Any]) -> list[str]:
 def text_of(row: dict[str, Any]) -> str:
     """Everything a row says."""
     return "\n".join(parts(row))
+
+
+def unlike(rows: Sequence[dict[str, Any]], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows that are no near-duplicate of any of the texts."""
+    alike = set(near_duplicates_of([text_of(row) for row in rows], list(texts))) if texts else set()
+    return [row for place, row in enumerate(rows) if place not in alike]
 
 
 def encoded(rows: Sequence[dict[str, Any]], tokenizer: Any, max_length: int) -> list[tuple[Example, int]]:

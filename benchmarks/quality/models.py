@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from spice_select.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
 
@@ -35,9 +43,19 @@ class Size:
 
 
 def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
-    """Byte-level BPE with a ChatML template that marks what is learned."""
+    """Byte-level BPE with a ChatML template that marks what is learned.
+
+    It cuts text as the tokenizer of Qwen2 in transformers does, which is what a saved one becomes when it is loaded
+    beside a Qwen2 model: with any other cut, models would be trained on other tokens than those they are judged by.
+    """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -66,7 +84,11 @@ def pretrained(
     folder: Path,
     architecture: Architecture = "qwen2",
 ) -> dict[str, Any]:
-    """Train a model from scratch on documents, save it with its tokenizer; what it cost and reached."""
+    """Train a model from scratch on documents, save it with its tokenizer; what it cost and reached.
+
+    Raises:
+        RuntimeError: The tokenizer that is loaded with the model reads text otherwise than the one it was trained with.
+    """
     ids: list[int] = []
     for document in tokenizer(list(documents), add_special_tokens=False).input_ids:
         ids += [*document, tokenizer.eos_token_id]
@@ -98,6 +120,13 @@ def pretrained(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    loaded = AutoTokenizer.from_pretrained(folder)
+    for document in documents[:200]:
+        if (
+            loaded(document, add_special_tokens=False).input_ids
+            != tokenizer(document, add_special_tokens=False).input_ids
+        ):
+            raise RuntimeError(f"the saved tokenizer reads {document[:80]!r} otherwise")
     last = losses[-max(1, steps // 20) :]
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),

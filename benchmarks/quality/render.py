@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 LEFT, WIDTH, LINE, TOP = 190, 420, 22, 40
@@ -29,10 +30,14 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         "# Does the chosen tenth train better?",
         "",
-        "Written by `python -m benchmarks.quality --pool FILE --group COLUMN --out benchmarks/quality`; `--render`",
-        "writes it again from `results.json`. An advantage is held-out loss of random rows minus that of the choice,",
-        "in nats a token: more than zero is better than random. Intervals hold 95 % for each line alone and know how",
-        "few seeds there are.",
+        "Written from `results.json` by `python -m benchmarks.quality --render --out benchmarks/quality`. An advantage",
+        "is held-out loss of random rows minus that of the choice, in nats a token: more than zero is better than",
+        "random. Intervals hold 95 % for each line alone and know how few seeds there are. What was run, where `POOL`",
+        "is a file of rows with a column that names their group and `ANSWERS` one of `gsm8k_test`:",
+        "",
+        "```sh",
+        *shell(f"{settings['command']} --out benchmarks/quality"),
+        "```",
         "",
         f"Pool: {pool['rows']:,} rows ({groups}), {pool['tokens']:,} tokens; {pool['chosen']:,} chosen,",
         f"{pool['held_out']:,} held out before anything was chosen, near-duplicates of them left out.",
@@ -69,7 +74,46 @@ def _stage(stage: dict[str, Any], choices: dict[str, Any]) -> list[str]:
         shown = ["", ""] if gain is None else [f"{gain['mean']:+.4f}", f"{gain['low']:+.4f} to {gain['high']:+.4f}"]
         cells = [arm["name"], f"{arm['loss']:.4f}", *shown, _verdict(arm), "" if tokens is None else f"{tokens:,}"]
         lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, *_by_part(stage)]
+
+
+def _by_part(stage: dict[str, Any]) -> list[str]:
+    """Loss by each group of held-out rows and by the answers of another source."""
+    base = stage["base_parts"]
+    judges = "By group of the held-out rows"
+    if "final answer" in base:
+        judges += (
+            ", and on answers of another source (`gsm8k_test`: the worked answer, and the number at its end alone)"
+        )
+    lines = [
+        "",
+        f"{judges}: held-out loss, and the advantage over",
+        "random rows where its own 95 % interval leaves zero out.",
+        "",
+        f"| rows | {' | '.join(base)} |",
+        f"|---{'|---' * len(base)}|",
+        f"| before tuning | {' | '.join(f'{loss:.4f}' for loss in base.values())} |",
+    ]
+    for arm in sorted(stage["arms"], key=lambda arm: arm["loss"]):
+        cells = [arm["name"]]
+        for name in base:
+            gain = arm["parts"][name]["advantage"]
+            told = "" if gain is None or gain["low"] <= 0 <= gain["high"] else f" ({gain['mean']:+.4f})"
+            cells.append(f"{arm['parts'][name]['loss']:.4f}{told}")
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def shell(command: str) -> list[str]:
+    """A command over several lines."""
+    whole = command.replace(" ", "\N{NO-BREAK SPACE}").replace(
+        "\N{NO-BREAK SPACE}--", " --"
+    )  # an option with its value
+    lines = [
+        line.replace("\N{NO-BREAK SPACE}", " ")
+        for line in wrap(whole, 110, break_on_hyphens=False, subsequent_indent="  ")
+    ]
+    return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
 
 
 def _verdict(arm: dict[str, Any]) -> str:
