@@ -89,6 +89,17 @@ def postgres_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Address of a server that speaks S3 and lets everybody in."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis-protocol server; of one given as TEST_REDIS_URL the named database is emptied."""

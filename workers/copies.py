@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.storage import file_sha256
+from app.storage import file_sha256, move_whole
 
 LEFT_OVER_SECONDS = 86400.0
 """A copy in the making that is older than this belongs to a process that died."""
@@ -52,14 +52,7 @@ class Copies:
         """Make a file of ``scratch`` the copy; its bytes are what its name says, the caller has looked."""
         target = self.path(sha256)
         target.parent.mkdir(exist_ok=True)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        path.replace(target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        move_whole(path, target)
         return target
 
     def bring(self, sha256: str, fetch: Callable[[Path], bool]) -> Path | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 import spice_select as ss
 from spice_select.cache import Cache
@@ -27,14 +25,6 @@ class Kept(NamedTuple):
     address: str
     system: Any
     root: str
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
 
 
 @pytest.fixture(params=["s3", "memory"])

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 from sqlalchemy import text
 
 from app.services.batches import WorkerMemory, WorkerService
@@ -35,14 +34,6 @@ SMALL = {"sketch_dim": 4, "max_length": 128}
 
 class Killed(BaseException):
     """The process ends here: nothing after this is done, nothing is recorded."""
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
 
 
 def at_s3(endpoint: str, folder: Path, *, made: bool = True) -> dict[str, Any]:
