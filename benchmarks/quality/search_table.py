@@ -72,15 +72,16 @@ def arms_of(
                 "groups": groups,
                 "answers": by_answer,
                 "tokens": round(sum(tokens[name][: len(table)]) / len(table)),
-                "advantage": _told(against),
-                "advantage_all": _told(together),
-                "over_start": _told(start),
+                "advantage": told(against),
+                "advantage_all": told(together),
+                "over_start": told(start),
             }
         )
     return sorted(result, key=lambda arm: arm["loss"])
 
 
-def _told(found: Any) -> dict[str, float] | None:
+def told(found: Any) -> dict[str, float] | None:
+    """An interval as JSON; None where there is none."""
     return None if found is None else {"mean": found.mean, "low": found.low, "high": found.high}
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from benchmarks.quality.search_rows import say, write
-from benchmarks.quality.search_table import by_label
+from benchmarks.quality.search_table import by_label, told
 from spice_select.config import digest_of
 from spice_select.evaluation.experiment import Arm, Experiment, Turn, judged, result_of, run_turn
 from spice_select.evaluation.settings import EvaluationConfig
-from spice_select.evaluation.statistics import advantage
+from spice_select.evaluation.statistics import advantage, rows_by_group
 from spice_select.evaluation.training import losses_of, schedule_of
 from spice_select.examples import Example
 from spice_select.tuning import Spent
@@ -42,12 +42,9 @@ class Judges:
 
     def places(self) -> dict[str, list[int]]:
         """Places in ``rows`` of each group of held-out rows and of each kind of answer."""
-        groups = {
-            group: [place for place, own in enumerate(self.groups) if own == group]
-            for group in sorted(set(self.groups))
-        }
         own = len(self.held)
-        return groups | {label: [own + place for place in here] for label, here in by_label(self.answers).items()}
+        answers = {label: [own + place for place in here] for label, here in by_label(self.answers).items()}
+        return rows_by_group(self.groups) | answers
 
 
 def trained(
@@ -73,12 +70,12 @@ def trained(
     folder.mkdir(parents=True, exist_ok=True)
     lengths = [len(example.input_ids) for example in pool]
     schedule = schedule_of(config.training, count=count, mean_tokens=sum(lengths) / len(lengths))
+    held = [example.input_ids for example in judges.rows]
     results = []
     for number, arm in enumerate(arms):
         turns = []
         for turn in range(config.seeds):
             rows = [int(row) for row in arm.rows(config.seed + turn)]
-            held = [example.input_ids for example in judges.rows]
             key = digest_of([arm.nonsense, turn, config.model_dump(), held, [pool[row].input_ids for row in rows]])
             path = folder / f"{key[:24]}.json"
             if not path.exists():
@@ -130,7 +127,7 @@ def stage_of(
         by_part = {}
         for label, here in places.items():
             apart = None if against is None else advantage(losses[:, here], everything[:, here], confidence)
-            by_part[label] = {"loss": float(losses[:, here].mean()), "advantage": _told(apart)}
+            by_part[label] = {"loss": float(losses[:, here].mean()), "advantage": told(apart)}
         arms.append(
             {
                 "name": arm.name,
@@ -143,7 +140,7 @@ def stage_of(
                 "loss": float(arm.losses.mean()),
                 "loss_by_seed": [round(float(value), 5) for value in arm.losses.mean(dim=1)],
                 "parts": by_part,
-                "advantage": _told(against),
+                "advantage": told(against),
                 "sign": 0 if against is None else against.sign,
                 "sign_all": 0 if sure is None else sure.sign,
                 "verdict": seen.verdicts[arm.name].sentence if arm.name in seen.verdicts else None,
@@ -160,7 +157,3 @@ def stage_of(
         "can_tell": all(check.passed for check in seen.checks),
         "arms": arms,
     }
-
-
-def _told(found: Any) -> dict[str, float] | None:
-    return None if found is None else {"mean": found.mean, "low": found.low, "high": found.high}
