@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
+from app.api.dataset_json import read_json
 from app.api.problems import BodyError, pointer_of, pointer_to
 from app.api.schemas.datasets import DatasetCreate
 from app.api.schemas.fields import Metadata, Name
@@ -105,7 +103,7 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
         request: A ``POST`` with a multipart or raw body.
         folder: Scratch folder.
         max_bytes: Largest file.
-        max_body_bytes: Longest JSON that is looked at for a source.
+        max_body_bytes: Longest JSON that may name a source.
 
     Returns:
         The file and the fields that came with it, or the source.
@@ -124,10 +122,9 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
         }
         stream, held = request.stream(), b""
         if media_type == "application/json":
-            held, whole = await _held(stream, max_body_bytes)
-            if whole and _names_source(held):
-                request._body = held
-                return _source_request(await request.json())
+            held, asked = await read_json(stream, max_body_bytes)
+            if asked is not None:
+                return asked
         writer = Writer(path, max_bytes)
         writer.write(held)
         async for chunk in stream:
@@ -138,35 +135,6 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
     if upload.bytes == 0:
         raise ServiceError("dataset-empty", "the file has no bytes", pointer="#/file")
     return Form(upload, fields, in_query=in_query)
-
-
-async def _held(stream: AsyncIterator[bytes], most: int) -> tuple[bytes, bool]:
-    """The start of a body that may be a request in JSON, and whether that is all of it."""
-    held = b""
-    async for chunk in stream:
-        held += chunk
-        if len(held) > most or held.lstrip(b" \t\r\n")[:1] not in {b"{", b""}:
-            return held, False
-    return held, True
-
-
-def _names_source(body: bytes) -> bool:
-    """Whether a body is an object with a ``source`` that is an object: a record of training data has none."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and isinstance(value.get("source"), dict)
-
-
-def _source_request(value: Any) -> DatasetCreate:
-    try:
-        return DatasetCreate.model_validate(value)
-    except ValidationError as error:
-        findings = error.errors(include_input=False, include_url=False)
-        raise RequestValidationError(
-            [{**found, "loc": ("body", *found["loc"])} for found in findings], body=value
-        ) from error
 
 
 class Writer:

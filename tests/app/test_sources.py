@@ -352,9 +352,7 @@ def test_s3_objects_become_data_sets(serve: Service, monkeypatch: pytest.MonkeyP
     assert (away["error"]["code"], away["error"]["retryable"]) == ("source-unreachable", True)
 
 
-def test_a_repeated_request_makes_one_data_set_and_a_record_with_a_source_column_is_data(
-    service: InProcessService, tmp_path: Path, sqlite_url: str
-) -> None:
+def test_a_repeated_request_makes_one_data_set(tmp_path: Path, sqlite_url: str) -> None:
     root = tmp_path / "pools"
     root.mkdir()
     (root / "one.jsonl").write_bytes(jsonl(sums(3)))
@@ -367,10 +365,3 @@ def test_a_repeated_request_makes_one_data_set_and_a_record_with_a_source_column
         assert second.headers["Idempotency-Replayed"] == "true"
         changed = other.http.post("/v1/datasets", json={**body, "name": "x"}, headers=headers)
         assert changed.json()["code"] == "idempotency-key-reused"
-    row = b'{"instruction": "q", "output": "a", "source": "web"}'
-    sent = service.http.post("/v1/datasets", content=row, headers={"content-type": "application/json"})
-    service.drain()
-    assert service.http.get(sent.headers["Location"]).json()["status"] == "ready"
-    twice = b'{"source": {"type": "file", "path": "a", "path": "b"}}'
-    answer = service.http.post("/v1/datasets", content=twice, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "malformed-request")

@@ -45,7 +45,11 @@ UPLOAD_BODY: dict[str, Any] = {
                 "schema": {
                     "oneOf": [
                         {"$ref": "#/components/schemas/DatasetCreate"},
-                        {"type": "array", "items": {"type": "object"}, "description": "The records themselves."},
+                        {
+                            "type": "array",
+                            "minItems": 1,
+                            "description": "The records themselves; one that is not an object is listed as rejected.",
+                        },
                     ]
                 }
             },
