@@ -36,7 +36,7 @@ from spice_select.evaluation.training import losses_of, schedule_of
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "search.json", HERE / "settings.md"
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 PLANTED = ("junk", "one_group")
 PLANTED_REPLICATES = 3
 
