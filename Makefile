@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 SECONDS ?= 60
 SEED ?= 1
 JOBS ?= 2
+EXAMPLES ?= 200
 PORT ?= 8000
 DATA_DIR ?= spice-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check openapi format serve bench chaos load fuzz upgrade clean
+.PHONY: help setup demo test check openapi format serve bench chaos load fuzz requests upgrade clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +61,9 @@ load: $(STAMP)  ## 32 clients while every process is restarted: make load SECOND
 
 fuzz: $(STAMP)  ## hostile files for the readers of data sets: make fuzz SECONDS=600 SEED=1
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
+
+requests: $(STAMP)  ## valid and broken requests made up from the contract: make requests EXAMPLES=200 SEED=1
+	SPICE_TEST_EXAMPLES=$(EXAMPLES) SPICE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n $(JOBS) --timeout 3600 tests/app/test_contract_fuzzing.py
 
 upgrade: $(STAMP)  ## a rolling upgrade to this checkout under jobs: make upgrade OLDER=<revision>
 	$(BIN)/python -m tests.upgrade --older $(OLDER) --seed $(SEED)

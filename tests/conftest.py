@@ -13,10 +13,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import hypothesis
 import pytest
 
-from tests.fixtures.network import OFFLINE, refuse_network
+from tests.fixtures.examples import draw_the_same_examples
+from tests.fixtures.network import OFFLINE, refuse_network, trust_one_authority
 
 if TYPE_CHECKING:
     from tests.fixtures.processes import LaunchedProcess
@@ -27,14 +27,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests themselves keep every
 for _name in [name for name in os.environ if name.startswith("SPICE_") and not name.startswith("SPICE_TEST_")]:
     del os.environ[_name]
 refuse_network()
+trust_one_authority()
 
 SEED = int(os.environ.get("SPICE_TEST_SEED", "20260131"))
 SEED_LINE = f"seed: {SEED} (set SPICE_TEST_SEED to repeat or to vary)"
 
-hypothesis.settings.register_profile(
-    "spice", deadline=None, derandomize="SPICE_TEST_SEED" not in os.environ, print_blob=True, database=None
-)
-hypothesis.settings.load_profile("spice")
+draw_the_same_examples(SEED if "SPICE_TEST_SEED" in os.environ else None)
 
 Launched = TypeVar("Launched", bound="LaunchedProcess")
 

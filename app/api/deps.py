@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import AfterValidator, AwareDatetime, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from app.api.cursors import ULID
@@ -316,7 +316,18 @@ def _on_the_calendar(time: datetime) -> datetime:
         raise ValueError("this time is outside of the years 1 to 9999 in UTC") from error
 
 
-Time = Annotated[AwareDatetime, AfterValidator(_on_the_calendar)]
+def _no_number(time: object) -> object:
+    """The text of a time, which as the contract says is a date and an hour: a bare number is no count of seconds.
+
+    Raises:
+        ValueError: It is a number.
+    """
+    if isinstance(time, str) and "-" not in time[1:]:
+        raise ValueError("a time is written like 2026-01-31T12:00:00Z")
+    return time
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_on_the_calendar)]
 MetadataPair = Annotated[str, StringConstraints(pattern=r'^[^="\x00-\x1f]{1,64}=[^\x00]{0,512}$')]
 
 

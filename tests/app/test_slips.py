@@ -43,6 +43,8 @@ def told(answer: httpx.Response) -> tuple[int, str, str | None]:
         ("metadata=nothing", "metadata"),
         ("metadata=a%3Db&metadata=%3Dx", "metadata"),
         ("created_after=9999-12-31T23:59:59-14:00", "created_after"),
+        ("created_after=1764158400", "created_after"),
+        ("created_before=-6758.5", "created_before"),
         ("created_before=0001-01-01T00:00:00%2B14:00", "created_before"),
         (f"after={encode_cursor(f'ds_{ULID}')}", "after"),
         (f"after={encode_cursor(5)}", "after"),

@@ -25,6 +25,7 @@ from tests.contracts.packages import ROOT
 SETTINGS = {f"SPICE_{name.upper()}": field for name, field in Settings.model_fields.items()}
 # Read by the tests and not by the service.
 TEST_SETTINGS = {
+    "SPICE_TEST_EXAMPLES",
     "SPICE_TEST_SEED",
     "SPICE_TEST_SERVERS",
     "SPICE_TEST_CHAOS_SECONDS",

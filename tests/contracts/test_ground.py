@@ -1,7 +1,8 @@
-"""The ground the other tests stand on: databases are apart from each other, and the network is out of reach."""
+"""The ground the other tests stand on: databases are apart, the network is out of reach, examples are the same."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -10,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect, text
 
 from tests.fixtures.network import NetworkAccessError
@@ -74,7 +77,7 @@ def test_servers_do_not_outlive_a_run_that_was_killed() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
     pid, folder = done.stdout.split()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (_runs(int(pid)) or Path(folder).exists()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _runs(int(pid))
@@ -100,3 +103,29 @@ def test_connections_to_other_machines_are_refused(host: str) -> None:
 def test_datagrams_to_other_machines_are_refused() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram, pytest.raises(NetworkAccessError):
         datagram.sendto(b"x", ("192.0.2.1", 53))
+
+
+def drawn() -> list[str]:
+    seen: list[str] = []
+
+    @hypothesis.settings(max_examples=300)
+    @hypothesis.given(st.text())
+    def look(text: str) -> None:
+        seen.append(text)
+
+    look()
+    return seen
+
+
+def test_examples_do_not_depend_on_the_modules_that_other_tests_have_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = drawn()
+    path = tmp_path / "loaded_later.py"
+    path.write_text("".join(f"A{number} = 'a constant, no. {number}'\n" for number in range(40)))
+    spec = importlib.util.spec_from_file_location("loaded_later", path)
+    assert spec is not None
+    assert spec.loader is not None
+    monkeypatch.setitem(sys.modules, "loaded_later", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sys.modules["loaded_later"])
+    assert drawn() == before

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the files that found a hole")
     arguments = parser.parse_args()
     outcome = run(arguments.seed, arguments.seconds, arguments.first)
-    sys.stdout.write(report(outcome, arguments.seed, arguments.seconds) + "\n")
+    sys.stdout.write(report(outcome, arguments.seed) + "\n")
     for number, _ in outcome.faults if arguments.keep else []:
         (arguments.keep / f"seed-{arguments.seed}-number-{number}.bin").write_bytes(mutant(arguments.seed, number))
     return 1 if outcome.faults else 0

@@ -68,12 +68,12 @@ def wrong_with(manifest: DatasetManifest, out: Path) -> str:
 
 
 def main() -> None:
-    """Read until the time is up."""
-    seed, number, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    """Read until the last file or until the time is up."""
+    seed, number, last, seconds = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     limit_process(LIMITS)
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="spice-fuzz-") as folder:
-        while time.monotonic() < end:
+        while number < last and time.monotonic() < end:
             content = mutant(seed, number)
             say({"number": number})
             began = time.monotonic()

@@ -34,17 +34,19 @@ class Outcome:
     peak: int = 0
 
 
-def run(seed: int, seconds: float, first: int = 0) -> Outcome:
-    """Read hostile files for some time.
+def run(seed: int, seconds: float, first: int = 0, files: int | None = None) -> Outcome:
+    """Read hostile files for some time, or so many of them.
 
     Args:
         seed: Of the files.
-        seconds: How long.
+        seconds: How long at most.
         first: Number of the first file.
+        files: How many at most.
     """
     outcome, number, end = Outcome(), first, time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        words, status = _child(seed, number, min(left, ROUND_SECONDS))
+    last = sys.maxsize if files is None else first + files
+    while (left := end - time.monotonic()) > 0 and number < last:
+        words, status = _child(seed, number, last, min(left, ROUND_SECONDS))
         for word in words:
             number = word["number"] + 1
             if "end" in word:
@@ -59,19 +61,19 @@ def run(seed: int, seconds: float, first: int = 0) -> Outcome:
     return outcome
 
 
-def _child(seed: int, first: int, seconds: float) -> tuple[list[dict], int]:
+def _child(seed: int, first: int, last: int, seconds: float) -> tuple[list[dict], int]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.child", str(seed), str(first), str(seconds)],
+        [sys.executable, "-m", "tests.fuzz.child", str(seed), str(first), str(last), str(seconds)],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"},
     )  # fmt: skip
     return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
 
 
-def report(outcome: Outcome, seed: int, seconds: float) -> str:
+def report(outcome: Outcome, seed: int) -> str:
     """The outcome for people."""
     lines = [
-        f"seed {seed}, {seconds:.0f} s: {outcome.ends.total()} files, slowest {outcome.slowest[0]:.2f} s "
+        f"seed {seed}: {outcome.ends.total()} files, slowest {outcome.slowest[0]:.2f} s "
         f"(number {outcome.slowest[1]}), {outcome.peak / 2**20:.0f} MiB at most",
         *(f"{count:7} {end}" for end, count in outcome.ends.most_common()),
         *(f"FAULT number {number}: {fault}" for number, fault in outcome.faults[:60]),

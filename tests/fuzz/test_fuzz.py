@@ -1,4 +1,4 @@
-"""Some seconds of hostile files, the same ones each time; ``python -m tests.fuzz`` goes on for minutes."""
+"""Hundreds of hostile files, the same ones each time; ``python -m tests.fuzz`` goes on for minutes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from tests.fuzz import child
 from tests.fuzz.mutants import mutant
 from tests.fuzz.run import report, run
 
+FILES = 800
 GOOD = b'{"instruction":"q","output":"a"}\n{"instruction":"q","output":""}\n'
 
 
 def test_no_hostile_file_finds_a_hole_in_the_readers(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = run(seed, 8)
+    outcome = run(seed, 800, files=FILES)
     with capsys.disabled():
-        print("\n" + report(outcome, seed, 8))
+        print("\n" + report(outcome, seed))
     assert outcome.faults == []
+    assert outcome.ends.total() == FILES
     assert outcome.ends["ready"] > 5, "hardly a file was good: only the first lines of the readers were tried"
     assert len(outcome.ends) > 5, "hardly a reason to refuse was tried"
 

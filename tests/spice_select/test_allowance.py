@@ -14,7 +14,7 @@ from spice_select.config import Budget, Quotas, SelectionConfig
 from spice_select.errors import BudgetError, ConfigError, PoolError
 from spice_select.greedy import select
 
-cases = settings(derandomize=True, deadline=None, max_examples=120)
+cases = settings(max_examples=120)
 
 
 def pool(seed, n, d):

@@ -29,7 +29,7 @@ def config(count: int, **conditions: Any) -> ss.RunConfig:
     return ss.RunConfig(gradients=GRADIENTS, selection=selection, conditions=ss.Conditions(**conditions))
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(6, 14),

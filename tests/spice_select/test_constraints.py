@@ -23,7 +23,7 @@ from tests.reference_constraints import can_be_completed, constrained_select
 GRADIENTS = ss.GradientConfig(sketch_dim=8, max_length=64, batch_tokens=512)
 
 
-@settings(derandomize=True, deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     seed=st.integers(0, 100_000),
     size=st.integers(4, 11),

@@ -15,7 +15,7 @@ from spice_select.config import Budget, SelectionConfig
 from spice_select.greedy import select
 
 METHODS = ["spice", "fisher", "random", "top_norm"]
-cases = settings(derandomize=True, deadline=None, max_examples=40)
+cases = settings(max_examples=40)
 
 
 def utility(rows, alpha):

@@ -21,7 +21,7 @@ from spice_select.errors import (
 from spice_select.greedy import random_control, select
 from tests.reference import dense_select, precise_gains, precise_select
 
-cases = settings(derandomize=True, deadline=None, max_examples=60)
+cases = settings(max_examples=60)
 
 
 def config(count, **kwargs):

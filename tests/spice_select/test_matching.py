@@ -13,7 +13,7 @@ from spice_select.matching import Remainder
 from tests.reference import matching_select
 from tests.spice_select.test_greedy import pool
 
-cases = settings(derandomize=True, deadline=None, max_examples=60)
+cases = settings(max_examples=60)
 counts = st.integers(0, 6)
 
 

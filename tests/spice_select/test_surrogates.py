@@ -15,7 +15,7 @@ from spice_select.surrogates import surrogate
 from tests.reference import surrogate_select
 
 
-@settings(derandomize=True, deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 30),
