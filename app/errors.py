@@ -231,6 +231,13 @@ PROBLEMS: dict[str, Problem] = {
         "The API key has used up its requests for now; `RateLimit` and `Retry-After` say when there are more.",
         retryable=True,
     ),
+    "newer-settings": Problem(
+        "Settings of a newer release",
+        409,
+        "A newer release of the service wrote settings that the process at hand cannot read: another one may, as may a "
+        "worker of that release; units that meet none within their attempts fail with this.",
+        retryable=True,
+    ),
     "not-ready": Problem(
         "Not ready", 503, "The service cannot serve yet; `errors` names the failing check.", retryable=True
     ),

@@ -68,6 +68,7 @@ class S3Source(Model):
 
 AnySource: TypeAlias = FileSource | HubSource | HttpsSource | S3Source
 Source = Annotated[AnySource, Field(discriminator="type")]
+SOURCE_TYPES: frozenset[str] = frozenset({"file", "hf", "https", "s3"})
 _ADAPTER: TypeAdapter[AnySource] = TypeAdapter(Source)
 _HUB = "hf://datasets/"
 

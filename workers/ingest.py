@@ -11,11 +11,13 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from app.errors import ServiceError
 from app.services.briefs import IngestBrief
 from app.services.commits import IngestOutcome
+from app.services.stored import understood
 from app.services.units import Claim, UnitService
 from app.storage import ArtifactStore
-from spice_select.errors import Stopped
+from spice_select.errors import ConfigError, Stopped
 from spice_select.intake import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
 from spice_select.intake.manifest import ShardInfo
 from spice_select.sources import parse_source
@@ -56,7 +58,7 @@ def ingest(
     manifest = read_dataset(
         place,
         out,
-        IntakeOptions.model_validate({"format": brief.format, "columns": brief.columns}),
+        understood(IntakeOptions, brief.requested, f"data set {claim.dataset_id}"),
         IntakeLimits(
             max_bytes=settings.max_upload_bytes,
             max_rows=settings.max_rows,
@@ -86,7 +88,11 @@ def _fetched(
     units: UnitService,
     heartbeat: Heartbeat,
 ) -> dict[str, Any]:
-    """Bring the files of a source into a folder; what the source was, as the data set's row keeps it."""
+    """Bring the files of a source into a folder; what the source was, as the data set's row keeps it.
+
+    Raises:
+        ServiceError: ``newer-settings``: a kind of source that this release does not know.
+    """
     settings = units.settings
     heartbeat.phase("fetching", measure="bytes")
 
@@ -96,7 +102,12 @@ def _fetched(
 
     meter = Meter(settings.max_upload_bytes, settings.source_seconds, heartbeat.advance, heartbeat.should_stop)
     pinned = (resolved or {}).get("revision")
-    found = fetch(parse_source(source), folder, settings, meter, pinned=pinned, pin=pin)
+    try:
+        asked = parse_source(source)
+    except ConfigError as error:  # whoever stored it could read it
+        detail = f"data set {claim.dataset_id} has a source that this release cannot read: {error.detail}"
+        raise ServiceError("newer-settings", detail) from error
+    found = fetch(asked, folder, settings, meter, pinned=pinned, pin=pin)
     listed = [
         {key: value for key, value in asdict(file).items() if value is not None} for file in found.files[:LISTED_FILES]
     ]

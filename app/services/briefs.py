@@ -10,6 +10,7 @@ from app.errors import ServiceError
 from app.persistence.repositories import Datasets, Evaluations, GradientSets, Jobs, Units
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Unit, UnitCommit
+from app.services.stored import understood
 from app.services.units import Claim
 from app.status import UnitKind
 from spice_select.config import GradientConfig, ProxyConfig, RunConfig
@@ -25,8 +26,7 @@ class IngestBrief:
     """To parse: which bytes, or where they come from, and how the client said to read them."""
 
     sha256: str
-    format: str | None
-    columns: dict[str, str] | None
+    requested: dict[str, Any]
     source: dict[str, Any] | None
     resolved_source: dict[str, Any] | None
 
@@ -174,8 +174,7 @@ class BriefService:
             dataset = Datasets(session).get_even_deleted(claim.dataset_id)
             return IngestBrief(
                 sha256=dataset.sha256,
-                format=dataset.requested.get("format"),
-                columns=dataset.requested.get("columns"),
+                requested=dataset.requested,
                 source=dataset.source,
                 resolved_source=dataset.resolved_source,
             )
@@ -218,7 +217,8 @@ class BriefService:
 
         Raises:
             ClaimGoneError: The job was deleted since the unit was claimed.
-        """
+            ServiceError: ``newer-settings``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
         assert claim.job_id is not None
         with self.database.read() as session:
             job = Jobs(session).get(claim.project_id, claim.job_id)
@@ -226,7 +226,7 @@ class BriefService:
                 raise ClaimGoneError
             gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
             assert gradient_set is not None
-            config = RunConfig.model_validate(job.config)
+            config = understood(RunConfig, job.config, f"job {job.id}")
             unit = Units(session).get(claim.unit_id)
             return SelectBrief(
                 job=job,
@@ -247,7 +247,8 @@ class BriefService:
 
         Raises:
             ClaimGoneError: The job was deleted since the unit was claimed.
-        """
+            ServiceError: ``newer-settings``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
         assert claim.evaluation_id is not None
         with self.database.read() as session:
             evaluations = Evaluations(session)
@@ -263,9 +264,9 @@ class BriefService:
                 dataset=Datasets(session).get_even_deleted(evaluation.dataset_id),
                 holdout=None if holdout is None else Datasets(session).get_even_deleted(holdout),
                 chosen=Jobs(session).chosen_rows(job.id),
-                excluded=RunConfig.model_validate(job.config).conditions.exclude,
-                config=EvaluationConfig.model_validate(evaluation.config),
-                model=ProxyConfig.model_validate(evaluation.model),
+                excluded=understood(RunConfig, job.config, f"job {job.id}").conditions.exclude,
+                config=understood(EvaluationConfig, evaluation.config, f"evaluation {evaluation.id}"),
+                model=understood(ProxyConfig, evaluation.model, f"evaluation {evaluation.id}"),
                 plan=plans[0] if plans else None,
                 trainings=_artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_TRAINING)),
             )
@@ -273,11 +274,11 @@ class BriefService:
 
 def _proxy_of(gradient_set: GradientSet) -> dict[str, Any]:
     """The proxy model of a set and how it measures."""
-    config = gradient_set.config
+    config, owner = gradient_set.config, f"gradient set {gradient_set.id}"
     return {
-        "proxy": ProxyConfig.model_validate(config["proxy"]),
+        "proxy": understood(ProxyConfig, config["proxy"], owner),
         "proxy_revision": config["proxy_revision"],
-        "gradients": GradientConfig.model_validate(config["gradients"]),
+        "gradients": understood(GradientConfig, config["gradients"], owner),
     }
 
 

@@ -230,7 +230,9 @@ def tokens_of(dataset: Dataset, gradients: GradientConfig, past: list[MeasuredSh
         return None, None
     total = sum(size or 0 for size in text)
     alike = [
-        shard for shard in past if shard.text_bytes and shard.config["gradients"]["max_length"] == gradients.max_length
+        shard
+        for shard in past
+        if shard.text_bytes and shard.config["gradients"].get("max_length") == gradients.max_length
     ]
     own = [shard for shard in alike if shard.rows_sha256 == dataset.rows_sha256]
     for basis, shards in (("measured", own), ("other_data", alike)):
@@ -316,7 +318,7 @@ def _seconds(
     choices = [
         choice
         for choice in earlier
-        if choice.config["selection"]["method"] == method and choice.config["gradients"] == settings
+        if choice.config["selection"].get("method") == method and choice.config["gradients"] == settings
     ]
     work = sum(choice.pool * choice.selected for choice in choices)
     selecting: float | None = None

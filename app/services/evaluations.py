@@ -17,6 +17,7 @@ from app.services.idempotency import repeated, replayed
 from app.services.progress import WAITING, Progress, is_worked_on, shared_progress, unit_progress
 from app.services.proxies import Proxies
 from app.services.refusals import usable_dataset
+from app.services.stored import understood
 from app.services.versions import require_version
 from app.status import ACTIVE, EVALUATING, EvaluationStatus, UnitKind, UnitState
 from spice_select.config import ProxyConfig, RunConfig
@@ -88,7 +89,7 @@ class EvaluationService:
         if earlier is not None:
             return self.get(project_id, earlier), True
         assert job is not None
-        settings = RunConfig.model_validate(job.config)
+        settings = understood(RunConfig, job.config, f"job {job.id}")
         model = self.proxies.resolve(request.model or settings.proxy)
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, evaluation_id)
@@ -135,7 +136,7 @@ class EvaluationService:
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         with self.database.read() as session:
             job = _job_with_choice(session, project_id, request.job_id)
-        settings = RunConfig.model_validate(job.config)
+        settings = understood(RunConfig, job.config, f"job {job.id}")
         model = self.proxies.resolve(request.model or settings.proxy)
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, job.dataset_id, "#/job_id")

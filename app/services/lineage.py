@@ -166,11 +166,11 @@ def _job_facets() -> dict[str, Any]:
 
 
 def _inputs(run: Run, namespace: str) -> list[dict[str, Any]]:
-    proxy = run.job.config["proxy"]
+    proxy = run.job.config.get("proxy") or {}
     revision = (run.job.result or {}).get("proxy", {}).get("revision") or proxy.get("revision")
     model = {
         "namespace": namespace,
-        "name": f"model/{proxy['model']}",
+        "name": f"model/{proxy.get('model')}",
         "facets": {
             "datasetType": _facet("datasetType", datasetType="MODEL"),
             **({} if revision is None else {"version": _facet("version", datasetVersion=revision)}),
@@ -204,7 +204,7 @@ def _output(run: Run, namespace: str) -> dict[str, Any]:
     job, result = run.job, run.job.result or {}
     rows = next(file for file in run.files if file.name == "selected.parquet")
     certificate = result.get("certificate") or {}
-    selection = job.config["selection"]
+    selection = job.config.get("selection") or {}
     statistics = _facet("outputStatistics", rowCount=result["selected"], size=rows.bytes, fileCount=len(run.files))
     return {
         "namespace": namespace,
@@ -217,8 +217,8 @@ def _output(run: Run, namespace: str) -> dict[str, Any]:
             "storage": _facet("storage", storageLayer="file", fileFormat="parquet"),
             "spice_selection": _facet(
                 "spice_selection",
-                method=selection["method"],
-                budget={name: value for name, value in selection["budget"].items() if value is not None},
+                method=selection.get("method"),
+                budget={name: value for name, value in (selection.get("budget") or {}).items() if value is not None},
                 selected=result["selected"],
                 pool=result["pool"],
                 tokensSelected=result["tokens_selected"],

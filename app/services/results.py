@@ -12,6 +12,7 @@ from app.services.choices import Choices
 from app.services.jobs import JobService
 from app.services.links import Link, LinkSigner
 from app.services.prefixes import CUTTABLE, Prefixes
+from app.services.stored import understood
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig
@@ -106,7 +107,7 @@ def _refuse_cut(job: Job, name: str, k: int, k_is: Mapping[str, str]) -> int:
     if name not in CUTTABLE:
         detail = f"k: {name} has no row per pick; it cuts {', '.join(CUTTABLE)}"
         raise ServiceError("validation-error", detail, errors=[{"detail": detail, **k_is}])
-    selection = RunConfig.model_validate(job.config).selection
+    selection = understood(RunConfig, job.config, f"job {job.id}").selection
     reason = None
     if selection.scope.kind != "global":
         reason = f"the scope was {selection.scope.kind}, so the picks were not made one after another in one pool"

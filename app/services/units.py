@@ -35,6 +35,9 @@ from app.status import (
     UnitState,
 )
 
+UPGRADE_PATIENCE = 12
+"""How many times longer a unit waits that only a worker of a newer release can do: the upgrade may bring one."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -230,6 +233,8 @@ class UnitService:
         with self.database.write() as session:
             if again:
                 wait = self.settings.backoff_seconds * 2 ** (claim.attempt - 1)
+                if code == "newer-settings":
+                    wait *= UPGRADE_PATIENCE
                 values: dict[str, Any] = {"not_before": clock(wait), "error": problem, "phase": None, "completed": 0}
                 held = Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values)
             else:

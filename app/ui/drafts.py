@@ -115,39 +115,40 @@ def blank(proxy: str, once: str) -> Draft:
             "proxy": proxy,
             "priority": "0",
             "once": once,
-            **_shown(selection, SELECTION_NUMBERS),
-            **_shown(gradients, (*GRADIENT_NUMBERS, *GRADIENT_WORDS)),
+            **_shown(selection.model_dump(), SELECTION_NUMBERS),
+            **_shown(gradients.model_dump(), (*GRADIENT_NUMBERS, *GRADIENT_WORDS)),
         }
     )
 
 
 def clone(job: JobRead, once: str) -> Draft:
     """The form of another job, to change the budget of; settings without a field are kept by its id."""
-    budget, selection = job.config.selection.budget, job.config.selection
-    if budget.fraction is not None:
-        amount, unit = f"{100 * budget.fraction:.10g}", "percent"
+    selection: dict[str, Any] = job.config.get("selection") or {}
+    budget = selection.get("budget") or {}
+    if budget.get("fraction") is not None:
+        amount, unit = f"{100 * budget['fraction']:.10g}", "percent"
     else:
-        unit = "tokens" if budget.tokens is not None else "count"
-        amount = str(budget.tokens if budget.tokens is not None else budget.count)
+        unit = "tokens" if budget.get("tokens") is not None else "count"
+        amount = str(budget.get(unit) or "")
     return Draft(
         {
             "dataset_id": job.dataset_id,
             "amount": amount,
             "unit": unit,
-            "method": selection.method,
-            "proxy": job.config.proxy.model,
+            "method": str(selection.get("method") or ""),
+            "proxy": str((job.config.get("proxy") or {}).get("model") or ""),
             "name": job.name or "",
             "priority": str(job.priority),
             "once": once,
             "like": job.id,
             **_shown(selection, SELECTION_NUMBERS),
-            **_shown(job.config.gradients, (*GRADIENT_NUMBERS, *GRADIENT_WORDS)),
+            **_shown(job.config.get("gradients") or {}, (*GRADIENT_NUMBERS, *GRADIENT_WORDS)),
         }
     )
 
 
-def _shown(model: Any, names: Sequence[str]) -> dict[str, str]:
-    values = {name: getattr(model, name) for name in names}
+def _shown(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    values = {name: settings.get(name) for name in names}
     return {
         name: "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
         for name, value in values.items()
@@ -186,10 +187,11 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
     gradients: dict[str, Any] = {}
     body: dict[str, Any] = {"dataset_id": values.get("dataset_id", ""), "selection": selection, "gradients": gradients}
     if like is not None:
-        config = like.config.model_dump(mode="json")
-        selection |= {name: value for name, value in config["selection"].items() if name != "budget"}
-        gradients |= config["gradients"]
-        body |= {"metadata": like.metadata, "schedule": config["schedule"], **config["conditions"]}
+        # Settings of a newer release are kept as well, and refused by name: without one it would be another job.
+        config = {name: value for name, value in like.config.items() if name not in {"proxy", "preset"}}
+        selection |= {name: value for name, value in config.pop("selection", {}).items() if name != "budget"}
+        gradients |= config.pop("gradients", {})
+        body |= {"metadata": like.metadata, **config.pop("conditions", {}), **config}
     unit = values.get("unit", "")
     if unit not in UNITS:
         draft.refuse("amount", "choose what the budget counts")
@@ -217,8 +219,8 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
         selection["method"] = values["method"]
     proxy = values.get("proxy", "").strip()
     if proxy:
-        kept = like.config.proxy.model_dump() if like is not None and like.config.proxy.model == proxy else {}
-        body["proxy"] = {**kept, "model": proxy}
+        kept = like.config.get("proxy") or {} if like is not None else {}
+        body["proxy"] = {**(kept if kept.get("model") == proxy else {}), "model": proxy}
     if values.get("name", "").strip():
         body["name"] = values["name"].strip()
     seed = number(draft, "seed")

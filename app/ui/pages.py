@@ -53,8 +53,20 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("number", "percent", "size", "duration", "ago", "until", "stamp", "budget", "phase", "excerpt"):
-        found.filters[name] = getattr(wording, name)
+    for filter_ in (
+        wording.number,
+        wording.percent,
+        wording.size,
+        wording.duration,
+        wording.ago,
+        wording.until,
+        wording.stamp,
+        wording.choice,
+        wording.settings,
+        wording.phase,
+        wording.excerpt,
+    ):
+        found.filters[filter_.__name__] = filter_
     found.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
     found.filters["tojson_text"] = partial(json.dumps, ensure_ascii=False)
     found.globals.update(

@@ -133,14 +133,14 @@ def plots(stretches: list[Stretch], result: dict[str, Any], selection: dict[str,
     """
     if not stretches:
         return []
-    note = ""
+    note, stop_ratio = "", selection.get("stop_ratio")
     if abs(stretches[-1].utility - result["utility"]) > 1e-3 * max(1.0, abs(result["utility"])):
         information = selection.get("information", "logdet")
         note = "The curve adds up gains inside the parts of the pool and ends above the utility."
         if information != "logdet":
             note = f"The curve adds up the gains of the {information} surrogate, which are not the utility."
     return [
-        gain_plot(stretches, result, selection.get("stop_ratio")),
+        gain_plot(stretches, result, stop_ratio if isinstance(stop_ratio, float) else None),
         utility_plot(stretches, result, note),
         conflict_plot(stretches, result),
     ]

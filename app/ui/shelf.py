@@ -63,7 +63,7 @@ class Gathered:
         if values["ended"]:
             values["events"] = self.events.page(project, job_id=job_id, after=0, limit=EVENTS)
             if job.result is not None:
-                values |= self._result(project, job_id, job.result, job.config.selection.model_dump())
+                values |= self._result(project, job_id, job.result, job.config.get("selection") or {})
                 values |= self.trials(request, project, job_id)
                 if visitor.may("jobs:write"):
                     values |= {"trial_form": trial or blank(new_id("page")), "trial_labels": LABELS}
@@ -94,7 +94,7 @@ class Gathered:
         if job.result is None or job.status in ACTIVE:
             return []
         stretches = self.pictures.stretches(project, job_id, job.result["selected"], POINTS)
-        return plots(stretches, job.result, job.config["selection"])
+        return plots(stretches, job.result, job.config.get("selection") or {})
 
     def _result(self, project: str, job_id: str, result: dict[str, Any], selection: dict[str, Any]) -> dict[str, Any]:
         stretches = self.pictures.stretches(project, job_id, result["selected"], POINTS)

@@ -50,6 +50,7 @@ METHODS = {
     "length_matched": "Length-matched random",
     "top_norm": "Largest gradients",
     "loss": "Highest loss",
+    "less": "LESS",
     "dpp": "DPP (greedy MAP)",
     "facility_location": "Facility location",
     "k_center": "k-center",
@@ -137,12 +138,36 @@ def stamp(moment: datetime | None) -> str:
 
 
 def budget(values: dict[str, Any]) -> str:
-    """A budget, short."""
-    if values.get("fraction") is not None:
-        return percent(values["fraction"])
-    if values.get("tokens") is not None:
-        return f"{values['tokens']:,} tokens"
-    return f"{values.get('count') or 0:,} rows"
+    """A budget, short; one of a newer release in its own words."""
+    said = [(name, value) for name, value in values.items() if value is not None]
+    if len(said) == 1 and isinstance(said[0][1], int | float):
+        name, value = said[0]
+        if name in {"fraction", "tokens", "count"}:
+            return percent(value) if name == "fraction" else f"{value:,} {'rows' if name == 'count' else name}"
+    return " ".join(f"{name} {value}" for name, value in said) or NOTHING
+
+
+def choice(config: dict[str, Any]) -> str:
+    """The method and the budget of a job."""
+    selection = config.get("selection") or {}
+    method = str(selection.get("method") or NOTHING)
+    return f"{METHODS.get(method, method)}, {budget(selection.get('budget') or {})}"
+
+
+def settings(config: dict[str, Any], within: str = "") -> list[tuple[str, Any]]:
+    """The settings of a job that say something, each by its group and its name.
+
+    Args:
+        config: As it is shown; one of a newer release may have groups that this one does not know.
+        within: The group that it is of, for the names.
+    """
+    found: list[tuple[str, Any]] = []
+    for name, value in config.items():
+        if isinstance(value, dict) and not within:
+            found += settings(value, f"{name}.")
+        elif value is not None and value != []:
+            found.append((f"{within}{name}", value))
+    return found
 
 
 def phase(word: str | None) -> str:

@@ -58,6 +58,18 @@ def pages(service: InProcessService, job_id: str) -> dict[str, str]:
     return found
 
 
+def test_the_settings_of_a_job_are_shown_with_the_preset_that_filled_them_in(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(8)))
+    body = {"dataset_id": dataset["id"], "budget": {"tokens": 5000}, "preset": "paper"}
+    job = service.http.post("/v1/jobs", json=body).json()
+    shown = service.http.get(f"/ui/jobs/{job['id']}")
+    assert shown.status_code == 200
+    for line in ("<dt>preset</dt><dd><code>&#34;paper&#34;", "<dt>selection.budget</dt>", "SPICE, 5,000 tokens"):
+        assert line in shown.text, line
+    clone = service.http.get("/ui/new", params={"like": job["id"]})
+    assert 'value="5000"' in clone.text
+
+
 def test_nothing_of_a_data_set_or_a_client_becomes_markup(service: InProcessService, finished: str) -> None:
     for path, text in pages(service, finished).items():
         assert "<script>" not in text, path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,7 @@ from app.api.schemas.fields import Metadata, Name
 from app.api.schemas.files import Digest
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
+from app.api.schemas.stored import Json, Shown
 from app.status import DatasetStatus
 from spice_select.intake import IntakeOptions
 from spice_select.sources import Source
@@ -68,7 +69,7 @@ class DatasetRead(BaseModel):
     format: str | None
     columns: dict[str, str] | None
     column_names: list[str] | None
-    source: SourceRead | None
+    source: Annotated[Json, Shown(SourceRead)] | None
     bytes: int | None
     digest: Digest | None
     rows_digest: Digest | None

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.api.schemas.fields import Metadata, Name, printable
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
+from app.api.schemas.stored import Json, Shown
 from app.status import EvaluationStatus
 from spice_select.config import ProxyConfig
 from spice_select.evaluation.settings import EvaluationConfig
@@ -66,9 +67,10 @@ class EvaluationRead(BaseModel):
     job_id: str
     dataset_id: str
     holdout_dataset_id: str | None
-    model: ProxyConfig
+    model: Annotated[Json, Shown(ProxyConfig)]
     model_revision: str
-    config: EvaluationConfig
+    config: Annotated[Json, Shown(EvaluationConfig)]
+    """Settings of a newer release that this one cannot read are shown as they were stored."""
     group: str | None
     max_length: int
     metadata: dict[str, str]

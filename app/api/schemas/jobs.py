@@ -12,6 +12,7 @@ from app.api.schemas.fields import Metadata, MetadataKey, MetadataValue, Name, p
 from app.api.schemas.lineage import ParentRun
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
+from app.api.schemas.stored import Json, Shown
 from app.services.job_edits import JobEdit
 from app.status import JobStatus
 from spice_select.config import (
@@ -157,12 +158,13 @@ class JobRead(BaseModel):
     gradient_set_id: str
     target_gradient_set_id: str | None = None
     gradients_reused: bool
-    config: RunConfig
+    config: Annotated[Json, Shown(RunConfig)]
+    """Settings of a newer release that this one cannot read are shown as they were stored."""
     metadata: dict[str, str]
-    parent: ParentRun | None = None
+    parent: Annotated[Json, Shown(ParentRun)] | None = None
     progress: ProgressRead | None
     priority: int
-    estimate: EstimateRead | None
+    estimate: Annotated[Json, Shown(EstimateRead)] | None
     queue: QueueRead | None
     result: dict[str, Any] | None
     error: ProblemRead | None

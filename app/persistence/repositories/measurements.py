@@ -92,7 +92,7 @@ class Measurements:
         return [
             MeasuredChoice(config, pool, selected, seconds)
             for config, pool, selected, seconds in self.session.execute(query)
-            if None not in (pool, selected, seconds)
+            if None not in (pool, selected, seconds) and config.keys() >= {"selection", "gradients"}
         ]
 
     def trainings(self, revision: str) -> list[MeasuredTraining]:
@@ -107,7 +107,7 @@ class Measurements:
             .limit(LATEST)
         )
         return [
-            MeasuredTraining(config["training"]["tuning"], result["tokens"], result["seconds"])
+            MeasuredTraining(str((config.get("training") or {}).get("tuning")), result["tokens"], result["seconds"])
             for config, result in self.session.execute(query)
             if result.get("tokens")  # a worker of an older version did not report them
         ]
