@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.problems import MEDIA_TYPE
+from app.api.problems import MEDIA_TYPE, MERGE_PATCH
 from app.api.schemas.datasets import DatasetCreate
 from app.errors import PROBLEMS
 
@@ -64,8 +64,11 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for operations in schema["paths"].values():
             # HEAD is wherever GET is; listed twice it would only be noise.
             operations.pop("head", None)
-            for operation in operations.values():
+            for method, operation in operations.items():
                 _complete(operation)
+                if method == "patch":
+                    content = operation["requestBody"]["content"]
+                    content[MERGE_PATCH] = content["application/json"]
         schema["components"]["responses"] = {
             code: {
                 "description": PROBLEMS[code].meaning,

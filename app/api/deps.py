@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from app.api.cursors import ULID
+from app.api.patterns import FILE_NAME, METADATA_PAIR, SIGNED_LINK, id_pattern
 from app.api.rates import POLICY, RateLimiter
 from app.api.streams import EventHub
 from app.errors import ServiceError
@@ -274,15 +274,14 @@ EXAMPLE_ULID = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
 
 def _shape(prefix: str, what: str) -> Any:
     """What an id in a path looks like; anything else is no valid request, and never reaches a query."""
-    return Path(pattern=f"^{prefix}_{ULID}$", description=f"Id of {what}.", examples=[f"{prefix}_{EXAMPLE_ULID}"])
+    return Path(pattern=id_pattern(prefix), description=f"Id of {what}.", examples=[f"{prefix}_{EXAMPLE_ULID}"])
 
 
 def _only_of(prefix: str, what: str) -> Any:
     """A filter by an id: one of another shape would find nothing and look like an empty list."""
-    return Query(pattern=f"^{prefix}_{ULID}$", description=f"Only of this {what}.")
+    return Query(pattern=id_pattern(prefix), description=f"Only of this {what}.")
 
 
-FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 DatasetId = Annotated[str, _shape("ds", "a data set")]
 UploadId = Annotated[str, _shape("up", "an upload")]
 JobId = Annotated[str, _shape("job", "a job")]
@@ -297,7 +296,7 @@ FileName = Annotated[str, Path(pattern=FILE_NAME, description="Name of a file.",
 LinkToken = Annotated[
     str,
     Path(
-        pattern=r"^[A-Za-z0-9_-]{1,200}\.[A-Za-z0-9_-]{1,100}$",
+        pattern=SIGNED_LINK,
         description="What was signed, and the signature.",
         examples=["cHJval9kZWZhdWx0L2pvYl8wMS8vMTc2NDAwMDAwMA.rZk2tE1v2S8mYdZb0cW7xg"],
     ),
@@ -328,7 +327,7 @@ def _no_number(time: object) -> object:
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_on_the_calendar)]
-MetadataPair = Annotated[str, StringConstraints(pattern=r'^[^="\x00-\x1f]{1,64}=[^\x00]{0,512}$')]
+MetadataPair = Annotated[str, StringConstraints(pattern=METADATA_PAIR)]
 
 
 async def filters(

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import tracing
 from app.api import deps
-from app.api.problems import BodyError
+from app.api.problems import ACCEPT_PATCH, MERGE_PATCH, BodyError
 from app.api.strict_json import strict_json
 from app.errors import ServiceError
 from app.ids import new_id
@@ -202,8 +202,9 @@ class StrictRoute(APIRoute):
             has_body = request.method in {"POST", "PUT", "PATCH"}
             if has_body and self.body_field is not None:
                 media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if media_type != "application/json":
-                    raise BodyError("unsupported-media-type", "send the body as application/json")
+                if media_type != "application/json" and (request.method, media_type) != ("PATCH", MERGE_PATCH):
+                    headers = ACCEPT_PATCH if request.method == "PATCH" else None
+                    raise BodyError("unsupported-media-type", "send the body as application/json", headers)
             return await inner(StrictRequest(request.scope, request.receive))
 
         return handler

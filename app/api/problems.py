@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from app.api.patterns import in_words
 from app.errors import PROBLEMS, ServiceError, storage_is_full
 from app.ids import new_id
 from app.logs import get_logger
@@ -35,11 +36,16 @@ CODE_BY_STATUS = {
 }
 
 
+MERGE_PATCH = "application/merge-patch+json"
+ACCEPT_PATCH = {"Accept-Patch": f"{MERGE_PATCH}, application/json"}
+"""How changes may be sent (RFC 7396): what is left out stays, null takes away."""
+
+
 class BodyError(HTTPException):
     """A body that cannot be read; an HTTPException so that the framework lets it through unchanged."""
 
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(PROBLEMS[code].status, detail)
+    def __init__(self, code: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(PROBLEMS[code].status, detail, headers)
         self.code = code
 
 
@@ -134,6 +140,8 @@ def validation_errors(findings: Sequence[dict[str, Any]], body: Any) -> list[dic
     for finding in findings[:MAX_ERRORS]:
         location = finding.get("loc", ())
         message = str(finding.get("msg", "not valid")).removeprefix("Value error, ")
+        if finding.get("type") == "string_pattern_mismatch":
+            message = in_words(finding["ctx"]["pattern"]) or message
         pointer = pointer_of(location, body, missing=finding.get("type") == "missing")
         if pointer is not None:
             errors.append({"detail": message, "pointer": pointer})
@@ -185,7 +193,10 @@ def install(app: FastAPI) -> None:
             detail = f"{request.method} is not possible at this address"
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = ", ".join(_methods_at(request))
+            methods = _methods_at(request)
+            headers["Allow"] = ", ".join(methods)
+            if request.method == "OPTIONS" and "PATCH" in methods:
+                headers |= ACCEPT_PATCH
         return problem_response(request, code, detail, status=error.status_code, headers=headers)
 
     @app.exception_handler(DBAPIError)

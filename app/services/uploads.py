@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError, ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Uploads
+from app.persistence.repositories import Removals, Uploads
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import PartUpload, UploadedPart
@@ -267,16 +267,19 @@ class UploadService:
         raise ConflictError("parts that had arrived are gone; send them again", code="parts-missing")
 
     def give_up(self, project_id: str, upload_id: str) -> None:
-        """Forget an upload and its parts; the data set of a completed one stays.
+        """Forget an upload and its parts; the data set of a completed one stays. Again, it changes nothing.
 
         Raises:
             NotFoundError: There is none of this id in the project.
         """
         with self.database.write() as session:
-            uploads = Uploads(session)
+            uploads, removals = Uploads(session), Removals(session)
             if uploads.get(project_id, upload_id, lock=True) is None:
+                if removals.has(project_id, upload_id):
+                    return
                 raise NotFoundError(f"upload {upload_id}")
             uploads.drop(upload_id)
+            removals.note(project_id, upload_id)
         shutil.rmtree(self.store.parts(upload_id), ignore_errors=True)
 
     def sweep(self) -> int:

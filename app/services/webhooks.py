@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
 from app.outbound import Guard
-from app.persistence.repositories import WebhookDeliveries, WebhookEndpoints
+from app.persistence.repositories import Removals, WebhookDeliveries, WebhookEndpoints
 from app.persistence.repositories.rows import now
 from app.persistence.repositories.webhooks import Told
 from app.persistence.session import Database
@@ -126,11 +126,21 @@ class WebhookService:
         return found
 
     def delete(self, project_id: str, endpoint_id: str, expected: frozenset[int] | None) -> None:
-        """Take an endpoint away with what was sent to it."""
+        """Take an endpoint away with what was sent to it. Again, it changes nothing.
+
+        Raises:
+            NotFoundError: There is none of this id in the project.
+        """
         with self.database.write() as session:
-            endpoints = WebhookEndpoints(session)
-            require_version(_find(endpoints, project_id, endpoint_id, lock=True).version, expected)
+            endpoints, removals = WebhookEndpoints(session), Removals(session)
+            found = endpoints.get(project_id, endpoint_id, lock=True)
+            if found is None:
+                if removals.has(project_id, endpoint_id):
+                    return
+                raise NotFoundError(f"webhook endpoint {endpoint_id[:100]}")
+            require_version(found.version, expected)
             endpoints.remove(endpoint_id)
+            removals.note(project_id, endpoint_id)
 
     def rotate(
         self, project_id: str, endpoint_id: str, overlap_hours: float, expected: frozenset[int] | None

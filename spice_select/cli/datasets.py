@@ -141,11 +141,17 @@ def end(dataset: Dataset) -> None:
 
 @app.command("list")
 def list_datasets(
-    limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50, json: options.Json = False
+    status: Annotated[str | None, typer.Option(help="Only in this state: validating, ready, invalid.")] = None,
+    metadata: options.OnlyMetadata = None,
+    created_after: options.CreatedAfter = None,
+    created_before: options.CreatedBefore = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
+    json: options.Json = False,
 ) -> None:
     """List data sets, newest first."""
+    wanted = options.narrowed(metadata, created_after, created_before)
     with options.service() as client:
-        found = list(islice(client.datasets.list(), limit))
+        found = list(islice(client.datasets.list(status=status, **wanted), limit))
     if json:
         print_json({"data": found})
         return

@@ -110,12 +110,16 @@ def list_evaluations(
         str | None, typer.Option(help="Only in this state: queued, running, succeeded, failed, cancelled.")
     ] = None,
     job: Annotated[str | None, typer.Option(help="Only of this job's choice.")] = None,
+    metadata: options.OnlyMetadata = None,
+    created_after: options.CreatedAfter = None,
+    created_before: options.CreatedBefore = None,
     limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
     json: options.Json = False,
 ) -> None:
     """List evaluations, newest first."""
+    wanted = options.narrowed(metadata, created_after, created_before)
     with options.service() as client:
-        found = list(islice(client.evaluations.list(status=status, job_id=job), limit))
+        found = list(islice(client.evaluations.list(status=status, job_id=job, **wanted), limit))
     if json:
         print_json({"data": found})
         return

@@ -178,12 +178,16 @@ def list_jobs(
         str | None, typer.Option(help="Only in this state: queued, running, succeeded, failed, cancelled, expired.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only on this data set.")] = None,
+    metadata: options.OnlyMetadata = None,
+    created_after: options.CreatedAfter = None,
+    created_before: options.CreatedBefore = None,
     limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
+    wanted = options.narrowed(metadata, created_after, created_before)
     with options.service() as client:
-        found = list(islice(client.jobs.list(status=status, dataset_id=dataset), limit))
+        found = list(islice(client.jobs.list(status=status, dataset_id=dataset, **wanted), limit))
     if json:
         print_json({"data": found})
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 
@@ -10,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from spice_select.client import Client, parse_budget
+from spice_select.client.narrowing import Narrowing
 from spice_select.config import Conditions, GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.config import Method as MethodName
 from spice_select.errors import ConfigError
@@ -36,6 +38,17 @@ Column: TypeAlias = Annotated[
 ]
 Metadata: TypeAlias = Annotated[
     list[str] | None, typer.Option("--metadata", help="KEY=VALUE of your own; may be repeated.", metavar="KEY=VALUE")
+]
+OnlyMetadata: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", help="Only with this pair; may be repeated, all must hold.", metavar="KEY=VALUE"),
+]
+CreatedAfter: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--created-after", help="Only made then or later: 2026-11-01, or 2026-11-01T08:00Z.", metavar="TIME"),
+]
+CreatedBefore: TypeAlias = Annotated[
+    str | None, typer.Option("--created-before", help="Only made before then.", metavar="TIME")
 ]
 MaxWait: TypeAlias = Annotated[
     float | None,
@@ -142,6 +155,33 @@ def pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
             raise ConfigError(f"{option} {text!r}: write NAME=VALUE")
         found[name] = value
     return found or None
+
+
+def moment(given: str | None, option: str) -> datetime | None:
+    """A time as it was typed; without a zone it is this machine's.
+
+    Args:
+        given: The option.
+        option: Its name, for the message.
+
+    Raises:
+        ConfigError: It is no time.
+    """
+    if given is None:
+        return None
+    try:
+        return datetime.fromisoformat(given).astimezone()
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(f"{option} {given!r}: write 2026-11-01 or 2026-11-01T08:00+01:00") from error
+
+
+def narrowed(metadata: Sequence[str] | None, created_after: str | None, created_before: str | None) -> Narrowing:
+    """The options that narrow a list down, as the client takes them."""
+    return {
+        "metadata": pairs(metadata, "--metadata"),
+        "created_after": moment(created_after, "--created-after"),
+        "created_before": moment(created_before, "--created-before"),
+    }
 
 
 def rows(given: Sequence[str] | None, option: str) -> list[int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx
 
@@ -25,6 +25,7 @@ from spice_select.client.models import (
     RankedSample,
     RejectedRow,
 )
+from spice_select.client.narrowing import Narrowing, narrowed
 from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
@@ -167,9 +168,9 @@ class AsyncDatasets(_Group):
         """One data set."""
         return await self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
 
-    def list(self) -> AsyncIterator[Dataset]:
-        """Every data set, newest first."""
-        return self._pages("/v1/datasets", Dataset)
+    def list(self, *, status: str | None = None, **which: Unpack[Narrowing]) -> AsyncIterator[Dataset]:
+        """Every data set, newest first, narrowed down as in ``Jobs.list``."""
+        return self._pages("/v1/datasets", Dataset, status=status, **narrowed(**which))
 
     async def delete(self, dataset_id: str) -> None:
         """Delete a data set that no running job uses."""
@@ -214,9 +215,11 @@ class AsyncJobs(_Group):
         """One job."""
         return await self._transport.run(self._operations.fetch(job_path(job_id), Job))
 
-    def list(self, *, status: str | None = None, dataset_id: str | None = None) -> AsyncIterator[Job]:
-        """Every job, newest first, of one state or one data set if given."""
-        return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id)
+    def list(
+        self, *, status: str | None = None, dataset_id: str | None = None, **which: Unpack[Narrowing]
+    ) -> AsyncIterator[Job]:
+        """Every job, newest first, narrowed down as in ``Jobs.list``."""
+        return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id, **narrowed(**which))
 
     async def update(self, job_id: str, *, version: int | None = None, **changes: Any) -> Job:
         """Change a job's ``name``, ``metadata`` or ``priority``, see ``Jobs.update``."""

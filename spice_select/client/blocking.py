@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx
 
@@ -25,6 +25,7 @@ from spice_select.client.models import (
     RankedSample,
     RejectedRow,
 )
+from spice_select.client.narrowing import Narrowing, narrowed
 from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
@@ -220,9 +221,9 @@ class Datasets(_Group):
         """One data set."""
         return self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
 
-    def list(self) -> Iterator[Dataset]:
-        """Every data set, newest first."""
-        return self._pages("/v1/datasets", Dataset)
+    def list(self, *, status: str | None = None, **which: Unpack[Narrowing]) -> Iterator[Dataset]:
+        """Every data set, newest first, narrowed down as in ``Jobs.list``."""
+        return self._pages("/v1/datasets", Dataset, status=status, **narrowed(**which))
 
     def delete(self, dataset_id: str) -> None:
         """Delete a data set that no running job uses."""
@@ -286,14 +287,17 @@ class Jobs(_Group):
         """One job."""
         return self._transport.run(self._operations.fetch(job_path(job_id), Job))
 
-    def list(self, *, status: str | None = None, dataset_id: str | None = None) -> Iterator[Job]:
+    def list(
+        self, *, status: str | None = None, dataset_id: str | None = None, **which: Unpack[Narrowing]
+    ) -> Iterator[Job]:
         """Every job, newest first.
 
         Args:
             status: Only those in this state.
             dataset_id: Only those on this data set.
+            **which: What else they have: ``metadata``, ``created_after``, ``created_before``, see ``Narrowing``.
         """
-        return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id)
+        return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id, **narrowed(**which))
 
     def update(self, job_id: str, *, version: int | None = None, **changes: Any) -> Job:
         """Change a job's ``name``, ``metadata`` or ``priority``; what is left out stays as it is.

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote
 
 from spice_select.client.evaluated import Evaluation, EvaluationEstimate
 from spice_select.client.group import AsyncGroup, Group
 from spice_select.client.models import Event
+from spice_select.client.narrowing import Narrowing, narrowed
 from spice_select.client.operations import parse, plain
 from spice_select.client.retry import Operation, Send, send
 from spice_select.errors import ConfigError
@@ -86,9 +87,11 @@ class Evaluations(Group):
         """One evaluation."""
         return self._transport.run(self._operations.fetch(path_of(evaluation_id), Evaluation))
 
-    def list(self, *, status: str | None = None, job_id: str | None = None) -> Iterator[Evaluation]:
-        """Every evaluation, newest first, of one state or one job if given."""
-        return self._pages(PATH, Evaluation, status=status, job_id=job_id)
+    def list(
+        self, *, status: str | None = None, job_id: str | None = None, **which: Unpack[Narrowing]
+    ) -> Iterator[Evaluation]:
+        """Every evaluation, newest first; of one job if given, narrowed down as in ``Jobs.list``."""
+        return self._pages(PATH, Evaluation, status=status, job_id=job_id, **narrowed(**which))
 
     def cancel(self, evaluation_id: str) -> Evaluation:
         """Stop an evaluation; nothing of it is kept."""
@@ -124,9 +127,11 @@ class AsyncEvaluations(AsyncGroup):
         """One evaluation."""
         return await self._transport.run(self._operations.fetch(path_of(evaluation_id), Evaluation))
 
-    def list(self, *, status: str | None = None, job_id: str | None = None) -> AsyncIterator[Evaluation]:
-        """Every evaluation, newest first, of one state or one job if given."""
-        return self._pages(PATH, Evaluation, status=status, job_id=job_id)
+    def list(
+        self, *, status: str | None = None, job_id: str | None = None, **which: Unpack[Narrowing]
+    ) -> AsyncIterator[Evaluation]:
+        """Every evaluation, newest first; of one job if given, narrowed down as in ``Jobs.list``."""
+        return self._pages(PATH, Evaluation, status=status, job_id=job_id, **narrowed(**which))
 
     async def cancel(self, evaluation_id: str) -> Evaluation:
         """Stop an evaluation; nothing of it is kept."""

@@ -41,6 +41,12 @@ def test_name_metadata_and_priority_can_be_changed(any_service: InProcessService
     assert (stale.status_code, stale.json()["code"]) == (412, "precondition-failed")
     assert http.patch(path, json={"priority": 9}).json() == changed
     assert http.patch(path, json={}).json() == changed
+    merge = {"content-type": "application/merge-patch+json"}
+    assert http.patch(path, content=b'{"metadata": {"run": "8"}}', headers=merge).json()["metadata"]["run"] == "8"
+    assert http.patch(path, content=b'{"metadata": {"run": "7"}}', headers=merge).json()["metadata"] == {
+        "team": "a",
+        "run": "7",
+    }
     assert http.get("/v1/jobs?metadata=run=7").json()["data"][0]["id"] == made["id"]
 
     any_service.drain()

@@ -174,6 +174,17 @@ def test_a_project_has_only_so_many_uploads_open(sqlite_url: str, tmp_path: Path
         assert service.http.post("/v1/datasets/uploads", json=body).status_code == 201
 
 
+def test_an_upload_is_given_up_once_and_saying_so_again_is_no_error(any_service: InProcessService) -> None:
+    upload, http = begin(any_service), any_service.http
+    path = f"/v1/datasets/uploads/{upload['id']}"
+    put(any_service, upload, 1, DATA[:PART])
+    assert [http.delete(path).status_code for _ in range(3)] == [204, 204, 204]
+    assert any_service.runner.store.part_folders() == []
+    assert http.get(path).status_code == put(any_service, upload, 1, DATA[:PART]).status_code == 404
+    never = http.delete(f"{path[:-1]}{'A' if path[-1] != 'A' else 'B'}")
+    assert (never.status_code, never.json()["code"]) == (404, "not-found")
+
+
 def test_what_nobody_goes_on_with_is_removed(any_service: InProcessService) -> None:
     kept, left = begin(any_service), begin(any_service)
     for upload in (kept, left):

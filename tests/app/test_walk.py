@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.patterns import in_words
 from tests.fixtures.service import InProcessService
 
 ULID = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
@@ -20,6 +21,7 @@ UNKNOWN = {
 }  # fmt: skip
 METHODS = ("get", "post", "put", "patch", "delete")
 MOST_BYTES = 3000
+PATCHES = "application/merge-patch+json, application/json"
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +78,16 @@ def test_a_body_of_the_wrong_type_size_or_form_is_a_problem(walked: InProcessSer
     tried = 0
     for method, path, operation in routes(walked):
         content = operation.get("requestBody", {}).get("content", {})
-        if set(content) != {"application/json"}:
+        if "application/json" not in content or "multipart/form-data" in content:
             continue
         url, json = path.format(**UNKNOWN), {"content-type": "application/json"}
         for headers in ({"content-type": "text/plain"}, {**json, "content-encoding": "gzip"}):
             answer = walked.http.request(method, url, content=b"{}", headers=headers)
             assert is_problem(answer, 415, "unsupported-media-type"), f"{method} {path}: {answer.text}"
+        plain = walked.http.request(method, url, content=b"{}", headers={"content-type": "text/plain"})
+        assert plain.headers.get("Accept-Patch") == (PATCHES if method == "patch" else None)
+        merge = walked.http.request(method, url, content=b"{}", headers={"content-type": PATCHES.partition(",")[0]})
+        assert (merge.status_code == 415) is (method != "patch"), f"{method} {path}: {merge.text}"
         answer = walked.http.request(method, url, content=b'"' + b"x" * MOST_BYTES + b'"', headers=json)
         assert is_problem(answer, 413, "payload-too-large"), f"{method} {path}: {answer.text}"
         answer = walked.http.request(method, url, content=b"{", headers=json)
@@ -91,6 +97,39 @@ def test_a_body_of_the_wrong_type_size_or_form_is_a_problem(walked: InProcessSer
         assert any(error["pointer"] == "#/no_such_field" for error in answer.json()["errors"]), f"{method} {path}"
         tried += 1
     assert tried > 8
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        schema = list(schema.values())
+    for inner in schema if isinstance(schema, list) else ():
+        yield from _patterns(inner)
+
+
+def test_what_a_value_of_a_fixed_form_looks_like_is_told_in_words(walked: InProcessService) -> None:
+    patterns = set(_patterns(walked.app.openapi()))
+    assert len(patterns) > 12
+    for pattern in patterns:
+        words = in_words(pattern)
+        assert words, f"app/api/patterns.py has no words for {pattern}"
+        assert pattern not in words
+    refused = walked.http.get("/v1/jobs/ds_1").json()
+    assert refused["errors"][0]["detail"] == (
+        "job_id: ids of jobs begin with job_ and go on with 26 digits and capital letters"
+    )
+    unkeyed = walked.http.get("/v1/jobs", params={"metadata": "team"}).json()["errors"][0]["detail"]
+    assert unkeyed.startswith("metadata: write KEY=VALUE")
+
+
+def test_options_names_how_a_change_may_be_sent(walked: InProcessService) -> None:
+    tried = 0
+    for path, operations in walked.app.openapi()["paths"].items():
+        answer = walked.http.options(path.format(**UNKNOWN))
+        assert answer.headers.get("Accept-Patch") == (PATCHES if "patch" in operations else None), path
+        tried += "patch" in operations
+    assert tried == 2
 
 
 def _body(service: InProcessService, operation: dict[str, Any]) -> Any:

@@ -310,6 +310,15 @@ def test_lists_never_cut_an_id(service: FlakyServer, spice: Command) -> None:
     ]  # fmt: skip
     assert "x" * 300 in spice("datasets", "list").out
     assert len(spice("jobs", "list", "--json").json()["data"]) == 3
+    narrow = ("--metadata", "team=a", "--metadata", "run=7", "--created-after", "2026-11-01T08:00+02:00")
+    for command in ("jobs", "datasets", "evaluations"):
+        service.lists[f"/v1/{command}"] = []
+        assert spice(command, "list", *narrow, "--created-before", "2026-12-01", "--json").json() == {"data": []}
+        told = service.asked(f"GET /v1/{command}")[-1].query
+        assert told["metadata"] == ["team=a", "run=7"]
+        assert datetime.fromisoformat(told["created_after"][0]) == datetime(2026, 11, 1, 6, tzinfo=UTC)
+        assert datetime.fromisoformat(told["created_before"][0]).tzinfo is not None
+        assert spice(command, "list", "--created-after", "yesterday").status == 2
     shown = spice("datasets", "rejected", DATASET, "--limit", "3")
     assert shown.out.count("no-text") == 3
     assert "more than 3" in shown.err

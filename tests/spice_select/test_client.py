@@ -222,6 +222,17 @@ def test_lists_are_followed_to_their_end(server: FlakyServer, client: Client) ->
     queries = [seen.query for seen in server.asked("GET /v1/jobs")]
     assert [query.get("after") for query in queries] == [None, ["2"], ["4"]]
     assert all(query["status"] == ["queued"] and "dataset_id" not in query for query in queries)
+    server.lists["/v1/jobs"] = server.lists["/v1/datasets"] = []
+    since = datetime(2026, 11, 1, tzinfo=UTC)
+    pairs = {"team": "a", "run": "7"}
+    assert list(client.jobs.list(metadata=pairs, created_after=since, created_before="2026-12-01T00:00:00Z")) == []
+    assert list(client.datasets.list(status="ready", metadata={"team": "a"})) == []
+    told = server.asked("GET /v1/jobs")[-1].query
+    assert told["metadata"] == ["team=a", "run=7"]
+    assert (told["created_after"], told["created_before"]) == (["2026-11-01T00:00:00+00:00"], ["2026-12-01T00:00:00Z"])
+    assert server.asked("GET /v1/datasets")[-1].query == {"status": ["ready"], "metadata": ["team=a"]}
+    with pytest.raises(ConfigError, match="zone"):
+        client.jobs.list(created_after=datetime(2026, 11, 1))
     row = {
         "source_row": 1, "row_sha256": "x", "gain": 1.0, "base_gain": 1.0, "epsilon": 0.0, "conflict": 0.0,
         "score": 1.0, "tokens": 3,

@@ -13,6 +13,7 @@ from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.measurements import Measurements
 from app.persistence.repositories.owned_units import OwnedUnits, owners_that_ended
 from app.persistence.repositories.projects import Projects
+from app.persistence.repositories.removals import Removals
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.uploads import Uploads
 from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints
@@ -33,6 +34,7 @@ __all__ = [
     "Measurements",
     "OwnedUnits",
     "Projects",
+    "Removals",
     "Units",
     "Uploads",
     "WebhookDeliveries",

@@ -12,6 +12,7 @@ from app.persistence.tables.idempotency import IdempotencyKey
 from app.persistence.tables.jobs import File, Job, SelectedSample
 from app.persistence.tables.lineage import LineageCursor
 from app.persistence.tables.projects import ApiKey, Project
+from app.persistence.tables.removed import Removed
 from app.persistence.tables.units import Unit, UnitCommit
 from app.persistence.tables.uploads import PartUpload, UploadedPart
 from app.persistence.tables.webhooks import WebhookDelivery, WebhookEndpoint
@@ -32,6 +33,7 @@ __all__ = [
     "PartUpload",
     "Project",
     "RejectedRow",
+    "Removed",
     "SelectedSample",
     "Unit",
     "UnitCommit",

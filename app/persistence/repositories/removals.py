@@ -1,0 +1,23 @@
+"""Queries on ids whose rows are gone."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from app.persistence.tables import Removed
+from app.persistence.types import clock
+
+
+class Removals:
+    """Ids of a project that were removed."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def note(self, project_id: str, id_: str) -> None:
+        """Remember an id; its row is locked or gone, so that nobody else notes it."""
+        self.session.add(Removed(project_id=project_id, id=id_, removed_at=clock()))
+
+    def has(self, project_id: str, id_: str) -> bool:
+        """Whether it was removed."""
+        return self.session.get(Removed, (project_id, id_)) is not None
