@@ -333,6 +333,10 @@ def test_a_key_opens_the_page_where_one_is_asked_for(
     page.get_by_label("API key").fill(secret)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("**/ui/new")
+    window.check(expected=("401",))
+    header = page.locator("header.bar").bounding_box()
+    assert header is not None
+    assert header["height"] < 64, "with everything that it has, the header takes one row on a phone"
     assert "spice_session" not in page.evaluate("document.cookie")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
