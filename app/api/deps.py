@@ -315,18 +315,22 @@ def _on_the_calendar(time: datetime) -> datetime:
         raise ValueError("this time is outside of the years 1 to 9999 in UTC") from error
 
 
-def _no_number(time: object) -> object:
+def _as_text(time: object) -> object:
     """The text of a time, which as the contract says is a date and an hour: a bare number is no count of seconds.
+
+    A ``+`` that was not escaped comes as a space.
 
     Raises:
         ValueError: It is a number.
     """
-    if isinstance(time, str) and "-" not in time[1:]:
+    if not isinstance(time, str):
+        return time
+    if "-" not in time[1:]:
         raise ValueError("a time is written like 2026-01-31T12:00:00Z")
-    return time
+    return re.sub(r" (\d\d:?\d\d)$", r"+\1", time)
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_on_the_calendar)]
+Time = Annotated[AwareDatetime, BeforeValidator(_as_text), AfterValidator(_on_the_calendar)]
 MetadataPair = Annotated[str, StringConstraints(pattern=METADATA_PAIR)]
 
 
@@ -346,7 +350,20 @@ async def filters(
 
 
 FiltersDep = Annotated[Filters, Depends(filters)]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
+
+
+def _as_digits(given: Any) -> Any:
+    """The text of a whole number.
+
+    Raises:
+        ValueError: It is written as only a program would: ``1_0``, ``5.0``.
+    """
+    if isinstance(given, str) and not re.fullmatch(r"-?[0-9]+", given):
+        raise ValueError("write a whole number in digits")
+    return given
+
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page."), BeforeValidator(_as_digits)]
 After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]
 DatasetsDep = Annotated[DatasetService, Depends(datasets)]

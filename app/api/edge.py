@@ -72,9 +72,14 @@ class Edge:
         if PART_PATH.fullmatch(scope["path"]):
             limit = LARGEST_PART_BYTES
         received = 0
+        announced = headers.get(b"content-length", b"")
+        waits = headers.get(b"expect", b"").lower() == b"100-continue"
 
         async def counted() -> Message:
             nonlocal received
+            # Whoever waits for 100 Continue need not send gigabytes to have them refused.
+            if waits and announced.isdigit() and int(announced) > limit:
+                raise BodyError("payload-too-large", f"the body is larger than {limit} bytes")
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))

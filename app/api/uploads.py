@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
@@ -125,11 +125,11 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
             held, asked = await read_json(stream, max_body_bytes)
             if asked is not None:
                 return asked
-        writer = Writer(path, max_bytes)
-        writer.write(held)
-        async for chunk in stream:
-            writer.write(chunk)
-        upload = writer.close()
+        with Writer(path, max_bytes) as writer:
+            writer.write(held)
+            async for chunk in stream:
+                writer.write(chunk)
+            upload = writer.close()
     else:
         raise ServiceError("unsupported-media-type", f"a data set cannot be sent as {media_type[:100]}")
     if upload.bytes == 0:
@@ -138,7 +138,7 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
 
 
 class Writer:
-    """Writes blocks to a file, counting and hashing.
+    """Writes blocks to a file, counting and hashing; the file is closed however the block ends.
 
     Args:
         path: The file.
@@ -151,6 +151,12 @@ class Writer:
         self.hash = hashlib.sha256()
         self.bytes = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()
+
     def write(self, chunk: bytes) -> None:
         """Add a block.
 
@@ -159,7 +165,6 @@ class Writer:
         """
         self.bytes += len(chunk)
         if self.bytes > self.max_bytes:
-            self.handle.close()
             raise BodyError("payload-too-large", f"the file is larger than {self.max_bytes} bytes")
         self.handle.write(chunk)
         self.hash.update(chunk)
@@ -189,9 +194,9 @@ async def _multipart(request: Request, path: Path, max_bytes: int) -> tuple[dict
             if key in fields:
                 raise ServiceError("validation-error", f"the part `{key}` comes twice", pointer=pointer_to(key))
             fields[key] = value
-        writer = Writer(path, max_bytes)
-        while chunk := await file.read(BLOCK_BYTES):
-            writer.write(chunk)
+        with Writer(path, max_bytes) as writer:
+            while chunk := await file.read(BLOCK_BYTES):
+                writer.write(chunk)
         if not fields.get("name") and file.filename:
             fields["name"] = "".join(c for c in Path(file.filename).name if c.isprintable())[:200]
         return fields, writer.close()

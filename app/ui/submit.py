@@ -98,9 +98,9 @@ async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[dict[st
         file = form.get("file")
         if not isinstance(file, UploadFile) or not file.filename:
             return values, None, ""
-        writer = Writer(folder / "upload", max_bytes)
-        while chunk := await file.read(BLOCK_BYTES):
-            writer.write(chunk)
+        with Writer(folder / "upload", max_bytes) as writer:
+            while chunk := await file.read(BLOCK_BYTES):
+                writer.write(chunk)
         name = "".join(letter for letter in Path(file.filename).name if letter.isprintable())[:200]
         return values, writer.close(), name
     finally:

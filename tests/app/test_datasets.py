@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import sqlite3
 from typing import Any
 
@@ -155,6 +156,13 @@ def test_a_file_over_the_limit_is_refused_while_it_arrives(sqlite_url: str, tmp_
         multipart = service.http.post("/v1/datasets", files={"file": ("a", b"x" * 5000)})
         assert (multipart.status_code, multipart.json()["code"]) == (413, "payload-too-large")
         assert not list((tmp_path / "data" / "tmp").iterdir()), "nothing of it stays on the disk"
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as asking:
+            # curl asks before it sends more than a megabyte: the answer comes before a byte of it.
+            asking.sendall(
+                b"POST /v1/datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/csv\r\n"
+                b"Content-Length: 9000000000\r\nExpect: 100-continue\r\n\r\n"
+            )
+            assert asking.recv(12) == b"HTTP/1.1 413"
         assert service.http.get("/v1/datasets").json()["data"] == []
 
 

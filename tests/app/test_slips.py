@@ -46,6 +46,8 @@ def told(answer: httpx.Response) -> tuple[int, str, str | None]:
         ("created_after=1764158400", "created_after"),
         ("created_before=-6758.5", "created_before"),
         ("created_before=0001-01-01T00:00:00%2B14:00", "created_before"),
+        ("created_after=0", "created_after"),
+        *((f"limit={text}", "limit") for text in ("1_0", "5.0", "", "0x5", "%205", "%EF%BC%91", "-1", "1e2")),
         (f"after={encode_cursor(f'ds_{ULID}')}", "after"),
         (f"after={encode_cursor(5)}", "after"),
         ("x" * 3000 + "=1", "x" * 100),
@@ -95,7 +97,11 @@ def test_a_call_that_changes_something_takes_no_parameter_it_does_not_know(share
 
 
 def test_repeatable_parameters_may_be_repeated(shared_service: InProcessService) -> None:
-    for query in ("metadata=a%3Db&metadata=c%3Dd", "created_after=0001-01-01T00:00:00Z"):
+    for query in (
+        "metadata=a%3Db&metadata=c%3Dd",
+        "created_after=0001-01-01T00:00:00Z",
+        "created_after=2026-11-01T08:00:00+01:00",  # curl does not escape the plus
+    ):
         assert shared_service.http.get(f"/v1/jobs?{query}").status_code == 200
     assert shared_service.http.get("/v1/events?type=job.queued&type=job.failed").json()["data"] == []
 

@@ -122,10 +122,10 @@ async def _received(request: Request, folder: Folder, number: int, size: int, di
     if media_type not in {"", "application/octet-stream"}:
         raise ServiceError("unsupported-media-type", "send the part as application/octet-stream")
     announced = _announced(digest)
-    writer = Writer(folder / "part", size)
-    async for chunk in request.stream():
-        writer.write(chunk)
-    part = writer.close()
+    with Writer(folder / "part", size) as writer:
+        async for chunk in request.stream():
+            writer.write(chunk)
+        part = writer.close()
     if part.bytes != size:
         detail = f"part {number} has to have {size} bytes, {part.bytes} came"
         raise ServiceError("validation-error", detail, pointer="#")
