@@ -218,7 +218,7 @@ async def stream(
     place = hub.place(project_id)
     place.__enter__()  # refused here, as long as there can be another answer
     try:
-        frames = _frames(hub, listener, after, types)
+        frames = _frames(hub, listener, after, types, ended=ended)
         return _Stream(frames, lambda: place.__exit__(None, None, None), headers)
     except BaseException:
         place.__exit__(None, None, None)
@@ -243,7 +243,9 @@ class _Stream(EventSourceResponse):
                 self._release()
 
 
-async def _frames(hub: EventHub, listener: Listener, after: int, types: Collection[str]) -> AsyncGenerator[bytes]:
+async def _frames(
+    hub: EventHub, listener: Listener, after: int, types: Collection[str], *, ended: bool
+) -> AsyncGenerator[bytes]:
     # A number without data moves Last-Event-ID and is no event: a stream cut before its first event loses nothing.
     yield format_sse_event(retry=RECONNECT_MILLISECONDS, id=str(after))
     end = time.monotonic() + LIFETIME_SECONDS
@@ -266,6 +268,8 @@ async def _frames(hub: EventHub, listener: Listener, after: int, types: Collecti
                         return
                 if listener.missed or not read_all:
                     break  # the rest is read from the log
+                if ended:
+                    return  # also behind the job's last event, of which this release may not know that it is
                 events = await listener.take(HEARTBEAT_SECONDS)
                 if hub.closed or time.monotonic() > end:
                     return

@@ -79,6 +79,17 @@ def test_a_jobs_stream_is_its_history_and_ends_with_it(any_service: InProcessSer
         assert [event["event"] for event in running] == ["job.running"], "it ends although the last event is filtered"
 
 
+def test_the_stream_of_a_job_that_has_ended_ends_whatever_its_last_event_is(service: InProcessService) -> None:
+    job = service.submit(service.push(jsonl(sums(8)))["id"])
+    path = f"/v1/jobs/{job['id']}/events"
+    service.http.post(f"/v1/jobs/{job['id']}/cancel")
+    last = service.http.get(path).json()["data"][-1]
+    with service.runner.database.write() as session:
+        Events(session).append(DEFAULT_PROJECT, "job.archived", job_id=job["id"])  # of a newer release, say
+    with opened(service, path, **{"Last-Event-ID": str(last["id"])}) as events:
+        assert [event["event"] for event in events] == ["job.archived"]
+
+
 def test_a_projects_stream_tells_what_happens_from_now_on_and_goes_on_behind_a_cursor(
     any_service: InProcessService,
 ) -> None:
