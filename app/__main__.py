@@ -21,6 +21,7 @@ from alembic.config import Config
 
 from app import admin, logs
 from app.main import contract_document, create_app
+from app.services.data_folder import ForeignFolderError
 from app.services.health import ROOT
 from app.services.keys import NoKeyError
 from app.settings import Settings
@@ -116,7 +117,8 @@ def main() -> None:
     """Parse the command line and serve until told to stop.
 
     Raises:
-        SystemExit: After an administrative command, or when no API key exists and the address is not a local one.
+        SystemExit: After an administrative command, when no API key exists and the address is not a local one, or when
+            the records of the database belong to another data folder.
     """
     if sys.argv[1:2] and sys.argv[1] in admin.COMMANDS:
         raise SystemExit(admin.main(sys.argv[1:], migrate))
@@ -153,6 +155,10 @@ def main() -> None:
         raise SystemExit(
             f"no API key exists: make one with `python -m app keys create --name first {where}`"
         ) from error
+    try:
+        app.state.folder.take()
+    except ForeignFolderError as error:
+        raise SystemExit(str(error)) from error
     worker = EmbeddedWorker(environment)
     worker.start()
     at = f"[{arguments.host}]" if ":" in arguments.host else arguments.host

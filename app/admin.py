@@ -1,4 +1,4 @@
-"""``python -m app keys ...`` and ``python -m app projects ...``: who may use the service, set where it runs."""
+"""``python -m app keys ...``, ``projects ...``, ``folder ...``: who may use the service and its folder, set there."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
 from app.persistence.session import Database
 from app.persistence.tables import ApiKey, Project
+from app.services.data_folder import SharedFolder
 from app.services.keys import KeyService
 from app.settings import Settings
 from app.status import EVERYDAY, SCOPES
 
-COMMANDS = ("keys", "projects")
+COMMANDS = ("keys", "projects", "folder")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     limit = projects.add_parser("limit", parents=[place], help="units of work that may run at a time; 0 is any number")
     limit.add_argument("id")
     limit.add_argument("--max-running", type=int, required=True)
+    folder = nouns.add_parser("folder").add_subparsers(dest="verb", required=True)
+    folder.add_parser("adopt", parents=[place], help="the records belong to this data folder from now on")
     return parser
 
 
@@ -98,7 +101,11 @@ def main(arguments: Sequence[str], migrate: Callable[[str], None]) -> int:
         migrate(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
     try:
-        for line in carry_out(KeyService(database), given):
+        if given.noun == "folder":
+            lines = [{"data_dir": str(settings.data_dir.absolute()), "name": SharedFolder(settings, database).adopt()}]
+        else:
+            lines = carry_out(KeyService(database), given)
+        for line in lines:
             sys.stdout.write(json.dumps(line, default=str) + "\n")
     except ServiceError as error:
         sys.stderr.write(f"{error.detail}\n")

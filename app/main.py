@@ -35,6 +35,7 @@ from app.api.streams import EventHub, told_to_end
 from app.outbound import Guard, Policy
 from app.persistence.session import Database
 from app.services.choices import Choices
+from app.services.data_folder import SharedFolder
 from app.services.datasets import DatasetService
 from app.services.deletion import JobDeletion
 from app.services.evaluations import EvaluationService
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
     store = ArtifactStore(settings.data_dir)
     keys = KeyService(database)
+    folder = SharedFolder(settings, database)
     events_service = EventService(database)
     hub = EventHub(
         events_service,
@@ -90,8 +92,9 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        keys.refuse_unlocked(settings.auth)
         try:
+            keys.refuse_unlocked(settings.auth)
+            folder.take()
             with told_to_end(hub.close):
                 yield
         finally:
@@ -113,6 +116,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.settings = settings
     app.state.store = store
     app.state.keys = keys
+    app.state.folder = folder
     app.state.limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds)
     app.state.hub = hub
     app.state.measures = ProcessMeasures(database, hub.__len__, settings.data_dir)

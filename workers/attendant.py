@@ -117,7 +117,7 @@ class Attendant:
             if self.shutdown.is_set():
                 return False
             runner = self._runner_here()
-            claim = runner.units.claim_next(runner.owner)
+            claim = runner.claim_next()
             if claim is None:
                 return False
             with self._busy.working():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from app import logs
 from app.persistence.session import Database
 from app.services.checkpoints import sweep_checkpoints
+from app.services.data_folder import SharedFolder
 from app.services.units import UnitService
 from app.services.uploads import UploadService
 from app.settings import Settings
@@ -33,6 +34,7 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
     database = Database(settings.resolved_database_url, pool_size=2)
     units = UnitService(database, settings)
     store = ArtifactStore(settings.data_dir)
+    folder = SharedFolder(settings, database)
     uploads = UploadService(database, store, settings)
     start_sender(settings, shutdown)
     start_removal(settings, shutdown)
@@ -45,8 +47,9 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
         try:
             if until_sweep <= 0:
                 units.sweep()
-                uploads.sweep()
-                sweep_checkpoints(database, store)
+                if folder.is_here():
+                    uploads.sweep()
+                    sweep_checkpoints(database, store)
                 until_sweep = SWEEP_SECONDS
             rung = units.ring(ring, backlog=backlog)
             if rung:

@@ -72,10 +72,11 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
         try:
             if time.monotonic() - swept > SWEEP_SECONDS:
                 runner.units.sweep()
-                uploads.sweep()
-                sweep_checkpoints(runner.database, runner.store)
+                if runner.folder.is_here():
+                    uploads.sweep()
+                    sweep_checkpoints(runner.database, runner.store)
                 swept = time.monotonic()
-            claim = runner.units.claim_next(runner.owner)
+            claim = runner.claim_next()
             if claim is not None:
                 runner.run_claim(claim)
                 continue

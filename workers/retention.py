@@ -6,6 +6,7 @@ import threading
 
 from app.logs import get_logger
 from app.persistence.session import Database
+from app.services.data_folder import SharedFolder
 from app.services.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
@@ -19,12 +20,13 @@ def start_removal(settings: Settings, shutdown: threading.Event) -> threading.Th
     Any number of processes may do so at a time; each file is removed by one of them.
     """
     database = Database(settings.resolved_database_url, pool_size=1)
+    folder = SharedFolder(settings, database)
     retention = Retention(database, ArtifactStore(settings.data_dir), settings)
 
     def sweep() -> None:
         while not shutdown.wait(PAUSE_SECONDS):
             try:
-                done = retention.sweep()
+                done = retention.sweep() if folder.is_here() else {}
             except Exception as error:  # a database or a disk that is away for a while must not end the sweeping
                 get_logger().error("retention_round_failed", exc_info=error)
                 continue

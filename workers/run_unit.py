@@ -19,6 +19,7 @@ from app.logs import get_logger
 from app.persistence.session import Database
 from app.services.briefs import BriefService, ClaimGoneError, SelectBrief
 from app.services.commits import CommitService
+from app.services.data_folder import SharedFolder
 from app.services.units import Claim, UnitService
 from app.settings import Settings
 from app.status import UnitKind
@@ -69,6 +70,7 @@ class UnitRunner:
         self.settings, self.owner, self.shutdown, self.wedged = settings, owner, shutdown, wedged
         self.database = Database(settings.resolved_database_url, pool_size=4)
         self.store = ArtifactStore(settings.data_dir)
+        self.folder = SharedFolder(settings, self.database)
         self.units = UnitService(self.database, settings)
         self.briefs = BriefService(self.database)
         self.commits = CommitService(self.database)
@@ -120,11 +122,15 @@ class UnitRunner:
         Returns:
             Whether the unit could be claimed.
         """
-        claim = self.units.claim(unit_id, self.owner)
+        claim = self.units.claim(unit_id, self.owner) if self.folder.is_here() else None
         if claim is None:
             return False
         self.run_claim(claim)
         return True
+
+    def claim_next(self) -> Claim | None:
+        """Claim whatever waits; None when nothing does, or when this process is not on the data folder of the API."""
+        return self.units.claim_next(self.owner) if self.folder.is_here() else None
 
     def run_claim(self, claim: Claim) -> None:
         """Do a claimed unit and record how it ended."""

@@ -55,7 +55,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(shared_service: InProcessService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(shared_service: InProcessService) -> Iterator[World]:
     dataset = shared_service.push(jsonl(sums(12)))
     database_url = shared_service.settings.resolved_database_url
     keys = KeyService(shared_service.runner.database)
@@ -66,7 +66,7 @@ def world(shared_service: InProcessService, tmp_path_factory: pytest.TempPathFac
     }
     revoked, secrets["revoked"] = keys.create(DEFAULT_PROJECT, "revoked")
     keys.revoke(DEFAULT_PROJECT, revoked.id)
-    with InProcessService(database_url, tmp_path_factory.mktemp("locked"), auth="keys") as locked:
+    with InProcessService(database_url, shared_service.settings.data_dir, auth="keys") as locked:
         yield World(shared_service, locked, dataset["id"], secrets)
 
 

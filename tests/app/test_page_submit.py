@@ -58,7 +58,7 @@ def test_an_address_becomes_a_data_set_where_the_service_takes_any(
     root = tmp_path / "pools"
     root.mkdir()
     (root / "one.jsonl").write_bytes(jsonl(sums(20)))
-    with InProcessService(any_database_url, tmp_path / "with-roots", source_roots=[root]) as open_service:
+    with InProcessService(any_database_url, tmp_path / "data", source_roots=[root]) as open_service:
         assert "may reach: file:" in open_service.http.get("/ui/new").text
         assert "no address" in errors(send(open_service, source="one.jsonl").text)["source"]
         assert "hub" in errors(send(open_service, source="hf://datasets/org/name").text)["source"]

@@ -1,10 +1,14 @@
-"""Gradient shards and parts of a pool on one, two and three workers, one of them killed: the same bits every time."""
+"""Gradient shards and parts of a pool on one, two and three workers, one of them killed: the same bits every time.
+
+The gradients lie on S3 and each worker has a folder of its own for copies; everything else is in the shared folder.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import httpx
 import torch
 from sqlalchemy import select, update
 
@@ -21,7 +25,7 @@ from tests.fixtures.service import jsonl, sums
 
 SHARDS, PARTS, COUNT = 2, 4, 30
 DATA = jsonl(sums((SHARDS - 1) * SHARD_ROWS + 60))
-GRADIENTS = {"sketch_dim": 4, "max_length": 64}
+GRADIENTS = {"sketch_dim": 4, "max_length": 64, "warmup_steps": 2, "tuning": {"step_tokens": 64}}
 SELECTION = {"scope": {"kind": "partitioned", "parts": PARTS}}
 COMPARED = ("selected.jsonl", "ranking.parquet", "trace.parquet")
 
@@ -37,10 +41,10 @@ def forget_gradients(database: Database, gradient_set_id: str) -> None:
             session.execute(update(Unit).where(Unit.id == shard.id).values(not_before=clock(1.0)))
 
 
-def made(database: Database, kind: UnitKind) -> list[tuple[int | None, int, str | None, str]]:
-    """Shard or part, generation, digest and maker of everything that was made."""
+def made(database: Database, kind: UnitKind) -> list[tuple[int | None, int, str | None, str, dict[str, Any]]]:
+    """Shard or part, generation, digest, maker and result of everything that was made."""
     with database.read() as session:
-        columns = (Unit.shard, UnitCommit.generation, UnitCommit.artifact_sha256, UnitCommit.owner)
+        columns = (Unit.shard, UnitCommit.generation, UnitCommit.artifact_sha256, UnitCommit.owner, UnitCommit.result)
         query = select(*columns).join(Unit, Unit.id == UnitCommit.unit_id).where(Unit.kind == kind)
         return [tuple(row) for row in session.execute(query)]
 
@@ -50,10 +54,26 @@ def busy(found: dict[str, Any]) -> bool:
     return (found["phase"] == "computing_gradients" and counted > 0) or found["status"] in ENDED
 
 
-def test_any_number_of_workers_any_order_and_a_kill_give_the_same_bits(deployment: Deployment, tmp_path: Path) -> None:
+def at_s3(endpoint: str) -> dict[str, str]:
+    """What workers are told, and nobody else."""
+    assert httpx.put(f"{endpoint}/gradients", trust_env=False).status_code == 200
+    return {
+        "SPICE_GRADIENT_STORE": "s3://gradients/team",
+        "SPICE_S3_ENDPOINT": endpoint,
+        "SPICE_S3_REGION": "us-east-1",
+        "SPICE_S3_KEY_ID": "k",
+        "SPICE_S3_SECRET": "s",
+    }
+
+
+def test_any_number_of_workers_any_order_and_a_kill_give_the_same_bits(
+    deployment: Deployment, s3: str, tmp_path: Path
+) -> None:
     database = Database(deployment.env["SPICE_DATABASE_URL"])
+    deployment.env |= at_s3(s3)
     dataset_id, results = "", []
     for workers in (1, 2, 3):
+        deployment.env["SPICE_GRADIENT_COPIES_DIR"] = str(tmp_path / f"copies-{workers}")
         deployment.add_worker()
         if not dataset_id:
             dataset_id = deployment.push(DATA)["id"]
@@ -71,13 +91,16 @@ def test_any_number_of_workers_any_order_and_a_kill_give_the_same_bits(deploymen
         results.append((job["gradient_set_id"], files, ended["result"]))
     shards, parts = made(database, UnitKind.GRADIENTS), made(database, UnitKind.SELECT_PART)
     database.dispose()
-    assert {(number, generation) for number, generation, _, _ in shards} == {
+    assert {(number, generation) for number, generation, *_ in shards} == {
         (number, generation) for number in range(SHARDS) for generation in (1, 2, 3)
     }
-    assert len({(number, digest) for number, _, digest, _ in shards}) == SHARDS, "a shard has the same bytes every time"
-    assert len({owner for *_, owner in shards}) > 1, "several workers took shards"
+    assert len({(number, digest) for number, _, digest, *_ in shards}) == SHARDS, "a shard has the same bytes each time"
+    assert len({owner for *_, owner, _ in shards}) > 1, "several workers took shards"
+    assert len({result["object"] for *_, result in shards}) == 3 * SHARDS, "each write to S3 has a name of its own"
+    in_folder = {path.name for path in (tmp_path / "data" / "objects").rglob("*")}
+    assert not in_folder & {digest for _, _, digest, *_ in shards}
     assert len(parts) == 3 * PARTS
-    assert len({(number, digest) for number, _, digest, _ in parts}) == PARTS, "so has what a part chose"
+    assert len({(number, digest) for number, _, digest, *_ in parts}) == PARTS, "so has what a part chose"
     assert results[1][1] == results[0][1]
     assert results[2][1] == results[0][1]
     for number in ("utility", "certificate", "scope", "random_control"):

@@ -15,12 +15,11 @@ import pytest
 from sqlalchemy import text
 
 from app.services.batches import WorkerMemory, WorkerService
-from app.services.briefs import UnitArtifact
 from app.services.far_gradients import sweeps
 from app.services.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
-from spice_select.errors import Stopped, StoreUnreachableError
+from spice_select.errors import StoreUnreachableError
 from spice_select.objects import ObjectStore
 from tests.fixtures.servers import free_port
 from tests.fixtures.service import InProcessService, jsonl, sums
@@ -110,7 +109,7 @@ def posted(service: InProcessService, **body: Any) -> dict[str, Any]:
     dataset = service.push(jsonl(sums(24)))["id"]
     if body.get("method") == "less":
         body["target_dataset_id"] = service.push(jsonl(sums(9, start=100)), "target.jsonl")["id"]
-    return service.submit(dataset, gradients=SMALL, **body)
+    return service.submit(dataset, **{"gradients": SMALL, **body})
 
 
 def test_a_choice_over_s3_is_the_one_over_the_folder(
@@ -263,6 +262,31 @@ def test_gradients_that_expire_are_swept_and_made_again_when_wanted(
         assert len(objects(service)) == 1
 
 
+def test_after_its_gradients_expired_a_deleted_data_set_has_left_nothing_at_either_place(
+    sqlite_url: str, s3: str, tmp_path: Path
+) -> None:
+    warmed = {**SMALL, "targets": "lora", "lora_rank": 2, "warmup_steps": 2}
+    wanted, _ = in_folder(sqlite_url, tmp_path, gradients=warmed)
+    with InProcessService(sqlite_url, tmp_path / "far", gradient_days=1e-9, **at_s3(s3, tmp_path)) as service:
+        job = posted(service, gradients=warmed)
+        other = second_worker(service, tmp_path / "elsewhere")
+        assert step(other), "the warm-up here, its weights in the folder that both share"
+        assert step(service.runner), "a shard there"
+        assert step(other), "the choice"
+        other.database.dispose()
+        assert files(service, job["id"]) == wanted
+        assert len(objects(service)) == 1
+        kept = [path for path in (tmp_path / "far" / "objects").rglob("*") if path.is_file()]
+        assert set(digests(service)) & {path.name for path in kept}, "the weights"
+        assert service.http.delete(f"/v1/jobs/{job['id']}").status_code == 204
+        assert service.http.delete(f"/v1/datasets/{job['dataset_id']}").status_code == 204
+        database = service.runner.database
+        Retention(database, ArtifactStore(service.settings.data_dir), service.settings).sweep()
+        assert sweep_far(database, service.runner.compute.shards.far, 0) == 1
+        assert objects(service) == {}
+        assert [path for path in (tmp_path / "far" / "objects").rglob("*") if path.is_file()] == []
+
+
 def test_a_bucket_that_does_not_answer_fails_the_job_with_a_code(sqlite_url: str, tmp_path: Path) -> None:
     settings = {**at_s3(f"http://127.0.0.1:{free_port()}", tmp_path, made=False), "max_attempts": 2}
     with InProcessService(sqlite_url, tmp_path / "far", **settings) as service:
@@ -331,55 +355,6 @@ def test_one_of_the_workers_sweeps(any_database_url: str, tmp_path: Path) -> Non
         assert [name for name in ("a:1", "b:1", "c:1") if sweeps(database, name)] == ["a:1"]
         WorkerService(database).leave("a:1")
         assert sweeps(database, "b:1")
-
-
-def kept_in_memory(tmp_path: Path, count: int) -> tuple[GradientStore, list[UnitArtifact]]:
-    settings = Settings(
-        data_dir=tmp_path / "data", gradient_store=f"memory://{uuid.uuid4().hex}", gradient_copies_dir=tmp_path / "c"
-    )
-    store, shards = GradientStore(settings, ArtifactStore(settings.data_dir)), []
-    for number in range(count):
-        payload = f"shard {number}".encode()
-        sha256 = hashlib.sha256(payload).hexdigest()
-        with store.scratch() as path:
-            path.write_bytes(payload)
-            shards.append(UnitArtifact(f"unit_{number}", sha256, store.add("prj", path, sha256), None))
-            assert not path.exists()
-    return store, shards
-
-
-def test_shards_come_in_the_order_they_are_asked_for(tmp_path: Path) -> None:
-    store, shards = kept_in_memory(tmp_path, 30)
-    folder = ArtifactStore(tmp_path / "data")
-    with folder.scratch() as scratch:
-        (scratch / "old").write_bytes(b"of the folder")
-        sha256 = folder.add("prj", scratch / "old")
-    shards.insert(7, UnitArtifact("unit_old", sha256, {}, None))
-    assert store.copies is not None
-    for shard in shards[::2]:
-        store.copies.drop(shard.sha256)
-    store.far.remove([shards[4].result["object"]])
-    told: list[tuple[int, int]] = []
-    here = store.at_hand("prj", shards, on_progress=lambda done, total: told.append((done, total)))
-    assert here[4] is None
-    for shard, path in zip(shards, here, strict=True):
-        if shard is not shards[4]:
-            assert path is not None
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == shard.sha256
-    assert told == [(done, 30) for done in range(1, 31)]
-    store.let_go()
-    with pytest.raises(Stopped):
-        store.at_hand("prj", shards, should_stop=lambda: True)
-
-
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="is an address such as"):
-        Settings(gradient_store="/some/folder")
-    store = GradientStore(Settings(gradient_store="nowhere://x"), None)  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="no address that can be used"):
-        assert store.far
-    with pytest.raises(StoreUnreachableError):
-        assert GradientStore(Settings(), None).far  # type: ignore[arg-type]
 
 
 def test_every_wait_for_s3_is_bounded(s3: str, tmp_path: Path) -> None:

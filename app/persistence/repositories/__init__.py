@@ -2,6 +2,7 @@
 
 from app.persistence.repositories.api_keys import ApiKeys
 from app.persistence.repositories.artifacts import Artifacts
+from app.persistence.repositories.data_folders import DataFolders
 from app.persistence.repositories.datasets import Datasets
 from app.persistence.repositories.evaluations import Evaluations
 from app.persistence.repositories.events import Events
@@ -22,6 +23,7 @@ from app.persistence.repositories.workers import Workers
 __all__ = [
     "ApiKeys",
     "Artifacts",
+    "DataFolders",
     "Datasets",
     "Evaluations",
     "Events",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.persistence.tables.artifacts import DoomedArtifact
 from app.persistence.tables.base import Base
+from app.persistence.tables.data_folder import DataFolder
 from app.persistence.tables.datasets import Dataset, RejectedRow
 from app.persistence.tables.evaluations import Evaluation
 from app.persistence.tables.events import Event
@@ -21,6 +22,7 @@ from app.persistence.tables.workers import Worker
 __all__ = [
     "ApiKey",
     "Base",
+    "DataFolder",
     "Dataset",
     "DoomedArtifact",
     "Evaluation",
