@@ -6,6 +6,7 @@ One formula serves the estimate of a job, the batches of a run on this machine a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError
@@ -18,6 +19,8 @@ LOGIT_BYTES = 64 * 2**20
 """Largest block of logits held at once, in bytes."""
 LOGIT_COPIES = 3
 """Logits, their float32 softmax and its gradient are there at once."""
+MICRO_TOKENS = 4096
+"""Most padded tokens that go through the model together while it is tuned; decides the order of additions."""
 BATCH_SHARE = 0.8
 """Share of the free memory that the batches of ``auto`` are to stay below."""
 MOST_ON_GPU = 2**15
@@ -115,6 +118,18 @@ def tuning_bytes(shape: ProxyShape, config: GradientConfig) -> int:
     adapters = shape.blocks * sum(config.lora_rank * (inputs + outputs) for inputs, outputs in shape.layers)
     tuned, more = (shape.parameters, 0) if config.tuning.weights == "full" else (adapters, adapters)
     return _tuned_size(config) * (shape.parameters + more + 3 * tuned)
+
+
+def tuning_peak_bytes(shape: ProxyShape, config: GradientConfig) -> int:
+    """What a step takes with as many tokens together as may be: ``tuning_bytes``, activations, and all their logits.
+
+    Args:
+        shape: Sizes of the model.
+        config: How it is tuned.
+    """
+    dtype: Literal["float64", "float32"] = "float64" if config.dtype == "float64" else "float32"
+    stepping = batch_memory(shape, config.model_copy(update={"dtype": dtype}), 0, tuned=True, whole_logits=True)
+    return stepping.of_batch(max(MICRO_TOKENS, config.max_length))
 
 
 def _tuned_size(config: GradientConfig) -> int:

@@ -15,14 +15,12 @@ import numpy as np
 import torch
 
 from spice_select.adapters import adapted, adapter_weights, attach, whole
+from spice_select.batch_memory import MICRO_TOKENS
 from spice_select.config import GradientConfig, Tuning
 from spice_select.errors import MismatchedShardError
 from spice_select.examples import Example
 from spice_select.model_state import arithmetic
 from spice_select.tuning import Schedule, Spent, train
-
-MICRO_TOKENS = 4096
-"""Most padded tokens that go through the model together while it is tuned; decides the order of additions."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ class MemoryRead(BaseModel):
 
     gradients: int | None
     gradients_least: int | None
+    tuning: int | None = None
     tuning_least: int | None = None
     selecting_least: int | None
     device: int | None

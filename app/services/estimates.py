@@ -21,8 +21,15 @@ from app.services.proxies import ResolvedProxy
 from app.settings import Settings
 from app.status import GradientSetStatus
 from app.storage import ArtifactStore
-from spice_select.batch_memory import DTYPE_BYTES, VALUE_BYTES, batch_memory, most_tokens, tuning_bytes
-from spice_select.config import GradientConfig, PartitionedScope, RunConfig
+from spice_select.batch_memory import (
+    DTYPE_BYTES,
+    VALUE_BYTES,
+    batch_memory,
+    most_tokens,
+    tuning_bytes,
+    tuning_peak_bytes,
+)
+from spice_select.config import GradientConfig, PartitionedScope, RunConfig, WindowsScope
 from spice_select.fingerprint import shard_fingerprints
 from spice_select.proxy_shape import ProxyShape, proxy_shape
 
@@ -44,8 +51,9 @@ class Estimate:
         batch_tokens: What was ``requested``, the ``tokens`` it became, and on what ``basis``.
         features: Numbers kept of each sample.
         gradient_bytes: Size of the stored gradients.
-        memory: Bytes: ``gradients`` at full batches, ``gradients_least`` for weights and features alone,
-            ``tuning_least`` for weights, their gradients and AdamW's memory where the proxy model is tuned,
+        memory: Bytes: ``gradients`` at full batches, ``gradients_least`` for weights and features alone (both with what
+            the steps of a ``periodic`` schedule need, which is there meanwhile), ``tuning`` at full batches where the
+            proxy model is tuned, ``tuning_least`` for its weights, their gradients and AdamW's memory alone,
             ``selecting_least`` for the chosen rows or one part of a pool that is cut into parts, and what the workers
             have or said they had, ``device`` and ``host``.
         disk: Bytes still to be stored, and free.
@@ -259,16 +267,23 @@ def _memory(
     memory: dict[str, int | None] = {
         "gradients": None,
         "gradients_least": None,
+        "tuning": None,
         "tuning_least": None,
         "selecting_least": None if features is None else features * max(CHOSEN_BYTES * chosen, VALUE_BYTES * part),
         "device": max((result["device_bytes"] for result in said), default=None),
         "host": max((result["host_bytes"] for result in said), default=None),
     }
     if shape is not None and features is not None:
-        measuring = batch_memory(shape, gradients, shard_rows)
+        # A choice by windows holds one window's gradients, and between its steps what the next one needs.
+        held = shard_rows
+        if config.schedule.kind == "periodic" and isinstance(selection.scope, WindowsScope):
+            held = min(rows, selection.scope.size)
+        steps = config.schedule.kind == "periodic" and config.schedule.steps_every is not None
+        measuring = batch_memory(shape, gradients, held, tuned=steps)
         memory["gradients"] = measuring.of_batch(max(most_tokens(gradients), gradients.max_length))
         memory["gradients_least"] = measuring.weights + measuring.features
-        if gradients.warmup_steps or config.schedule.kind == "periodic":
+        if gradients.warmup_steps or steps:
+            memory["tuning"] = tuning_peak_bytes(shape, gradients)
             memory["tuning_least"] = tuning_bytes(shape, gradients)
     return memory
 

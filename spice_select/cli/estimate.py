@@ -90,7 +90,7 @@ def _present(dataset_id: str, found: Estimate) -> None:
             if found.gradients_reused
             else (None if found.gradient_bytes is None else f"{size(found.gradient_bytes)}, {found.features} a row"),
             "memory to measure": size(memory.gradients) if memory.gradients is not None else None,
-            "memory to tune": size(memory.tuning_least) if memory.tuning_least is not None else None,
+            "memory to tune": size(memory.tuning) if memory.tuning is not None else None,
             "memory to choose": size(memory.selecting_least) if memory.selecting_least is not None else None,
             "memory there is": size(memory.device) if memory.device is not None else None,
             "seconds": None if seconds.total is None else f"{shown(seconds.total)} without waiting",

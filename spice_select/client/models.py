@@ -236,6 +236,7 @@ class Memory(Answer):
 
     gradients: int | None = None
     gradients_least: int | None = None
+    tuning: int | None = None
     tuning_least: int | None = None
     selecting_least: int | None = None
     device: int | None = None

@@ -97,6 +97,33 @@ def test_the_seconds_count_the_tokens_of_tuning(service: InProcessService) -> No
     assert guess["seconds"]["gradients"] == pytest.approx((guess["tokens"] * 1.25 + 3 * 500) * per_token, abs=0.002)
 
 
+def test_the_peak_of_memory_is_told_whatever_is_done(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(30)))["id"]
+    windows = {"selection": {"scope": {"kind": "windows", "size": 8}}, "budget": {"count": 10}}
+
+    def peaks(gradients: dict[str, Any], **body: Any) -> dict[str, int]:
+        found: dict[str, int] = asked(service, dataset, gradients={**SMALL, **gradients}, **body)["memory"]
+        assert found["gradients"] > found["gradients_least"]
+        return found
+
+    offline = peaks({})
+    assert offline["tuning"] is None
+    for weights in ("lora", "full"):
+        tuning = {"tuning": {"weights": weights}}
+        warm = peaks({"warmup_steps": 3, **tuning})
+        assert warm["tuning"] > warm["tuning_least"]
+        assert warm["gradients"] == offline["gradients"], "a warm-up is over before anything is measured"
+        stepping = peaks(tuning, schedule={"kind": "periodic", "steps_every": 1}, **windows)
+        assert (stepping["tuning"], stepping["tuning_least"]) == (warm["tuning"], warm["tuning_least"])
+        held = stepping["gradients_least"] - stepping["tuning_least"]
+        assert held == 8 * 4 * asked(service, dataset)["features"], "one window's gradients beside what the steps need"
+    still = peaks({}, schedule={"kind": "periodic", "steps_every": None}, **windows)
+    assert still["tuning"] is None
+    assert still["gradients_least"] < offline["gradients_least"]
+    assert peaks({"batch_tokens": 64})["gradients"] < offline["gradients"]
+    assert peaks({"batch_tokens": "auto"})["gradients"] == offline["gradients"], "no worker has said what it has yet"
+
+
 def test_a_job_that_cannot_fit_is_refused_and_leaves_nothing(sqlite_url: str, tmp_path: Path) -> None:
     with InProcessService(sqlite_url, tmp_path / "data", worker_memory_bytes=300_000) as service:
         dataset = service.push(jsonl(sums(12)))

@@ -15,12 +15,15 @@ from spice_select.auto_batches import model_shape, settled
 from spice_select.batch_memory import (
     BATCH_SHARE,
     LOGIT_BYTES,
+    MICRO_TOKENS,
     MOST_ON_CPU,
     MOST_ON_GPU,
     BatchMemory,
     batch_memory,
     fitting_batch_tokens,
     most_tokens,
+    tuning_bytes,
+    tuning_peak_bytes,
 )
 from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError
@@ -93,6 +96,15 @@ def test_what_a_batch_takes_follows_from_the_sizes() -> None:
     assert batch_memory(shape, config, 10, tuned=True, loaded=True).weights == tuned.weights - taken.weights
     whole = batch_memory(shape, config, 10, whole_logits=True)
     assert (whole.logits, whole.per_token) == (0, taken.per_token + 3 * 4 * 50)
+    for dtype, size in (("bfloat16", 4), ("float32", 4), ("float64", 8)):
+        for weights in ("lora", "full"):
+            stepping = GradientConfig.model_validate({"dtype": dtype, "max_length": 64, "tuning": {"weights": weights}})
+            told = tuning_peak_bytes(shape, stepping) - tuning_bytes(shape, stepping)
+            assert told == MICRO_TOKENS * (2 * size * 2 * (10 + 10) + 3 * size * 50), (
+                "steps are taken in full precision"
+            )
+    long = GradientConfig(max_length=3 * MICRO_TOKENS)
+    assert tuning_peak_bytes(shape, long) - tuning_bytes(shape, long) == 3 * MICRO_TOKENS * (320 + 600)
     wide = ProxyShape(1, ((4, 4),), LOGIT_BYTES, 4, 1)
     assert batch_memory(wide, config, 1).logits == 3 * 4 * LOGIT_BYTES, "one position is held whatever its size"
 
