@@ -185,6 +185,8 @@ class BriefService:
             unit = Units(session).get(claim.unit_id)
             gradient_set = GradientSets(session).of_warmup(claim.unit_id)[0]
             dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+            if dataset.deleted_at is not None:  # another one with the same rows wants it, in files of its own
+                dataset = GradientSets(session).pool_in_use(claim.unit_id) or dataset
         assert unit is not None
         assert unit.fingerprint is not None
         return WarmupBrief(
@@ -201,6 +203,8 @@ class BriefService:
             gradient_set = GradientSets(session).get(claim.project_id, claim.gradient_set_id)
             unit = Units(session).get(claim.unit_id)
             dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+            if dataset.deleted_at is not None:  # another one with the same conversations wants it
+                dataset = GradientSets(session).dataset_in_use(claim.gradient_set_id) or dataset
             warmup = _warmed_up(session, claim.gradient_set_id)
         assert gradient_set is not None
         shards = dataset.shards or []

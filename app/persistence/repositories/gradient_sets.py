@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, exists, func, or_, select, update
+from sqlalchemy import and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import insert_unless_there
-from app.persistence.tables import GradientSet, Job
+from app.persistence.tables import Dataset, GradientSet, Job
 from app.persistence.types import clock
 from app.status import ACTIVE, GradientSetStatus
 
@@ -94,6 +94,23 @@ class GradientSets:
         """The sets that are taken after a warm-up, in the order in which sets are locked."""
         query = select(GradientSet).where(GradientSet.warmup_unit_id == unit_id)
         return list(self.session.scalars(query.order_by(GradientSet.id)))
+
+    def dataset_in_use(self, gradient_set_id: str) -> Dataset | None:
+        """A data set that a job which has not ended wants these gradients for; such a one is not deleted."""
+        pool = and_(Job.gradient_set_id == gradient_set_id, Job.dataset_id == Dataset.id)
+        target = and_(Job.target_gradient_set_id == gradient_set_id, Job.target_dataset_id == Dataset.id)
+        query = select(Dataset).join(Job, or_(pool, target)).where(Job.status.in_(ACTIVE))
+        return self.session.scalars(query.order_by(Job.id).limit(1)).first()
+
+    def pool_in_use(self, warmup_unit_id: str) -> Dataset | None:
+        """A data set that a job which has not ended chooses from after this warm-up; such a one is not deleted."""
+        query = (
+            select(Dataset)
+            .join(Job, Job.dataset_id == Dataset.id)
+            .join(GradientSet, GradientSet.id == Job.gradient_set_id)
+            .where(GradientSet.warmup_unit_id == warmup_unit_id, Job.status.in_(ACTIVE))
+        )
+        return self.session.scalars(query.order_by(Job.id).limit(1)).first()
 
     def page(self, project_id: str, *, before: str | None, limit: int) -> list[GradientSet]:
         """Newest first, starting behind an id."""
