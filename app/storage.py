@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.errors import ServiceError
+from spice_select.whole_files import move_whole
 
 BLOCK_BYTES = 2**20
 
@@ -118,23 +119,6 @@ class ArtifactStore:
 
     def _path(self, project_id: str, sha256: str) -> Path:
         return self.root / "objects" / project_id / sha256[:2] / sha256
-
-
-def move_whole(path: Path, target: Path) -> None:
-    """Give a file of the same file system its name so that a crash leaves all of it there or nothing.
-
-    Args:
-        path: The finished file; gone afterwards.
-        target: Its name, in a folder that is there; an existing file is replaced.
-    """
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-    path.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_sha256(path: Path) -> str:

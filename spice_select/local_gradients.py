@@ -29,8 +29,9 @@ from spice_select.proxy_files import BUILTIN, folder_digest
 from spice_select.run_clock import Clock
 from spice_select.run_facts import DatasetFacts, ProxyFacts, TargetFacts, WarmupFacts, is_commit
 from spice_select.stacked import Stacked
-from spice_select.store import read_shard, write_shard, write_whole
+from spice_select.store import read_shard, write_shard
 from spice_select.warmup_files import Warmup, make_warmup, put_on_proxy, read_warmup
+from spice_select.whole_files import write_whole
 
 
 class LocalGradients:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from safetensors.numpy import load, save
 from spice_select.errors import CorruptShardError, MismatchedShardError
 from spice_select.half import StoreDtype, narrowed, widened
 from spice_select.version import GRADIENT_FORMAT
+from spice_select.whole_files import write_whole
 
 _TENSORS: dict[str, type[np.generic]] = {
     "features": np.float32,
@@ -103,29 +102,6 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], about: dict[str, A
     payload = save(tensors, {"shard": _json(about)})  # one entry: several would be written in random order
     write_whole(path, payload)
     return hashlib.sha256(payload).hexdigest()
-
-
-def write_whole(path: Path, payload: bytes) -> None:
-    """Write a file that appears under its name only when all of it is on the disk.
-
-    Args:
-        path: Where to; an existing file is replaced.
-        payload: Its bytes.
-    """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def read_shard(path: Path, sha256: str | None = None, fingerprint: str | None = None) -> GradientShard:

@@ -19,6 +19,7 @@ from app.storage import ArtifactStore
 from spice_select.checkpoint_files import read_progress, read_weights, write_progress, write_weights
 from spice_select.errors import Stopped, StoreError
 from spice_select.periodic import Checkpoint, Progress
+from spice_select.whole_files import move_whole
 
 
 class StoredCheckpoints:
@@ -88,5 +89,5 @@ class StoredCheckpoints:
     def _named(self, write: Callable[[Any], str]) -> str:
         draft = self._folder / f"draft-{self._claim.epoch}"
         sha256 = write(draft)
-        draft.replace(self._folder / sha256)
+        move_whole(draft, self._folder / sha256)
         return sha256

@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.storage import file_sha256, move_whole
+from app.storage import file_sha256
+from spice_select.whole_files import move_whole
 
 LEFT_OVER_SECONDS = 86400.0
 """A copy in the making that is older than this belongs to a process that died."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
@@ -24,6 +23,7 @@ from spice_select.intake.stored import (
     temporary_name,
 )
 from spice_select.records import Message, compact_json, row_sha256
+from spice_select.whole_files import move_whole
 
 if TYPE_CHECKING:
     from spice_select.intake.rows import ArrowRow
@@ -183,13 +183,6 @@ def _table_of(rows: list[ArrowRow], schema: pa.Schema) -> pa.Table:
 
 
 def _commit(file: IO[Any], path: Path) -> None:
-    """Bytes first, then the name, then the folder's entry: a crash leaves either the whole file or none."""
-    file.flush()
-    os.fsync(file.fileno())
+    """Close a finished file and give it its name."""
     file.close()
-    (path.parent / temporary_name(path.name)).replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    move_whole(path.parent / temporary_name(path.name), path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spice_select import store
+from spice_select import store, whole_files
 from spice_select.errors import CorruptShardError, MismatchedShardError
 from spice_select.store import GradientShard, read_shard, write_shard
 
@@ -117,7 +117,7 @@ def test_an_interrupted_write_leaves_the_old_shard_and_nothing_else(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(whole_files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_shard(path, shard_of(4))
     monkeypatch.undo()
