@@ -35,6 +35,9 @@ from benchmarks.machine import describe
 from spice_select.config import GradientConfig
 from spice_select.examples import Example
 
+ON_A_GPU = "python -m benchmarks.gradients --device cuda --size large --rows 512 --bergson-python PYTHON"
+"""Fills every row that wants a GPU."""
+
 
 def timed(run: Callable[[], object], device: str) -> float:
     """Seconds of one run: of the processor on a CPU, of the wall clock on a GPU."""
@@ -200,8 +203,8 @@ def main() -> None:
             peak = "-" if row["peak_mib"] is None else row["peak_mib"]
             print(f"{name:16}{row['seconds']:>10}{row['tokens_per_second']:>12}{row['ours_to_this']:>12}{peak:>10}")
         print(f"peak MiB of ours by rows: {result['peak_mib_by_rows']}")
-        for name in ("bfloat16", "bergson"):
-            print(f"{name}: {'not measured' if result[name] is None else result[name]}")
+        for name, where in (("bfloat16", "where the processor multiplies it"), ("bergson", f"by {ON_A_GPU}")):
+            print(f"{name}: {f'not measured; {where}' if result[name] is None else result[name]}")
     print(json.dumps(result))
 
 

@@ -87,7 +87,8 @@ class SharedFolder:
         return recorded
 
     def _name(self) -> str:
-        return own_secret(self._settings.data_dir, NAME_FILE).decode()
+        # No secret: workers may run as another user than the API.
+        return own_secret(self._settings.data_dir, NAME_FILE, mode=0o644).decode()
 
     def _foreign(self) -> str:
         return f"the records belong to another data folder than {self._settings.data_dir.absolute()}"

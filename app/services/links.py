@@ -96,13 +96,19 @@ class LinkSigner:
         return hmac.digest(self._secret, payload + b"/" + name.encode(), hashlib.sha256)
 
 
-def own_secret(data_dir: Path, name: str = SECRET_FILE) -> bytes:
-    """A secret of a data folder, made when missing; every replica on the folder gets the same."""
+def own_secret(data_dir: Path, name: str = SECRET_FILE, *, mode: int = 0o600) -> bytes:
+    """A secret of a data folder, made when missing; every replica on the folder gets the same.
+
+    Args:
+        data_dir: The folder.
+        name: Of the file.
+        mode: Who may read it, where it is made.
+    """
     path = data_dir / name
     if not path.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
         draft = data_dir / f".{name}.{secrets.token_hex(8)}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w") as handle:
             handle.write(secrets.token_hex(SECRET_BYTES))
         try:
