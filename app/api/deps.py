@@ -321,11 +321,11 @@ def _as_text(time: object) -> object:
     A ``+`` that was not escaped comes as a space.
 
     Raises:
-        ValueError: It is a number.
+        ValueError: It does not begin with a date.
     """
     if not isinstance(time, str):
         return time
-    if "-" not in time[1:]:
+    if not re.match(r"\d{4}-\d\d-\d\d\D", time, re.ASCII):
         raise ValueError("a time is written like 2026-01-31T12:00:00Z")
     return re.sub(r" (\d\d:?\d\d)$", r"+\1", time)
 

@@ -45,6 +45,7 @@ def told(answer: httpx.Response) -> tuple[int, str, str | None]:
         ("created_after=9999-12-31T23:59:59-14:00", "created_after"),
         ("created_after=1764158400", "created_after"),
         ("created_before=-6758.5", "created_before"),
+        ("created_before=-3.3580621403257678e-102", "created_before"),
         ("created_before=0001-01-01T00:00:00%2B14:00", "created_before"),
         ("created_after=0", "created_after"),
         *((f"limit={text}", "limit") for text in ("1_0", "5.0", "", "0x5", "%205", "%EF%BC%91", "-1", "1e2")),
