@@ -8,8 +8,6 @@ import threading
 import time
 from typing import Literal, Self
 
-from tests.fixtures.servers import free_port
-
 Mode = Literal["pass", "delay", "blackhole"]
 BLOCK_BYTES = 65536
 POLL_SECONDS = 0.05
@@ -29,9 +27,9 @@ class Proxy:
 
     def __init__(self, target: int, delay_seconds: float = 0.05) -> None:
         self.target, self.delay_seconds = target, delay_seconds
-        self.port = free_port()
         self.mode: Mode = "pass"
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = False

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect, text
 
 from tests.fixtures.network import NetworkAccessError
+from tests.fixtures.schedule import EARLY, LANES, lane, place
 from tests.fixtures.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,3 +130,12 @@ def test_examples_do_not_depend_on_the_modules_that_other_tests_have_loaded(
     monkeypatch.setitem(sys.modules, "loaded_later", importlib.util.module_from_spec(spec))
     spec.loader.exec_module(sys.modules["loaded_later"])
     assert drawn() == before
+
+
+def test_services_are_started_in_lanes_and_every_other_file_is_done_by_one_worker() -> None:
+    for start in (*LANES, *EARLY):
+        assert (ROOT / start).exists(), f"{start} is no longer there"
+    assert lane("tests/chaos/test_faults.py::test_x[a]") == lane("tests/load/test_load.py::test_y") == "faults"
+    assert lane("tests/app/test_jobs.py::test_x") is None
+    order = ["tests/spice_select/test_greedy.py::test_a", "tests/app/test_jobs.py::test_b", "tests/e2e/test_demo.py::c"]
+    assert sorted(order, key=place) == order[::-1]
