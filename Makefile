@@ -63,7 +63,7 @@ fuzz: $(STAMP)  ## hostile files for the readers of data sets: make fuzz SECONDS
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 requests: $(STAMP)  ## valid and broken requests made up from the contract: make requests EXAMPLES=200 SEED=1
-	SPICE_TEST_EXAMPLES=$(EXAMPLES) SPICE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n $(JOBS) --timeout 3600 tests/app/test_contract_fuzzing.py
+	SPICE_TEST_EXAMPLES=$(EXAMPLES) SPICE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 3600 tests/app/test_contract_fuzzing.py
 
 upgrade: $(STAMP)  ## a rolling upgrade to this checkout under jobs: make upgrade OLDER=<revision>
 	$(BIN)/python -m tests.upgrade --older $(OLDER) --seed $(SEED)

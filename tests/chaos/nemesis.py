@@ -74,11 +74,16 @@ class Nemesis:
         }
         self.moves = {name: move for name, move in self.moves.items() if re.search(only, name)}
 
-    def play(self, seconds: float) -> None:
-        """Make moves until the time is up; every move at least once before any comes a second time."""
+    def play(self, seconds: float, least: int = 0) -> None:
+        """Make moves until the time is up; every move at least once before any comes a second time.
+
+        Args:
+            seconds: How long.
+            least: Jobs that must have been accepted by then; on a slow machine it takes longer.
+        """
         deadline = time.monotonic() + seconds
         deck: list[str] = []
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or len(self.clients.history) < least:
             if not deck:
                 deck = sorted(self.moves)
                 self.random.shuffle(deck)

@@ -15,7 +15,13 @@ DRAIN_SECONDS = 300.0
 
 
 def run(
-    folder: Path, seconds: float, seed: int, *, extra: Mapping[str, str] | None = None, only: str = ""
+    folder: Path,
+    seconds: float,
+    seed: int,
+    *,
+    extra: Mapping[str, str] | None = None,
+    only: str = "",
+    least: int = 0,
 ) -> tuple[Verdict, str]:
     """Put the service under fire, heal it, and judge what is left.
 
@@ -25,6 +31,7 @@ def run(
         seed: Of the questions and the moves.
         extra: Environment of the processes, such as a sabotage.
         only: Regular expression that the names of moves must match.
+        least: Jobs that must be accepted under fire, however long it takes.
 
     Returns:
         The verdict, and a report of it.
@@ -34,7 +41,7 @@ def run(
         nemesis = Nemesis(cluster, clients, seed, only=only)
         clients.start()
         try:
-            nemesis.play(seconds)
+            nemesis.play(seconds, least)
         finally:
             cluster.heal()
             clients.stop()

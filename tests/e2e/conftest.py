@@ -2,23 +2,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import redis
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.conftest import FAILED
+from tests.fixtures.databases import fresh_database
 from tests.fixtures.processes import ApiProcess, CeleryWorker, Dispatcher, environment
 from tests.fixtures.receiver import Receiver, respond
+from tests.fixtures.servers import tail
 
 ENDED = {"succeeded", "failed", "cancelled", "expired"}
 FAST = {
     "SPICE_LEASE_SECONDS": "4",
     "SPICE_HEARTBEAT_SECONDS": "0.5",
     "SPICE_RING_SECONDS": "2",
-    "SPICE_POLL_SECONDS": "0.1",
+    "SPICE_POLL_SECONDS": "0.25",
     "SPICE_BACKOFF_SECONDS": "0.2",
 }
 """Short leases, so that a test sees a lost worker replaced in seconds."""
@@ -27,17 +32,25 @@ FAST = {
 class Deployment:
     """API, dispatcher and Celery workers as in docker-compose.yml, each a process of its own."""
 
-    def __init__(self, launch: Callable[[Any], Any], env: dict[str, str], folder: Path, collector: Receiver) -> None:
-        self.launch, self.env, self.folder, self.collector = launch, env, folder, collector
-        self.api: ApiProcess = launch(ApiProcess(env, folder))
-        self.dispatcher: Dispatcher = launch(Dispatcher(env, folder))
+    def __init__(self, stack: ExitStack, env: dict[str, str], folder: Path, collector: Receiver) -> None:
+        self.stack, self.env, self.folder, self.collector = stack, env, folder, collector
+        self.api = stack.enter_context(ApiProcess(env, folder))
+        self.dispatcher = stack.enter_context(Dispatcher(env, folder))
         self.workers: list[CeleryWorker] = []
+        self._started = 0
         self.http = httpx.Client(base_url=self.api.url, timeout=60, trust_env=False)
 
     def add_worker(self) -> CeleryWorker:
-        worker: CeleryWorker = self.launch(CeleryWorker(self.env, self.folder, name=f"worker-{len(self.workers)}"))
+        worker = self.stack.enter_context(CeleryWorker(self.env, self.folder, name=f"worker-{self._started}"))
+        self._started += 1
         self.workers.append(worker)
         return worker
+
+    def end_workers(self) -> None:
+        """Leave none to the next test."""
+        for worker in self.workers:
+            worker.kill()
+        self.workers.clear()
 
     def push(self, data: bytes) -> dict[str, Any]:
         response = self.http.post("/v1/datasets", files={"file": ("pool.jsonl", data)})
@@ -50,7 +63,7 @@ class Deployment:
         found: dict[str, Any] = response.json()
         return found
 
-    def wait(self, job_id: str, seconds: float = 120) -> dict[str, Any]:
+    def wait(self, job_id: str, seconds: float = 240) -> dict[str, Any]:
         return self.settle(f"/v1/jobs/{job_id}", lambda found: found["status"] in ENDED, seconds)
 
     def spans(self, trace: str) -> dict[str, list[tuple[str, Span]]]:
@@ -65,7 +78,7 @@ class Deployment:
         return found
 
     def settle(
-        self, path: str, done: Callable[[dict[str, Any]], bool], seconds: float = 120, wait: int = 5
+        self, path: str, done: Callable[[dict[str, Any]], bool], seconds: float = 240, wait: int = 5
     ) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while True:
@@ -77,16 +90,33 @@ class Deployment:
                 time.sleep(0.1)
 
 
-@pytest.fixture
-def deployment(
-    launch: Callable[[Any], Any], database_url: str, broker_url: str, tmp_path: Path
+@pytest.fixture(scope="module")
+def _module(
+    request: pytest.FixtureRequest, postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
-    """API and dispatcher on PostgreSQL and a Redis-protocol server; workers as the test adds them."""
-    extra = {**FAST, "SPICE_OPENLINEAGE_FILE": str(tmp_path / "lineage.jsonl")}
+    folder = tmp_path_factory.mktemp("deployment")
+    extra = {**FAST, "SPICE_OPENLINEAGE_FILE": str(folder / "lineage.jsonl")}
     extra |= {"SPICE_TRACING": "otlp", "OTEL_EXPORTER_OTLP_COMPRESSION": "none", "OTEL_BSP_SCHEDULE_DELAY": "200"}
-    with Receiver(respond(200)) as collector:
+    template = request.getfixturevalue("_migrated_postgres")
+    with (
+        redis.Redis.from_url(redis_url, socket_timeout=5) as broker,
+        fresh_database(postgres_url, template=template) as database_url,
+        Receiver(respond(200)) as collector,
+        ExitStack() as stack,
+    ):
+        broker.flushdb()
         extra["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
-        env = environment(data_dir=tmp_path / "data", database_url=database_url, broker_url=broker_url, extra=extra)
-        running = Deployment(launch, env, tmp_path / "logs", collector)
+        env = environment(data_dir=folder / "data", database_url=database_url, broker_url=redis_url, extra=extra)
+        running = Deployment(stack, env, folder / "logs", collector)
         yield running
         running.http.close()
+
+
+@pytest.fixture
+def deployment(request: pytest.FixtureRequest, _module: Deployment) -> Iterator[Deployment]:
+    """API and dispatcher on PostgreSQL and a Redis-protocol server, one for a file; workers as the test adds them."""
+    yield _module
+    _module.end_workers()
+    if request.node.stash.get(FAILED, False):
+        for log in sorted(_module.folder.glob("*.log")):
+            print(f"--- {log}\n{tail(log)}")

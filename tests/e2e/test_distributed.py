@@ -51,7 +51,7 @@ def test_two_workers_choose_what_the_library_chooses(deployment: Deployment, tmp
     again = deployment.wait(deployment.submit(dataset["id"], budget={"count": 5}, **SETTINGS)["id"])
     assert again["gradients_reused"] is True
     # From the caller by way of the API and the broker to each unit, whichever process did it.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while (spans := deployment.spans(TRACE)).keys() < UNITS and time.monotonic() < deadline:
         time.sleep(0.1)
     assert spans.keys() >= UNITS
@@ -61,22 +61,34 @@ def test_two_workers_choose_what_the_library_chooses(deployment: Deployment, tmp
     for part, span in (*spans["unit gradients"], *spans["unit select"]):
         assert (part, span.parent_span_id) == ("spice-select-worker", posted.span_id)
     assert again["result"]["seconds"]["gradients"] == 0
-    assert told(tmp_path / "lineage.jsonl", job["id"]) == ["START", "COMPLETE"], "the dispatcher tells the lineage"
+    assert told(Path(deployment.env["SPICE_OPENLINEAGE_FILE"]), job["id"]) == ["START", "COMPLETE"], (
+        "the dispatcher tells the lineage"
+    )
     for worker in deployment.workers:
         assert "libtorch" not in loaded_libraries(worker.pid), "the parent must stay free of torch"
     children = [child for worker in deployment.workers for child in psutil.Process(worker.pid).children()]
     assert any("libtorch" in loaded_libraries(child.pid) for child in children)
 
 
-def test_a_killed_worker_and_an_emptied_broker_cost_only_time(deployment: Deployment) -> None:
-    first = deployment.add_worker()
-    dataset = deployment.push(jsonl(sums(3000)))
+def test_a_stopped_worker_gives_its_unit_back_and_a_killed_one_and_an_emptied_broker_cost_only_time(
+    deployment: Deployment,
+) -> None:
+    stopped = deployment.add_worker()
+    dataset = deployment.push(jsonl(sums(3000, 10_000)))
     job = deployment.submit(dataset["id"], budget={"count": 10}, **SETTINGS)
     deployment.settle(f"/v1/jobs/{job['id']}", computing)
-    first.kill()
+    began = time.monotonic()
+    stopped.stop(90)
+    assert time.monotonic() - began < 60
+    assert '"outcome": "released"' in stopped.log.read_text()
+    killed = deployment.add_worker()
+    deadline = time.monotonic() + 120
+    while "unit_started" not in killed.log_text():
+        assert time.monotonic() < deadline, "the unit that was given back is not taken up"
+        time.sleep(0.05)
+    killed.kill()
     with redis.Redis.from_url(deployment.env["SPICE_BROKER_URL"], socket_timeout=5) as broker:
         broker.flushall()
-    time.sleep(1)
     deployment.add_worker()
     ended = deployment.wait(job["id"])
     assert ended["status"] == "succeeded", ended
@@ -90,20 +102,6 @@ def test_jobs_are_accepted_while_the_broker_and_the_dispatcher_are_away(deployme
     deployment.add_worker()
     ready = deployment.settle(dataset.headers["Location"], lambda found: found["status"] != "validating")
     assert ready["status"] == "ready"
-
-
-def test_a_stopped_worker_gives_its_unit_back(deployment: Deployment) -> None:
-    worker = deployment.add_worker()
-    dataset = deployment.push(jsonl(sums(3000)))
-    job = deployment.submit(dataset["id"], budget={"count": 10}, **SETTINGS)
-    deployment.settle(f"/v1/jobs/{job['id']}", computing)
-    began = time.monotonic()
-    worker.stop()
-    assert time.monotonic() - began < 15
-    assert '"outcome": "released"' in worker.log.read_text()
-    deployment.add_worker()
-    ended = deployment.wait(job["id"])
-    assert ended["status"] == "succeeded", ended
 
 
 def test_a_killed_worker_costs_an_evaluation_the_training_it_was_at(deployment: Deployment) -> None:
@@ -123,7 +121,7 @@ def test_a_killed_worker_costs_an_evaluation_the_training_it_was_at(deployment: 
     first.kill()
     for _ in range(2):
         deployment.add_worker()
-    ended = deployment.settle(where, lambda found: found["status"] in ENDED, 180)
+    ended = deployment.settle(where, lambda found: found["status"] in ENDED, 240)
     assert ended["status"] == "succeeded", ended
     events = deployment.http.get(f"{where}/events").json()["data"]
     assert [event["type"] for event in events].count("evaluation.trained") == 4 * 2

@@ -20,7 +20,7 @@ from tests.load.meter import Meter, Series
 
 DRAIN_SECONDS = 2.0
 """Between taking a replica out of the balancer and asking it to end, as ``preStop`` of deploy/kubernetes waits."""
-SETTLE_SECONDS = 180.0
+SETTLE_SECONDS = 400.0
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _restart(process: LaunchedProcess, balancer: Balancer, problems: list[str]) 
         time.sleep(DRAIN_SECONDS)
     began = time.monotonic()
     process.send_signal(15)
-    code = process.wait(45)
+    code = process.wait(180)
     if code not in {0, -15}:
         problems.append(f"{process.name} ended with status {code} when it was asked to")
     process.start()

@@ -22,7 +22,7 @@ from tests.load.balancer import Balancer
 from tests.load.run import DRAIN_SECONDS
 from tests.upgrade.older import migrate_to_head, unpack
 
-SETTLE_SECONDS = 240.0
+SETTLE_SECONDS = 400.0
 
 
 class Asked(Clients):
@@ -56,7 +56,7 @@ class Outcome:
     steps: dict[str, int] = field(default_factory=dict)
 
 
-def run(folder: Path, older: str, seed: int, *, patience: float = 120.0) -> Outcome:
+def run(folder: Path, older: str, seed: int, *, patience: float = 240.0) -> Outcome:
     """Bring a service of an older revision to this one, part by part.
 
     Args:
