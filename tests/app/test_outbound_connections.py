@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
@@ -166,7 +167,7 @@ def dripping_head(request: Received, handler: BaseHTTPRequestHandler) -> None:
 
 
 def silent(request: Received, handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(5)
+    time.sleep(12)
 
 
 def test_an_endless_answer_ends_at_the_byte_limit(receiver: Receiver, tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_a_slow_answer_ends_at_the_time_limit(
         began = time.monotonic()
         with pytest.raises(DownloadLimitError, match="longer"):
             fetch(guard_for(receiver, tmp_path), f"{receiver.url}/", max_seconds=0.5)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 10
 
 
 def test_a_compressed_answer_is_refused(receiver: Receiver, tmp_path: Path) -> None:
@@ -199,14 +200,17 @@ def test_a_compressed_answer_is_refused(receiver: Receiver, tmp_path: Path) -> N
 
 
 def test_a_name_server_that_does_not_answer_ends_at_the_time_limit(receiver: Receiver, tmp_path: Path) -> None:
+    end = threading.Event()
+
     def stuck(host: str) -> list[str]:
-        time.sleep(3)
+        end.wait(60)
         return ["127.0.0.1"]
 
     began = time.monotonic()
     with pytest.raises(httpx.ConnectTimeout):
         fetch(guard_for(receiver, tmp_path, stuck), f"http://stuck.example.org:{receiver.port}/", max_seconds=0.3)
-    assert time.monotonic() - began < 2
+    end.set()
+    assert time.monotonic() - began < 30
 
 
 def test_proxies_and_credentials_of_the_environment_are_not_used(

@@ -54,14 +54,14 @@ def test_a_call_whose_key_is_in_use_is_told_so(postgres_service: InProcessServic
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert held.wait(10)
+    assert held.wait(60)
     body = {"dataset_id": dataset["id"], "budget": {"count": 2}, "gradients": {"sketch_dim": 4}}
     try:
         began = time.monotonic()
         answer = postgres_service.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "mine"})
         assert (answer.status_code, answer.json()["code"]) == (409, "idempotency-in-progress")
         assert int(answer.headers["Retry-After"]) >= 1
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 25
     finally:
         done.set()
         thread.join()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,21 @@ def test_a_job_that_nobody_rings_for_is_done_after_a_silence(service: InProcessS
 def test_who_hears_doorbells_does_not_look(service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
     monkeypatch.setattr(service.runner.units, "claim_next", lambda _owner: looks.append(time.monotonic()))
-    with watching(service, 0.6) as attendant:
-        for _ in range(10):
-            attendant.answer("unit_unknown")
-            time.sleep(0.1)
+    with watching(service, 0.8) as attendant:
+        for _ in range(50):  # until the machine did not stand still between two doorbells
+            looks.clear()
+            rung = [time.monotonic()]
+            while rung[-1] - rung[0] < 1.2:
+                attendant.answer("unit_unknown")
+                time.sleep(0.05)
+                rung.append(time.monotonic())
+            if max(later - earlier for earlier, later in pairwise(rung)) < 0.4:
+                break
         assert not looks
-        time.sleep(1.5)
-        assert looks
+        deadline = time.monotonic() + 60
+        while not looks:
+            assert time.monotonic() < deadline, "it never looked"
+            time.sleep(0.05)
 
 
 def test_a_doorbell_and_a_look_never_run_two_units_at_once(
@@ -126,7 +135,7 @@ def test_a_child_that_is_killed_at_work_is_not_waited_for() -> None:
     os.waitpid(child, 0)
     began = time.monotonic()
     wait_until_idle(busy, 10)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 8
     busy.close()
     os.close(heard)
     os.close(said)
