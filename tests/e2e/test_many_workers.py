@@ -90,6 +90,7 @@ def test_any_number_of_workers_any_order_and_a_kill_give_the_same_bits(
         files = {name: deployment.http.get(f"/v1/jobs/{job['id']}/files/{name}").content for name in COMPARED}
         results.append((job["gradient_set_id"], files, ended["result"]))
     shards, parts = made(database, UnitKind.GRADIENTS), made(database, UnitKind.SELECT_PART)
+    warmups = made(database, UnitKind.WARMUP)
     database.dispose()
     assert {(number, generation) for number, generation, *_ in shards} == {
         (number, generation) for number in range(SHARDS) for generation in (1, 2, 3)
@@ -97,7 +98,8 @@ def test_any_number_of_workers_any_order_and_a_kill_give_the_same_bits(
     assert len({(number, digest) for number, _, digest, *_ in shards}) == SHARDS, "a shard has the same bytes each time"
     assert len({owner for *_, owner, _ in shards}) > 1, "several workers took shards"
     assert len({result["object"] for *_, result in shards}) == 3 * SHARDS, "each write to S3 has a name of its own"
-    in_folder = {path.name for path in (tmp_path / "data" / "objects").rglob("*")}
+    in_folder = {path.name for path in (Path(deployment.env["SPICE_DATA_DIR"]) / "objects").rglob("*")}
+    assert {digest for _, _, digest, *_ in warmups} <= in_folder, "what all workers share"
     assert not in_folder & {digest for _, _, digest, *_ in shards}
     assert len(parts) == 3 * PARTS
     assert len({(number, digest) for number, _, digest, *_ in parts}) == PARTS, "so has what a part chose"
