@@ -176,7 +176,7 @@ def test_client_and_command_ask_for_estimates(service: InProcessService, tmp_pat
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "spice_select", "estimate", *arguments]
         env = {**os.environ, "SPICE_API_URL": url}
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
 
     worker = threading.Thread(target=lambda: wait_and_drain(service))
     worker.start()
@@ -197,6 +197,6 @@ def test_client_and_command_ask_for_estimates(service: InProcessService, tmp_pat
 
 def wait_and_drain(service: InProcessService) -> None:
     """Be the worker until something has been done."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not service.drain() and time.monotonic() < deadline:
         time.sleep(0.05)

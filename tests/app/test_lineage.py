@@ -236,7 +236,7 @@ def test_the_sender_of_a_process_tells_what_happens_until_it_ends(service: InPro
     assert thread is not None
     job = service.submit(ready(service))
     service.drain()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (target.exists() and len(target.read_text().splitlines()) == 2):
         assert time.monotonic() < deadline
         time.sleep(0.05)

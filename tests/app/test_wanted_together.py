@@ -15,7 +15,7 @@ from app.persistence.session import Database
 from app.status import GradientSetStatus, JobStatus
 from tests.fixtures.service import InProcessService, jsonl, sums
 
-SECONDS = 20.0
+SECONDS = 120.0
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.fixtures.processes import (
     run_migrations,
 )
 
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 60.0
 LAST_WORDS = {
     ApiProcess: "Finished server process",
     CeleryWorker: "shutdown (MainProcess)",

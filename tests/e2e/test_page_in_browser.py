@@ -109,7 +109,7 @@ def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path,
     page.get_by_role("button", name="Make the job").click()
     # The rows are checked, the job is queued and its page follows it to the end, all without another click.
     page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"))
-    expect(page.get_by_role("heading", name="Done: 40 of 400 rows chosen")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="Done: 40 of 400 rows chosen")).to_be_visible(timeout=90_000)
     expect(page.locator("#announce")).to_have_text("Done: 40 of 400 rows chosen")
     expect(page.locator("[data-plot] canvas")).to_have_count(3)
     assert page.locator("#live[hx-get]").count() == 0
@@ -130,7 +130,7 @@ def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path,
     page.get_by_role("link", name="Clone with another budget").click()
     page.get_by_label("Budget", exact=True).fill("7")
     page.get_by_role("button", name="Make the clone").click()
-    expect(page.get_by_role("heading", name="Done: 7 of 400 rows chosen")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="Done: 7 of 400 rows chosen")).to_be_visible(timeout=90_000)
     expect(page.locator(".steps li").nth(1)).to_contain_text("reused")
     window.check()
 
@@ -144,15 +144,15 @@ def test_a_running_job_is_watched_and_cancelled(visit: Callable[..., Visit], tmp
     expect(page.get_by_role("heading", name="Computing gradients")).to_be_visible(timeout=90_000)
     expect(page.locator("li[aria-current=step]")).to_contain_text("Gradients")
     said = page.locator(".progress p")
-    expect(said).to_contain_text("of 20,000 samples", timeout=30_000)
+    expect(said).to_contain_text("of 20,000 samples", timeout=90_000)
     first = said.inner_text()
-    expect(said).not_to_have_text(first, timeout=30_000)
+    expect(said).not_to_have_text(first, timeout=90_000)
     expect(said).to_contain_text("per second")
     expect(page.locator("#announce")).to_have_text("Computing gradients")
     window.check()
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_role("heading", name=re.compile(r"^Cancelled"))).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name=re.compile(r"^Cancelled"))).to_be_visible(timeout=90_000)
     assert page.get_by_role("button", name="Cancel").count() == 0
     window.check()
     page.goto("/ui?status=cancelled")
@@ -309,11 +309,11 @@ def test_the_page_says_when_the_service_is_away(
     page = window.page
     fill(page, pool(tmp_path / "pool.jsonl", 20_000), sketch_dim="")
     page.get_by_role("button", name="Make the job").click()
-    page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"), timeout=60_000)
+    page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"), timeout=90_000)
     own.kill()
     expect(page.locator("#offline")).to_be_visible()
     own.start().wait_ready()
-    expect(page.locator("#offline")).to_be_hidden(timeout=30_000)
+    expect(page.locator("#offline")).to_be_hidden(timeout=90_000)
 
 
 def test_a_key_opens_the_page_where_one_is_asked_for(

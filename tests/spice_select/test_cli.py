@@ -50,7 +50,7 @@ def test_the_shell_completes_what_was_begun(typed: str, completed: set[str]) -> 
     }
     told = subprocess.run(
         [str(Path(sys.executable).parent / "spice-select")],
-        env={**os.environ, **asked}, capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, **asked}, capture_output=True, text=True, timeout=240, check=True,
     )  # fmt: skip
     assert set(told.stdout.split()) == completed
 
@@ -154,12 +154,12 @@ def test_ctrl_c_ends_the_waiting_and_says_how_to_come_back(service: FlakyServer)
     finally:
         signal.signal(signal.SIGINT, inherited)
     with process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(service.seen) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         try:
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

