@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
@@ -68,7 +68,9 @@ class S3Source(Model):
 
 AnySource: TypeAlias = FileSource | HubSource | HttpsSource | S3Source
 Source = Annotated[AnySource, Field(discriminator="type")]
-SOURCE_TYPES: frozenset[str] = frozenset({"file", "hf", "https", "s3"})
+SOURCE_TYPES: frozenset[str] = frozenset(
+    name for kind in get_args(AnySource) for name in get_args(kind.model_fields["type"].annotation)
+)
 _ADAPTER: TypeAdapter[AnySource] = TypeAdapter(Source)
 _HUB = "hf://datasets/"
 

@@ -13,8 +13,8 @@ from app.api.problems import BodyError
 from app.api.schemas.datasets import DatasetCreate
 from app.api.strict_json import strict_json
 from app.errors import ServiceError
+from spice_select.intake.containers import BOM, first_line_is_whole
 
-BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
 
 
@@ -43,12 +43,11 @@ async def read_json(stream: AsyncIterator[bytes], max_body_bytes: int) -> tuple[
     if start[:1] not in {b"{", b"["}:
         detail = "a body of application/json begins with { or [; send any other file as application/octet-stream"
         raise BodyError("malformed-request", detail)
-    if not whole or _is_lines(start):
+    if not whole or first_line_is_whole(start):
         return held, None
-    value = _value(text)
-    if isinstance(value, dict):
+    if start[:1] == b"{":
         return held, _request(strict_json(text))
-    if not value:
+    if not _records(text):
         raise ServiceError("dataset-empty", "the array holds no record", pointer="#")
     return held, None
 
@@ -63,20 +62,8 @@ async def _held(stream: AsyncIterator[bytes], most: int) -> tuple[bytes, bool]:
     return held, True
 
 
-def _is_lines(start: bytes) -> bool:
-    """Whether the first line is a value and more follows."""
-    first, _, rest = start.partition(b"\n")
-    if not rest.strip(BLANK):
-        return False
-    try:
-        json.loads(first)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _value(text: bytes) -> Any:
-    """The value, read no more strictly than records are: what is wrong with them is found when they are validated."""
+def _records(text: bytes) -> Any:
+    """The array, read no more strictly than records are: what is wrong with them is found when they are validated."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

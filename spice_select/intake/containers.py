@@ -82,7 +82,7 @@ def find_container(head: bytes, named_columns: Collection[str] = ()) -> Found:
     start = text.lstrip(b" \t\r\n")
     if not start:
         raise DatasetError("the file holds nothing but white space", code="dataset-empty")
-    if start[:1] == b"[" and not _first_line_is_whole(start):
+    if start[:1] == b"[" and not first_line_is_whole(start):
         return Found("json", skip)
     if start[:1] in {b"[", b"{"}:
         return Found("jsonl", skip)
@@ -103,8 +103,12 @@ def _looks_wide(text: bytes) -> bool:
     )
 
 
-def _first_line_is_whole(start: bytes) -> bool:
-    """Whether a text that begins with ``[`` is JSON Lines all the same: its first line is a value and more follows."""
+def first_line_is_whole(start: bytes) -> bool:
+    """Whether a text that begins with a bracket is JSON Lines: its first line is a value and more follows.
+
+    Args:
+        start: The text, or its beginning, without white space in front.
+    """
     first, _, rest = start.partition(b"\n")
     return bool(rest.strip()) and _is_json(first)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import JSON, and_, delete, exists, or_, select, tuple_, type_coerce
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.datasets import Datasets
+from app.persistence.repositories.rows import insert_or_change
 from app.persistence.tables import DoomedArtifact, Evaluation, File, Job, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import ACTIVE, EVALUATING, UnitKind, UnitState
@@ -56,13 +56,9 @@ class Artifacts:
 
     def doom(self, project_id: str, digests: Iterable[str]) -> None:
         """Write down that files are to be removed unless something else names them, with the record that named them."""
-        dialect = postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
         for digest in sorted(set(digests)):
-            statement = dialect.insert(DoomedArtifact).values(project_id=project_id, sha256=digest, doomed_at=clock())
-            again = statement.on_conflict_do_update(
-                index_elements=["project_id", "sha256"], set_={"doomed_at": statement.excluded.doomed_at}
-            )
-            self.session.execute(again)
+            row = {"project_id": project_id, "sha256": digest, "doomed_at": clock()}
+            insert_or_change(self.session, DoomedArtifact, row, ["project_id", "sha256"])
 
     def doomed(self, limit: int, *, after: tuple[str, str] = ("", "")) -> list[DoomedArtifact]:
         """Files to be removed, project by project."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.persistence.repositories.rows import insert_or_change, insert_unless_there
 from app.persistence.tables import DataFolder
 from app.persistence.types import clock
 
@@ -29,10 +29,8 @@ class DataFolders:
             name: The name.
             instead: Whether it takes the place of another; otherwise the first one stays.
         """
-        dialect = postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(DataFolder).values(number=ONLY, name=name, recorded_at=clock())
+        row = {"number": ONLY, "name": name, "recorded_at": clock()}
         if instead:
-            again = {word: statement.excluded[word] for word in ("name", "recorded_at")}
-            self.session.execute(statement.on_conflict_do_update(index_elements=["number"], set_=again))
+            insert_or_change(self.session, DataFolder, row, ["number"])
         else:
-            self.session.execute(statement.on_conflict_do_nothing(index_elements=["number"]))
+            insert_unless_there(self.session, DataFolder, row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import islice
@@ -59,9 +59,28 @@ def insert_unless_there(session: Session, table: type[Base], row: dict[str, Any]
         Whether the row was inserted. On PostgreSQL a competing transaction is waited for, so that after False the
         other's row can be read.
     """
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**row).on_conflict_do_nothing().returning(literal(1))
+    statement = _insertion(session, table, row).on_conflict_do_nothing().returning(literal(1))
     return session.execute(statement).first() is not None
+
+
+def insert_or_change(session: Session, table: type[Base], row: dict[str, Any], key: Sequence[str]) -> None:
+    """Insert a row, or give the one of the same key its other values.
+
+    Args:
+        session: The transaction.
+        table: Where to.
+        row: Value of each column.
+        key: The columns that are its key.
+    """
+    statement = _insertion(session, table, row)
+    changed = {name: statement.excluded[name] for name in row if name not in key}
+    session.execute(statement.on_conflict_do_update(index_elements=key, set_=changed))
+
+
+def _insertion(session: Session, table: type[Base], row: dict[str, Any]) -> postgresql.Insert | sqlite.Insert:
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(table).values(**row)
+    return sqlite.insert(table).values(**row)
 
 
 def affected(result: Any) -> int:

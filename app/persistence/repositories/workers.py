@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.persistence.repositories.rows import insert_or_change
 from app.persistence.tables import Worker
 from app.persistence.types import clock
 
@@ -20,10 +20,7 @@ class Workers:
 
     def say(self, values: dict[str, Any]) -> None:
         """Write down that a worker lives, and the memory it can have."""
-        dialect = postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(Worker).values(**values, seen_at=clock())
-        again = {name: statement.excluded[name] for name in (*values, "seen_at") if name != "name"}
-        self.session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=again))
+        insert_or_change(self.session, Worker, {**values, "seen_at": clock()}, ["name"])
 
     def live(self, seconds: float) -> list[Worker]:
         """Workers that were heard of lately."""
