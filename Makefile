@@ -54,19 +54,19 @@ bench: $(STAMP)  ## every benchmark: a table, then one JSON line each
 	$(BIN)/python -m benchmarks
 
 chaos: $(STAMP)  ## the whole service under a random nemesis: make chaos SECONDS=60 SEED=1
-	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.soak.chaos --seconds $(SECONDS) --seed $(SEED)
 
 load: $(STAMP)  ## 32 clients while every process is restarted: make load SECONDS=600 SEED=1
-	$(BIN)/python -m tests.load --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.soak.load --seconds $(SECONDS) --seed $(SEED)
 
 fuzz: $(STAMP)  ## hostile files for the readers of data sets: make fuzz SECONDS=600 SEED=1
-	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.soak.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 requests: $(STAMP)  ## valid and broken requests made up from the contract: make requests EXAMPLES=200 SEED=1
-	SPICE_TEST_EXAMPLES=$(EXAMPLES) SPICE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 3600 tests/app/test_contract_fuzzing.py
+	SPICE_TEST_EXAMPLES=$(EXAMPLES) SPICE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 3600 tests/service/test_contract_fuzzing.py
 
 upgrade: $(STAMP)  ## a rolling upgrade to this checkout under jobs: make upgrade OLDER=<revision>
-	$(BIN)/python -m tests.upgrade --older $(OLDER) --seed $(SEED)
+	$(BIN)/python -m tests.soak.upgrade --older $(OLDER) --seed $(SEED)
 
 clean:  ## remove what the targets made (not .venv)
 	rm -rf demo-output spice-data build dist .pytest_cache .mypy_cache .ruff_cache

@@ -21,9 +21,9 @@ from alembic.config import Config
 
 from app import admin, logs
 from app.main import contract_document, create_app
-from app.services.data_folder import ForeignFolderError
+from app.services.access.keys import NoKeyError
 from app.services.health import ROOT
-from app.services.keys import NoKeyError
+from app.services.storage.data_folder import ForeignFolderError
 from app.settings import Settings
 
 WORKER_END_SECONDS = 20.0

@@ -13,8 +13,8 @@ from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
 from app.persistence.session import Database
 from app.persistence.tables import ApiKey, Project
-from app.services.data_folder import SharedFolder
-from app.services.keys import KeyService
+from app.services.access.keys import KeyService
+from app.services.storage.data_folder import SharedFolder
 from app.settings import Settings
 from app.status import EVERYDAY, SCOPES
 

@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from app import logs, tracing
-from app.api import contract, problems
-from app.api.edge import Edge
-from app.api.rates import RateLimiter
+from app.api import openapi, problems
+from app.api.middleware import Edge
+from app.api.rate_limit import RateLimiter
 from app.api.routes import (
     api_keys,
     datasets,
@@ -31,33 +31,34 @@ from app.api.routes import (
     webhooks,
 )
 from app.api.schemas.problems import ProblemRead
-from app.api.streams import EventHub, told_to_end
+from app.api.sse import EventHub, told_to_end
 from app.outbound import Guard, Policy
 from app.persistence.session import Database
-from app.services.choices import Choices
-from app.services.data_folder import SharedFolder
-from app.services.datasets import DatasetService
-from app.services.deletion import JobDeletion
-from app.services.evaluations import EvaluationService
-from app.services.events import EventService
-from app.services.gradient_sets import GradientSetService
+from app.services.access.keys import KeyService
+from app.services.access.secret_box import SecretBox
+from app.services.access.sessions import Sessions
+from app.services.datasets.service import DatasetService
+from app.services.datasets.uploads import UploadService
+from app.services.evaluations.service import EvaluationService
 from app.services.health import Health
-from app.services.job_edits import JobEdits
-from app.services.jobs import JobService
-from app.services.keys import KeyService
-from app.services.lineage_feed import LineageFeed
-from app.services.measures import ProcessMeasures
-from app.services.pictures import Pictures
-from app.services.proxies import Proxies
-from app.services.results import ResultService
-from app.services.retention import Retention
-from app.services.secret_box import SecretBox
-from app.services.sessions import Sessions
-from app.services.uploads import UploadService
-from app.services.webhooks import WebhookService
+from app.services.jobs.deletion import JobDeletion
+from app.services.jobs.edits import JobEdits
+from app.services.jobs.gradient_sets import GradientSetService
+from app.services.jobs.proxies import Proxies
+from app.services.jobs.service import JobService
+from app.services.metrics import ProcessMeasures
+from app.services.notify.events import EventService
+from app.services.notify.lineage_feed import LineageFeed
+from app.services.notify.webhooks import WebhookService
+from app.services.results.files import ResultService
+from app.services.results.previews import Pictures
+from app.services.results.reader import Choices
+from app.services.storage.data_folder import SharedFolder
+from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import browse, judge, login, pages, reference, statics, submit
+from app.ui import evaluation_form, forms, login, pages, reference, statics
+from app.ui import jobs as job_lists
 from spice_select.version import __version__
 
 DESCRIPTION = """
@@ -137,7 +138,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.results = ResultService(app.state.jobs, app.state.choices, store, settings)
     app.state.webhooks = WebhookService(database, SecretBox(settings), Guard(Policy.of(settings)))
     app.state.health = Health(database, worker_alive)
-    # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/app/test_auth.py walks the contract.
+    # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/service/test_auth.py walks the contract.
     for module in (
         uploads,
         datasets,
@@ -155,11 +156,11 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    for part in (browse, submit, judge, login, statics, reference):
+    for part in (job_lists, forms, evaluation_form, login, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
-    app.openapi = lambda: contract.openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = lambda: openapi.openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
@@ -167,4 +168,4 @@ def contract_document() -> dict[str, Any]:
     """The contract of the service as it is by default, whatever the environment says."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(_env_file=None, data_dir=Path(folder), database_url="sqlite://", log_level="error")
-        return contract.openapi(create_app(settings))
+        return openapi.openapi(create_app(settings))

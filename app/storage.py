@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.errors import ServiceError
-from spice_select.whole_files import move_whole
+from spice_select.atomic_files import move_whole
 
 BLOCK_BYTES = 2**20
 

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 
 from benchmarks._contenders import CONTEXT, build
-from spice_select.batch_memory import most_tokens
 from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
-from spice_select.pipeline import run
-from spice_select.tiny import build_tiny_tokenizer
+from spice_select.models.batch_memory import most_tokens
+from spice_select.models.tiny import build_tiny_tokenizer
+from spice_select.pipeline.run import run
 
 ROWS = 4000
 

@@ -13,8 +13,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from spice_select.batch_memory import LOGIT_BYTES, most_tokens
-from spice_select.batches import collate, plan_batches
 from spice_select.config import (
     Budget,
     GradientConfig,
@@ -23,15 +21,17 @@ from spice_select.config import (
     SelectionConfig,
     WindowsScope,
 )
-from spice_select.examples import IGNORED, Example
-from spice_select.forward import BatchPass
-from spice_select.gradients import batch_tokens_on, measure
-from spice_select.model_state import frozen
-from spice_select.periodic import choose_periodically
-from spice_select.recorder import Recorder
-from spice_select.store import GradientShard, write_shard
-from spice_select.targets import find_targets
-from spice_select.warmup import tuning_type
+from spice_select.gradients.batching import collate, plan_batches
+from spice_select.gradients.forward import BatchPass
+from spice_select.gradients.hooks import Recorder
+from spice_select.gradients.per_sample import batch_tokens_on, measure
+from spice_select.gradients.targets import find_targets
+from spice_select.models.batch_memory import LOGIT_BYTES, most_tokens
+from spice_select.models.frozen import frozen
+from spice_select.records.tokenize import IGNORED, Example
+from spice_select.storage.shards import GradientShard, write_shard
+from spice_select.training.periodic import choose_periodically
+from spice_select.training.warmup import tuning_type
 
 SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 10, "vocab_size": 8192},

@@ -26,8 +26,8 @@ from benchmarks.machine import describe
 from benchmarks.proxies import gradients_of, pool_and_text
 from benchmarks.quality.material import encoded
 from benchmarks.quality.render import shell
-from spice_select.baselines import random_order
-from spice_select.fisher import log_determinant
+from spice_select.selection.baselines import random_order
+from spice_select.selection.logdet import log_determinant
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "paper-claims.md"

@@ -25,8 +25,8 @@ from benchmarks.quality.material import encoded, parts, read
 from benchmarks.quality.models import Size, make_tokenizer, shape_of
 from spice_select.evaluation.settings import TrainingConfig
 from spice_select.evaluation.training import schedule_of
-from spice_select.examples import Example
-from spice_select.tuning import train
+from spice_select.records.tokenize import Example
+from spice_select.training.steps import train
 
 BUNDLED = Path(__file__).parents[1] / "examples" / "bundled.jsonl"
 SIZES = {"small": Size(64, 3, 2, 0), "large": Size(160, 6, 5, 0)}

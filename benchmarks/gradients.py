@@ -33,7 +33,7 @@ from benchmarks._bergson import compare_with_bergson
 from benchmarks._contenders import CONTENDERS, SIZES, STREAMED, build, contender, draw_rows, streamed
 from benchmarks.machine import describe
 from spice_select.config import GradientConfig
-from spice_select.examples import Example
+from spice_select.records.tokenize import Example
 
 ON_A_GPU = "python -m benchmarks.gradients --device cuda --size large --rows 512 --bergson-python PYTHON"
 """Fills every row that wants a GPU."""

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 import spice_select as ss
-from spice_select.baselines import random_order
 from spice_select.evaluation.training import losses_of
-from spice_select.examples import Example
-from spice_select.fisher import log_determinant
-from spice_select.periodic import choose_periodically
+from spice_select.records.tokenize import Example
+from spice_select.selection.baselines import random_order
+from spice_select.selection.logdet import log_determinant
+from spice_select.training.periodic import choose_periodically
 
 INTERVALS: tuple[int | None, ...] = (None, 1, 10, 50)
 """Windows between two steps; None takes no step and stands for the choice before any."""

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from spice_select.collect import collect_gradients
 from spice_select.config import GradientConfig
-from spice_select.examples import load_examples
-from spice_select.tiny import build_tiny_model, build_tiny_tokenizer
+from spice_select.gradients.collect import collect_gradients
+from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
+from spice_select.records.tokenize import load_examples
 
 BUNDLED = Path(__file__).parent.parent / "examples" / "bundled.jsonl"
 SKETCH = 512

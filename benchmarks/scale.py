@@ -26,7 +26,7 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.pools import BUNDLED, Source
 from spice_select.config import Budget, SelectionConfig
-from spice_select.greedy import select
+from spice_select.selection.select import select
 
 DIMENSION = 512
 SHARE = 10

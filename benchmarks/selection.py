@@ -27,14 +27,14 @@ import torch
 from benchmarks.machine import describe
 from benchmarks.pools import BUNDLED, LORA_SIZE, WIDE, Source, exact_gradients
 from benchmarks.rivals import authors_greedy, authors_windows, dense_greedy, submodlib_greedy
-from spice_select.candidates import Candidates
 from spice_select.config import Budget, SelectionConfig
-from spice_select.control import random_control
-from spice_select.diagnostics import certify
-from spice_select.fisher import log_determinant
-from spice_select.methods import SideData
-from spice_select.picking import choose
-from spice_select.selection import Selection
+from spice_select.selection.certificate import certify
+from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.greedy import choose
+from spice_select.selection.logdet import log_determinant
+from spice_select.selection.methods import SideData
+from spice_select.selection.random_baseline import random_control
+from spice_select.selection.result import Selection
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import text
 
-from app.api.cursors import encode_cursor
+from app.api.pagination import encode_cursor
 from app.ids import DEFAULT_PROJECT
 from app.persistence.session import Database
 from app.settings import Settings

@@ -27,7 +27,7 @@ from spice_select.cli.output import print_fields, print_table, shown
 from spice_select.cli.progress import ProgressView
 from spice_select.client import Client, Dataset, Job, RankedSample
 from spice_select.errors import SpiceError
-from spice_select.verify import verify_folder
+from spice_select.results.verify import verify_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "examples" / "bundled.jsonl"

@@ -12,11 +12,11 @@ from spice_select.config import Budget, Conditions, GradientConfig, ProxyConfig,
 from spice_select.version import __version__
 
 if TYPE_CHECKING:
-    from spice_select.collect import collect_gradients
-    from spice_select.examples import Example, load_examples
-    from spice_select.greedy import Selection, select
-    from spice_select.pipeline import run
-    from spice_select.proxy import load_proxy
+    from spice_select.gradients.collect import collect_gradients
+    from spice_select.models.proxy import load_proxy
+    from spice_select.pipeline.run import run
+    from spice_select.records.tokenize import Example, load_examples
+    from spice_select.selection.select import Selection, select
 
 __all__ = [
     "Budget",
@@ -36,13 +36,13 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Example": "spice_select.examples",
-    "load_examples": "spice_select.examples",
-    "collect_gradients": "spice_select.collect",
-    "Selection": "spice_select.greedy",
-    "select": "spice_select.greedy",
-    "run": "spice_select.pipeline",
-    "load_proxy": "spice_select.proxy",
+    "Example": "spice_select.records.tokenize",
+    "load_examples": "spice_select.records.tokenize",
+    "collect_gradients": "spice_select.gradients.collect",
+    "Selection": "spice_select.selection.select",
+    "select": "spice_select.selection.select",
+    "run": "spice_select.pipeline.run",
+    "load_proxy": "spice_select.models.proxy",
 }
 
 

@@ -18,12 +18,12 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = Settings()
     if arguments.command == "poll":
-        from workers.loop import poll as run
+        from workers.poller import poll as run
 
         run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd)
     else:
+        from workers.celery_tasks import backlog, ring
         from workers.dispatcher import dispatch
-        from workers.tasks import backlog, ring
 
         dispatch(settings, ring, backlog)
 

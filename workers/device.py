@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from spice_select.memory import host_bytes
+from spice_select.models.memory import host_bytes
 
 NARROW = 512
 """Hidden size below which a processor's threads wait for each other longer than they work."""

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from app import logs
 from app.persistence.session import Database
-from app.services.checkpoints import sweep_checkpoints
-from app.services.data_folder import SharedFolder
-from app.services.units import UnitService
-from app.services.uploads import UploadService
+from app.services.datasets.uploads import UploadService
+from app.services.storage.checkpoints import sweep_checkpoints
+from app.services.storage.data_folder import SharedFolder
+from app.services.units.service import UnitService
 from app.settings import Settings
 from app.storage import ArtifactStore
-from workers.lineage import start_sender
-from workers.loop import SWEEP_SECONDS, stop_on_signals
-from workers.retention import start_removal
-from workers.webhooks import WebhookSender
+from workers.background.lineage import start_sender
+from workers.background.retention import start_removal
+from workers.background.webhook_sender import WebhookSender
+from workers.poller import SWEEP_SECONDS, stop_on_signals
 
 MAX_PAUSE_SECONDS = 10.0
 

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from app.logs import get_logger
-from app.services.units import Claim, Report, UnitService
+from app.services.units.service import Claim, Report, UnitService
 from app.settings import Settings
-from spice_select.memory import held_bytes
+from spice_select.models.memory import held_bytes
 
 REPORT_SECONDS = 1.0
 LEASE_SHARE = 0.75

@@ -17,22 +17,22 @@ from app import tracing
 from app.errors import ServiceError, storage_is_full
 from app.logs import get_logger
 from app.persistence.session import Database
-from app.services.briefs import BriefService, ClaimGoneError, SelectBrief
-from app.services.commits import CommitService
-from app.services.data_folder import SharedFolder
-from app.services.units import Claim, UnitService
+from app.services.storage.data_folder import SharedFolder
+from app.services.units.commits import CommitService
+from app.services.units.inputs import BriefService, ClaimGoneError, SelectBrief
+from app.services.units.service import Claim, UnitService
 from app.settings import Settings
 from app.status import UnitKind
 from app.storage import ArtifactStore
-from spice_select.device_errors import as_device_error
 from spice_select.errors import DeviceLostError, SpiceError, Stopped
-from workers.far_sweep import start_far_sweep
+from spice_select.models.device_errors import as_device_error
+from workers.background.registration import start_presence
+from workers.background.remote_sweep import start_far_sweep
 from workers.heartbeat import Heartbeat
-from workers.presence import start_presence
 
 if TYPE_CHECKING:
-    from workers.compute import Compute
-    from workers.evaluations import Trials
+    from workers.units.compute import Compute
+    from workers.units.evaluate import Trials
 
 COMMIT_TRIES = 5
 COLLECT_SECONDS = 5.0
@@ -84,7 +84,7 @@ class UnitRunner:
         """The part that needs torch, loaded on first use: an ingest must not wait for it."""
         with self._compute_lock:
             if self._compute is None:
-                from workers.compute import Compute
+                from workers.units.compute import Compute
 
                 self._compute = Compute(self.settings, self.store)
             return self._compute
@@ -93,7 +93,7 @@ class UnitRunner:
     def trials(self) -> Trials:
         """The part that evaluates, loaded on first use."""
         if self._trials is None:
-            from workers.evaluations import Trials
+            from workers.units.evaluate import Trials
 
             self._trials = Trials(self.compute, self.store)
         return self._trials
@@ -236,7 +236,7 @@ class UnitRunner:
         return call()
 
     def _ingest(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        from workers.ingest import ingest
+        from workers.units.ingest import ingest
 
         brief = self.briefs.ingest(claim)
         with self.store.scratch() as folder:
@@ -269,7 +269,7 @@ class UnitRunner:
             return bool(self._tell(lambda: self.commits.selection(claim, outcome)))
 
     def _periodic(self, claim: Claim, brief: SelectBrief, heartbeat: Heartbeat) -> bool:
-        from workers.checkpoints import StoredCheckpoints
+        from workers.storage.checkpoints import StoredCheckpoints
 
         heartbeat.phase("loading_model")
         checkpoints = StoredCheckpoints(self.store, self.units, claim, brief)

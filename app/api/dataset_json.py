@@ -13,7 +13,7 @@ from app.api.problems import BodyError
 from app.api.schemas.datasets import DatasetCreate
 from app.api.strict_json import strict_json
 from app.errors import ServiceError
-from spice_select.intake.containers import BOM, first_line_is_whole
+from spice_select.ingest.containers import BOM, first_line_is_whole
 
 BLANK = b" \t\r\n"
 

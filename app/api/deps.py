@@ -13,25 +13,25 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from app.api.patterns import FILE_NAME, METADATA_PAIR, SIGNED_LINK, id_pattern
-from app.api.rates import POLICY, RateLimiter
-from app.api.streams import EventHub
+from app.api.pattern_messages import FILE_NAME, METADATA_PAIR, SIGNED_LINK, id_pattern
+from app.api.rate_limit import POLICY, RateLimiter
+from app.api.sse import EventHub
 from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
-from app.services.choices import Choices
-from app.services.datasets import DatasetService
-from app.services.deletion import JobDeletion
-from app.services.evaluations import EvaluationService
-from app.services.events import EventService
-from app.services.gradient_sets import GradientSetService
+from app.services.access.keys import Caller, KeyService
+from app.services.datasets.service import DatasetService
+from app.services.datasets.uploads import UploadService
+from app.services.evaluations.service import EvaluationService
 from app.services.idempotency import parse_key
-from app.services.job_edits import JobEdits
-from app.services.jobs import Filters, JobService
-from app.services.keys import Caller, KeyService
-from app.services.lineage_feed import LineageFeed
-from app.services.results import ResultService
-from app.services.uploads import UploadService
-from app.services.webhooks import WebhookService
+from app.services.jobs.deletion import JobDeletion
+from app.services.jobs.edits import JobEdits
+from app.services.jobs.gradient_sets import GradientSetService
+from app.services.jobs.service import Filters, JobService
+from app.services.notify.events import EventService
+from app.services.notify.lineage_feed import LineageFeed
+from app.services.notify.webhooks import WebhookService
+from app.services.results.files import ResultService
+from app.services.results.reader import Choices
 from app.settings import Settings
 from app.storage import ArtifactStore
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from app.api.patterns import in_words
+from app.api.pattern_messages import in_words
 from app.errors import PROBLEMS, ServiceError, storage_is_full
 from app.ids import new_id
 from app.logs import get_logger

@@ -17,8 +17,8 @@ from app.api.schemas.datasets import DatasetCreate
 from app.api.schemas.fields import Metadata, Name
 from app.api.strict_json import strict_json
 from app.errors import ServiceError
-from app.services.datasets import Upload
-from spice_select.intake import IntakeOptions
+from app.services.datasets.service import Upload
+from spice_select.ingest import IntakeOptions
 
 RAW_TYPES = {
     "application/x-ndjson",

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app.services.sessions import SECONDS
-from app.ui.access import COOKIE, SameOrigin
+from app.services.access.sessions import SECONDS
+from app.ui.auth import COOKIE, SameOrigin
 from app.ui.pages import page
 
 router = APIRouter(include_in_schema=False)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from app.ui import wording
+from app.ui import labels
 from app.ui.statics import static_url
 from spice_select.version import __version__
 
@@ -54,17 +54,17 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     for filter_ in (
-        wording.number,
-        wording.percent,
-        wording.size,
-        wording.duration,
-        wording.ago,
-        wording.until,
-        wording.stamp,
-        wording.choice,
-        wording.settings,
-        wording.phase,
-        wording.excerpt,
+        labels.number,
+        labels.percent,
+        labels.size,
+        labels.duration,
+        labels.ago,
+        labels.until,
+        labels.stamp,
+        labels.choice,
+        labels.settings,
+        labels.phase,
+        labels.excerpt,
     ):
         found.filters[filter_.__name__] = filter_
     found.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
@@ -72,10 +72,10 @@ def templates() -> Environment:
     found.globals.update(
         static=static_url,
         version=__version__,
-        steps=wording.steps,
-        headline=wording.headline,
-        methods=wording.METHODS,
-        stops=wording.STOPS,
+        steps=labels.steps,
+        headline=labels.headline,
+        methods=labels.METHODS,
+        stops=labels.STOPS,
     )
     return found
 

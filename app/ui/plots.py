@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from app.services.pictures import Stretch, spread
-from app.ui.wording import number
+from app.services.results.previews import Stretch, spread
+from app.ui.labels import number
 
 POINTS = 600
 """Most points of a plot."""

@@ -27,14 +27,14 @@ from benchmarks.quality.models import Size, make_tokenizer, pretrained
 from benchmarks.quality.render import render
 from benchmarks.quality.search_rows import answers_of, say, write
 from benchmarks.quality.stages import Judges, stage_of, trained
-from spice_select.baselines import random_order
 from spice_select.config import digest_of
 from spice_select.evaluation.controls import random_rows
 from spice_select.evaluation.experiment import Arm, run_experiment, standard_arms
 from spice_select.evaluation.hold_out import split
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
 from spice_select.evaluation.training import losses_of
-from spice_select.examples import Example
+from spice_select.records.tokenize import Example
+from spice_select.selection.baselines import random_order
 
 HERE = Path(__file__).parent
 BUNDLED = HERE.parents[1] / "examples" / "bundled.jsonl"

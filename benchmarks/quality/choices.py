@@ -10,7 +10,7 @@ from typing import Any
 
 import spice_select as ss
 from benchmarks.quality.loops import loop_rows
-from spice_select.examples import Example
+from spice_select.records.tokenize import Example
 
 RAW = ss.GradientConfig(normalize="none")
 UNIT = ss.GradientConfig()

@@ -8,8 +8,8 @@ from typing import Any
 
 import spice_select as ss
 from spice_select.config import RunConfig, Tuning
-from spice_select.examples import Example
-from spice_select.periodic import choose_periodically
+from spice_select.records.tokenize import Example
+from spice_select.training.periodic import choose_periodically
 
 WINDOW = 100
 EVERY = 2

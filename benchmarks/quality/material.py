@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import spice_select as ss
-from spice_select.baselines import random_order
 from spice_select.evaluation.hold_out import near_duplicates_of
-from spice_select.examples import Example
+from spice_select.records.tokenize import Example
+from spice_select.selection.baselines import random_order
 
 PROMPTS = ("instruction", "input", "question", "prompt")
 RESPONSES = ("output", "response", "answer", "completion")

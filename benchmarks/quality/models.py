@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from spice_select.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
+from spice_select.models.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
 
 Architecture = Literal["qwen2", "llama", "gpt2"]
 BLOCK = 256

@@ -10,8 +10,8 @@ import torch
 
 import spice_select as ss
 from spice_select.config import Tuning
-from spice_select.examples import Example
-from spice_select.warmup import put_on, warm_up
+from spice_select.records.tokenize import Example
+from spice_select.training.warmup import put_on, warm_up
 
 WARM = ss.GradientConfig(
     warmup_steps=25, tuning=Tuning(weights="full", learning_rate=1e-3, step_tokens=2048), targets="linear"

@@ -23,8 +23,8 @@ import spice_select as ss
 from benchmarks.machine import describe
 from benchmarks.quality.material import encoded, parts
 from benchmarks.quality.models import Size, make_tokenizer, pretrained
-from spice_select.baselines import random_order
 from spice_select.evaluation.training import losses_of
+from spice_select.selection.baselines import random_order
 
 BUNDLED = Path(__file__).parents[2] / "examples" / "bundled.jsonl"
 HERE = Path(__file__).parent

@@ -28,11 +28,11 @@ from benchmarks.quality.models import Size
 from benchmarks.quality.search_page import page
 from benchmarks.quality.search_rows import STAGES, Side, answers_of, models_of, say, side_of, splits_of, write
 from benchmarks.quality.search_table import DRAWS, arms_of, by_label
-from spice_select.baselines import random_order
 from spice_select.evaluation.controls import one_group_rows, stratified_rows
 from spice_select.evaluation.experiment import Arm, run_turn
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
 from spice_select.evaluation.training import losses_of, schedule_of
+from spice_select.selection.baselines import random_order
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "search.json", HERE / "settings.md"

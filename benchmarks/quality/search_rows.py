@@ -20,10 +20,10 @@ from benchmarks.quality.candidates import Form, forms_of
 from benchmarks.quality.material import dealt, encoded, parts, read, text_of
 from benchmarks.quality.models import make_tokenizer, pretrained
 from benchmarks.quality.other_forms import OTHER_FORMS
-from spice_select.baselines import random_order
 from spice_select.config import digest_of
 from spice_select.evaluation.hold_out import near_duplicates_of
-from spice_select.examples import IGNORED, Example
+from spice_select.records.tokenize import IGNORED, Example
+from spice_select.selection.baselines import random_order
 
 STAGES = ("tune", "report")
 ANSWER = "####"

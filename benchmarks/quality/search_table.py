@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.quality.search_rows import Side
 from spice_select.evaluation.statistics import advantage
-from spice_select.examples import Example
+from spice_select.records.tokenize import Example
 
 DRAWS = 2
 """Random draws in a replicate; what is compared with is their mean."""

@@ -17,8 +17,8 @@ from spice_select.evaluation.experiment import Arm, Experiment, Turn, judged, re
 from spice_select.evaluation.settings import EvaluationConfig
 from spice_select.evaluation.statistics import advantage, rows_by_group
 from spice_select.evaluation.training import losses_of, schedule_of
-from spice_select.examples import Example
-from spice_select.tuning import Spent
+from spice_select.records.tokenize import Example
+from spice_select.training.steps import Spent
 
 
 @dataclass(frozen=True)

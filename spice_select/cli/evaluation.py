@@ -13,7 +13,7 @@ from spice_select.cli.local import torch_device
 from spice_select.cli.output import note, print_fields, print_json, print_table, shown
 from spice_select.cli.progress import ProgressView
 from spice_select.config import ProxyConfig
-from spice_select.threads import let_idle_threads_sleep
+from spice_select.models.threads import let_idle_threads_sleep
 
 Share = Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of the rows to hold out.")]
 Group = Annotated[str | None, typer.Option("--group", help="Column that names a row's group.")]
@@ -188,7 +188,7 @@ def print_report(found: dict[str, Any]) -> None:
 
 
 def _intake(format: str | None, column: list[str] | None) -> Any:
-    from spice_select.intake import IntakeOptions
+    from spice_select.ingest import IntakeOptions
 
     columns = options.pairs(column, "--column")
     return options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")

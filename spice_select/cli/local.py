@@ -10,7 +10,7 @@ import typer
 from spice_select.cli import options
 from spice_select.cli.output import Exit, leave, note, out, print_fields, print_json, shown
 from spice_select.cli.progress import ProgressView
-from spice_select.threads import let_idle_threads_sleep
+from spice_select.models.threads import let_idle_threads_sleep
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 
@@ -106,8 +106,8 @@ def run(
     columns = options.pairs(column, "--column")
 
     let_idle_threads_sleep()
-    from spice_select.intake import IntakeOptions
-    from spice_select.pipeline import run as run_pipeline
+    from spice_select.ingest import IntakeOptions
+    from spice_select.pipeline.run import run as run_pipeline
 
     intake = options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
     with ProgressView(quiet=json) as view:
@@ -186,7 +186,7 @@ def verify(
     json: options.Json = False,
 ) -> None:
     """Check every digest of a result, and its rows against the source if that is given."""
-    from spice_select.verify import verify_folder
+    from spice_select.results.verify import verify_folder
 
     report = verify_folder(folder, source)
     if json:

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from spice_select.client import Client, parse_budget
-from spice_select.client.narrowing import Narrowing
+from spice_select.client.filters import Narrowing
 from spice_select.config import Conditions, GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.config import Method as MethodName
 from spice_select.errors import ConfigError

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from spice_select.cli.output import err, waiting
 from spice_select.client import Dataset, Evaluation, Job
 from spice_select.client import Progress as Count
-from spice_select.run_clock import RunProgress
+from spice_select.pipeline.progress import RunProgress
 
 LINE_SECONDS = 5.0
 """Shortest time between two lines about the same phase."""

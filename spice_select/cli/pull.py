@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from spice_select import llamafactory, trainers
 from spice_select.cli import options
 from spice_select.cli.output import note, out, print_json, size
 from spice_select.client import Client
 from spice_select.errors import ClientError
+from spice_select.results import llamafactory, trainers
 
 SELECTED = "selected.jsonl"
 

@@ -30,7 +30,7 @@ from spice_select.client.asynchronous import AsyncClient
 from spice_select.client.blocking import Client
 from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.endpoints import WebhookDelivery, WebhookEndpoint
-from spice_select.client.evaluated import Evaluation, EvaluationEstimate
+from spice_select.client.evaluation_models import Evaluation, EvaluationEstimate
 from spice_select.client.models import (
     Certificate,
     Dataset,

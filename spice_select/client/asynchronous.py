@@ -9,10 +9,11 @@ from typing import Any, Self, Unpack
 
 import httpx
 
+from spice_select.client._resource import AsyncGroup as _Group
 from spice_select.client.budget import BudgetLike
 from spice_select.client.evaluations import AsyncEvaluations
-from spice_select.client.group import AsyncGroup as _Group
-from spice_select.client.hooks import AsyncWebhookEndpoints
+from spice_select.client.filters import Narrowing, narrowed
+from spice_select.client.mlflow import log_job_awaited
 from spice_select.client.models import (
     Answer,
     Dataset,
@@ -25,7 +26,6 @@ from spice_select.client.models import (
     RankedSample,
     RejectedRow,
 )
-from spice_select.client.narrowing import Narrowing, narrowed
 from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
@@ -36,8 +36,8 @@ from spice_select.client.operations import (
     job_body,
     job_path,
 )
-from spice_select.client.tracking import log_job_awaited
 from spice_select.client.transport import DEFAULT_TIMEOUT_SECONDS, AsyncTransport, connection
+from spice_select.client.webhook_endpoints import AsyncWebhookEndpoints
 
 
 class AsyncClient:

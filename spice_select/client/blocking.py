@@ -9,10 +9,11 @@ from typing import Any, Self, Unpack
 
 import httpx
 
+from spice_select.client._resource import Group as _Group
 from spice_select.client.budget import BudgetLike
 from spice_select.client.evaluations import Evaluations
-from spice_select.client.group import Group as _Group
-from spice_select.client.hooks import WebhookEndpoints
+from spice_select.client.filters import Narrowing, narrowed
+from spice_select.client.mlflow import log_job
 from spice_select.client.models import (
     Answer,
     Dataset,
@@ -25,7 +26,6 @@ from spice_select.client.models import (
     RankedSample,
     RejectedRow,
 )
-from spice_select.client.narrowing import Narrowing, narrowed
 from spice_select.client.operations import (
     PAGE_ROWS,
     Operations,
@@ -36,8 +36,8 @@ from spice_select.client.operations import (
     job_body,
     job_path,
 )
-from spice_select.client.tracking import log_job
 from spice_select.client.transport import DEFAULT_TIMEOUT_SECONDS, BlockingTransport, connection
+from spice_select.client.webhook_endpoints import WebhookEndpoints
 
 
 class Client:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from spice_select.client.evaluated import Evaluation, EvaluationEstimate
-from spice_select.client.group import AsyncGroup, Group
+from spice_select.client._resource import AsyncGroup, Group
+from spice_select.client.evaluation_models import Evaluation, EvaluationEstimate
+from spice_select.client.filters import Narrowing, narrowed
 from spice_select.client.models import Event
-from spice_select.client.narrowing import Narrowing, narrowed
 from spice_select.client.operations import parse, plain
 from spice_select.client.retry import Operation, Send, send
 from spice_select.errors import ConfigError

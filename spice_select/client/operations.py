@@ -19,14 +19,14 @@ from pydantic import BaseModel, ValidationError
 
 from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.download import download_file
-from spice_select.client.evaluated import Evaluation
+from spice_select.client.evaluation_models import Evaluation
 from spice_select.client.models import Answer, Dataset, Estimate, File, FileList, Item, Job, Link, Page, Problem
 from spice_select.client.retry import Operation, Send, Sleep, retry_after, send
 from spice_select.client.stream import EventFollower
 from spice_select.client.upload import PARTS_ABOVE_BYTES, OnBytes, push_in_parts
 from spice_select.config import Budget, Conditions
 from spice_select.errors import ClientError, ConfigError, WaitTimeoutError
-from spice_select.sources import AnySource, is_address, parse_source
+from spice_select.ingest.source_urls import AnySource, is_address, parse_source
 
 LONG_POLL_SECONDS = 20.0
 WATCHED_POLL_SECONDS = 1.0

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from spice_select.baselines import random_order, stratified_order
-from spice_select.examples import IGNORED, Example
+from spice_select.records.tokenize import IGNORED, Example
+from spice_select.selection.baselines import random_order, stratified_order
 
 
 def random_rows(size: int, count: int, seed: int) -> list[int]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 
-from spice_select.adapters import adapted, whole
 from spice_select.errors import ConfigError
 from spice_select.evaluation.controls import (
     one_group_rows,
@@ -22,8 +21,9 @@ from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
 from spice_select.evaluation.statistics import advantage, advantage_by_group, loss_by_group
 from spice_select.evaluation.training import losses_of, schedule_of
 from spice_select.evaluation.verdict import Comparison, PowerCheck, Verdict, judge
-from spice_select.examples import Example
-from spice_select.tuning import Schedule, Spent, train
+from spice_select.models.lora import adapted, whole
+from spice_select.records.tokenize import Example
+from spice_select.training.steps import Schedule, Spent, train
 
 Role = Literal["choice", "control", "planting"]
 RANDOM = ("random", "random_tokens")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from datasketch import MinHash, MinHashLSH
 
-from spice_select.baselines import random_order
 from spice_select.errors import ConfigError
+from spice_select.selection.baselines import random_order
 
 SIMILARITY = 0.7
 """Jaccard index of word triples from which two texts are near-duplicates."""

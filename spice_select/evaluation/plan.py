@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from spice_select.errors import MismatchedShardError
+from spice_select.evaluation.dataset import Material
 from spice_select.evaluation.experiment import Arm, Experiment, Role, Turn, judged, result_of, standard_arms
-from spice_select.evaluation.material import Material
 from spice_select.evaluation.report import report
 from spice_select.evaluation.settings import EvaluationConfig
 from spice_select.evaluation.training import losses_of, schedule_of
-from spice_select.store import read_tensors, write_tensors
-from spice_select.tuning import Schedule, Spent
+from spice_select.storage.shards import read_tensors, write_tensors
+from spice_select.training.steps import Schedule, Spent
 
 CHOICE = "the choice"
 """What the choice is called among the arms."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from spice_select.evaluation.dataset import Material
 from spice_select.evaluation.experiment import Experiment
-from spice_select.evaluation.material import Material
 from spice_select.evaluation.settings import EvaluationConfig
 
 if TYPE_CHECKING:
-    from spice_select.proxy import Proxy
+    from spice_select.models.proxy import Proxy
 
 
 def report(experiment: Experiment, name: str) -> dict[str, Any]:

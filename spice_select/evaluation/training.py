@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from spice_select.batches import plan_batches
 from spice_select.evaluation.settings import TrainingConfig
-from spice_select.examples import Example
-from spice_select.forward import checked_head
-from spice_select.tuning import Schedule, token_losses
+from spice_select.gradients.batching import plan_batches
+from spice_select.gradients.forward import checked_head
+from spice_select.records.tokenize import Example
+from spice_select.training.steps import Schedule, token_losses
 
 
 def schedule_of(config: TrainingConfig, *, count: int, mean_tokens: float) -> Schedule:

@@ -11,8 +11,8 @@ composition    lengths and groups of the choice beside those of the pool
 from __future__ import annotations
 
 from spice_select.results.composition import composition
+from spice_select.results.run_metadata import ResultFile
 from spice_select.results.write import DATED, MEDIA_TYPES, STATED, RankingRow, Written, summarise, write_results
-from spice_select.run_facts import ResultFile
 
 __all__ = [
     "DATED",

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from spice_select.provenance import invocation_uri, rfc3339
-from spice_select.run_facts import ResultFile, RunFacts
+from spice_select.results.provenance import invocation_uri, rfc3339
+from spice_select.results.run_metadata import ResultFile, RunFacts
 from spice_select.version import __version__
 
 CROISSANT = "http://mlcommons.org/croissant/1.1"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from spice_select.records import compact_json
+from spice_select.records.records import compact_json
 
 MAX_FIELDS = 256
 """A column of objects with more distinct keys than this is a dictionary, not a struct, and is kept as JSON text."""

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spice_select.llamafactory import TagCount, dataset_entry
-from spice_select.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
 from spice_select.results.card import data_card
-from spice_select.results.chosen_rows import ChosenRows
 from spice_select.results.croissant import croissant
 from spice_select.results.json_columns import Columns, is_json_text, to_table
-from spice_select.run_facts import ResultFile, RunFacts
+from spice_select.results.llamafactory import TagCount, dataset_entry
+from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
+from spice_select.results.run_metadata import ResultFile, RunFacts
+from spice_select.results.selected_rows import ChosenRows
 
 if TYPE_CHECKING:
-    from spice_select.selection import Selection
+    from spice_select.selection.result import Selection
 
 MEDIA_TYPES = {
     "selected.jsonl": "application/jsonl",

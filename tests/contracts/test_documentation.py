@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import spice_select.errors
-from app.api.contract import example_of
+from app.api.openapi import example_of
 from app.api.schemas.datasets import DatasetRead
 from app.api.schemas.evaluations import EvaluationCreate
 from app.api.schemas.jobs import JobCreate, JobRead

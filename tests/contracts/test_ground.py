@@ -135,7 +135,9 @@ def test_examples_do_not_depend_on_the_modules_that_other_tests_have_loaded(
 def test_services_are_started_in_lanes_and_every_other_file_is_done_by_one_worker() -> None:
     for start in (*LANES, *EARLY):
         assert (ROOT / start).exists(), f"{start} is no longer there"
-    assert lane("tests/chaos/test_faults.py::test_x[a]") == lane("tests/load/test_load.py::test_y") == "faults"
-    assert lane("tests/app/test_jobs.py::test_x") is None
-    order = ["tests/spice_select/test_greedy.py::test_a", "tests/app/test_jobs.py::test_b", "tests/e2e/test_demo.py::c"]
+    assert (
+        lane("tests/soak/chaos/test_faults.py::test_x[a]") == lane("tests/soak/load/test_load.py::test_y") == "faults"
+    )
+    assert lane("tests/service/test_jobs.py::test_x") is None
+    order = ["tests/library/test_greedy.py::test_a", "tests/service/test_jobs.py::test_b", "tests/e2e/test_demo.py::c"]
     assert sorted(order, key=place) == order[::-1]

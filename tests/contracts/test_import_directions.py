@@ -15,13 +15,13 @@ from tests.contracts.packages import ROOT
 LINT_IMPORTS = Path(sys.executable).parent / "lint-imports"
 BREAKS = {
     "workers > app > spice_select": ("spice_select/config.py", "from app.status import JobStatus"),
-    "Inside app": ("app/services/jobs.py", "from app.api import schemas"),
+    "Inside app": ("app/services/jobs/service.py", "from app.api import schemas"),
     "app never reaches torch": ("app/status.py", "import numpy"),
     "workers never reach app.api": ("workers/__init__.py", "import fastapi"),
-    "Only workers.main and workers.tasks know Celery": ("workers/device.py", "import celery"),
+    "Only workers.celery_app and workers.celery_tasks know Celery": ("workers/device.py", "import celery"),
     "Routes run no queries": ("app/api/deps.py", "from app.persistence.repositories import Jobs"),
-    "The mathematics reads no file": ("spice_select/fisher.py", "import pathlib"),
-    "Inside the library": ("spice_select/store.py", "import spice_select.pipeline"),
+    "The mathematics reads no file": ("spice_select/selection/logdet.py", "import pathlib"),
+    "Inside the library": ("spice_select/storage/shards.py", "import spice_select.pipeline.run"),
     "client, config, errors and records": ("spice_select/errors.py", "import numpy"),
 }
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from spice_select.intake.manifest import IntakeLimits, IntakeOptions
-from spice_select.intake.process import ChildTask
+from spice_select.ingest.manifest import IntakeLimits, IntakeOptions
+from spice_select.ingest.process import ChildTask
 from tests.contracts.packages import ROOT, closure, direct_requirements, import_names
 
 OURS = ["spice_select", "app", "workers", "migrations"]
@@ -42,7 +42,7 @@ for module in modules:
 INSTALLS = {
     "client": ([], ["spice_select", "spice_select.client", "spice_select.cli", "spice_select.config"]),
     "api": (["server"], ["app.main", "app.__main__", "spice_select.client"]),
-    "dispatcher": (["server", "worker"], ["workers.__main__", "workers.main", "workers.tasks"]),
+    "dispatcher": (["server", "worker"], ["workers.__main__", "workers.celery_app", "workers.celery_tasks"]),
 }
 
 
@@ -71,7 +71,7 @@ def test_an_install_without_the_compute_extra_is_enough(install: str) -> None:
     [
         ("client", "spice_select/__init__.py", "import torch"),
         ("api", "app/storage.py", "__import__('safetensors')"),
-        ("dispatcher", "workers/tasks.py", "from transformers import AutoConfig"),
+        ("dispatcher", "workers/celery_tasks.py", "from transformers import AutoConfig"),
     ],
 )
 def test_a_heavy_import_is_noticed(tmp_path: Path, install: str, file: str, line: str) -> None:
@@ -110,7 +110,7 @@ def test_the_reader_of_files_does_without_pandas_and_numpy(name: str, tmp_path: 
         source.write_text("".join(json.dumps(record) + "\n" for record in records))
     task = ChildTask(options=IntakeOptions(), limits=IntakeLimits()).model_dump_json()
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "spice_select.intake", str(source), str(out), task],
+        [sys.executable, "-X", "importtime", "-m", "spice_select.ingest", str(source), str(out), task],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert importlib.util.find_spec("pandas") is not None

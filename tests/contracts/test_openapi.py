@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from app.api import contract
+from app.api import openapi
 from app.errors import PROBLEMS
 from app.main import contract_document
 from tests.contracts.packages import ROOT
@@ -45,7 +45,7 @@ def test_an_operation_has_a_name_of_its_own_and_a_description(served: dict[str, 
     names = [operation["operationId"] for _, operation in operations(served)]
     assert sorted(names) == sorted(set(names))
     assert all(operation.get("description") for _, operation in operations(served))
-    assert {tag for _, operation in operations(served) for tag in operation["tags"]} == set(contract.TAGS)
+    assert {tag for _, operation in operations(served) for tag in operation["tags"]} == set(openapi.TAGS)
 
 
 def bodies(document: dict[str, Any]) -> dict[str, str]:
@@ -70,10 +70,10 @@ def test_every_body_has_an_example_that_holds(served: dict[str, Any]) -> None:
         for example in component.get("examples", []):
             errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(example)]
             assert not errors, f"the example of {name} in app/api/examples.json does not hold: {errors}"
-            if name in contract.EXAMPLES and "properties" in component:
+            if name in openapi.EXAMPLES and "properties" in component:
                 unknown = set(example) - set(component["properties"])
                 assert not unknown or component.get("additionalProperties"), (name, unknown)
-    assert set(contract.EXAMPLES) <= set(served["components"]["schemas"]), "an example of a body that is gone"
+    assert set(openapi.EXAMPLES) <= set(served["components"]["schemas"]), "an example of a body that is gone"
 
 
 def test_every_error_that_is_named_is_a_problem_of_the_catalogue(served: dict[str, Any]) -> None:

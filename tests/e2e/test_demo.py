@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from spice_select.results import MEDIA_TYPES
-from spice_select.verify import verify_folder
+from spice_select.results.verify import verify_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

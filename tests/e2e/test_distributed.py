@@ -10,7 +10,7 @@ import psutil
 import redis
 
 import spice_select as ss
-from spice_select.pipeline import run
+from spice_select.pipeline.run import run
 from tests.e2e.conftest import ENDED, Deployment
 from tests.fixtures.lineage import told
 from tests.fixtures.service import jsonl, sums

@@ -18,8 +18,8 @@ from app.persistence.session import Database
 from app.persistence.tables import Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import GradientSetStatus, UnitKind
-from spice_select.intake import SHARD_ROWS
-from spice_select.pipeline import run
+from spice_select.ingest import SHARD_ROWS
+from spice_select.pipeline.run import run
 from tests.e2e.conftest import ENDED, Deployment
 from tests.fixtures.service import jsonl, sums
 

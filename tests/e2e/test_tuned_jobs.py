@@ -13,7 +13,7 @@ import spice_select as ss
 from app.persistence.session import Database
 from app.persistence.tables import Unit, UnitCommit
 from app.status import UnitKind
-from spice_select.pipeline import run
+from spice_select.pipeline.run import run
 from tests.e2e.conftest import ENDED, Deployment
 from tests.fixtures.service import jsonl, sums
 

@@ -16,7 +16,7 @@ import pytest
 
 from app.persistence.repositories import Units
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers.attendant import Attendant, Busy, wait_until_idle
+from workers.celery_child import Attendant, Busy, wait_until_idle
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, Qwen
 
 import spice_select as ss
 from spice_select.errors import SpiceError
-from spice_select.forward import BatchPass
-from spice_select.pipeline import run
-from spice_select.tiny import build_tiny_model, build_tiny_tokenizer
+from spice_select.gradients.forward import BatchPass
+from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
+from spice_select.pipeline.run import run
 from tests.fixtures.dead_proxy import save_dead_proxy
 from tests.fixtures.service import InProcessService, jsonl, sums
-from tests.spice_select.families import build
+from tests.library.families import build
 
 ROWS = jsonl(sums(6))
 SETTINGS: dict[str, Any] = {"sketch_dim": 4, "max_length": 128}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.copies import LEFT_OVER_SECONDS, Copies
+from workers.storage.local_cache import LEFT_OVER_SECONDS, Copies
 
 
 def name_of(payload: bytes) -> str:

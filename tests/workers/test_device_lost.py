@@ -11,7 +11,7 @@ import torch
 from sqlalchemy import select
 
 from app.persistence.tables import Unit
-from spice_select.forward import BatchPass
+from spice_select.gradients.forward import BatchPass
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.services.retention import Retention
+from app.services.storage.retention import Retention
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 WARM = {"sketch_dim": 4, "max_length": 128, "targets": "lora", "lora_rank": 2, "warmup_steps": 2}

@@ -12,10 +12,10 @@ from sqlalchemy import select, update
 
 from app.persistence.tables import Evaluation, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units import Claim, Report
+from app.services.units.service import Claim, Report
 from app.status import EvaluationStatus, UnitKind, UnitState
-from tests.app.test_evaluations import QUICK, finished
 from tests.fixtures.service import InProcessService
+from tests.service.test_evaluations import QUICK, finished
 
 TRAININGS = 8
 

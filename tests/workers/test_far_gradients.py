@@ -14,18 +14,18 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.services.batches import WorkerMemory, WorkerService
-from app.services.far_gradients import sweeps
-from app.services.retention import Retention
+from app.services.jobs.batches import WorkerMemory, WorkerService
+from app.services.storage.remote_gradients import sweeps
+from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.errors import StoreUnreachableError
-from spice_select.objects import ObjectStore
+from spice_select.storage.object_store import ObjectStore
 from tests.fixtures.servers import free_port
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers.far_sweep import sweep_far
-from workers.gradient_store import GradientStore
+from workers.background.remote_sweep import sweep_far
 from workers.run_unit import UnitRunner
+from workers.storage.gradient_store import GradientStore
 
 COMPARED = ("selected.jsonl", "ranking.parquet", "trace.parquet")
 SMALL = {"sketch_dim": 4, "max_length": 128}

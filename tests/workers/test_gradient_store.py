@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.services.briefs import UnitArtifact
+from app.services.units.inputs import UnitArtifact
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.errors import Stopped, StoreUnreachableError
-from workers.gradient_store import GradientStore
+from workers.storage.gradient_store import GradientStore
 
 
 def kept_in_memory(tmp_path: Path, count: int) -> tuple[GradientStore, list[UnitArtifact]]:

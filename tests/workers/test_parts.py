@@ -10,12 +10,11 @@ import pytest
 from sqlalchemy import delete, select, update
 
 import spice_select as ss
-from app.persistence.repositories import turns
 from app.persistence.tables import Job, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units import Claim, Report
+from app.services.units.service import Claim, Report
 from app.status import UnitKind, UnitState
-from spice_select.pipeline import run
+from spice_select.pipeline.run import run
 from tests.fixtures.service import InProcessService, jsonl, sums
 from workers.heartbeat import Heartbeat
 
@@ -248,7 +247,7 @@ def test_a_worker_of_an_older_version_leaves_parts_and_what_waits_for_them(
     service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as older:
-        older.setattr(turns, "SCHEMA_VERSION", 1)
+        older.setattr(scheduling, "SCHEMA_VERSION", 1)
         assert service.drain() == 1, "gradients are what they were"
         for unit in (*units_of(service, UnitKind.SELECT_PART), *units_of(service, UnitKind.SELECT)):
             assert service.runner.units.claim(unit.id, "old") is None

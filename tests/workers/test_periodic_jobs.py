@@ -11,19 +11,19 @@ import pytest
 from sqlalchemy import select, update
 
 import spice_select as ss
-from app.persistence.repositories import turns
+from app.persistence.repositories import scheduling
 from app.persistence.tables import Unit
 from app.persistence.types import clock
-from app.services.checkpoints import sweep_checkpoints
-from app.services.units import Claim, UnitService
+from app.services.storage.checkpoints import sweep_checkpoints
+from app.services.units.service import Claim, UnitService
 from app.status import UnitKind
-from spice_select.pipeline import run
-from spice_select.verify import verify_folder
+from spice_select.pipeline.run import run
+from spice_select.results.verify import verify_folder
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers import compute
-from workers.checkpoints import StoredCheckpoints
 from workers.heartbeat import Heartbeat
 from workers.run_unit import UnitRunner
+from workers.storage.checkpoints import StoredCheckpoints
+from workers.units import compute
 
 ROWS, COUNT, WINDOWS = 40, 10, 5
 BODY: dict[str, Any] = {
@@ -243,7 +243,7 @@ def test_a_stop_keeps_the_windows_that_are_done(
             assert service.http.post(f"/v1/jobs/{job['id']}/cancel").status_code == 202
         else:
             with service.runner.database.write() as session:
-                session.execute(update(turns.Job).values(deadline_at=clock(-1)))
+                session.execute(update(scheduling.Job).values(deadline_at=clock(-1)))
             service.runner.units.sweep()
         assert service.job(job["id"])["status"] == "cancelling"
         heard.wait(20)
@@ -375,7 +375,7 @@ def test_an_older_worker_leaves_it_alone_and_a_model_that_was_tuned_serves_nobod
 ) -> None:
     job = submit(service)
     with monkeypatch.context() as older:
-        older.setattr(turns, "SCHEMA_VERSION", 3)
+        older.setattr(scheduling, "SCHEMA_VERSION", 3)
         assert service.drain() == 0
     loaded: list[str] = []
     real = compute.load_proxy

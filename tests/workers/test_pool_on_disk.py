@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from spice_select.pool_shards import Pool
-from spice_select.stacked import Stacked
+from spice_select.arrays import Stacked
+from spice_select.pipeline.pool import Pool
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 COMPARED = ("selected.jsonl", "ranking.parquet", "trace.parquet")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.fixtures.dead_proxy import save_dead_proxy
 from tests.fixtures.service import InProcessService, jsonl
-from tests.spice_select.test_unusable_gradients import RECORDS
+from tests.library.test_unusable_gradients import RECORDS
 
 
 def test_a_job_counts_lists_and_tells_them(sqlite_url: str, tmp_path: Path) -> None:

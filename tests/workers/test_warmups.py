@@ -11,17 +11,16 @@ import pytest
 from sqlalchemy import select, update
 
 import spice_select as ss
-from app.persistence.repositories import turns
 from app.persistence.tables import GradientSet, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units import Claim, Report
+from app.services.units.service import Claim, Report
 from app.status import UnitKind, UnitState
-from spice_select.intake import SHARD_ROWS
-from spice_select.pipeline import run
-from spice_select.verify import verify_folder
+from spice_select.ingest import SHARD_ROWS
+from spice_select.pipeline.run import run
+from spice_select.results.verify import verify_folder
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers import compute
 from workers.run_unit import UnitRunner
+from workers.units import compute
 
 ROWS, COUNT = 24, 5
 GRADIENTS = {
@@ -295,7 +294,7 @@ def test_a_worker_of_an_older_version_leaves_a_warmed_up_job_alone(
 ) -> None:
     submit(service)
     with monkeypatch.context() as older:
-        older.setattr(turns, "SCHEMA_VERSION", 3)
+        older.setattr(scheduling, "SCHEMA_VERSION", 3)
         assert service.drain() == 0
     assert service.drain() == 3
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ServiceError
-from app.services.sources import refuse_source
+from app.services.datasets.sources import refuse_source
 from app.settings import Settings
 from spice_select.errors import Stopped
-from spice_select.sources import AnySource, FileSource, HttpsSource, HubSource
+from spice_select.ingest.source_urls import AnySource, FileSource, HttpsSource, HubSource
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from app.errors import ServiceError
 from app.settings import Settings
-from spice_select.intake import numbered
-from spice_select.sources import FileSource, is_data_file
+from spice_select.ingest import numbered
+from spice_select.ingest.source_urls import FileSource, is_data_file
 from workers.sources.fetched import Fetched, FetchedFile, Meter
 
 _BLOCK = 2**20

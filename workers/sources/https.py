@@ -8,10 +8,10 @@ import httpx
 
 from app.errors import ServiceError
 from app.outbound import Guard
-from app.services.sources import guard_of
+from app.services.datasets.sources import guard_of
 from app.settings import Settings
-from spice_select.intake import numbered
-from spice_select.sources import HttpsSource, without_secrets
+from spice_select.ingest import numbered
+from spice_select.ingest.source_urls import HttpsSource, without_secrets
 from workers.sources.fetched import Fetched, FetchedFile, Meter
 
 _GONE = {400, 401, 403, 404, 405, 406, 410, 451}

@@ -15,7 +15,7 @@ from typing import Any
 from app.errors import PROBLEMS, ServiceError
 from app.services.health import ROOT
 from app.settings import Settings
-from spice_select.sources import HubSource
+from spice_select.ingest.source_urls import HubSource
 from workers.sources.fetched import Fetched, FetchedFile, Meter
 
 _LOOK_SECONDS = 0.25

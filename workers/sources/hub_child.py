@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spice_select.intake import numbered
+from spice_select.ingest import numbered
 
 FORMATS = frozenset({"parquet", "json", "csv"})
 SECONDS = 20.0

@@ -8,8 +8,8 @@ from typing import Any
 
 from app.errors import ServiceError
 from app.settings import Settings
-from spice_select.intake import numbered
-from spice_select.sources import S3Source, is_data_file
+from spice_select.ingest import numbered
+from spice_select.ingest.source_urls import S3Source, is_data_file
 from workers.sources.fetched import Fetched, FetchedFile, Meter
 
 _BLOCK = 2**22

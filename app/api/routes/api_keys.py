@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from app.api import cursors, deps, render
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers
+from app.api.middleware import StrictRoute
 from app.api.schemas.api_keys import ApiKeyCreate, ApiKeyMade, ApiKeyRead, ApiKeyRotate
 from app.api.schemas.pages import Page
 from app.persistence.tables import ApiKey
@@ -28,9 +28,9 @@ def list_api_keys(
     after: deps.After = None,
 ) -> Page[ApiKeyRead]:
     """Keys, newest first, without their secrets."""
-    before = cursors.id_cursor(after, "key")
+    before = pagination.id_cursor(after, "key")
     found = keys.page(project, before=before, limit=limit + 1)
-    return render.page(request, response, found, limit, ApiKeyRead.model_validate, lambda key: key.id)
+    return serializers.page(request, response, found, limit, ApiKeyRead.model_validate, lambda key: key.id)
 
 
 @router.post("", status_code=201)

@@ -11,14 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.api import cursors, deps, render
-from app.api.contract import CONDITIONAL
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers
+from app.api.long_poll import Wait, until_changed
+from app.api.middleware import StrictRoute
+from app.api.openapi import CONDITIONAL
 from app.api.schemas.datasets import DatasetCreate, DatasetRead, RejectedRead, RowRead
 from app.api.schemas.pages import Page
 from app.api.uploads import RAW_TYPES, receive
-from app.api.waiting import Wait, until_changed
-from app.services.datasets import DatasetView
+from app.services.datasets.service import DatasetView
 from app.status import DatasetStatus
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
@@ -81,10 +81,10 @@ async def register_dataset(
         else:
             register = partial(service.register, project, form.upload, **about)
         view, replayed = await run_in_threadpool(register)
-    headers = {"Location": f"/v1/datasets/{view.dataset.id}", "Retry-After": str(render.POLL_SECONDS)}
+    headers = {"Location": f"/v1/datasets/{view.dataset.id}", "Retry-After": str(serializers.POLL_SECONDS)}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(render.dataset_read(request, view).model_dump(mode="json"), 202, headers)
+    return JSONResponse(serializers.dataset_read(request, view).model_dump(mode="json"), 202, headers)
 
 
 @router.get("")
@@ -99,10 +99,10 @@ def list_datasets(
     after: deps.After = None,
 ) -> Page[DatasetRead]:
     """Data sets, newest first."""
-    before = cursors.id_cursor(after, "ds")
+    before = pagination.id_cursor(after, "ds")
     found = service.page(project, replace(filters, status=status), before=before, limit=limit + 1)
-    return render.page(
-        request, response, found, limit, partial(render.dataset_read, request), lambda view: view.dataset.id
+    return serializers.page(
+        request, response, found, limit, partial(serializers.dataset_read, request), lambda view: view.dataset.id
     )
 
 
@@ -122,9 +122,9 @@ async def get_dataset(
 
     view = await until_changed(partial(service.get, project, dataset_id), mark, wait)
     settled = view.dataset.status != DatasetStatus.VALIDATING
-    if render.mark_state(request, response, render.dataset_version(view), settled=settled):
+    if serializers.mark_state(request, response, serializers.dataset_version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))
-    return render.dataset_read(request, view)
+    return serializers.dataset_read(request, view)
 
 
 @router.get("/{dataset_id}/rejected")
@@ -138,8 +138,8 @@ def list_rejected_rows(
     after: deps.After = None,
 ) -> Page[RejectedRead]:
     """Every row that cannot be used, and why."""
-    found = service.rejected(project, dataset_id, after=cursors.number_cursor(after, -1), limit=limit + 1)
-    return render.page(
+    found = service.rejected(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
+    return serializers.page(
         request,
         response,
         found,
@@ -160,8 +160,8 @@ def list_rows(
     after: deps.After = None,
 ) -> Page[RowRead]:
     """Usable rows, as they will be trained on."""
-    found = service.rows(project, dataset_id, after=cursors.number_cursor(after, -1), limit=limit + 1)
-    return render.page(request, response, found, limit, lambda row: RowRead(**row), lambda row: int(row["row"]))
+    found = service.rows(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
+    return serializers.page(request, response, found, limit, lambda row: RowRead(**row), lambda row: int(row["row"]))
 
 
 @router.delete("/{dataset_id}", status_code=204)

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import cursors, deps, render
-from app.api.contract import CONDITIONAL
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers
+from app.api.long_poll import Wait, until_changed
+from app.api.middleware import StrictRoute
+from app.api.openapi import CONDITIONAL
 from app.api.schemas.evaluations import EvaluationCreate, EvaluationRead
 from app.api.schemas.events import EventRead
 from app.api.schemas.pages import Page
-from app.api.waiting import Wait, until_changed
-from app.services.evaluations import EvaluationRequest, EvaluationView
+from app.services.evaluations.service import EvaluationRequest, EvaluationView
 from app.status import EVALUATING, EvaluationStatus
 from spice_select.config import digest_of
 
@@ -24,8 +24,8 @@ router = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], route_class=S
 
 
 def _accepted(request: Request, view: EvaluationView, headers: dict[str, str]) -> Response:
-    base = {"Location": f"/v1/evaluations/{view.evaluation.id}", "Retry-After": str(render.POLL_SECONDS)}
-    return JSONResponse(render.evaluation_read(request, view).model_dump(mode="json"), 202, {**base, **headers})
+    base = {"Location": f"/v1/evaluations/{view.evaluation.id}", "Retry-After": str(serializers.POLL_SECONDS)}
+    return JSONResponse(serializers.evaluation_read(request, view).model_dump(mode="json"), 202, {**base, **headers})
 
 
 def evaluation_request(body: EvaluationCreate) -> EvaluationRequest:
@@ -73,11 +73,11 @@ def list_evaluations(
     after: deps.After = None,
 ) -> Page[EvaluationRead]:
     """Evaluations, newest first."""
-    before = cursors.id_cursor(after, "ev")
+    before = pagination.id_cursor(after, "ev")
     wanted = replace(filters, status=status)
     found = service.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
-    return render.page(
-        request, response, found, limit, partial(render.evaluation_read, request), lambda view: view.evaluation.id
+    return serializers.page(
+        request, response, found, limit, partial(serializers.evaluation_read, request), lambda view: view.evaluation.id
     )
 
 
@@ -97,9 +97,9 @@ async def get_evaluation(
 
     view = await until_changed(partial(service.get, project, evaluation_id), mark, wait)
     settled = view.evaluation.status not in EVALUATING
-    if render.mark_state(request, response, _version(view), settled=settled):
+    if serializers.mark_state(request, response, _version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))
-    return render.evaluation_read(request, view)
+    return serializers.evaluation_read(request, view)
 
 
 @router.post("/{evaluation_id}/cancel", status_code=202, response_model=EvaluationRead)
@@ -127,9 +127,9 @@ def list_evaluation_events(
 ) -> Page[EventRead]:
     """History of the evaluation, oldest first; as a stream it is part of the project's events."""
     service.get(project, evaluation_id)
-    start = cursors.number_cursor(after, -1)
+    start = pagination.number_cursor(after, -1)
     found = events.page(project, after=start, limit=limit + 1, evaluation_id=evaluation_id)
-    return render.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
+    return serializers.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
 
 
 def _version(view: EvaluationView) -> str:

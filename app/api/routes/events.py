@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.api import cursors, deps, render, streams
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers, sse
+from app.api.middleware import StrictRoute
 from app.api.schemas.events import EventRead
 from app.api.schemas.pages import Page
 from app.status import EventType
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=StrictRoute)
 TWO_FACES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A page, or with `Accept: text/event-stream` a stream that goes on as things happen.",
-        "content": {streams.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}},
     },
     204: {"description": "Nothing will follow: the job has ended and the stream was read to its end."},
 }
@@ -31,7 +31,7 @@ async def _answer(
     request: Request,
     response: Response,
     project: str,
-    hub: streams.EventHub,
+    hub: sse.EventHub,
     *,
     job_id: str | None,
     dataset_id: str | None,
@@ -39,12 +39,12 @@ async def _answer(
     limit: int,
     after: str | None,
 ) -> Any:
-    start = cursors.number_cursor(after, -1)
-    if streams.wants_stream(request):
-        return await streams.stream(
+    start = pagination.number_cursor(after, -1)
+    if sse.wants_stream(request):
+        return await sse.stream(
             request,
             hub,
-            streams.Listener(project, job_id, dataset_id),
+            sse.Listener(project, job_id, dataset_id),
             after=None if after is None else start,
             types=types,
         )
@@ -62,7 +62,7 @@ async def _answer(
             types=types,
         )
     )
-    return render.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
+    return serializers.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
 
 
 @router.get("/events", response_model=Page[EventRead], responses=TWO_FACES)

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from app.api import deps
-from app.api.contract import CONDITIONAL, OPEN_TAG
-from app.api.edge import StrictRoute
+from app.api.file_response import send_file
+from app.api.middleware import StrictRoute
+from app.api.openapi import CONDITIONAL, OPEN_TAG
 from app.api.problems import base_url
 from app.api.schemas.files import Digest, FileRead, LinkCreate, LinkRead
 from app.api.schemas.pages import Page
-from app.api.sending import send_file
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 

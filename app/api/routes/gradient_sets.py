@@ -6,8 +6,8 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from app.api import cursors, deps, render
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers
+from app.api.middleware import StrictRoute
 from app.api.schemas.gradient_sets import GradientSetRead
 from app.api.schemas.pages import Page
 
@@ -24,9 +24,11 @@ def list_gradient_sets(
     after: deps.After = None,
 ) -> Page[GradientSetRead]:
     """Gradient sets, newest first."""
-    before = cursors.id_cursor(after, "gs")
+    before = pagination.id_cursor(after, "gs")
     found = service.page(project, before=before, limit=limit + 1)
-    return render.page(request, response, found, limit, partial(render.gradient_set_read, request), lambda row: row.id)
+    return serializers.page(
+        request, response, found, limit, partial(serializers.gradient_set_read, request), lambda row: row.id
+    )
 
 
 @router.get("/{gradient_set_id}")
@@ -35,4 +37,4 @@ def get_gradient_set(
 ) -> GradientSetRead:
     """One gradient set, and what each of its shards takes."""
     found, shards = service.get(project, gradient_set_id)
-    return render.gradient_set_read(request, found, shards)
+    return serializers.gradient_set_read(request, found, shards)

@@ -7,7 +7,7 @@ import html
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from app.api.edge import StrictRoute
+from app.api.middleware import StrictRoute
 from app.api.schemas.health import LiveRead, ReadyRead, VersionRead
 from app.errors import PROBLEMS, NotFoundError, ServiceError
 from app.services.health import Health

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from app.api import deps
-from app.api.sending import send_file
+from app.api.file_response import send_file
 from app.errors import ServiceError
 from app.persistence.tables import File, Job
 

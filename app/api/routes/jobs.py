@@ -8,13 +8,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import cursors, deps, render
-from app.api.contract import CONDITIONAL
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers
+from app.api.long_poll import Wait, until_changed
+from app.api.middleware import StrictRoute
+from app.api.openapi import CONDITIONAL
 from app.api.schemas.jobs import JobCreate, JobRead, JobUpdate, SampleRead
 from app.api.schemas.pages import Page
-from app.api.waiting import Wait, until_changed
-from app.services.jobs import JobRequest, JobView
+from app.services.jobs.service import JobRequest, JobView
 from app.status import ACTIVE, JobStatus
 from spice_select.config import digest_of
 
@@ -22,8 +22,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 
 def _accepted(request: Request, view: JobView, headers: dict[str, str]) -> Response:
-    base = {"Location": f"/v1/jobs/{view.job.id}", "Retry-After": str(render.POLL_SECONDS)}
-    return render.answer(render.job_read(request, view), 202, {**base, **headers})
+    base = {"Location": f"/v1/jobs/{view.job.id}", "Retry-After": str(serializers.POLL_SECONDS)}
+    return serializers.answer(serializers.job_read(request, view), 202, {**base, **headers})
 
 
 def job_request(body: JobCreate) -> JobRequest:
@@ -72,10 +72,12 @@ def list_jobs(
     after: deps.After = None,
 ) -> Page[JobRead]:
     """Jobs, newest first."""
-    before = cursors.id_cursor(after, "job")
+    before = pagination.id_cursor(after, "job")
     wanted = replace(filters, status=status, dataset_id=dataset_id)
     found = service.page(project, wanted, before=before, limit=limit + 1)
-    return render.page(request, response, found, limit, partial(render.job_read, request), lambda view: view.job.id)
+    return serializers.page(
+        request, response, found, limit, partial(serializers.job_read, request), lambda view: view.job.id
+    )
 
 
 @router.get("/{job_id}", response_model=JobRead, responses=CONDITIONAL)
@@ -94,9 +96,9 @@ async def get_job(
 
     view = await until_changed(partial(service.get, project, job_id), mark, wait)
     settled = view.job.status not in ACTIVE
-    if render.mark_state(request, response, render.job_version(view), settled=settled):
+    if serializers.mark_state(request, response, serializers.job_version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))
-    return render.answer(render.job_read(request, view), 200, response.headers)
+    return serializers.answer(serializers.job_read(request, view), 200, response.headers)
 
 
 @router.patch("/{job_id}", response_model=JobRead)
@@ -113,8 +115,8 @@ def update_job(
     """Change name, metadata or priority; nothing of what the job computes."""
     edits.edit(project, job_id, body.edit(), expected)
     view = service.get(project, job_id)
-    render.mark_state(request, response, render.job_version(view), settled=view.job.status not in ACTIVE)
-    return render.answer(render.job_read(request, view), 200, response.headers)
+    serializers.mark_state(request, response, serializers.job_version(view), settled=view.job.status not in ACTIVE)
+    return serializers.answer(serializers.job_read(request, view), 200, response.headers)
 
 
 @router.delete("/{job_id}", status_code=204)
@@ -144,5 +146,5 @@ def list_selection(
     after: deps.After = None,
 ) -> Page[SampleRead]:
     """The ranking: what was chosen, in order, with the evidence."""
-    found = choices.ranking(project, job_id, after=cursors.number_cursor(after, 0), limit=limit + 1)
-    return render.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)
+    found = choices.ranking(project, job_id, after=pagination.number_cursor(after, 0), limit=limit + 1)
+    return serializers.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api import deps
-from app.api.edge import StrictRoute
+from app.api.middleware import StrictRoute
 from app.api.problems import base_url
-from spice_select.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE
+from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 

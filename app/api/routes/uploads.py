@@ -13,15 +13,15 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.api import cursors, deps, render
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers
+from app.api.middleware import StrictRoute
 from app.api.schemas.datasets import DatasetRead
 from app.api.schemas.pages import Page
 from app.api.schemas.uploads import PartRead, UploadCreate, UploadRead
 from app.api.uploads import Writer
 from app.errors import ServiceError
-from app.services.datasets import Upload
-from app.services.uploads import MOST_PARTS
+from app.services.datasets.service import Upload
+from app.services.datasets.uploads import MOST_PARTS
 
 router = APIRouter(prefix="/v1/datasets/uploads", tags=["data sets"], route_class=StrictRoute)
 
@@ -43,7 +43,7 @@ def begin_upload(body: UploadCreate, project: deps.Project, service: deps.Upload
     headers = {"Location": f"/v1/datasets/uploads/{view.upload.id}"}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(render.upload_read(view).model_dump(mode="json"), 201, headers)
+    return JSONResponse(serializers.upload_read(view).model_dump(mode="json"), 201, headers)
 
 
 @router.get("")
@@ -57,15 +57,15 @@ def list_uploads(
     after: deps.After = None,
 ) -> Page[UploadRead]:
     """Uploads that wait for parts, newest first: where a client that was interrupted finds its own again."""
-    before = cursors.id_cursor(after, "up")
+    before = pagination.id_cursor(after, "up")
     found = service.page(project, sha256=sha256, before=before, limit=limit + 1)
-    return render.page(request, response, found, limit, render.upload_read, lambda view: view.upload.id)
+    return serializers.page(request, response, found, limit, serializers.upload_read, lambda view: view.upload.id)
 
 
 @router.get("/{upload_id}")
 def get_upload(upload_id: deps.UploadId, project: deps.Project, service: deps.UploadsDep) -> UploadRead:
     """One upload, and which parts have arrived."""
-    return render.upload_read(service.get(project, upload_id))
+    return serializers.upload_read(service.get(project, upload_id))
 
 
 @router.put("/{upload_id}/parts/{number}", openapi_extra=PART_BODY)
@@ -100,10 +100,10 @@ async def complete_upload(
     """Put the parts together and check the whole; repeating the call answers the same data set."""
     dataset_id, replayed = await run_in_threadpool(service.complete, project, upload_id)
     view = await run_in_threadpool(partial(datasets.get, project, dataset_id))
-    headers = {"Location": f"/v1/datasets/{dataset_id}", "Retry-After": str(render.POLL_SECONDS)}
+    headers = {"Location": f"/v1/datasets/{dataset_id}", "Retry-After": str(serializers.POLL_SECONDS)}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(render.dataset_read(request, view).model_dump(mode="json"), 202, headers)
+    return JSONResponse(serializers.dataset_read(request, view).model_dump(mode="json"), 202, headers)
 
 
 @router.delete("/{upload_id}", status_code=204)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import cursors, deps, render
-from app.api.contract import CONDITIONAL
-from app.api.edge import StrictRoute
+from app.api import deps, pagination, serializers
+from app.api.middleware import StrictRoute
+from app.api.openapi import CONDITIONAL
 from app.api.schemas.pages import Page
 from app.api.schemas.webhooks import (
     WebhookDeliveryRead,
@@ -41,7 +41,7 @@ def _shown(delivery: WebhookDelivery) -> WebhookDeliveryRead:
 
 def _queued(delivery: WebhookDelivery) -> Response:
     where = f"{PATH}/{delivery.endpoint_id}/deliveries/{delivery.id}"
-    headers = {"Location": where, "Retry-After": str(render.POLL_SECONDS)}
+    headers = {"Location": where, "Retry-After": str(serializers.POLL_SECONDS)}
     return JSONResponse(_shown(delivery).model_dump(mode="json"), 202, headers)
 
 
@@ -65,9 +65,9 @@ def list_webhook_endpoints(
     after: deps.After = None,
 ) -> Page[WebhookEndpointRead]:
     """Endpoints, newest first, without their secrets."""
-    before = cursors.id_cursor(after, "whe")
+    before = pagination.id_cursor(after, "whe")
     found = webhooks.page(project, before=before, limit=limit + 1)
-    return render.page(request, response, found, limit, WebhookEndpointRead.model_validate, lambda row: row.id)
+    return serializers.page(request, response, found, limit, WebhookEndpointRead.model_validate, lambda row: row.id)
 
 
 @router.get("/{endpoint_id}", response_model=WebhookEndpointRead, responses=CONDITIONAL)
@@ -80,7 +80,7 @@ def get_webhook_endpoint(
 ) -> Any:
     """One endpoint, without its secret."""
     found = webhooks.get(project, endpoint_id)
-    if render.mark_state(request, response, str(found.version), settled=True):
+    if serializers.mark_state(request, response, str(found.version), settled=True):
         return Response(status_code=304, headers=dict(response.headers))
     return WebhookEndpointRead.model_validate(found)
 
@@ -97,7 +97,7 @@ def update_webhook_endpoint(
 ) -> WebhookEndpointRead:
     """Change some fields."""
     found = webhooks.change(project, endpoint_id, body.model_dump(exclude_unset=True), expected)
-    render.mark_state(request, response, str(found.version), settled=True)
+    serializers.mark_state(request, response, str(found.version), settled=True)
     return WebhookEndpointRead.model_validate(found)
 
 
@@ -140,9 +140,9 @@ def list_webhook_deliveries(
     after: deps.After = None,
 ) -> Page[WebhookDeliveryRead]:
     """Messages to an endpoint, newest first; those that ended are kept for 30 days."""
-    before = cursors.id_cursor(after, "whd")
+    before = pagination.id_cursor(after, "whd")
     found = webhooks.deliveries(project, endpoint_id, state=state, before=before, limit=limit + 1)
-    return render.page(request, response, found, limit, _shown, lambda row: row.id)
+    return serializers.page(request, response, found, limit, _shown, lambda row: row.id)
 
 
 @router.get("/{endpoint_id}/deliveries/{delivery_id}")

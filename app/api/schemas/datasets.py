@@ -13,8 +13,8 @@ from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.api.schemas.stored import Json, Shown
 from app.status import DatasetStatus
-from spice_select.intake import IntakeOptions
-from spice_select.sources import Source
+from spice_select.ingest import IntakeOptions
+from spice_select.ingest.source_urls import Source
 
 
 class DatasetCreate(IntakeOptions):

@@ -13,7 +13,7 @@ from app.api.schemas.lineage import ParentRun
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.api.schemas.stored import Json, Shown
-from app.services.job_edits import JobEdit
+from app.services.jobs.edits import JobEdit
 from app.status import JobStatus
 from spice_select.config import (
     Budget,

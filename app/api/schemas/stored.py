@@ -16,7 +16,7 @@ Json = dict[str, Any]
 class Shown:
     """Marks a stored JSON object that the contract describes by a model, and that is not held against it again.
 
-    A newer release may have stored what this one cannot read (``app.services.stored.as_shown``).
+    A newer release may have stored what this one cannot read (``app.services.compat.as_shown``).
 
     Args:
         model: What the contract says of it.

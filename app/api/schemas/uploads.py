@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.fields import Metadata, Name
 from app.api.schemas.files import Digest
-from app.services.uploads import LARGEST_PART_BYTES, PART_BYTES, UploadRequest
+from app.services.datasets.uploads import LARGEST_PART_BYTES, PART_BYTES, UploadRequest
 from app.status import UploadStatus
-from spice_select.intake import IntakeOptions
+from spice_select.ingest import IntakeOptions
 
 
 class UploadCreate(IntakeOptions):

@@ -11,10 +11,10 @@ from app.persistence.repositories.idempotency import IdempotencyKeys, KeyHeldErr
 from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.lineage import LineageCursors
 from app.persistence.repositories.listing import ListFilter
-from app.persistence.repositories.measurements import Measurements
 from app.persistence.repositories.owned_units import OwnedUnits, owners_that_ended
 from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.removals import Removals
+from app.persistence.repositories.run_history import Measurements
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.uploads import Uploads
 from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints

@@ -10,7 +10,7 @@ from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, case, func
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import affected, insert_all, now
-from app.persistence.repositories.turns import runnable, turn
+from app.persistence.repositories.scheduling import runnable, turn
 from app.persistence.tables import GradientSet, Job, Project, Unit, UnitCommit
 from app.persistence.tables.base import Id
 from app.persistence.types import clock

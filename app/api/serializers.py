@@ -1,0 +1,264 @@
+"""Records as answers: rows become schemas, lists become pages, states become headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+
+from app.api.estimates import EstimateRead
+from app.api.file_response import client_has
+from app.api.pagination import encode_cursor
+from app.api.problems import base_url
+from app.api.schemas.datasets import DatasetRead, SourceRead
+from app.api.schemas.evaluations import EvaluationRead
+from app.api.schemas.files import Digest
+from app.api.schemas.gradient_sets import GradientSetRead, ShardRead
+from app.api.schemas.jobs import JobRead, QueueRead
+from app.api.schemas.lineage import ParentRun
+from app.api.schemas.pages import Page
+from app.api.schemas.problems import ProblemRead
+from app.api.schemas.progress import ProgressRead
+from app.api.schemas.uploads import PartRead, UploadRead
+from app.persistence.tables import Dataset, GradientSet, Job
+from app.services.compat import as_shown
+from app.services.datasets.service import DatasetView
+from app.services.datasets.uploads import UploadView, num_parts
+from app.services.evaluations.service import EvaluationView
+from app.services.jobs.progress import Progress, ShardView, unit_progress
+from app.services.jobs.service import JobView
+from app.status import ACTIVE, DatasetStatus, EvaluationStatus, JobStatus, UploadStatus
+from spice_select.config import ProxyConfig, RunConfig
+from spice_select.evaluation.settings import EvaluationConfig
+from spice_select.ingest.source_urls import SOURCE_TYPES, without_secrets
+
+Row = TypeVar("Row")
+Entry = TypeVar("Entry")
+
+POLL_SECONDS = 1
+
+
+def answer(body: BaseModel, status: int, headers: Mapping[str, str]) -> Response:
+    """A body of the contract as it is sent, written down once and not checked a second time."""
+    return Response(body.model_dump_json(), status, dict(headers), "application/json")
+
+
+def problem_read(request: Request, stored: dict[str, Any] | None) -> ProblemRead | None:
+    """A stored problem with an absolute type."""
+    return None if stored is None else ProblemRead(**{**stored, "type": base_url(request) + stored["type"]})
+
+
+def progress_read(progress: Progress | None) -> ProgressRead | None:
+    """Progress, rounded to what means something."""
+    if progress is None:
+        return None
+    return ProgressRead(
+        phase=progress.phase,
+        completed=progress.completed,
+        total=progress.total,
+        unit=progress.unit,
+        fraction=round(progress.fraction, 4),
+        rate_per_second=None if progress.rate_per_second is None else round(progress.rate_per_second, 3),
+        eta_seconds=None if progress.eta_seconds is None else round(progress.eta_seconds, 1),
+        updated_at=progress.updated_at,
+        tokens_per_second=None if progress.tokens_per_second is None else round(progress.tokens_per_second, 1),
+        memory_bytes=progress.memory_bytes,
+    )
+
+
+def dataset_read(request: Request, view: DatasetView) -> DatasetRead:
+    """A data set as the API shows it."""
+    dataset, unit = view.dataset, view.unit
+    progress = unit_progress(unit, unit.heartbeat_at) if unit is not None and unit.heartbeat_at else None
+    return DatasetRead(
+        id=dataset.id,
+        name=dataset.name,
+        status=DatasetStatus(dataset.status),
+        container=dataset.container,
+        compression=dataset.compression,
+        format=dataset.format,
+        columns=dataset.columns,
+        column_names=dataset.column_names,
+        source=source_read(dataset),
+        bytes=dataset.bytes if dataset.sha256 else None,
+        digest=Digest(sha256=dataset.sha256) if dataset.sha256 else None,
+        rows_digest=Digest(sha256=dataset.rows_sha256) if dataset.rows_sha256 else None,
+        num_rows=dataset.num_rows,
+        num_usable=dataset.num_usable,
+        num_rejected=dataset.num_rejected,
+        rejected=dataset.rejected,
+        warnings=dataset.warnings or [],
+        error=problem_read(request, dataset.error),
+        metadata=dataset.metadata_,
+        progress=progress_read(progress),
+        created_at=dataset.created_at,
+        ready_at=dataset.ready_at,
+        version=dataset.version,
+    )
+
+
+def source_read(dataset: Dataset) -> dict[str, Any] | None:
+    """Where a data set comes from; what may be secret in an address is left out."""
+    if dataset.source is None:
+        return None
+    asked = dict(dataset.source)
+    if asked["type"] not in SOURCE_TYPES:
+        # Of a newer release's kind of source nobody here knows which fields are secret.
+        asked = {"type": asked["type"]}
+    if "url" in asked:
+        asked["url"] = without_secrets(asked["url"])
+    return as_shown(SourceRead, {**asked, "resolved": dataset.resolved_source})
+
+
+def upload_read(view: UploadView) -> UploadRead:
+    """A file on its way as the API shows it."""
+    upload = view.upload
+    return UploadRead(
+        id=upload.id,
+        name=upload.name,
+        status=UploadStatus(upload.status),
+        format=upload.requested.get("format"),
+        columns=upload.requested.get("columns"),
+        metadata=upload.metadata_,
+        bytes=upload.bytes,
+        digest=Digest(sha256=upload.sha256),
+        part_bytes=upload.part_bytes,
+        num_parts=num_parts(upload),
+        num_received=view.num_received,
+        received_bytes=view.received_bytes,
+        parts=None if view.parts is None else [PartRead.model_validate(part) for part in view.parts],
+        dataset_id=upload.dataset_id,
+        created_at=upload.created_at,
+        expires_at=upload.expires_at,
+    )
+
+
+def job_read(request: Request, view: JobView) -> JobRead:
+    """A job as the API shows it."""
+    job = view.job
+    return JobRead(
+        id=job.id,
+        name=job.name,
+        status=JobStatus(job.status),
+        phase=view.phase,
+        dataset_id=job.dataset_id,
+        gradient_set_id=job.gradient_set_id,
+        target_gradient_set_id=job.target_gradient_set_id,
+        gradients_reused=job.gradients_reused,
+        config=as_shown(RunConfig, job.config),
+        metadata=job.metadata_,
+        parent=None if job.parent is None else as_shown(ParentRun, job.parent),
+        progress=progress_read(view.progress),
+        priority=job.priority,
+        estimate=estimate_read(job),
+        queue=None if view.queue is None else QueueRead.model_validate(view.queue),
+        result=job.result,
+        error=problem_read(request, job.error),
+        partial=job.partial,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        cancelling_at=job.cancelling_at,
+        finished_at=job.finished_at,
+        deadline_at=job.deadline_at,
+        version=job.version,
+    )
+
+
+def evaluation_read(request: Request, view: EvaluationView) -> EvaluationRead:
+    """An evaluation as the API shows it."""
+    row = view.evaluation
+    return EvaluationRead(
+        id=row.id,
+        name=row.name,
+        status=EvaluationStatus(row.status),
+        phase=view.phase,
+        job_id=row.job_id,
+        dataset_id=row.dataset_id,
+        holdout_dataset_id=row.holdout_dataset_id,
+        model=as_shown(ProxyConfig, row.model),
+        model_revision=row.model_revision,
+        config=as_shown(EvaluationConfig, row.config),
+        group=row.group_column,
+        max_length=row.max_length,
+        metadata=row.metadata_,
+        progress=progress_read(view.progress),
+        result=row.result,
+        error=problem_read(request, row.error),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        version=row.version,
+    )
+
+
+def estimate_read(job: Job) -> dict[str, Any] | None:
+    """What the job was expected to take, beside what it took once it has a result."""
+    if job.estimate is None:
+        return None
+    actual = None
+    if job.result is not None:
+        seconds = job.result.get("seconds", {})
+        parts = {name: seconds.get(name) for name in ("gradients", "selecting")}
+        total = None if None in parts.values() else round(sum(parts.values()), 3)
+        actual = {"tokens": job.result.get("tokens_pool"), "seconds": {**parts, "total": total}}
+    return as_shown(EstimateRead, {**job.estimate, "actual": actual})
+
+
+def gradient_set_read(request: Request, row: GradientSet, shards: Sequence[ShardView] | None = None) -> GradientSetRead:
+    """A gradient set as the API shows it."""
+    return GradientSetRead(
+        id=row.id,
+        status=row.status,
+        fingerprint=row.fingerprint,
+        dataset_id=row.dataset_id,
+        config=row.config,
+        num_shards=row.num_shards,
+        num_samples=row.num_samples,
+        error=problem_read(request, row.error),
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+        shards=None if shards is None else [ShardRead.model_validate(shard) for shard in shards],
+    )
+
+
+def page(
+    request: Request,
+    response: Response,
+    rows: Sequence[Row],
+    limit: int,
+    show: Callable[[Row], Entry],
+    position: Callable[[Row], str | int],
+) -> Page[Entry]:
+    """One page of a list that was read with ``limit + 1``; sets the ``Link`` header when there is more."""
+    shown = rows[:limit]
+    cursor = encode_cursor(position(shown[-1])) if len(rows) > limit else None
+    if cursor is not None:
+        link = request.url.include_query_params(after=cursor)
+        target = f"{base_url(request)}{link.path}?{link.query}"
+        response.headers["Link"] = f'<{target}>; rel="next"'
+    return Page(data=[show(row) for row in shown], has_more=cursor is not None, next_cursor=cursor)
+
+
+def mark_state(request: Request, response: Response, version: str, *, settled: bool) -> bool:
+    """Set ``ETag`` and ``Retry-After``; True when the client has this very state already."""
+    etag = f'"{version}"'
+    response.headers["ETag"] = f"W/{etag}"
+    response.headers["Cache-Control"] = "private, no-cache"
+    if not settled:
+        response.headers["Retry-After"] = str(POLL_SECONDS)
+    return client_has(request, etag)
+
+
+def job_version(view: JobView) -> str:
+    """Changes whenever the shown job does."""
+    progress = view.progress
+    place = f"-{view.queue.position}-{view.queue.reason}" if view.queue else ""
+    live = f"-{view.phase}-{progress.completed}-{progress.updated_at}{place}" if progress else f"-{view.phase}{place}"
+    return f"{view.job.version}{live if view.job.status in ACTIVE else ''}".replace('"', "").replace(" ", "T")
+
+
+def dataset_version(view: DatasetView) -> str:
+    """Changes whenever the shown data set does."""
+    return f"{view.dataset.version}" + (f"-{view.unit.completed}" if view.unit is not None else "")

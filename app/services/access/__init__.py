@@ -1,0 +1,1 @@
+"""API keys, page sessions, signed links and stored secrets."""

@@ -1,0 +1,1 @@
+"""Jobs: making, validating, estimating, showing, editing, deleting."""

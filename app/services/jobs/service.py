@@ -1,0 +1,279 @@
+"""Use cases of jobs: make, show, list, cancel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from app.errors import ConflictError, NotFoundError
+from app.ids import new_id
+from app.persistence.repositories import Events, Jobs, ListFilter, OwnedUnits, Units
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
+from app.persistence.tables import Job
+from app.services.idempotency import made_before, repeated, replayed
+from app.services.if_match import require_version
+from app.services.jobs.batches import settle_batches
+from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
+from app.services.jobs.gradient_sets import needed_sets
+from app.services.jobs.planning import check_parts, selection_units
+from app.services.jobs.progress import Progress, Work, job_phase, job_progress
+from app.services.jobs.proxies import Proxies, ResolvedProxy
+from app.services.jobs.queue_position import QueuePlace, queue_place
+from app.services.jobs.validation import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
+from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
+from app.storage import ArtifactStore
+from spice_select.config import (
+    Conditions,
+    GradientConfig,
+    OfflineSchedule,
+    ProxyConfig,
+    RunConfig,
+    Schedule,
+    SelectionConfig,
+)
+from spice_select.presets import Preset
+
+OPERATION = "POST /v1/jobs"
+Filters = ListFilter
+"""What lists can be narrowed down to."""
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a client asks for, checked field by field but not yet against the data set."""
+
+    dataset_id: str
+    selection: SelectionConfig
+    gradients: GradientConfig
+    proxy: ProxyConfig | None
+    name: str | None
+    metadata: dict[str, Any]
+    deadline_seconds: float | None
+    priority: int = 0
+    preset: Preset | None = None
+    parent: dict[str, Any] | None = None
+    traceparent: str | None = None
+    conditions: Conditions = field(default_factory=Conditions)
+    schedule: Schedule = field(default_factory=OfflineSchedule)
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job with what is derived from its units at this moment."""
+
+    job: Job
+    phase: str | None
+    progress: Progress | None
+    queue: QueuePlace | None = None
+
+
+def _run_config(request: JobRequest, proxy: ResolvedProxy) -> RunConfig:
+    """The settings of a job."""
+    return RunConfig(
+        proxy=proxy.config,
+        gradients=request.gradients,
+        schedule=request.schedule,
+        selection=request.selection,
+        conditions=request.conditions,
+        preset=request.preset,
+    )
+
+
+class JobService:
+    """Jobs of one service.
+
+    Args:
+        database: Where the records are.
+        store: Where the bytes are.
+        proxies: Resolves proxy models.
+    """
+
+    def __init__(self, database: Database, store: ArtifactStore, proxies: Proxies) -> None:
+        self.database = database
+        self.store = store
+        self.proxies = proxies
+        self.estimator = Estimator(proxies.settings, store)
+
+    def create(self, project_id: str, request: JobRequest, *, key: str | None, body: str) -> tuple[JobView, bool]:
+        """Queue a job; its gradient set is shared with every job that needs the same gradients.
+
+        Args:
+            project_id: Owner.
+            request: What is asked for.
+            key: Idempotency-Key.
+            body: Digest of the request, to compare repeated calls by.
+
+        Returns:
+            The job, and whether an earlier call with this key had made it.
+
+        Raises:
+            ServiceError: The data set, the budget or the proxy model rules the job out.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        job_id = new_id("job")
+        if key is not None and self.proxies.asks_hub(request.proxy):
+            # A repeated call must work while the model hub does not, so it is looked for before the proxy is resolved.
+            with self.database.read() as session:
+                earlier = repeated(session, project_id, OPERATION, key, body)
+            if earlier is not None:
+                return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
+        proxy = self.proxies.resolve(request.proxy)
+        config = _run_config(request, proxy)
+        quotas, groups = config.selection.quotas, {}
+        if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
+            groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
+        past = self.estimator.past(self.database)
+        with self.database.write() as session:
+            known = replayed(session, project_id, OPERATION, key, body, job_id)
+            if known is None:
+                dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
+                check_groups(config.selection, dataset)
+                check_parts(config.selection)
+                config, batches = settle_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
+                target = target_dataset(session, project_id, config)
+                sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
+                gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
+                check_conditions(session, config, dataset, gradient_set, groups)
+                estimate = self.estimator.estimate(session, dataset, config, batches, proxy, past, gradient_set)
+                refuse_unfit(estimate)
+                job = Jobs(session).add(
+                    {
+                        "id": job_id,
+                        "project_id": project_id,
+                        "name": request.name,
+                        "dataset_id": dataset.id,
+                        "gradient_set_id": gradient_set.id,
+                        "target_dataset_id": None if target is None else target.id,
+                        "target_gradient_set_id": None if target is None else sets[target.id][0].id,
+                        "gradients_reused": reused,
+                        "status": JobStatus.QUEUED,
+                        "config": config.model_dump(mode="json"),
+                        "estimate": estimate.as_json(),
+                        "metadata_": request.metadata,
+                        "priority": request.priority,
+                        "parent": request.parent,
+                        "traceparent": request.traceparent,
+                    },
+                    request.deadline_seconds,
+                )
+                unit = {"project_id": project_id, "job_id": job_id, "dataset_id": dataset.id}
+                unit["gradient_set_id"] = gradient_set.id
+                Units(session).add_all(
+                    {**unit, "id": new_id("unit"), **own} for own in selection_units(config, dataset.num_usable or 0)
+                )
+                Events(session).append(
+                    project_id,
+                    "job.queued",
+                    job_id=job_id,
+                    data={"gradients_reused": reused, "pool": dataset.num_usable},
+                )
+                # Within the transaction: a place in the queue costs nobody a lock, another session costs us time.
+                view = self._view(session, job)
+        if known is not None:
+            return made_before(partial(self.get, project_id, known), f"job {known}"), True
+        return view, False
+
+    def estimate(self, project_id: str, request: JobRequest) -> Estimate:
+        """What a job would take; refused like the job itself, except that what does not fit is told, not raised.
+
+        Raises:
+            ServiceError: The data set, the settings or the proxy model rule the job out.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        proxy = self.proxies.resolve(request.proxy)
+        config, past = _run_config(request, proxy), self.estimator.past(self.database)
+        with self.database.read() as session:
+            dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
+            check_groups(config.selection, dataset)
+            target_dataset(session, project_id, config)
+            config, batches = settle_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
+            return self.estimator.estimate(session, dataset, config, batches, proxy, past, None)
+
+    def get(self, project_id: str, job_id: str) -> JobView:
+        """One job.
+
+        Raises:
+            NotFoundError: There is none of this id in the project.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by find_job()
+        with self.database.read() as session:
+            job = find_job(session, project_id, job_id)
+            return self._view(session, job)
+
+    @staticmethod
+    def _view(session: Any, job: Job, *, with_queue: bool = True) -> JobView:
+        if job.status in TERMINAL:
+            return JobView(job, None, None)
+        warmup, shards, parts, selection, moment = Units(session).for_job(job)
+        work = Work(warmup=warmup, shards=shards, parts=parts, selection=selection)
+        place = queue_place(session, job) if with_queue and job.status == JobStatus.QUEUED else None
+        return JobView(job, job_phase(work, moment), job_progress(work, moment), place)
+
+    def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:
+        """Jobs, newest first."""
+        with self.database.read() as session:
+            jobs = Jobs(session).page(project_id, wanted, before=before, limit=limit)
+            return [self._view(session, job, with_queue=False) for job in jobs]
+
+    def cancel(self, project_id: str, job_id: str, expected: frozenset[int] | None = None) -> JobView:
+        """Stop a job. While it selects, it keeps what it has chosen so far; before that nothing is left of it.
+
+        The first round of a pool cut into parts is before that: no part speaks for the whole pool.
+
+        Raises:
+            ConflictError: The job has ended.
+        """
+        with self.database.write() as session:
+            find_job(session, project_id, job_id)
+            require_version(Jobs(session).lock(job_id).version, expected)
+            if not stop_job(session, job_id, JobStatus.CANCELLED):
+                raise ConflictError("the job has ended already")
+        return self.get(project_id, job_id)
+
+
+def find_job(session: Any, project_id: str, job_id: str) -> Job:
+    """A job of a project.
+
+    Args:
+        session: The running transaction.
+        project_id: Whose.
+        job_id: Which.
+
+    Raises:
+        NotFoundError: There is none of this id in the project.
+    """
+    job = Jobs(session).get(project_id, job_id)
+    if job is None:
+        raise NotFoundError(f"job {job_id}")
+    return job
+
+
+def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:
+    """End a job now, or ask the worker that is selecting for it to end it with what it has.
+
+    Units are locked before the job, as everywhere: two orders would deadlock. Unless it is selecting, all of them end
+    with the job.
+
+    Args:
+        session: The running transaction.
+        job_id: The job.
+        outcome: ``cancelled`` or ``expired``.
+
+    Returns:
+        False when the job had ended already and was left alone.
+    """
+    jobs, units, events = Jobs(session), Units(session), Events(session)
+    unit = units.lock_of_job(job_id)
+    selecting = unit.state == UnitState.LEASED and unit.lease_until is not None and unit.lease_until > now(session)
+    if not selecting:
+        OwnedUnits(session, job_id=job_id).close()
+    job = jobs.lock(job_id)
+    if job.status in TERMINAL:
+        return False
+    jobs.request_stop(job_id, outcome)
+    if selecting:
+        if jobs.move(job_id, (JobStatus.QUEUED, JobStatus.RUNNING), JobStatus.CANCELLING):
+            events.append(job.project_id, "job.cancelling", job_id=job_id, data={"reason": outcome})
+        return True
+    if jobs.move(job_id, ACTIVE, outcome):
+        events.append(job.project_id, f"job.{outcome}", job_id=job_id)
+    return True

@@ -1,0 +1,214 @@
+"""What a job cannot be given, refused before anything is computed or stored for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import ServiceError
+from app.persistence.repositories import Datasets, Jobs, Units
+from app.persistence.session import Database
+from app.persistence.tables import Dataset, GradientSet
+from app.status import ACTIVE, DatasetStatus, GradientSetStatus
+from app.storage import ArtifactStore
+from spice_select.config import RunConfig, SelectionConfig
+from spice_select.selection.validation import check_quotas, check_settings, check_target, group_of
+
+MOST_NAMED = 20
+MOST_GROUPED = 200_000
+"""Usable rows up to which quotas are held against the groups of the data set before anything is computed."""
+
+
+def usable_dataset(session: Any, project_id: str, dataset_id: str, pointer: str) -> Dataset:
+    """A data set of the project that is ready, and cannot be deleted before the transaction ends.
+
+    Args:
+        session: The running transaction.
+        project_id: Owner.
+        dataset_id: The data set.
+        pointer: Where the request names it.
+
+    Raises:
+        ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
+    """
+    dataset = Datasets(session).hold(project_id, dataset_id)
+    if dataset is None:
+        raise ServiceError("not-found", f"there is no data set {dataset_id}", pointer=pointer)
+    refuse_unready(dataset, pointer)
+    return dataset
+
+
+def refuse_unready(dataset: Dataset, pointer: str | None = None) -> None:
+    """Refuse a data set that has no rows yet, or never will.
+
+    Args:
+        dataset: The data set.
+        pointer: Where the request's body names it.
+
+    Raises:
+        ServiceError: ``dataset-not-ready`` or ``dataset-invalid``.
+    """
+    if dataset.status == DatasetStatus.VALIDATING:
+        detail, wait = "the data set is still being validated", {"Retry-After": "2"}
+        raise ServiceError("dataset-not-ready", detail, pointer=pointer, headers=wait)
+    if dataset.status == DatasetStatus.INVALID:
+        reason = (dataset.error or {}).get("detail", "it was found invalid")
+        raise ServiceError("dataset-invalid", f"the data set cannot be used: {reason}", pointer=pointer)
+
+
+def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
+    """Refuse groups that the data set does not have.
+
+    Args:
+        selection: Settings of the job.
+        dataset: Its data set.
+
+    Raises:
+        ServiceError: ``config-invalid``.
+    """
+    column = selection.quotas.column if selection.quotas is not None else None
+    if selection.method == "stratified" and column is None:
+        raise ServiceError(
+            "config-invalid", "the method stratified needs selection.quotas.column", pointer="#/selection/quotas"
+        )
+    if selection.quotas is not None and column is None:
+        raise ServiceError("config-invalid", "quotas need a column", pointer="#/selection/quotas/column")
+    if column is not None and column not in (dataset.column_names or []):
+        raise ServiceError(
+            "config-invalid", f"the data set has no column {column!r}", pointer="#/selection/quotas/column"
+        )
+
+
+def target_dataset(session: Any, project_id: str, config: RunConfig) -> Dataset | None:
+    """The data set that the choice is to be close to; None unless the method is ``less``.
+
+    Args:
+        session: The running transaction.
+        project_id: Owner.
+        config: Settings of the job.
+
+    Raises:
+        ConfigError: ``less`` without a target, or a target without ``less``.
+        ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the calls
+    target = config.conditions.target_dataset_id
+    check_target(config, given=target is not None)
+    return None if target is None else usable_dataset(session, project_id, target, "#/target_dataset_id")
+
+
+def read_groups(
+    database: Database, store: ArtifactStore, project_id: str, dataset_id: str, column: str
+) -> dict[int, str]:
+    """The group of every usable row by its number in the source, read before the transaction that makes the job.
+
+    Args:
+        database: Where the records are.
+        store: Where the bytes are.
+        project_id: Owner.
+        dataset_id: The data set; one that is not there, not ready or very large has no groups here.
+        column: Column that names the group.
+    """
+    with database.read() as session:
+        dataset = Datasets(session).get(project_id, dataset_id)
+    if dataset is None or dataset.status != DatasetStatus.READY or (dataset.num_usable or 0) > MOST_GROUPED:
+        return {}
+    from spice_select.ingest import iter_rows
+
+    return {
+        row.source_row: group_of(row.record, column)
+        for shard in dataset.shards or []
+        for row in iter_rows(store.path(dataset.project_id, shard["sha256"]))
+    }
+
+
+def check_conditions(
+    session: Any, config: RunConfig, dataset: Dataset, gradient_set: GradientSet, groups: Mapping[int, str]
+) -> None:
+    """Refuse settings that no selection from this data set can meet.
+
+    Args:
+        session: The running transaction.
+        config: Settings of the job.
+        dataset: Its data set.
+        gradient_set: Its gradients.
+        groups: Group of every usable row, for quotas; empty where they are left to the selection.
+
+    Raises:
+        ServiceError: ``budget-exceeds-pool``, ``config-invalid``, ``pool-invalid`` for rows that the data set does not
+            have or cannot use, or what is wrong with the job whose choice is given.
+    """
+    conditions, size = config.conditions, dataset.num_rows or 0
+    named = [*conditions.must_include, *conditions.exclude]
+    unusable = Datasets(session).rejected_among(dataset.id, named)
+    findings = [
+        {"detail": f"the data set has {size} rows, there is no row {row}", "pointer": f"#/{name}/{place}"}
+        for name, rows in (("must_include", conditions.must_include), ("exclude", conditions.exclude))
+        for place, row in enumerate(rows)
+        if row >= size
+    ]
+    findings += [
+        {"detail": f"row {row} cannot be used: {unusable[row]}", "pointer": f"#/must_include/{place}"}
+        for place, row in enumerate(conditions.must_include)
+        if row in unusable
+    ]
+    if findings:
+        raise ServiceError("pool-invalid", findings[0]["detail"], errors=findings[:MOST_NAMED])
+    excluded = set(conditions.exclude) - unusable.keys()
+    owned: set[int] = set()
+    if conditions.given_job is not None:
+        owned = _owned(session, dataset, gradient_set, conditions.given_job)
+        both = sorted(owned & set(conditions.must_include))
+        if both:
+            place = conditions.must_include.index(both[0])
+            detail = f"rows {both[:MOST_NAMED]} must be included and are owned already"
+            raise ServiceError("config-invalid", detail, pointer=f"#/must_include/{place}")
+    check_settings(config, dataset.num_usable or 0, unavailable=len(excluded | owned))
+    if groups:
+        check_quotas(config, Counter(name for row, name in groups.items() if row not in excluded | owned))
+    tokens = config.selection.budget.tokens
+    shortest = _shortest(session, gradient_set) if tokens is not None else None
+    if tokens is not None and shortest is not None and tokens < shortest:
+        raise ServiceError(
+            "budget-exceeds-pool", f"tokens is {tokens}, the shortest sample has {shortest}", pointer="#/budget/tokens"
+        )
+
+
+def _shortest(session: Any, gradient_set: GradientSet) -> int | None:
+    """Tokens of the shortest candidate; None until the gradients are there."""
+    if gradient_set.status != GradientSetStatus.READY:
+        return None
+    found = [commit.result.get("shortest") for _, commit in Units(session).shard_commits(gradient_set.id)]
+    known = [tokens for tokens in found if tokens is not None]
+    return min(known) if len(known) == len(found) and known else None
+
+
+def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: str) -> set[int]:
+    """Rows that a job chose from the same data set, by their number in the source.
+
+    Raises:
+        ServiceError: ``not-found``, ``given-job-not-finished``, or ``given-job-unusable`` when it has no choice, or one
+            from other gradients.
+    """
+    pointer = "#/given_job"
+    given = Jobs(session).hold(dataset.project_id, job_id)
+    if given is None:
+        raise ServiceError("not-found", f"there is no job {job_id}", pointer=pointer)
+    if given.gradient_set_id != gradient_set.id or given.dataset_id != dataset.id:
+        raise ServiceError(
+            "given-job-unusable",
+            "the given job chose from another data set, or by gradients of another proxy or other settings",
+            pointer=pointer,
+        )
+    if given.status in ACTIVE:
+        raise ServiceError(
+            "given-job-not-finished",
+            f"the given job is {given.status}",
+            pointer=pointer,
+            headers={"Retry-After": "2"},
+        )
+    if given.result is None:
+        raise ServiceError(
+            "given-job-unusable", f"the given job ended without a result: {given.status}", pointer=pointer
+        )
+    return set(Jobs(session).chosen_rows(job_id))

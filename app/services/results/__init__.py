@@ -1,0 +1,1 @@
+"""Results of jobs: ranking, files, previews."""

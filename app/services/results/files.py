@@ -1,0 +1,123 @@
+"""Use cases of the files of a result: find, cut to fewer picks, link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import ServiceError
+from app.persistence.tables import Job
+from app.services.access.signing import Link, LinkSigner
+from app.services.compat import understood
+from app.services.jobs.service import JobService
+from app.services.results.reader import Choices
+from app.services.results.truncated import CUTTABLE, Prefixes
+from app.settings import Settings
+from app.storage import ArtifactStore
+from spice_select.config import RunConfig
+
+QUERY_K = {"parameter": "k", "in": "query"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file that can be sent.
+
+    Attributes:
+        name: What it is called.
+        media_type: What it is.
+        bytes: Its size.
+        sha256: Digest (hex) of its bytes.
+        path: Where it lies.
+    """
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    path: Path
+
+
+class ResultService:
+    """Files of results.
+
+    Args:
+        jobs: The jobs they belong to.
+        choices: What the jobs chose.
+        store: Where the bytes are.
+        settings: For links and for the room of cut files.
+    """
+
+    def __init__(self, jobs: JobService, choices: Choices, store: ArtifactStore, settings: Settings) -> None:
+        self.jobs = jobs
+        self.choices = choices
+        self.signer = LinkSigner(settings)
+        self.prefixes = Prefixes(store, settings.prefix_cache_bytes)
+
+    def file(
+        self, project_id: str, job_id: str, name: str, k: int | None = None, *, k_is: Mapping[str, str] = QUERY_K
+    ) -> Stored:
+        """One file of a result, whole or with the first k picks only.
+
+        Args:
+            project_id: Owner.
+            job_id: The job.
+            name: The file.
+            k: How many picks; None for all.
+            k_is: Where the caller said k, for errors.
+
+        Raises:
+            ServiceError: ``not-found``, ``conflict-state`` while there is no result, ``validation-error`` where k
+                does not fit, ``prefix-undefined`` where the first k picks mean nothing.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
+        file, path = self.choices.file(project_id, job_id, name)
+        whole = Stored(file.name, file.media_type, file.bytes, file.sha256, path)
+        if k is None:
+            return whole
+        job = self.jobs.get(project_id, job_id).job
+        selected = _refuse_cut(job, name, k, k_is)
+        if k == selected:
+            return whole
+        cut = self.prefixes.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
+        return Stored(file.name, file.media_type, cut.stat().st_size, cut.name, cut)
+
+    def link(
+        self, project_id: str, job_id: str, name: str, *, k: int | None, seconds: float
+    ) -> tuple[str, Link, Stored]:
+        """A token that opens a file without an API key, what it says, and the file."""
+        file = self.file(project_id, job_id, name, k, k_is={"pointer": "#/k"})
+        token, link = self.signer.sign(project_id, job_id, name, k, seconds)
+        return token, link, file
+
+    def linked(self, token: str, name: str) -> Stored:
+        """The file that a token opens."""
+        link = self.signer.open(token, name)
+        return self.file(link.project_id, link.job_id, link.name, link.k)
+
+
+def _refuse_cut(job: Job, name: str, k: int, k_is: Mapping[str, str]) -> int:
+    """The number of picks, or the reason why they cannot be cut at k.
+
+    Raises:
+        ServiceError: ``validation-error`` or ``prefix-undefined``.
+    """
+    assert job.result is not None
+    selected = int(job.result["selected"])
+    if name not in CUTTABLE:
+        detail = f"k: {name} has no row per pick; it cuts {', '.join(CUTTABLE)}"
+        raise ServiceError("validation-error", detail, errors=[{"detail": detail, **k_is}])
+    selection = understood(RunConfig, job.config, f"job {job.id}").selection
+    reason = None
+    if selection.scope.kind != "global":
+        reason = f"the scope was {selection.scope.kind}, so the picks were not made one after another in one pool"
+    elif selection.budget.tokens is not None:
+        reason = "the budget was in tokens, where fewer tokens may call for other picks"
+    elif selection.quotas is not None and selection.quotas.floors:
+        reason = "the floors of the quotas were met with all picks, not with the first of them"
+    if reason is not None:
+        raise ServiceError("prefix-undefined", reason)
+    if k > selected:
+        detail = f"k: {k} is more than the {selected} picks of the job"
+        raise ServiceError("validation-error", detail, errors=[{"detail": detail, **k_is}])
+    return selected

@@ -1,0 +1,69 @@
+"""What a job chose: its ranking and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from app.errors import ConflictError, NotFoundError
+from app.persistence.repositories import Jobs
+from app.persistence.session import Database
+from app.persistence.tables import File, Job, SelectedSample
+from app.services.jobs.service import find_job
+from app.status import ACTIVE
+from app.storage import ArtifactStore
+
+
+class Choices:
+    """Choices of finished jobs.
+
+    Args:
+        database: Where the records are.
+        store: Where the bytes are.
+    """
+
+    def __init__(self, database: Database, store: ArtifactStore) -> None:
+        self.database = database
+        self.store = store
+
+    def ranking(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[SelectedSample]:
+        """Picks behind a rank, in order.
+
+        Raises:
+            ConflictError: The job has no result yet.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _finished()
+        with self.database.read() as session:
+            _finished(session, project_id, job_id)
+            return Jobs(session).ranking(job_id, after=after, limit=limit)
+
+    def files(self, project_id: str, job_id: str) -> list[File]:
+        """Files of the result.
+
+        Raises:
+            ConflictError: The job has no result yet.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _finished()
+        with self.database.read() as session:
+            _finished(session, project_id, job_id)
+            return Jobs(session).files(job_id)
+
+    def file(self, project_id: str, job_id: str, name: str) -> tuple[File, Path]:
+        """One file of the result and where its bytes lie.
+
+        Raises:
+            NotFoundError: The result has no file of that name.
+        """
+        with self.database.read() as session:
+            _finished(session, project_id, job_id)
+            file = Jobs(session).file(project_id, job_id, name)
+        if file is None:
+            raise NotFoundError(f"file {name} of job {job_id}")
+        return file, self.store.path(project_id, file.sha256)
+
+
+def _finished(session: Any, project_id: str, job_id: str) -> Job:
+    job = find_job(session, project_id, job_id)
+    if job.status in ACTIVE:
+        raise ConflictError(f"the job has no result yet: {job.status}", headers={"Retry-After": "2"})
+    if job.result is None:
+        raise ConflictError(f"the job ended without a result: {job.status}")
+    return job

@@ -1,0 +1,1 @@
+"""Units of work: their leases, their inputs, and the commit of what they produced."""

@@ -1,0 +1,326 @@
+"""What a worker needs to know to do a claimed unit, read in one go so that it holds no transaction while it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.errors import ServiceError
+from app.persistence.repositories import Datasets, Evaluations, GradientSets, Jobs, Units
+from app.persistence.session import Database
+from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Unit, UnitCommit
+from app.services.compat import understood
+from app.services.units.service import Claim
+from app.status import UnitKind
+from spice_select.config import GradientConfig, ProxyConfig, RunConfig
+from spice_select.evaluation.settings import EvaluationConfig
+
+
+class ClaimGoneError(Exception):
+    """What a claimed unit belongs to was cancelled and deleted since: nobody waits for it, nothing is recorded."""
+
+
+@dataclass(frozen=True)
+class IngestBrief:
+    """To parse: which bytes, or where they come from, and how the client said to read them."""
+
+    sha256: str
+    requested: dict[str, Any]
+    source: dict[str, Any] | None
+    resolved_source: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class WarmupBrief:
+    """To warm up: which rows the proxy model may see, and how."""
+
+    rows_sha256: list[str]
+    fingerprint: str
+    proxy: ProxyConfig
+    proxy_revision: str
+    gradients: GradientConfig
+
+
+@dataclass(frozen=True)
+class WarmedUp:
+    """The weights that a warm-up left, and the unit that made them."""
+
+    unit_id: str
+    fingerprint: str
+    sha256: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GradientsBrief:
+    """To measure: which rows, with which proxy model, how."""
+
+    rows_sha256: str
+    first_position: int
+    fingerprint: str
+    proxy: ProxyConfig
+    proxy_revision: str
+    gradients: GradientConfig
+    warmup: WarmedUp | None
+
+
+@dataclass(frozen=True)
+class UnitArtifact:
+    """A stored gradient shard, or the choice from a part, and the unit that made it."""
+
+    unit_id: str
+    sha256: str
+    result: dict[str, Any]
+    fingerprint: str | None
+    """What a gradient shard says it was made from; None for those of the time before it was that of its set."""
+
+
+@dataclass(frozen=True)
+class GivenChoice:
+    """The choice of another job on the same data set and gradients, whose rows are owned already.
+
+    Attributes:
+        job_id: That job.
+        ranking_sha256: Digest (hex) of its ``ranking.parquet``.
+        source_rows: Its rows, by their number in the source.
+    """
+
+    job_id: str
+    ranking_sha256: str
+    source_rows: list[int]
+
+
+@dataclass(frozen=True)
+class TargetBrief:
+    """The data set that a choice is to be close to, and its gradient shards in order."""
+
+    dataset: Dataset
+    fingerprint: str
+    shards: list[UnitArtifact]
+
+
+@dataclass(frozen=True)
+class SelectBrief:
+    """To select from a part or from the whole pool.
+
+    Attributes:
+        job: What is asked for.
+        dataset: The data set it chooses from.
+        gradient_set: The gradients it chooses by.
+        config: The job's settings.
+        shards: Gradient shards in the order of the pool.
+        parts: What the parts of the pool chose, in their order; empty when the pool is not cut, or not done.
+        created_at: When the job was made.
+        given: The choice of another job that it is to add to.
+        target: What it is to be close to.
+        warmup: The weights that its gradients are taken with, where the proxy model was warmed up.
+        checkpoint: What the choice by windows can be continued from.
+    """
+
+    job: Job
+    dataset: Dataset
+    gradient_set: GradientSet
+    config: RunConfig
+    shards: list[UnitArtifact]
+    parts: list[UnitArtifact]
+    created_at: datetime
+    given: GivenChoice | None = None
+    target: TargetBrief | None = None
+    warmup: WarmedUp | None = None
+    checkpoint: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationBrief:
+    """To evaluate what a job chose: the plan, a training, the report.
+
+    Attributes:
+        evaluation: What is asked for.
+        dataset: The data set that the job chose from.
+        holdout: The data set to judge by; None for the rows that the job was told to exclude.
+        chosen: Rows that the job chose, by their number in the source, in pick order.
+        excluded: Rows that the job was told to exclude, by their number in the source.
+        config: How.
+        model: What is trained.
+        plan: The plan, once it is made.
+        trainings: What is trained already, in order.
+    """
+
+    evaluation: Evaluation
+    dataset: Dataset
+    holdout: Dataset | None
+    chosen: list[int]
+    excluded: list[int]
+    config: EvaluationConfig
+    model: ProxyConfig
+    plan: UnitArtifact | None
+    trainings: list[UnitArtifact]
+
+
+class BriefService:
+    """Reads briefs.
+
+    Args:
+        database: Where the records are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def ingest(self, claim: Claim) -> IngestBrief:
+        """What an ``ingest`` unit is to do."""
+        with self.database.read() as session:
+            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+            return IngestBrief(
+                sha256=dataset.sha256,
+                requested=dataset.requested,
+                source=dataset.source,
+                resolved_source=dataset.resolved_source,
+            )
+
+    def warmup(self, claim: Claim) -> WarmupBrief:
+        """What a ``warmup`` unit is to do: any set that waits for it says how, they agree in all that matters."""
+        with self.database.read() as session:
+            unit = Units(session).get(claim.unit_id)
+            gradient_set = GradientSets(session).of_warmup(claim.unit_id)[0]
+            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+            if dataset.deleted_at is not None:  # another one with the same rows wants it, in files of its own
+                dataset = GradientSets(session).pool_in_use(claim.unit_id) or dataset
+        assert unit is not None
+        assert unit.fingerprint is not None
+        return WarmupBrief(
+            rows_sha256=[shard["sha256"] for shard in dataset.shards or []],
+            fingerprint=unit.fingerprint,
+            **_proxy_of(gradient_set),
+        )
+
+    def gradients(self, claim: Claim) -> GradientsBrief:
+        """What a ``gradients`` unit is to do."""
+        assert claim.gradient_set_id is not None
+        assert claim.shard is not None
+        with self.database.read() as session:
+            gradient_set = GradientSets(session).get(claim.project_id, claim.gradient_set_id)
+            unit = Units(session).get(claim.unit_id)
+            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+            if dataset.deleted_at is not None:  # another one with the same conversations wants it
+                dataset = GradientSets(session).dataset_in_use(claim.gradient_set_id) or dataset
+            warmup = _warmed_up(session, claim.gradient_set_id)
+        assert gradient_set is not None
+        shards = dataset.shards or []
+        return GradientsBrief(
+            rows_sha256=shards[claim.shard]["sha256"],
+            first_position=sum(shard["rows"] for shard in shards[: claim.shard]),
+            fingerprint=(unit.fingerprint if unit is not None else None) or gradient_set.fingerprint,
+            warmup=warmup,
+            **_proxy_of(gradient_set),
+        )
+
+    def select(self, claim: Claim) -> SelectBrief:
+        """What a ``select`` or ``select_part`` unit is to do.
+
+        Raises:
+            ClaimGoneError: The job was deleted since the unit was claimed.
+            ServiceError: ``newer-settings``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
+        assert claim.job_id is not None
+        with self.database.read() as session:
+            job = Jobs(session).get(claim.project_id, claim.job_id)
+            if job is None:
+                raise ClaimGoneError
+            gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
+            assert gradient_set is not None
+            config = understood(RunConfig, job.config, f"job {job.id}")
+            unit = Units(session).get(claim.unit_id)
+            return SelectBrief(
+                job=job,
+                dataset=Datasets(session).get_even_deleted(job.dataset_id),
+                gradient_set=gradient_set,
+                config=config,
+                shards=_artifacts(Units(session).shard_commits(gradient_set.id)),
+                parts=_artifacts(Units(session).part_commits(job.id)),
+                created_at=job.created_at,
+                given=_given(session, claim.project_id, config.conditions.given_job),
+                target=_target(session, job),
+                warmup=_warmed_up(session, gradient_set.id),
+                checkpoint=None if unit is None else unit.checkpoint,
+            )
+
+    def evaluation(self, claim: Claim) -> EvaluationBrief:
+        """What a unit of an evaluation is to do.
+
+        Raises:
+            ClaimGoneError: The job was deleted since the unit was claimed.
+            ServiceError: ``newer-settings``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
+        assert claim.evaluation_id is not None
+        with self.database.read() as session:
+            evaluations = Evaluations(session)
+            evaluation = evaluations.get(claim.project_id, claim.evaluation_id)
+            assert evaluation is not None
+            job = Jobs(session).get(claim.project_id, evaluation.job_id)
+            if job is None:
+                raise ClaimGoneError
+            holdout = evaluation.holdout_dataset_id
+            plans = _artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_PLAN))
+            return EvaluationBrief(
+                evaluation=evaluation,
+                dataset=Datasets(session).get_even_deleted(evaluation.dataset_id),
+                holdout=None if holdout is None else Datasets(session).get_even_deleted(holdout),
+                chosen=Jobs(session).chosen_rows(job.id),
+                excluded=understood(RunConfig, job.config, f"job {job.id}").conditions.exclude,
+                config=understood(EvaluationConfig, evaluation.config, f"evaluation {evaluation.id}"),
+                model=understood(ProxyConfig, evaluation.model, f"evaluation {evaluation.id}"),
+                plan=plans[0] if plans else None,
+                trainings=_artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_TRAINING)),
+            )
+
+
+def _proxy_of(gradient_set: GradientSet) -> dict[str, Any]:
+    """The proxy model of a set and how it measures."""
+    config, owner = gradient_set.config, f"gradient set {gradient_set.id}"
+    return {
+        "proxy": understood(ProxyConfig, config["proxy"], owner),
+        "proxy_revision": config["proxy_revision"],
+        "gradients": understood(GradientConfig, config["gradients"], owner),
+    }
+
+
+def _warmed_up(session: Any, gradient_set_id: str) -> WarmedUp | None:
+    """What the warm-up of a gradient set left; None for one without."""
+    made = Units(session).warmup_commit(gradient_set_id)
+    if made is None:
+        return None
+    unit, commit = made
+    return WarmedUp(unit.id, unit.fingerprint or "", commit.artifact_sha256 or "", commit.result)
+
+
+def _target(session: Any, job: Job) -> TargetBrief | None:
+    if job.target_dataset_id is None or job.target_gradient_set_id is None:
+        return None
+    gradient_set = GradientSets(session).get(job.project_id, job.target_gradient_set_id)
+    assert gradient_set is not None
+    dataset = Datasets(session).get_even_deleted(job.target_dataset_id)
+    return TargetBrief(dataset, gradient_set.fingerprint, _artifacts(Units(session).shard_commits(gradient_set.id)))
+
+
+def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | None:
+    """The choice that a job is to add to.
+
+    Raises:
+        ServiceError: ``given-job-unusable`` when it is gone.
+    """
+    if job_id is None:
+        return None
+    ranking = Jobs(session).file(project_id, job_id, "ranking.parquet")
+    if ranking is None:
+        raise ServiceError(
+            "given-job-unusable", f"the choice of job {job_id} is no longer there", pointer="#/given_job"
+        )
+    return GivenChoice(job_id, ranking.sha256, Jobs(session).chosen_rows(job_id))
+
+
+def _artifacts(made: list[tuple[Unit, UnitCommit]]) -> list[UnitArtifact]:
+    return [
+        UnitArtifact(unit.id, commit.artifact_sha256 or "", commit.result, unit.fingerprint) for unit, commit in made
+    ]

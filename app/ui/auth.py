@@ -1,0 +1,52 @@
+"""Who looks at the page, and that a form was sent by the page itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from app.api import deps
+from app.errors import ServiceError
+from app.services.access.keys import Caller
+
+COOKIE = "spice_session"
+
+
+def visitor(request: Request) -> Caller:
+    """Whoever is let in: by a session, or as the API would. The scope follows from the address as it does there.
+
+    Raises:
+        ServiceError: ``unauthenticated`` or ``forbidden``.
+    """
+    word = request.cookies.get(COOKIE)
+    if word is None or "authorization" in request.headers or deps.needs_no_key(request):
+        return deps.admit(request)
+    found: Caller | None = request.app.state.sessions.caller(word)
+    if found is None:
+        raise ServiceError("unauthenticated", "the session is over")
+    needed = deps.scope_of(request.method, request.url.path)
+    if not found.may(needed):
+        raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
+    return found
+
+
+Visitor = Annotated[Caller, Depends(visitor)]
+
+
+def same_origin(request: Request) -> None:
+    """Refuse a form that another site had the browser send.
+
+    Browsers name the sending page's origin with every POST, and scripts cannot change it.
+
+    Raises:
+        ServiceError: ``forbidden``.
+    """
+    sender = urlsplit(request.headers.get("origin", "")).netloc
+    public = urlsplit(request.app.state.settings.public_url).netloc
+    if not sender or sender not in {request.headers.get("host", ""), public}:
+        raise ServiceError("forbidden", "this form was not sent by a page of this service")
+
+
+SameOrigin = Depends(same_origin)

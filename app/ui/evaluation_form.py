@@ -1,0 +1,54 @@
+"""Asking on the page of a job whether its choice trains better, and giving that up."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.api import deps
+from app.api.routes.evaluations import evaluation_request, request_digest
+from app.errors import ServiceError
+from app.ids import new_id
+from app.services.access.keys import Caller
+from app.services.evaluations.service import EvaluationService
+from app.ui.auth import SameOrigin, Visitor
+from app.ui.evaluation_fields import LABELS, field_of, request_of
+from app.ui.job_form import Draft
+from app.ui.job_page import Gathered, Shelf
+from app.ui.pages import page
+from spice_select.errors import SpiceError
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/ui/jobs/{job_id}/evaluations", dependencies=[SameOrigin])
+async def ask(request: Request, job_id: str, visitor: Visitor, shelf: Shelf, service: deps.EvaluationsDep) -> Response:
+    """Queue an evaluation of what the job chose, or show again what was typed with what is wrong."""
+    form = await request.form(max_files=0, max_fields=20, max_part_size=4096)
+    draft = Draft({name: text for name in (*LABELS, "once") if isinstance(text := form.get(name), str)})
+    return await run_in_threadpool(_ask, request, job_id, visitor, shelf, service, draft)
+
+
+def _ask(
+    request: Request, job_id: str, visitor: Caller, shelf: Gathered, service: EvaluationService, draft: Draft
+) -> Response:
+    asked = request_of(draft, job_id)
+    if asked is not None:
+        digest = request_digest(asked)
+        # Sent twice, it is one evaluation; changed and sent again, it is another.
+        key = f"{draft.values.get('once', '')[:60] or new_id('page')}-{digest}"
+        try:
+            service.create(visitor.project_id, evaluation_request(asked), key=key, body=digest)
+            return RedirectResponse(f"/ui/jobs/{job_id}#evaluations", 303)
+        except (ServiceError, SpiceError) as error:
+            for finding in error.errors or [{"detail": error.detail}]:
+                draft.refuse(field_of(finding.get("pointer")), str(finding["detail"]))
+    return page("job.html", http_status=422, visitor=visitor, **shelf.job(request, visitor, job_id, trial=draft))
+
+
+@router.post("/ui/evaluations/{evaluation_id}/cancel", dependencies=[SameOrigin])
+def cancel(evaluation_id: str, visitor: Visitor, service: deps.EvaluationsDep) -> Response:
+    """Give an evaluation up."""
+    view = service.cancel(visitor.project_id, evaluation_id)
+    return RedirectResponse(f"/ui/jobs/{view.evaluation.job_id}#evaluations", 303)

@@ -1,0 +1,126 @@
+"""Everything that the page of a job shows, gathered from the services."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from app.api import serializers
+from app.api.problems import base_url
+from app.ids import new_id
+from app.persistence.tables import Dataset, Job
+from app.services.access.keys import Caller
+from app.services.datasets.service import DatasetService
+from app.services.evaluations.service import EvaluationService
+from app.services.jobs.service import Filters, JobService
+from app.services.notify.events import EventService
+from app.services.results.previews import Pictures
+from app.services.results.reader import Choices
+from app.status import ACTIVE, EVALUATING, DatasetStatus
+from app.ui.evaluation_fields import LABELS, blank
+from app.ui.evaluation_view import WORDS, forest
+from app.ui.job_form import Draft
+from app.ui.plots import POINTS, Plot, group_shares, length_shares, plots, table
+from app.ui.snippets import uses
+
+EXCERPTS = 3
+EVENTS = 100
+EVALUATIONS = 5
+JUDGES = 100
+
+
+class Gathered:
+    """What the templates of a job need.
+
+    Args:
+        request: For the services of this process and the address of links.
+    """
+
+    def __init__(self, request: Request) -> None:
+        state = request.app.state
+        self.jobs: JobService = state.jobs
+        self.choices: Choices = state.choices
+        self.events: EventService = state.events
+        self.evaluations: EvaluationService = state.evaluations
+        self.datasets: DatasetService = state.datasets
+        self.pictures: Pictures = state.pictures
+        self.keys: bool = state.settings.auth == "keys"
+
+    def job(self, request: Request, visitor: Caller, job_id: str, *, trial: Draft | None = None) -> dict[str, Any]:
+        """A job, and its result where it has one; text of rows only for whoever may read the files it is in.
+
+        Args:
+            request: For the addresses of links.
+            visitor: Who looks.
+            job_id: The job.
+            trial: The form of a new evaluation as it was typed; an empty one when None.
+        """
+        project = visitor.project_id
+        view = self.jobs.get(project, job_id)
+        job = serializers.job_read(request, view)
+        values: dict[str, Any] = {"job": job, "ended": view.job.status not in ACTIVE}
+        if values["ended"]:
+            values["events"] = self.events.page(project, job_id=job_id, after=0, limit=EVENTS)
+            if job.result is not None:
+                values |= self._result(project, job_id, job.result, job.config.get("selection") or {})
+                values |= self.trials(request, project, job_id)
+                if visitor.may("jobs:write"):
+                    values |= {"trial_form": trial or blank(new_id("page")), "trial_labels": LABELS}
+                    values["judges"] = self._judges(visitor, view.job)
+                if visitor.may("files:read"):
+                    values |= self._files(request, project, job_id, job.result["selected"])
+        return values
+
+    def trials(self, request: Request, project: str, job_id: str) -> dict[str, Any]:
+        """The latest evaluations of a job's choice, each with its intervals as drawn."""
+        found = self.evaluations.page(project, Filters(), job_id=job_id, before=None, limit=EVALUATIONS)
+        return {
+            "trials": [
+                (serializers.evaluation_read(request, view), forest(view.evaluation.result or {})) for view in found
+            ],
+            "trials_live": any(view.evaluation.status in EVALUATING for view in found),
+            "verdicts": WORDS,
+        }
+
+    def _judges(self, visitor: Caller, job: Job) -> list[Dataset]:
+        """Data sets that could judge the choice of a job."""
+        if not visitor.may("datasets:read"):
+            return []
+        found = self.datasets.page(visitor.project_id, Filters(status=DatasetStatus.READY), before=None, limit=JUDGES)
+        return [view.dataset for view in found if view.dataset.id != job.dataset_id]
+
+    def plots(self, project: str, job_id: str) -> list[Plot]:
+        """The plots of a job; none without a result."""
+        job = self.jobs.get(project, job_id).job
+        if job.result is None or job.status in ACTIVE:
+            return []
+        stretches = self.pictures.stretches(project, job_id, job.result["selected"], POINTS)
+        return plots(stretches, job.result, job.config.get("selection") or {})
+
+    def _result(self, project: str, job_id: str, result: dict[str, Any], selection: dict[str, Any]) -> dict[str, Any]:
+        stretches = self.pictures.stretches(project, job_id, result["selected"], POINTS)
+        composition = result.get("composition") or {}
+        return {
+            "plots": plots(stretches, result, selection),
+            "rows": table(stretches),
+            "lengths": length_shares(composition),
+            "groups": group_shares(composition, result["selected"], result["pool"]),
+        }
+
+    def _files(self, request: Request, project: str, job_id: str, selected: int) -> dict[str, Any]:
+        first, last = self.pictures.excerpts(project, job_id, selected, EXCERPTS)
+        return {
+            "files": self.choices.files(project, job_id),
+            "first_picks": first,
+            "last_picks": last,
+            "uses": uses(base_url(request), job_id, keys=self.keys),
+        }
+
+
+def gathered(request: Request) -> Gathered:
+    """For routes."""
+    return Gathered(request)
+
+
+Shelf = Annotated[Gathered, Depends(gathered)]

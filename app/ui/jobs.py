@@ -1,0 +1,145 @@
+"""The lists of jobs and of data sets, and the page of one job that follows it to its end."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+
+from app.api import deps, pagination, serializers
+from app.errors import NotFoundError
+from app.services.access.keys import Caller
+from app.services.datasets.service import DatasetService
+from app.services.jobs.service import Filters
+from app.status import ACTIVE, DatasetStatus, JobStatus
+from app.ui.auth import Visitor
+from app.ui.job_page import Shelf
+from app.ui.pages import HEADERS, page
+
+router = APIRouter(include_in_schema=False)
+
+PAGE_SIZE = 20
+MOST_DATASETS = 100
+"""Data sets that a list to choose from offers."""
+
+
+@router.get("/")
+def home(request: Request) -> Response:
+    """The page is what a browser looks for here; a program finds nothing.
+
+    Raises:
+        NotFoundError: A program asked.
+    """
+    if "text/html" not in request.headers.get("accept", ""):
+        raise NotFoundError("resource at this address")
+    return RedirectResponse("/ui", 303)
+
+
+@router.get("/ui")
+def list_jobs(
+    request: Request,
+    visitor: Visitor,
+    service: deps.JobsDep,
+    datasets: deps.DatasetsDep,
+    status: Annotated[str, Query(max_length=20)] = "",
+    dataset_id: Annotated[str, Query(max_length=40)] = "",
+    after: deps.After = None,
+) -> Response:
+    """Jobs, newest first; those of one state, or on one data set, or both."""
+    chosen = status if status in set(JobStatus) else None
+    wanted = Filters(status=chosen, dataset_id=dataset_id or None)
+    before = pagination.id_cursor(after, "job")
+    views = service.page(visitor.project_id, wanted, before=before, limit=PAGE_SIZE + 1)
+    shown = [serializers.job_read(request, view) for view in views[:PAGE_SIZE]]
+    names = _names(visitor, datasets, {job.dataset_id for job in shown} | ({dataset_id} - {""}))
+    return page(
+        "jobs.html",
+        visitor=visitor,
+        jobs=shown,
+        names=names,
+        status=chosen,
+        statuses=[word.value for word in JobStatus],
+        dataset_id=dataset_id,
+        offered=_offered(visitor, datasets, dataset_id, names),
+        address=_address,
+        after=after,
+        next_cursor=pagination.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
+        live=any(job.status in ACTIVE for job in shown),
+    )
+
+
+def _address(**filters: str | None) -> str:
+    """The list of jobs, narrowed down by what is given."""
+    given = urlencode({name: value for name, value in filters.items() if value})
+    return f"/ui?{given}" if given else "/ui"
+
+
+def _offered(visitor: Caller, datasets: DatasetService, chosen: str, names: dict[str, str]) -> list[tuple[str, str]]:
+    """Data sets that jobs can be looked for by, as id and name: the latest, and the one that is looked for now."""
+    if not visitor.may("datasets:read"):
+        return [(chosen, chosen)] if chosen else []
+    found = datasets.page(visitor.project_id, Filters(), before=None, limit=MOST_DATASETS)
+    offered = {view.dataset.id: view.dataset.name or view.dataset.id for view in found}
+    if chosen and chosen not in offered:
+        # An older one, or one that was deleted while its jobs were kept.
+        offered[chosen] = names.get(chosen, chosen)
+    return list(offered.items())
+
+
+@router.get("/ui/datasets")
+def list_datasets(request: Request, visitor: Visitor, datasets: deps.DatasetsDep, after: deps.After = None) -> Response:
+    """Data sets, newest first, each with a way to the form of a job on it."""
+    before = pagination.id_cursor(after, "ds")
+    views = datasets.page(visitor.project_id, Filters(), before=before, limit=PAGE_SIZE + 1)
+    shown = [serializers.dataset_read(request, view) for view in views[:PAGE_SIZE]]
+    return page(
+        "datasets.html",
+        visitor=visitor,
+        datasets=shown,
+        jobs=datasets.jobs_on(visitor.project_id, [dataset.id for dataset in shown]),
+        selects=visitor.may("jobs:write"),
+        after=after,
+        next_cursor=pagination.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
+        live=any(dataset.status == DatasetStatus.VALIDATING for dataset in shown),
+    )
+
+
+def _names(visitor: Caller, datasets: DatasetService, ids: set[str]) -> dict[str, str]:
+    """Names of data sets, for whoever may read those."""
+    return datasets.names(visitor.project_id, ids) if visitor.may("datasets:read") else {}
+
+
+@router.get("/ui/jobs/{job_id}")
+def show_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf, datasets: deps.DatasetsDep) -> Response:
+    """One job."""
+    values = shelf.job(request, visitor, job_id)
+    names = _names(visitor, datasets, {values["job"].dataset_id})
+    return page("job.html", visitor=visitor, dataset_name=names.get(values["job"].dataset_id), **values)
+
+
+@router.get("/ui/jobs/{job_id}/live")
+def live_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+    """The part of a job's page that changes; it asks for itself again until the job has ended."""
+    return page("job_live.html", visitor=visitor, **shelf.job(request, visitor, job_id))
+
+
+@router.get("/ui/jobs/{job_id}/evaluations")
+def live_evaluations(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+    """Whether the choice trains better, as far as that is known; asks for itself again until it is."""
+    return page("evaluations.html", visitor=visitor, **shelf.job(request, visitor, job_id))
+
+
+@router.get("/ui/jobs/{job_id}/plots")
+def plot_data(job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+    """The series of the plots, for the script that draws them."""
+    found = shelf.plots(visitor.project_id, job_id)
+    return JSONResponse({plot.name: plot.data for plot in found}, headers=HEADERS)
+
+
+@router.get("/ui/jobs/{job_id}/files/{name}")
+def get_file(job_id: str, name: str, visitor: Visitor, choices: deps.ChoicesDep) -> Response:
+    """A file of the result, saved and never shown: it holds other people's text."""
+    file, path = choices.file(visitor.project_id, job_id, name)
+    return FileResponse(path, media_type=file.media_type, headers=HEADERS, filename=file.name)

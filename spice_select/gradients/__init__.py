@@ -1,0 +1,1 @@
+"""Per-sample gradients: one forward and backward pass, projected while it runs."""

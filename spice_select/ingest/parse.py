@@ -1,0 +1,233 @@
+"""Reads one source into a data set folder. Runs inside the limited child process; see ``process``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+from spice_select.errors import DatasetError, RowError
+from spice_select.ingest.files import SourceFiles
+from spice_select.ingest.manifest import DatasetManifest, IntakeLimits, IntakeOptions
+from spice_select.ingest.rows import ArrowRow, RawRow, too_long
+from spice_select.ingest.writer import FolderWriter
+from spice_select.records.formats import ColumnRole, Form, detect_form, required_roles, usual_columns
+from spice_select.records.records import compact_json, to_messages
+
+SAMPLE_ROWS: Final = 1000
+"""Records that decide the form of a data set."""
+
+_SAMPLE_BYTES: Final = 64 * 2**20
+_NAME_LENGTH: Final = 256
+
+Report = Callable[[int, int, int], None]
+"""Called with rows read, bytes read and bytes in all."""
+
+
+class _Row(NamedTuple):
+    """A row whose JSON has been written; ``record`` is None when there is a problem."""
+
+    row: int
+    value: Any
+    record: str | None
+    problem: RowError | None
+    arrow: ArrowRow | None
+
+
+def parse(
+    path: Path, folder: Path, options: IntakeOptions, limits: IntakeLimits, report: Report | None = None
+) -> DatasetManifest:
+    """Read a source into a data set folder, in this process and without protection.
+
+    Args:
+        path: The source: a file, or a folder of them (see ``files``).
+        folder: Where the files go; it must exist.
+        options: What is known about the data.
+        limits: Caps; those on the process itself are not applied here.
+        report: Called after each row.
+
+    Returns:
+        The manifest, which is also in the folder.
+
+    Raises:
+        DatasetError: The source as a whole cannot be read; the folder holds no manifest then.
+    """
+    with closing(SourceFiles(path, options, limits)) as source:
+        names = _ColumnNames(limits.max_columns, source.column_names)
+        rows = _sealed(source.rows(), names, limits)
+        sample = _sample(rows)
+        if not sample:
+            raise DatasetError("the file holds no rows", code="dataset-empty")
+        form, columns = _decide(sample, options, names)
+        with closing(FolderWriter(folder, source.source_schema)) as writer:
+            count = 0
+            for row in chain(sample, rows):
+                count += 1
+                _write(row, form, columns, writer)
+                if report is not None:
+                    report(count, source.bytes_done(), source.total)
+            _check_columns(columns, options, names)
+            if not writer.usable:
+                _refuse_all(count, writer.rejected)
+            writer.finish()
+        manifest = DatasetManifest(
+            container=source.found.container,
+            compression=source.compression,
+            format=form,
+            columns=columns,
+            column_names=names.listed,
+            bytes=source.total,
+            sha256=source.sha256,
+            rows_sha256=writer.rows_sha256,
+            num_rows=count,
+            num_usable=writer.usable,
+            num_rejected=count - writer.usable,
+            rejected=dict(sorted(writer.rejected.items())),
+            warnings=[*source.warnings, *names.warnings, *_warn_of_rejections(count, writer.usable)],
+            shards=writer.shards,
+            source_shards=writer.source_shards,
+        )
+        writer.write_manifest(manifest)
+        return manifest
+
+
+class _ColumnNames:
+    """Names of the columns seen, in order of appearance, as many as may be listed."""
+
+    def __init__(self, limit: int, known: list[str]) -> None:
+        self._limit = limit
+        self._names = dict.fromkeys(known)
+        self._left_out = False
+
+    def see(self, record: dict[str, Any]) -> None:
+        if record.keys() <= self._names.keys():
+            return
+        for name in record:
+            if len(self._names) < self._limit and len(name) <= _NAME_LENGTH:
+                self._names.setdefault(name)
+            elif name not in self._names:
+                self._left_out = True
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    @property
+    def listed(self) -> list[str]:
+        return list(self._names)
+
+    @property
+    def warnings(self) -> list[str]:
+        text = f"not every column name is listed: more than {self._limit}, or longer than {_NAME_LENGTH} characters"
+        return [text] if self._left_out else []
+
+    def shown(self) -> str:
+        """The first few names, safe to show in a message."""
+        few = ", ".join(ascii(name[:60]) for name in self.listed[:20])
+        return few + (", ..." if len(self._names) > 20 else "")
+
+
+def _sealed(rows: Iterator[RawRow], names: _ColumnNames, limits: IntakeLimits) -> Iterator[_Row]:
+    # Rows with the JSON they will have in the result.
+    for row in rows:
+        if row.index >= limits.max_rows:
+            raise DatasetError(f"the file has more than {limits.max_rows} rows", code="dataset-too-large")
+        if row.problem is not None:
+            yield _Row(row.index, None, None, row.problem, None)
+            continue
+        record = compact_json(row.value)
+        problem = _problem_of(row.value, record, limits)
+        if problem is None and isinstance(row.value, dict):
+            names.see(row.value)
+        yield _Row(row.index, row.value, record, problem, row.arrow)
+
+
+def _problem_of(value: Any, record: str, limits: IntakeLimits) -> RowError | None:
+    try:
+        size = len(record.encode())
+    except UnicodeEncodeError:
+        return RowError("text holds half of a surrogate pair, which is no character", code="invalid-unicode")
+    if size > limits.max_row_bytes:
+        return too_long(limits.max_row_bytes)
+    if isinstance(value, dict) and any("\x00" in name for name in value):
+        return RowError("a column name holds a null character", code="invalid-unicode")
+    return None
+
+
+def _sample(rows: Iterator[_Row]) -> list[_Row]:
+    sample: list[_Row] = []
+    size = 0
+    for row in rows:
+        sample.append(row)
+        size += len(row.record or "")
+        if len(sample) == SAMPLE_ROWS or size >= _SAMPLE_BYTES:
+            break
+    return sample
+
+
+def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> tuple[Form, dict[ColumnRole, str]]:
+    records = [row.value for row in sample if row.problem is None and isinstance(row.value, dict)]
+    decided = detect_form(records, form=options.format, columns=options.columns)
+    if decided is not None:
+        return decided
+    if not records:
+        reasons = Counter("not-an-object" if row.problem is None else row.problem.code for row in sample)
+        _refuse_all(len(sample), reasons)
+    given = options.columns or {}
+    for role, column in given.items():
+        if column not in names:
+            _refuse_column(role, column, names)
+    if options.format is not None:
+        usual = {
+            role: " or ".join(usual_columns(options.format, role))
+            for role in required_roles(options.format)
+            if role not in given
+        }
+        needed = "; ".join(f"{role} in {where}" for role, where in usual.items()) or "all its columns in one row"
+        raise DatasetError(
+            f"format {options.format} needs {needed}; the columns are {names.shown()}", code="dataset-column-missing"
+        )
+    raise DatasetError(
+        f"the columns {names.shown()} are in no known form; name them with the column mapping",
+        code="dataset-form-unknown",
+        pointer="#/columns",
+    )
+
+
+def _check_columns(columns: dict[ColumnRole, str], options: IntakeOptions, names: _ColumnNames) -> None:
+    """Complain about a named column that no row has had; an optional one may turn up late."""
+    for role, column in (options.columns or {}).items():
+        if columns.get(role) == column and column not in names:
+            _refuse_column(role, column, names)
+
+
+def _refuse_column(role: str, column: str, names: _ColumnNames) -> None:
+    raise DatasetError(
+        f"no row has the column {column!a} that is to be the {role}; the columns are {names.shown()}",
+        code="dataset-column-missing",
+        pointer=f"#/columns/{role}",
+    )
+
+
+def _write(row: _Row, form: Form, columns: dict[ColumnRole, str], writer: FolderWriter) -> None:
+    if row.problem is not None or row.record is None:
+        assert row.problem is not None
+        writer.reject(row.row, row.problem)
+        return
+    try:
+        messages = to_messages(row.value, form, columns)
+    except RowError as problem:
+        writer.reject(row.row, problem)
+    else:
+        writer.add(row.row, row.record, messages, row.arrow)
+
+
+def _refuse_all(count: int, reasons: Counter[str]) -> NoReturn:
+    listed = ", ".join(f"{code} {number}" for code, number in reasons.most_common())
+    raise DatasetError(f"none of the first {count} rows can be used: {listed}", code="dataset-no-usable-rows")
+
+
+def _warn_of_rejections(count: int, usable: int) -> list[str]:
+    return [f"{count - usable} of {count} rows cannot be used"] if usable * 2 < count else []

@@ -1,0 +1,87 @@
+"""Rows of a source in any container, as one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from spice_select.errors import RowError
+from spice_select.ingest.containers import Found
+from spice_select.ingest.json_text import RecordDecoder, iter_array, iter_json_lines
+from spice_select.ingest.manifest import IntakeLimits
+from spice_select.ingest.source import ByteSource
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class ArrowRow(NamedTuple):
+    """A row as a Parquet source holds it."""
+
+    batch: pa.RecordBatch
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One record of the source, not yet understood.
+
+    Attributes:
+        index: 0-based position in the source.
+        value: Its JSON value; meaningless when there is a problem.
+        problem: Why it could not even be taken as a JSON value.
+        arrow: The row with its own types, of a Parquet source.
+    """
+
+    index: int
+    value: Any
+    problem: RowError | None = None
+    arrow: ArrowRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowStream:
+    """All rows of a source.
+
+    Attributes:
+        rows: The rows; reading on may raise ``DatasetError``.
+        bytes_done: How much of the source has been read.
+        column_names: Columns known beforehand.
+        source_schema: Schema of a Parquet source.
+        warnings: Filled while reading.
+        decoded: Bytes that have come out so far, in memory or after decompression.
+    """
+
+    rows: Iterator[RawRow]
+    bytes_done: Callable[[], int]
+    column_names: list[str]
+    source_schema: pa.Schema | None
+    warnings: list[str]
+    decoded: Callable[[], int] = lambda: 0
+
+
+def too_long(limit: int) -> RowError:
+    """The reason for a record of more bytes than allowed."""
+    return RowError(f"the record has more than {limit} bytes", code="too-long")
+
+
+def json_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStream:
+    """Rows of a JSON Lines or JSON array source."""
+    source.skip(found.skip)
+    return RowStream(_json_rows(source, found, limits), lambda: source.done, [], None, [], lambda: source.decoded)
+
+
+def _json_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> Iterator[RawRow]:
+    cut = iter_array if found.container == "json" else iter_json_lines
+    decoder = RecordDecoder(limits.max_depth)
+    for index, piece in enumerate(cut(source, limits.max_row_bytes)):
+        if piece.raw is None:
+            yield RawRow(index, None, too_long(limits.max_row_bytes))
+            continue
+        try:
+            value = decoder.decode(piece.raw, piece.line, index)
+        except RowError as problem:
+            yield RawRow(index, None, problem)
+        else:
+            yield RawRow(index, value)

@@ -1,0 +1,174 @@
+"""Load the proxy model and its tokenizer at a pinned revision; the only place that talks to the hub.
+
+Only safetensors weights are read and no code of a model is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from spice_select.config import GradientConfig, ProxyConfig
+from spice_select.errors import ConfigError, ProxyError, UnknownProxyError, UnsupportedProxyError
+from spice_select.gradients.targets import find_targets
+from spice_select.models.model_files import (
+    BUILTIN,
+    check_config,
+    check_folder,
+    file_digest,
+    folder_digest,
+    read_config,
+    weights_digest,
+)
+from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
+
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A loaded proxy model.
+
+    Attributes:
+        model: A causal language model of transformers, in evaluation mode.
+        tokenizer: Its tokenizer; ``model_max_length`` is the model's context in tokens.
+        name: As it was asked for.
+        revision: Hub commit, digest of a local folder, or revision of a built-in model.
+        weights_sha256: Over the bytes of the weights.
+        tokenizer_sha256: Over ``tokenizer.json`` and the chat template.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str
+    weights_sha256: str
+    tokenizer_sha256: str
+
+
+def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | torch.device = "cpu") -> Proxy:
+    """Load a proxy model for taking gradients.
+
+    Args:
+        proxy: Which model.
+        gradients: What will be measured; decides the type of the weights.
+        device: Where the model goes.
+
+    Returns:
+        The model, the tokenizer and what identifies them.
+
+    Raises:
+        ConfigError: A revision for a model that has none.
+        UnknownProxyError: No such model, folder or revision.
+        UnsafeProxyError: Pickled weights or a model with its own code.
+        UnsupportedProxyError: Not a causal language model with linear layers, or a tokenizer that does not fit it.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
+    dtype: torch.dtype = getattr(torch, gradients.dtype)
+    if proxy.model.startswith("builtin:"):
+        loaded = _builtin(proxy, dtype)
+    elif Path(proxy.model).is_dir() or proxy.model.startswith(("/", "./", "../", "~")):
+        if proxy.revision is not None:
+            raise ConfigError("a local folder has no revision", pointer="#/proxy/revision")
+        folder = Path(proxy.model).expanduser()
+        check_folder(folder)
+        loaded = _from_folder(folder, proxy.model, folder_digest(folder), dtype)
+    else:
+        folder = _download(proxy.model, proxy.revision)
+        loaded = _from_folder(folder, proxy.model, folder.name, dtype)
+    _check_tokenizer(loaded)
+    find_targets(loaded.model, gradients)  # refuse what cannot be measured before any sample is touched
+    loaded.model.to(device)
+    return loaded
+
+
+def _builtin(proxy: ProxyConfig, dtype: torch.dtype) -> Proxy:
+    if proxy.model not in BUILTIN:
+        raise UnknownProxyError(f"no built-in model {proxy.model}; there is {', '.join(BUILTIN)}")
+    revision = BUILTIN[proxy.model]
+    if proxy.revision not in (None, revision):
+        raise UnknownProxyError(f"{proxy.model} has revision {revision} only", pointer="#/proxy/revision")
+    model, tokenizer = build_tiny_model(), build_tiny_tokenizer()
+    sha = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        sha.update(f"{name}\0".encode())
+        sha.update(value.numpy().tobytes())
+    return Proxy(model.to(dtype), tokenizer, proxy.model, revision, sha.hexdigest(), _tokenizer_digest(tokenizer, None))
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """Folder of a hub model in the local cache; the small files are checked before the weights are fetched.
+
+    Raises:
+        UnknownProxyError: No such model or revision, or no way to it.
+    """
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_SMALL_FILES))
+        check_config(read_config(folder))
+        folder = Path(snapshot_download(name, revision=folder.name, allow_patterns=_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UnknownProxyError(f"{name} cannot be had from the hub: {error}") from error
+    check_folder(folder)
+    return folder
+
+
+def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> Proxy:
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # nosec B615: a folder
+    except (OSError, ValueError, KeyError) as error:
+        raise UnsupportedProxyError(f"the settings of {name} cannot be used: {error}") from error
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise UnsupportedProxyError(f"{config.model_type} is not a causal language model")
+    try:
+        loader: Any = AutoModelForCausalLM
+        model, report = loader.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise ProxyError(f"the weights of {name} cannot be loaded: {error}") from error
+    lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if lacking:
+        raise ProxyError(
+            f"the weights of {name} are not complete: {lacking[0]} and {len(lacking) - 1} more are missing"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # nosec B615
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UnsupportedProxyError(f"the tokenizer of {name} cannot be loaded: {error}") from error
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None:
+        tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(context))
+    return Proxy(model.eval(), tokenizer, name, revision, weights_digest(folder), _tokenizer_digest(tokenizer, folder))
+
+
+def _tokenizer_digest(tokenizer: Any, folder: Path | None) -> str:
+    file = folder / "tokenizer.json" if folder is not None else None
+    if file is not None and file.is_file():
+        content = file_digest([file])
+    else:
+        content = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    return hashlib.sha256(f"{content}\n{tokenizer.chat_template}".encode()).hexdigest()
+
+
+def _check_tokenizer(proxy: Proxy) -> None:
+    if not proxy.tokenizer.is_fast:
+        raise UnsupportedProxyError(f"the tokenizer of {proxy.name} gives no character offsets; a fast one is needed")
+    known = proxy.model.get_input_embeddings().weight.shape[0]
+    if len(proxy.tokenizer) > known:
+        raise UnsupportedProxyError(
+            f"the tokenizer of {proxy.name} has {len(proxy.tokenizer)} tokens, the model knows {known}"
+        )

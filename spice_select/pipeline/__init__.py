@@ -1,0 +1,1 @@
+"""A whole run: file, rows, gradients, selection, result files."""

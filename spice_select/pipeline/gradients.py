@@ -1,0 +1,261 @@
+"""The gradient shards of a pool in a cache, and the warm-up that they were taken after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from spice_select.arrays import Stacked
+from spice_select.atomic_files import write_whole
+from spice_select.config import ProxyConfig, RunConfig
+from spice_select.errors import StoreError
+from spice_select.fingerprint import (
+    conversations_sha256,
+    gradient_fingerprint,
+    pool_sha256,
+    shard_fingerprints,
+    warmup_fingerprint,
+)
+from spice_select.gradients.auto_batches import settled
+from spice_select.ingest import DatasetManifest, IntakeLimits, read_dataset
+from spice_select.models.batch_memory import MOST_ON_GPU, most_tokens
+from spice_select.models.model_files import BUILTIN, folder_digest
+from spice_select.models.proxy import Proxy, load_proxy
+from spice_select.pipeline.periodic import load_tunable
+from spice_select.pipeline.pool import load_pool, measure_shard
+from spice_select.pipeline.progress import Clock
+from spice_select.pipeline.warmup import Warmup, make_warmup, put_on_proxy, read_warmup
+from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, TargetFacts, WarmupFacts, is_commit
+from spice_select.storage.cache import Cache
+from spice_select.storage.shards import read_shard, write_shard
+
+
+class LocalGradients:
+    """The gradient shards of one pool, made where they are not there yet.
+
+    Args:
+        config: Settings of the run.
+        manifest: The pool.
+        cache: Where the files are kept.
+        device: torch device of the proxy model.
+        clock: Told about every step.
+        should_stop: Asked often.
+
+    Attributes:
+        pool_sha256: What a warm-up can see: this pool, or that for which these gradients are targets.
+        prints: What each shard was made from; empty before ``fill``.
+        reused: Whether all of them were there.
+        warmup: The warm-up they were taken after; None without one, or before ``fill``.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        manifest: DatasetManifest,
+        cache: Cache,
+        device: str,
+        clock: Clock,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._config, self._manifest, self._cache = config, manifest, cache
+        self._device, self._clock, self._should_stop = device, clock, should_stop
+        self._proxy: Proxy | None = None
+        self._warmed: Warmup | None = None
+        self._tokens = 0
+        self._infos = [info.model_dump() for info in manifest.shards]
+        self.pool_sha256 = pool_sha256(manifest.rows_sha256, self._infos)
+        self.prints: list[str] = []
+        self.reused = True
+        self.warmup: WarmupFacts | None = None
+
+    def fingerprint(self, revision: str) -> str:
+        """Name of the gradients under a revision of the proxy model."""
+        return gradient_fingerprint(
+            rows_sha256=conversations_sha256(self._manifest.rows_sha256, self._infos),
+            proxy_revision=revision,
+            config=self._config.gradients,
+            pool=self.pool_sha256,
+        )
+
+    def settle_batches(self) -> RunConfig:
+        """The settings of the run with the batch budget ``auto`` made a number, which the cache remembers.
+
+        A run that is continued, or repeated on the same data with another budget, takes the number that was settled
+        first: with the memory of another day it would measure everything again.
+        """
+        given = self._config.gradients
+        if given.batch_tokens != "auto":
+            return self._config
+        fingerprint = self.fingerprint(known_revision(self._config.proxy) or self._load().revision)
+        name = f"batches/{self._config.schedule.kind}-{fingerprint}.json"
+        path = self._cache.local(name)
+        number = remembered_batches(path)
+        if number is None:
+            periodic = self._config.schedule.kind == "periodic"
+            rows = max(info.rows for info in self._manifest.shards)
+            chosen = settled(self._load().model, given, rows=rows, tuned=periodic)
+            number = most_tokens(chosen)
+            write_whole(path, json.dumps({"batch_tokens": number}).encode())
+            self._cache.keep(name)
+            if given.dtype == "bfloat16" and given.warmup_steps and not periodic:
+                self._proxy = None  # a warm-up loads the model in the type it is tuned in: two may not fit
+        gradients = given.model_copy(update={"batch_tokens": number})
+        self._config = self._config.model_copy(update={"gradients": gradients})
+        return self._config
+
+    def fill(self, shards: list[Path]) -> tuple[list[Path], ProxyFacts]:
+        """Make what is missing; returns the shards and what is known about the proxy model."""
+        revision = known_revision(self._config.proxy) or self._load().revision
+        if self._warmed is None:
+            self._warm_up(shards, revision)
+        self.prints = shard_fingerprints(
+            self._infos, proxy_revision=revision, config=self._config.gradients, pool=self.pool_sha256
+        )
+        facts: ProxyFacts | None = None
+        paths, first = [], 0
+        for number, (rows, fingerprint) in enumerate(zip(shards, self.prints, strict=True)):
+            name = f"gradients/{fingerprint}.safetensors"
+            path = self._cache.local(name)
+            found = _stored_facts(path, fingerprint, number, self._warmed)
+            if found is None:
+                self.reused = False
+                found = ProxyFacts.of(self._load())
+                self._measure(rows, path, number, first, fingerprint, found)
+                self._cache.keep(name)
+            facts = facts or found
+            paths.append(path)
+            first += self._manifest.shards[number].rows
+        assert facts is not None, "the intake refuses a data set without a usable row"
+        return paths, facts
+
+    def tunable(self, shards: list[Path]) -> Proxy:
+        """The proxy model after its warm-up, in the type it is tuned in, for a schedule that goes on tuning it.
+
+        Args:
+            shards: The intake's ``rows-*.parquet``, in order.
+        """
+        self._warm_up(shards, known_revision(self._config.proxy) or self._load().revision)
+        return self._load()
+
+    def beside(
+        self, source: Path, scratch: Path, limits: IntakeLimits | None
+    ) -> tuple[np.ndarray | Stacked, TargetFacts]:
+        """Gradients of the samples of another file by the same proxy, shape (m, d), and what to say about it."""
+        self._clock.enter("validating", unit="bytes")
+        manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)
+        other = LocalGradients(self._config, manifest, self._cache, self._device, self._clock, self._should_stop)
+        other._proxy, other._warmed, other.pool_sha256 = self._proxy, self._warmed, self.pool_sha256
+        paths, proxy = other.fill([scratch / shard.name for shard in manifest.shards])
+        fingerprint = other.fingerprint(proxy.revision)
+        facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
+        features = load_pool([(path, None) for path in paths], other.prints).features
+        return features, TargetFacts(facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
+
+    def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
+        self._clock.enter("computing_gradients", unit="samples")
+        total = self._manifest.num_usable
+        self._clock.tell(first, total, self._tokens)
+        shard = measure_shard(
+            rows,
+            first,
+            self._load(),
+            self._config.gradients,
+            header={
+                "fingerprint": fingerprint,
+                "shard": number,
+                "proxy": asdict(facts),
+                **({} if self._warmed is None else {"warmup": self._warmed.sha256}),
+            },
+            on_progress=lambda completed, _n, tokens: self._clock.tell(first + completed, total, self._tokens + tokens),
+            should_stop=self._should_stop,
+        )
+        self._tokens += int(shard.tokens.sum())
+        write_shard(path, shard)
+
+    def _warm_up(self, shards: list[Path], revision: str) -> None:
+        """Find the weights that the warm-up leaves, or make them."""
+        config = self._config.gradients
+        fingerprint = warmup_fingerprint(pool=self.pool_sha256, proxy_revision=revision, config=config)
+        if fingerprint is None:
+            return
+        name = f"warmups/{fingerprint}.safetensors"
+        path = self._cache.local(name)
+        try:
+            warmup = read_warmup(path, fingerprint)
+        except StoreError:
+            # Half precision would lose what the file of the model says: tuning starts from all of it.
+            half = self._config.gradients.dtype == "bfloat16"
+            proxy = load_tunable(self._config.proxy, self._config, device=self._device) if half else self._load()
+            self._clock.enter("warming_up")
+            warmup = make_warmup(
+                path,
+                shards,
+                proxy,
+                config,
+                fingerprint,
+                on_progress=self._clock.tell,
+                should_stop=self._should_stop,
+            )
+            self._cache.keep(name)
+        self._warmed = warmup
+        self.warmup = WarmupFacts.of(fingerprint, warmup.sha256, warmup.result)
+        if self._proxy is not None:
+            put_on_proxy(self._proxy, warmup, config)
+
+    def _load(self) -> Proxy:
+        """The proxy model, with what the warm-up left on it once that is known."""
+        if self._proxy is None:
+            self._clock.enter("loading_model")
+            periodic = self._config.schedule.kind == "periodic"
+            self._proxy = (
+                load_tunable(self._config.proxy, self._config, device=self._device)
+                if periodic
+                else load_proxy(self._config.proxy, self._config.gradients, device=self._device)
+            )
+            if self._warmed is not None:
+                put_on_proxy(self._proxy, self._warmed, self._config.gradients)
+        return self._proxy
+
+
+def remembered_batches(path: Path) -> int | None:
+    """The batch budget that was settled before; None where there is none that could be meant.
+
+    Args:
+        path: Where it is recorded.
+    """
+    try:
+        number = json.loads(path.read_bytes())["batch_tokens"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return number if type(number) is int and 8 <= number <= MOST_ON_GPU else None
+
+
+def _stored_facts(path: Path, fingerprint: str, number: int, warmup: Warmup | None) -> ProxyFacts | None:
+    """What a stored shard says about its proxy model; None when it is not there or cannot be trusted."""
+    if not path.exists():
+        return None
+    try:
+        header = read_shard(path, fingerprint=fingerprint).header
+        warmed = None if warmup is None else warmup.sha256
+        fits = header.get("shard") == number and header.get("warmup") == warmed
+        return ProxyFacts(**header["proxy"]) if fits else None
+    except (StoreError, KeyError, TypeError):
+        return None
+
+
+def known_revision(proxy: ProxyConfig) -> str | None:
+    """Revision of a proxy model that can be told without loading it; None for the others.
+
+    Args:
+        proxy: Which model.
+    """
+    if proxy.model in BUILTIN and proxy.revision is None:
+        return BUILTIN[proxy.model]
+    folder = Path(proxy.model).expanduser()
+    if proxy.revision is None and folder.is_dir():
+        return folder_digest(folder)
+    return proxy.revision if proxy.revision is not None and is_commit(proxy.revision) else None

@@ -1,0 +1,253 @@
+"""The whole way of a run on one machine: file -> rows -> gradients -> selection -> files.
+
+Each step is the function that the service's workers call, so a run gives the same bytes as a job of the same settings.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from spice_select.config import RunConfig
+from spice_select.errors import ConfigError
+from spice_select.fingerprint import gradient_fingerprint
+from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
+from spice_select.models.device_errors import device_errors
+from spice_select.pipeline.constraints import read_source_rows
+from spice_select.pipeline.gradients import LocalGradients
+from spice_select.pipeline.pool import Pool, load_pool, measure_shard
+from spice_select.pipeline.progress import Clock, RunProgress
+from spice_select.pipeline.select import choose_by_windows, choose_offline
+from spice_select.results import RankingRow, summarise, write_results
+from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
+from spice_select.selection.result import Selection, StopRequest
+from spice_select.selection.validation import check_quotas, check_settings, check_target, group_of
+from spice_select.storage.cache import Cache
+
+__all__ = ["Pool", "RunProgress", "RunResult", "gradient_fingerprint", "load_pool", "measure_shard", "run"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run led to.
+
+    Attributes:
+        manifest: What was read.
+        selection: The selection; ``indices`` count candidates, ``ranking`` names rows of the source.
+        ranking: One row per pick.
+        summary: The numbers on one page, as in a job's ``result``.
+        files: Name -> path of what was written; empty without an output folder.
+        statement: The in-toto statement.
+        gradients_reused: Whether every gradient came from the cache.
+        excluded: Usable rows that became no candidate: ``row`` (position among them), ``code`` and ``detail`` of each.
+    """
+
+    manifest: DatasetManifest
+    selection: Selection
+    ranking: list[RankingRow]
+    summary: dict[str, Any]
+    files: dict[str, Path]
+    statement: dict[str, Any]
+    gradients_reused: bool
+    excluded: list[dict[str, Any]]
+
+
+def run(
+    source: Path,
+    config: RunConfig,
+    out: Path | None = None,
+    *,
+    cache: str | Path | None = None,
+    device: str = "cpu",
+    options: IntakeOptions | None = None,
+    limits: IntakeLimits | None = None,
+    name: str | None = None,
+    on_progress: Callable[[RunProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    deadline_seconds: float | None = None,
+    given: Path | None = None,
+    target: Path | None = None,
+) -> RunResult:
+    """Choose part of a file of training records.
+
+    Args:
+        source: JSON Lines, JSON array, CSV or Parquet, plain or gzip.
+        config: Proxy model, gradients and selection.
+        out: Folder for the files of the result; None writes none.
+        cache: Folder for gradients, so that another budget or penalty on the same data computes none, for warm-ups, and
+            for the checkpoints of a periodic run, which goes on from there when it was interrupted. An address that
+            fsspec knows (``s3://bucket/prefix``) does as well, for all but those checkpoints.
+        device: torch device of the proxy model.
+        options: Record form and columns, when they should not be found.
+        limits: Caps on the source.
+        name: Name of the data set; the file's name when left out.
+        on_progress: Told about every step.
+        should_stop: Asked often; while choosing, a stop keeps the picks so far.
+        deadline_seconds: A stop this long after the start, whose reason is ``deadline``; None has none.
+        given: Folder of an earlier result on the same gradients whose rows are owned already: the choice is what adds
+            most to them, and none of them is chosen again.
+        target: For the method ``less``: file of records that the choice is to be close to, measured in the same way.
+
+    Returns:
+        The selection, where its rows are in the source, and the files.
+
+    Raises:
+        BudgetError: More samples are asked for than the file has usable rows.
+        DatasetError: The file as a whole cannot be read.
+        DeviceError: The device vanished, or is too small for one sample; finished shards stay in ``cache``.
+        ProxyError: The proxy model cannot be used.
+        StoreUnreachableError: The address given as ``cache`` does not answer.
+        Stopped: ``should_stop`` said so, or the deadline passed, before anything was chosen.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
+    source, started = Path(source), datetime.now(UTC)
+    clock, asked = Clock(on_progress), _stops(should_stop, deadline_seconds)
+
+    def stops() -> bool:
+        return bool(asked())
+
+    with device_errors(), ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spice-select-")))
+        clock.enter("validating", unit="bytes")
+        manifest = read_dataset(
+            source, scratch / "rows", options, limits, lambda _rows, done, total: clock.tell(done, total), stops
+        )
+        shards = [scratch / "rows" / shard.name for shard in manifest.shards]
+        _check_settings(config, manifest, shards, has_target=target is not None)
+        kept = Cache(cache or scratch, scratch)
+        gradients = LocalGradients(config, manifest, kept, device, clock, stops)
+        requested, config = config.gradients.batch_tokens, gradients.settle_batches()
+        if config.schedule.kind == "periodic":
+            local = choose_by_windows(config, shards, gradients, _checkpoints(kept), clock, asked)
+        else:
+            there = scratch / "target"
+            local = choose_offline(
+                config, shards, gradients, clock, asked, given=given, target=target, scratch=there, limits=limits
+            )
+        choice = local.choice
+        clock.enter("writing_files")
+        summary = summarise(
+            choice.selection,
+            tokens=choice.tokens,
+            excluded=choice.excluded,
+            truncated=choice.truncated,
+            random_utility=choice.random_utility,
+            schedule=choice.schedule,
+        )
+        facts = RunFacts(
+            dataset=DatasetFacts.from_manifest(manifest, name=name or source.name, reference=source.name),
+            proxy=local.proxy,
+            config=_resolved(config, local.proxy),
+            gradient_fingerprint=local.fingerprint,
+            gradients_reused=local.reused,
+            halvings=choice.halvings,
+            device=_device_name(device),
+            invocation_id=f"urn:uuid:{uuid.uuid4()}",
+            started_on=started,
+            finished_on=datetime.now(UTC),
+            builder="library",
+            given=local.given,
+            target=local.target,
+            warmup=local.warmup,
+            automatic_batches=requested == "auto",
+        )
+        target = out or scratch / "out"
+        target.mkdir(parents=True, exist_ok=True)
+        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".spice-select-", dir=target)))
+        written = write_results(
+            staging,
+            rows_shards=shards,
+            source_shards=[scratch / "rows" / shard.name for shard in manifest.source_shards],
+            selection=choice.selection,
+            positions=choice.positions,
+            tokens=choice.tokens,
+            summary=summary,
+            facts=facts,
+        )
+        files: dict[str, Path] = {}
+        for file in written.files if out is not None else ():
+            files[file.name] = (staging / file.name).replace(target / file.name)
+    numbers = {**summary, "seconds": clock.seconds(), "proxy": asdict(local.proxy), "device": facts.device}
+    if local.warmup is not None:
+        numbers["warmup"] = asdict(local.warmup)
+    return RunResult(
+        manifest,
+        choice.selection,
+        written.ranking,
+        numbers,
+        files,
+        written.statement,
+        local.reused,
+        choice.excluded,
+    )
+
+
+def _stops(should_stop: Callable[[], bool] | None, deadline_seconds: float | None) -> StopRequest:
+    """The caller's wish to stop and the deadline in one question."""
+    ends = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+
+    def asked() -> bool | Literal["deadline"]:
+        if should_stop is not None and should_stop():
+            return True
+        return "deadline" if ends is not None and time.monotonic() >= ends else False
+
+    return asked
+
+
+def _resolved(config: RunConfig, proxy: ProxyFacts) -> RunConfig:
+    """The settings with the commit of a hub model filled in."""
+    if is_commit(proxy.revision) and not Path(proxy.model).expanduser().is_dir():
+        pinned = config.proxy.model_copy(update={"revision": proxy.revision})
+        return config.model_copy(update={"proxy": pinned})
+    return config
+
+
+def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequence[Path], *, has_target: bool) -> None:
+    """Refuse what cannot be met before gradients are computed for it.
+
+    Raises:
+        ConfigError: ``given_job`` or ``target_dataset_id``, which only a service knows.
+    """
+    if config.conditions.target_dataset_id is not None:
+        raise ConfigError(
+            "target_dataset_id needs a service; a run is given the target as a file", pointer="#/target_dataset_id"
+        )
+    check_target(config, given=has_target)
+    if config.conditions.given_job is not None:
+        raise ConfigError("given_job needs a service; a run is given the folder of a result", pointer="#/given_job")
+    never = config.conditions.exclude
+    unavailable = len(set(never).intersection(read_source_rows(shards).tolist())) if never else 0
+    check_settings(config, manifest.num_usable, unavailable=unavailable)
+    quotas = config.selection.quotas
+    if quotas is not None and quotas.column is not None:
+        groups = Counter(
+            group_of(row.record, quotas.column)
+            for path in shards
+            for row in iter_rows(path)
+            if row.source_row not in set(never)
+        )
+        check_quotas(config, groups)
+
+
+def _checkpoints(cache: Cache) -> Path:
+    """The folder for checkpoints.
+
+    Raises:
+        ConfigError: The cache is at an address: checkpoints are replaced in turns, which only a folder can do.
+    """
+    if not cache.is_local:
+        raise ConfigError("the schedule periodic keeps checkpoints and needs a folder as its cache", pointer="#/cache")
+    return cache.folder
+
+
+def _device_name(device: str) -> str:
+    return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device

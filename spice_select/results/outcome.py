@@ -1,0 +1,38 @@
+"""What was chosen, by whichever schedule and on whichever machine, before the files of a result are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from spice_select.selection.result import Selection
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A selection and what the files say about it.
+
+    Attributes:
+        selection: The selection; ``indices`` count candidates.
+        positions: Position of each candidate among the usable rows.
+        tokens: Tokens of each candidate.
+        excluded: Usable rows that are no candidates, each ``{"row": position, "code", "detail"}``.
+        truncated: Candidates that were cut at the maximal length.
+        halvings: How often a batch was halved for lack of memory.
+        random_curve: Picks and utility (nats) of as many candidates drawn at random, on the way and at the end.
+        schedule: What the report says about the schedule, unless it is ``offline``.
+    """
+
+    selection: Selection
+    positions: list[int]
+    tokens: list[int]
+    excluded: list[dict[str, Any]]
+    truncated: int
+    halvings: int
+    random_curve: list[tuple[int, float]]
+    schedule: dict[str, Any] | None = None
+
+    @property
+    def random_utility(self) -> float:
+        """What as many candidates drawn at random are worth, nats."""
+        return self.random_curve[-1][1] if self.random_curve else 0.0

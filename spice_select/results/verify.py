@@ -1,0 +1,344 @@
+"""Check a result folder against its own record, and against the source it was chosen from.
+
+Whoever can rewrite every file of a folder consistently can only be caught with the source, or with a copy of the
+provenance kept elsewhere; anything less, down to one changed byte, is found from the folder alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spice_select.errors import SpiceError, VerificationError
+from spice_select.results.provenance import PREDICATE_TYPE, STATEMENT_TYPE
+
+
+class Check(NamedTuple):
+    """One thing that was checked.
+
+    Attributes:
+        name: Short name.
+        ok: Whether it held.
+        detail: What was compared, or the first thing that is wrong.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+
+
+ADDED_LATER = ("croissant.json",)
+"""Files that results of earlier versions lack."""
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """What was checked and what came of it.
+
+    Attributes:
+        checks: Every check, in order.
+    """
+
+    checks: list[Check]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check held."""
+        return all(check.ok for check in self.checks)
+
+    def raise_if_failed(self) -> None:
+        """Raise the failed checks.
+
+        Raises:
+            VerificationError: At least one failed.
+        """
+        failed = [check for check in self.checks if not check.ok]
+        if failed:
+            raise VerificationError(
+                f"{failed[0].name}: {failed[0].detail}",
+                errors=[{"detail": f"{check.name}: {check.detail}", "pointer": None} for check in failed],
+            )
+
+
+def verify_folder(folder: Path, source: Path | None = None) -> VerificationReport:
+    """Check a result folder.
+
+    Args:
+        folder: The folder with the files of the result.
+        source: The file the rows were chosen from, byte for byte; None checks the folder alone.
+
+    Returns:
+        The report; nothing is raised for a folder that does not hold.
+    """
+    checks = [
+        _check("digests", lambda: _digests(folder)),
+        _check("provenance", lambda: _provenance(folder)),
+        _check("rows", lambda: _rows(folder)),
+        _check("parquet", lambda: _parquet(folder)),
+        _check("trace", lambda: _trace(folder)),
+        _check("conditions", lambda: _conditions(folder)),
+        _check("croissant", lambda: _croissant(folder)),
+    ]
+    if source is not None:
+        checks += [
+            _check("source", lambda: _source_digest(folder, source)),
+            _check("source rows", lambda: _source_rows(folder, source)),
+        ]
+    return VerificationReport(checks)
+
+
+def _check(name: str, check: Callable[[], str]) -> Check:
+    import pyarrow as pa
+
+    try:
+        return Check(name, True, check())
+    except SpiceError as error:
+        return Check(name, False, error.detail)
+    except FileNotFoundError as error:
+        return Check(name, False, f"{error.filename} is missing")
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        first = str(error).partition("\n")[0][:200]
+        return Check(name, False, f"cannot be read: {first or type(error).__name__}")
+
+
+def _older(folder: Path) -> frozenset[str]:
+    """Files that a result of an earlier version does not have: they are neither there nor in its statement."""
+    stated = {subject["name"] for subject in _statement(folder)["subject"]}
+    return frozenset(name for name in ADDED_LATER if name not in stated and not (folder / name).exists())
+
+
+def _digests(folder: Path) -> str:
+    from spice_select.results import MEDIA_TYPES
+
+    names = [name for name in MEDIA_TYPES if name not in {"SHA256SUMS", *_older(folder)}]
+    said = dict(_split_sum(line) for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
+    for name in names:
+        if name not in said:
+            raise VerificationError(f"SHA256SUMS does not list {name}")
+        if _sha256(folder / name) != said[name]:
+            raise VerificationError(f"{name} does not have the digest in SHA256SUMS")
+    exact = "".join(f"{said[name]}  {name}\n" for name in names)
+    if (folder / "SHA256SUMS").read_bytes() != exact.encode():
+        raise VerificationError("SHA256SUMS is not in the form it was written in")
+    return f"{len(names)} files have the digests in SHA256SUMS"
+
+
+def _split_sum(line: str) -> tuple[str, str]:
+    digest, _, name = line.partition("  ")
+    return name, digest
+
+
+def _provenance(folder: Path) -> str:
+    from spice_select.results import STATED
+
+    statement = _statement(folder)
+    if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
+        raise VerificationError("provenance.intoto.jsonl is no in-toto statement with SLSA provenance")
+    said = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
+    expected = sorted(set(STATED) - _older(folder))
+    if sorted(said) != expected or len(statement["subject"]) != len(expected):
+        raise VerificationError(f"the provenance states the files {sorted(said)}, not {expected}")
+    for name, digest in said.items():
+        if _sha256(folder / name) != digest:
+            raise VerificationError(f"{name} does not have the digest that the provenance states")
+    return f"{len(said)} files have the digests that the provenance states"
+
+
+def _rows(folder: Path) -> str:
+    rank, sources = 0, set()
+    for rank, (pick, line) in enumerate(zip_longest(_ranking(folder), _lines(folder)), start=1):
+        if pick is None or line is None:
+            more, fewer = (
+                ("selected.jsonl", "ranking.parquet") if pick is None else ("ranking.parquet", "selected.jsonl")
+            )
+            raise VerificationError(f"{more} has a row {rank}, {fewer} has not")
+        if pick["rank"] != rank:
+            raise VerificationError(f"row {rank} of ranking.parquet says it is rank {pick['rank']}")
+        if hashlib.sha256(line).hexdigest() != pick["row_sha256"]:
+            raise VerificationError(f"line {rank} of selected.jsonl is not the row of rank {rank}")
+        if pick["source_row"] in sources:
+            raise VerificationError(f"row {pick['source_row']} of the source is there twice")
+        sources.add(pick["source_row"])
+    return f"{rank} lines of selected.jsonl are the rows of ranking.parquet, in order"
+
+
+def _parquet(folder: Path) -> str:
+    count = 0
+    for count, (row, line) in enumerate(zip_longest(_parquet_rows(folder), _lines(folder)), start=1):
+        if row is None or line is None:
+            more, fewer = (
+                ("selected.jsonl", "selected.parquet") if row is None else ("selected.parquet", "selected.jsonl")
+            )
+            raise VerificationError(f"{more} has a row {count}, {fewer} has not")
+        if not same_values(row, json.loads(line)):
+            raise VerificationError(f"row {count} of selected.parquet is not line {count} of selected.jsonl")
+    return f"{count} rows of selected.parquet are the lines of selected.jsonl"
+
+
+def _trace(folder: Path) -> str:
+    import pyarrow.parquet as pq
+
+    utility, tokens, count = 0.0, 0, 0
+    steps = pq.read_table(folder / "trace.parquet").to_pylist()
+    for count, (pick, step) in enumerate(zip_longest(_ranking(folder), steps), start=1):
+        if pick is None or step is None:
+            raise VerificationError(f"trace.parquet and ranking.parquet do not both have a row {count}")
+        utility, tokens = utility + pick["gain"], tokens + pick["tokens"]
+        if step != {"rank": count, "utility": utility, "tokens": tokens}:
+            raise VerificationError(f"row {count} of trace.parquet is not the running sum of ranking.parquet")
+    return f"{count} rows of trace.parquet are the running sums of ranking.parquet"
+
+
+def _conditions(folder: Path) -> str:
+    """Rows that must be included come first, and no excluded row comes at all.
+
+    Raises:
+        VerificationError: It is otherwise.
+    """
+    config = _statement(folder)["predicate"]["buildDefinition"]["externalParameters"]["config"]
+    conditions = config.get("conditions", {})
+    must, never = set(conditions.get("must_include", [])), set(conditions.get("exclude", []))
+    if not must and not never:
+        return "no rows were to be included or excluded"
+    for pick in _ranking(folder):
+        if pick["source_row"] in never:
+            raise VerificationError(f"row {pick['source_row']} of the source was to be excluded, but was chosen")
+        if pick["rank"] <= len(must) and pick["source_row"] not in must:
+            raise VerificationError(f"rank {pick['rank']} is not one of the rows that were to be included first")
+    return f"{len(must)} rows to be included come first, {len(never)} to be excluded are not there"
+
+
+def _croissant(folder: Path) -> str:
+    """The Croissant record distributes every file that was written before it.
+
+    Raises:
+        VerificationError: It names others, or other bytes.
+    """
+    from spice_select.results import STATED
+
+    if "croissant.json" in _older(folder):
+        return "the result is from before there was a croissant.json"
+    described = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
+    said = {file["contentUrl"]: file["sha256"] for file in described["distribution"]}
+    expected = sorted(set(STATED) - {"croissant.json"})
+    if sorted(said) != expected or len(described["distribution"]) != len(expected):
+        raise VerificationError(f"croissant.json distributes the files {sorted(said)}, not {expected}")
+    for name, digest in said.items():
+        if _sha256(folder / name) != digest:
+            raise VerificationError(f"{name} does not have the digest in croissant.json")
+    return f"{len(said)} files have the digests in croissant.json"
+
+
+def _source_digest(folder: Path, source: Path) -> str:
+    stated = _dataset(folder)["digest"]["sha256"]
+    found = _sha256(source)
+    if found != stated:
+        raise VerificationError(f"{source} has sha256 {found}; the rows were chosen from a file with {stated}")
+    return f"{source} is the file that the provenance names"
+
+
+def _source_rows(folder: Path, source: Path) -> str:
+    from spice_select.ingest import IntakeOptions, iter_rows, read_dataset
+
+    stated = _dataset(folder)["annotations"]
+    wanted = {pick["source_row"]: pick["row_sha256"] for pick in _ranking(folder)}
+    count = len(wanted)
+    with tempfile.TemporaryDirectory(prefix="spice-verify-") as scratch:
+        options = IntakeOptions(format=stated["format"], columns=stated["columns"])
+        manifest = read_dataset(source, Path(scratch), options)
+        if manifest.rows_sha256 != stated["rows_digest"]["sha256"]:
+            raise VerificationError(f"{source} does not have the usable rows that the provenance states")
+        for shard in manifest.shards:
+            for row in iter_rows(Path(scratch) / shard.name):
+                digest = wanted.pop(row.source_row, None)
+                if digest is not None and hashlib.sha256(row.record.encode()).hexdigest() != digest:
+                    raise VerificationError(f"row {row.source_row} of {source} is not the row that was chosen")
+    if wanted:
+        raise VerificationError(f"row {min(wanted)} of {source} is no usable row, but was chosen")
+    return f"{count} rows are rows of {source}"
+
+
+def same_values(stored: Any, written: Any) -> bool:
+    """Whether a value of a typed column says the same as the JSON it was made from.
+
+    A column type may add nulls for absent keys and hold a whole number as a float; it must not change anything else.
+
+    Args:
+        stored: The value of the column, as JSON.
+        written: The JSON.
+    """
+    if isinstance(stored, Mapping) and isinstance(written, Mapping):
+        keys = stored.keys() | written.keys()
+        return all(same_values(stored.get(key), written.get(key)) for key in keys)
+    if isinstance(stored, list) and isinstance(written, list):
+        return len(stored) == len(written) and all(map(same_values, stored, written))
+    if isinstance(stored, bool) or isinstance(written, bool):
+        return stored is written
+    return bool(stored == written)
+
+
+def _parquet_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    from spice_select.ingest.arrow_values import ArrowColumn
+    from spice_select.results.json_columns import is_json_text
+
+    with pq.ParquetFile(folder / "selected.parquet") as file:
+        ways = [(ArrowColumn(field), is_json_text(field)) for field in file.schema_arrow]
+        names = file.schema_arrow.names
+        for batch in file.iter_batches(batch_size=256):
+            columns = [
+                [None if value is None else json.loads(value) for value in way.values(column)]
+                if is_text
+                else way.values(column)
+                for (way, is_text), column in zip(ways, batch.columns, strict=True)
+            ]
+            for offset in range(batch.num_rows):
+                yield {name: column[offset] for name, column in zip(names, columns, strict=True)}
+
+
+def _ranking(folder: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    from spice_select.results.write import RANKING_SCHEMA
+
+    with pq.ParquetFile(folder / "ranking.parquet") as file:
+        if not file.schema_arrow.equals(RANKING_SCHEMA):
+            raise VerificationError("ranking.parquet does not have the columns of a ranking")
+        for batch in file.iter_batches():
+            yield from batch.to_pylist()
+
+
+def _lines(folder: Path) -> Iterator[bytes]:
+    with (folder / "selected.jsonl").open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                raise VerificationError("selected.jsonl does not end with a line end")
+            yield line[:-1]
+
+
+def _statement(folder: Path) -> dict[str, Any]:
+    lines = (folder / "provenance.intoto.jsonl").read_text(encoding="utf-8").splitlines()
+    statement = json.loads(lines[0]) if len(lines) == 1 else None
+    if not isinstance(statement, dict):
+        raise VerificationError("provenance.intoto.jsonl does not hold one statement")
+    return statement
+
+
+def _dataset(folder: Path) -> dict[str, Any]:
+    dependencies = _statement(folder)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    found = [dependency for dependency in dependencies if dependency.get("name") == "dataset"]
+    if len(found) != 1 or not isinstance(found[0], dict):
+        raise VerificationError("the provenance does not name one data set")
+    return found[0]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,190 @@
+"""The candidates: the matrix of per-sample gradients, checked once and read in float64 blocks.
+
+Whatever the input is (numpy, a memory map, torch on any device), what decides is computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from spice_select.arrays import Stacked
+from spice_select.errors import EmptyPoolError, NonFiniteGradientError, PoolError
+
+Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Stacked"
+
+BLOCK_BYTES = 8 * 2**20
+"""Size of one float64 block of rows, bytes; does not affect results."""
+SAME_LENGTH = 1e-12
+"""Relative difference of squared lengths up to which two rows may be equal: summing in another order changes less."""
+NAMED_ROWS = 20
+"""How many bad rows an error names."""
+
+
+class Candidates:
+    """The gradients to choose from, one row a sample.
+
+    Args:
+        gradients: Matrix of shape (n, d), any real dtype: torch on any device, numpy, or arrays stacked by rows (memory
+            maps stay on disk).
+
+    Attributes:
+        size: Number of samples, n.
+        dimension: Length of a gradient, d.
+        device: Where the float64 blocks live: the device of the input.
+        squared_norms: |g|^2 of every row, float64 of shape (n,).
+
+    Raises:
+        EmptyPoolError: There is no row.
+        PoolError: The input is not a matrix of real numbers with at least one column.
+        NonFiniteGradientError: A row holds NaN or infinity, or its squared length does not fit float64.
+    """
+
+    def __init__(self, gradients: Gradients) -> None:
+        if not isinstance(gradients, torch.Tensor | Stacked):
+            gradients = np.asanyarray(gradients)
+        if gradients.ndim != 2 or gradients.shape[1] == 0:
+            raise PoolError(f"gradients must have the shape (samples, features), not {tuple(gradients.shape)}")
+        if gradients.shape[0] == 0:
+            raise EmptyPoolError("the pool holds no sample")
+        is_real = not gradients.is_complex() if isinstance(gradients, torch.Tensor) else gradients.dtype.kind in "fiu"
+        if not is_real:
+            raise PoolError(f"gradients must be real numbers, not {gradients.dtype}")
+        self._source = gradients.detach() if isinstance(gradients, torch.Tensor) else gradients
+        self.device = gradients.device if isinstance(gradients, torch.Tensor) else torch.device("cpu")
+        self.size, self.dimension = int(gradients.shape[0]), int(gradients.shape[1])
+        self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
+        self._scales: torch.Tensor | None = None
+        self.squared_norms = self._sum_squares()
+        self._require_finite()
+
+    def subset(self, rows: torch.Tensor) -> Candidates:
+        """Some of the rows as a pool of their own, in a copy: to the bit what ``Candidates`` makes of these rows alone.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,), at least one.
+        """
+        part = copy(self)
+        source = self._source
+        there = rows.to(self.device)
+        part._source = source.index_select(0, there) if isinstance(source, torch.Tensor) else source[rows.cpu().numpy()]
+        part.size, part.block_rows = len(rows), min(len(rows), self.block_rows)
+        part._scales = None if self._scales is None else self._scales[there]
+        part.squared_norms = self.squared_norms[there] if self._scales is not None else part._sum_squares()
+        return part
+
+    def normalized(self) -> Candidates:
+        """The same rows scaled to length one; zero rows stay zero. Shares the memory."""
+        view = copy(self)
+        lengths = self.squared_norms.sqrt()
+        view._scales = torch.where(lengths > 0, 1.0 / lengths, 0.0)
+        view.squared_norms = (lengths > 0).to(torch.float64)
+        return view
+
+    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Every row once, as (first row, float64 block of shape (m, d))."""
+        for start in range(0, self.size, self.block_rows):
+            block = self._float64(self._source[start : start + self.block_rows])
+            yield start, block if self._scales is None else block * self._scales[start : start + len(block), None]
+
+    def products(self, vector: torch.Tensor) -> torch.Tensor:
+        """Inner product of every row with a vector, float64 of shape (n,) on the candidates' device.
+
+        Args:
+            vector: float64 of shape (d,), on the candidates' device.
+        """
+        return torch.cat([block @ vector for _, block in self.blocks()])
+
+    def take(self, rows: torch.Tensor) -> torch.Tensor:
+        """The named rows as float64 of shape (m, d).
+
+        Args:
+            rows: Row numbers, int64 of shape (m,), on any device.
+        """
+        if isinstance(self._source, torch.Tensor):
+            taken = self._float64(self._source.index_select(0, rows.to(self.device)))
+        else:
+            taken = self._float64(self._source[rows.cpu().numpy()])
+        return taken if self._scales is None else taken * self._scales[rows.to(self.device), None]
+
+    def take_single(self, rows: torch.Tensor) -> torch.Tensor:
+        """The named rows rounded to float32, shape (m, d); a row outside its range comes as zero or infinity.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,), on any device.
+        """
+        if isinstance(self._source, torch.Tensor):
+            taken = self._source.index_select(0, rows.to(self.device)).to(torch.float32)
+        else:
+            taken = torch.from_numpy(np.array(self._source[rows.cpu().numpy()], dtype=np.float32, order="C"))
+        return taken if self._scales is None else taken * self._scales[rows.to(self.device), None].to(torch.float32)
+
+    def next_copies(self, keys: torch.Tensor) -> torch.Tensor:
+        """For every row the next row with bitwise the same gradient and the same key, or -1.
+
+        Args:
+            keys: A number for everything else that tells two rows apart (their cost, their group), int64 of shape (n,).
+
+        Returns:
+            int64 of shape (n,) on the CPU.
+        """
+        following = torch.full((self.size,), -1, dtype=torch.int64)
+        suspects = self._with_a_twin_in_length()
+        pairs = torch.stack([self._digests(suspects), keys.cpu()[suspects]], dim=1)
+        _, group, counts = torch.unique(pairs, dim=0, return_inverse=True, return_counts=True)
+        repeated = torch.nonzero(counts[group] > 1).flatten()
+        repeated = repeated[torch.argsort(group[repeated], stable=True)]
+        is_same = group[repeated[:-1]] == group[repeated[1:]]
+        first, second = suspects[repeated[:-1][is_same]], suspects[repeated[1:][is_same]]
+        for start in range(0, len(first), self.block_rows):
+            part = slice(start, start + self.block_rows)
+            equal = (self.take(first[part]) == self.take(second[part])).all(dim=1).cpu()
+            following[first[part][equal]] = second[part][equal]
+        return following
+
+    def _with_a_twin_in_length(self) -> torch.Tensor:
+        """Rows that are as long as another, to rounding: only these can have a copy; ascending, int64 of shape (m,)."""
+        ordered, order = self.squared_norms.cpu().sort(stable=True)
+        close = ordered[1:] - ordered[:-1] <= SAME_LENGTH * ordered[1:]
+        return order[torch.cat([close, close[:0].new_zeros(1)]) | torch.cat([close.new_zeros(1), close])].sort().values
+
+    def _digests(self, rows: torch.Tensor) -> torch.Tensor:
+        """A number for each row that depends on its bits alone, int64 of shape (m,) on the CPU."""
+        generator = torch.Generator().manual_seed(0)
+        factors = torch.randint(-(2**62), 2**62, (self.dimension,), generator=generator, dtype=torch.int64)
+        factors = factors.to(self.device)
+        # Integer sums wrap around without rounding, so equal rows have equal numbers wherever they stand.
+        parts = [
+            ((self.take(part) + 0.0).view(torch.int64) * factors).sum(dim=1).cpu()
+            for part in torch.split(rows, self.block_rows)
+            if len(part) > 0
+        ]
+        return torch.cat([rows[:0], *parts])
+
+    def _float64(self, rows: Gradients) -> torch.Tensor:
+        if isinstance(rows, torch.Tensor):
+            return rows.to(torch.float64)
+        # torch refuses read-only arrays with a warning, so the copy that float64 needs anyway is made by numpy.
+        return torch.from_numpy(np.array(rows, dtype=np.float64, order="C"))
+
+    def _sum_squares(self) -> torch.Tensor:
+        sums = torch.empty(self.size, dtype=torch.float64, device=self.device)
+        for start, block in self.blocks():
+            torch.sum(block * block, dim=1, out=sums[start : start + len(block)])
+        return sums
+
+    def _require_finite(self) -> None:
+        bad = torch.nonzero(~torch.isfinite(self.squared_norms)).flatten()
+        if len(bad) == 0:
+            return
+        named = [int(row) for row in bad[:NAMED_ROWS]]
+        more = f" and {len(bad) - len(named)} more" if len(bad) > len(named) else ""
+        raise NonFiniteGradientError(
+            f"{len(bad)} of {self.size} gradients hold NaN, infinity or numbers too large to square: "
+            f"rows {', '.join(map(str, named))}{more}",
+            errors=[{"detail": "not a finite gradient", "pointer": f"#/{row}"} for row in named],
+        )

@@ -1,0 +1,165 @@
+"""Which engine makes the picks of which method, on one store of gradients and with one signature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from spice_select.config import SelectionConfig
+from spice_select.errors import ConfigError
+from spice_select.selection.active_set import Front
+from spice_select.selection.baseline_runner import Chooser, Control
+from spice_select.selection.baselines import (
+    Ranking,
+    descending_order,
+    gains_alone,
+    length_matched_order,
+    random_order,
+    read_losses,
+    similarity,
+    stratified_order,
+)
+from spice_select.selection.coverage import DPP_RIDGE, FacilityLocation, FarthestFirst, Greedy, dpp
+from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.lazy_greedy import LazyGreedy
+from spice_select.selection.scoring import Proposal, Rule
+from spice_select.selection.surrogates import surrogate
+from spice_select.selection.target_matching import CurrentLogDet, Herding, MatchingGreedy
+
+GREEDY = {"spice", "fisher"}
+"""Methods that compare scores; the others are controls."""
+
+
+class Engine(Protocol):
+    """Finds the next pick; ``accept`` makes it part of the set."""
+
+    @property
+    def refreshed(self) -> int:
+        """Number of times a gain was brought up to date."""
+
+    def absorb(self, gradients: torch.Tensor) -> None:
+        """Add gradients that are no candidates to the set, before the first pick."""
+
+    def safer(self, given: torch.Tensor | None, picks: Sequence[Proposal]) -> Engine:
+        """The same rule after these picks, computed in the way that bears gradients of any length."""
+
+    def propose(self, allowed: torch.Tensor) -> Proposal | None:
+        """The next pick among the allowed rows, or None when there is none."""
+
+    def accept(self, proposal: Proposal) -> None:
+        """Add the proposed row to the set."""
+
+
+@dataclass(frozen=True)
+class SideData:
+    """What is known about the samples beside their gradients.
+
+    Attributes:
+        costs: Tokens of every sample, float64 of shape (n,).
+        groups: Group of every sample.
+        losses: Loss of every sample, nats.
+        targets: Gradients of a target set, float64 of shape (m, d).
+        given: Gradients of samples already owned, float64 of shape (m, d).
+        must_include: Rows that are chosen before any other.
+        exclude: Rows that are never chosen.
+    """
+
+    costs: torch.Tensor | None = None
+    groups: Sequence[str] | None = None
+    losses: Sequence[float] | torch.Tensor | None = None
+    targets: torch.Tensor | None = None
+    given: torch.Tensor | None = None
+    must_include: Sequence[int] = ()
+    exclude: Sequence[int] = ()
+
+
+def engine(
+    candidates: Candidates, config: SelectionConfig, side: SideData, *, per_token: bool, model: Sequence[int] | None
+) -> Engine:
+    """The engine of a run, with the given samples in its set.
+
+    Args:
+        candidates: The pool.
+        config: Settings of the run.
+        side: What else is known about the samples.
+        per_token: Compare scores per token.
+        model: Rows that SPICE chooses with the same settings, for ``length_matched``.
+    """
+    built: Engine
+    if config.method in GREEDY:
+        rule = Rule(config.conflict_penalty if config.method == "spice" else 0.0, side.costs if per_token else None)
+        copies = _copies(candidates, side) if config.matching_weight == 0 else None
+        if copies is None:
+            information = (
+                CurrentLogDet(candidates, config.alpha)
+                if config.information == "logdet"
+                else surrogate(candidates, config.information, config.alpha)
+            )
+            built = MatchingGreedy(candidates, information, rule, config.matching_weight, config.alpha)
+        elif config.information == "logdet":
+            built = Front(candidates, config.alpha, rule, copies)
+        else:
+            built = LazyGreedy(candidates, surrogate(candidates, config.information, config.alpha), rule, copies)
+    else:
+        built = Control(_chooser(candidates, config, side, model), candidates, config)
+    if side.given is not None:
+        built.absorb(side.given)
+    return built
+
+
+def _copies(candidates: Candidates, side: SideData) -> torch.Tensor:
+    """Rows stand for each other only if nothing else tells them apart either."""
+    keys = torch.zeros(candidates.size, 4, dtype=torch.float64)
+    if side.costs is not None:
+        keys[:, 0] = side.costs
+    if side.groups is not None:
+        codes = {name: code for code, name in enumerate(sorted(set(side.groups)))}
+        keys[:, 1] = torch.tensor([codes[name] for name in side.groups], dtype=torch.float64)
+    keys[torch.tensor(side.must_include, dtype=torch.int64), 2] = 1.0
+    keys[torch.tensor(side.exclude, dtype=torch.int64), 3] = 1.0
+    return candidates.next_copies(torch.unique(keys, dim=0, return_inverse=True)[1])
+
+
+def _chooser(candidates: Candidates, config: SelectionConfig, side: SideData, model: Sequence[int] | None) -> Chooser:
+    size, norms = candidates.size, candidates.squared_norms.cpu()
+    match config.method:
+        case "random":
+            return Ranking(random_order(size, config.seed), size)
+        case "stratified":
+            if side.groups is None:
+                raise ConfigError("the method stratified needs the group of every sample", pointer="#/method")
+            codes = {name: code for code, name in enumerate(sorted(set(side.groups)))}
+            order = stratified_order(torch.tensor([codes[name] for name in side.groups]), config.seed)
+            return Ranking(order, size)
+        case "length_matched":
+            assert side.costs is not None
+            assert model is not None
+            return Ranking(length_matched_order(side.costs, model, config.seed), size)
+        case "top_norm":
+            return Ranking(descending_order(norms), size, gains_alone(norms, config))
+        case "loss":
+            losses = read_losses(side.losses, size)
+            return Ranking(descending_order(losses), size, losses)
+        case "less":
+            if side.targets is None:
+                raise ConfigError("the method less needs the gradients of a target set", pointer="#/method")
+            values = similarity(candidates, side.targets)
+            return Ranking(descending_order(values), size, values)
+        case "herding":
+            return Herding(candidates)
+        case "k_center":
+            return FarthestFirst(candidates, side.given)
+        case "dpp":
+            process = dpp(candidates, _copies(candidates, side))
+            if side.given is not None:
+                process.absorb(torch.nn.functional.normalize(side.given, dim=1, eps=1e-300))
+            return Greedy(process, math.log(DPP_RIDGE))
+        case _:
+            located = LazyGreedy(candidates, FacilityLocation(candidates), Rule(0.0), _copies(candidates, side))
+            if side.given is not None:
+                located.absorb(side.given)
+            return Greedy(located)

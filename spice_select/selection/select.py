@@ -1,0 +1,153 @@
+"""``select``: the greedy choice with the conflict penalty, exact, ties to the lower row.
+
+This file reads the inputs. The loop of picks is in ``picking``, who makes the next pick in ``methods`` (under logdet it
+is ``front``), what a budget still allows in ``allowance``, pools cut into parts in ``scopes``, and what is proven
+afterwards in ``diagnostics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from spice_select.arrays import Stacked
+from spice_select.config import SelectionConfig
+from spice_select.errors import ConfigError, PoolError
+from spice_select.selection.baselines import read_losses
+from spice_select.selection.budget import read_costs
+from spice_select.selection.gradient_matrix import Candidates, Gradients
+from spice_select.selection.greedy import choose
+from spice_select.selection.methods import SideData
+from spice_select.selection.partitions import Part, choose_alone, choose_in_scope, part_rows, picks_wanted
+from spice_select.selection.random_baseline import random_control, random_curve
+from spice_select.selection.result import Selection, StopRequest
+
+__all__ = ["Part", "Selection", "random_control", "random_curve", "select", "select_part"]
+
+
+def select(
+    gradients: Gradients | Candidates,
+    config: SelectionConfig,
+    *,
+    costs: Sequence[int] | torch.Tensor | None = None,
+    groups: Sequence[str] | None = None,
+    losses: Sequence[float] | torch.Tensor | None = None,
+    targets: Gradients | None = None,
+    given: Gradients | None = None,
+    must_include: Sequence[int] = (),
+    exclude: Sequence[int] = (),
+    parts: Sequence[Part] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: StopRequest | None = None,
+) -> Selection:
+    """Choose rows of the pool by the configured method.
+
+    A token budget is filled twice, once by gain per token and once by plain gain, and the set with the larger utility
+    is returned: neither alone has a guarantee, the better of the two does.
+
+    Args:
+        gradients: Per-sample gradients of shape (n, d), any real dtype, torch on any device or numpy.
+        config: What to choose and when to stop.
+        costs: Tokens of every sample, whole numbers of shape (n,); needed for a token budget and ``length_matched``.
+        groups: Name of the group of every sample; needed for quotas and ``stratified``.
+        losses: Loss of every sample, nats; needed for ``loss``.
+        targets: Gradients of target samples by the same proxy, shape (m, d); needed for ``less``.
+        given: Gradients of samples already owned, shape (m, d): the choice is what adds most to them.
+        must_include: Rows that are chosen before any other, in the order of the rule.
+        exclude: Rows that are never chosen.
+        parts: What ``select_part`` chose from each part, in order, for the scope ``partitioned``: only the second round
+            is left to do, and the gradients are read once in blocks beside the rows that the parts chose.
+        on_progress: Called as (picked, most picks possible) after each pick.
+        should_stop: Asked before each pick; when true, the picks so far are returned as partial. ``"deadline"`` as the
+            answer stops likewise and is the stop reason in the place of ``cancelled``.
+
+    Returns:
+        The selection in pick order. The same input gives the same selection on every machine and device.
+
+    Raises:
+        BudgetError: More asked for than the pool holds, a token budget below its shortest sample, or quotas that
+            cannot be met.
+        ConfigError: A method, budget or quota without the data it needs.
+        EmptyPoolError: The pool has no row.
+        NonFiniteGradientError: A gradient holds NaN or infinity; the rows are named.
+        PoolError: An input that is not a real matrix, or does not fit the pool.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the parts this calls, and part of its promise
+    candidates = gradients if isinstance(gradients, Candidates) else Candidates(gradients)
+    if groups is not None and len(groups) != candidates.size:
+        raise PoolError(f"groups must hold one name for each of the {candidates.size} samples")
+    side = SideData(
+        costs=read_costs(costs, candidates.size),
+        groups=groups,
+        losses=losses,
+        targets=None if targets is None else _beside(targets, candidates, "targets"),
+        given=None if given is None else _beside(given, candidates, "given"),
+        must_include=tuple(must_include),
+        exclude=tuple(exclude),
+    )
+    if config.scope.kind != "global":
+        return choose_in_scope(candidates, config, side, on_progress, should_stop, parts)
+    return choose(candidates, config, side, on_progress, should_stop)
+
+
+def select_part(
+    gradients: np.ndarray | Stacked,
+    config: SelectionConfig,
+    number: int,
+    *,
+    costs: Sequence[int] | torch.Tensor | None = None,
+    losses: Sequence[float] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: StopRequest | None = None,
+) -> Part | None:
+    """The first round of one part of a pool whose scope is ``partitioned``; only the rows of the part are read.
+
+    Args:
+        gradients: Per-sample gradients of the whole pool, shape (n, d), numpy or on the disk.
+        config: What to choose; as for ``select``.
+        number: Which part, from 0.
+        costs: Tokens of every sample of the pool.
+        losses: Loss of every sample of the pool, nats.
+        on_progress: Called as (picked, most picks possible) after each pick.
+        should_stop: Asked before each pick.
+
+    Returns:
+        What ``select`` would choose from the part in its first round, to the bit; None when the pool is too small to
+        have such a part.
+
+    Raises:
+        BudgetError: More asked for than the pool holds.
+        ConfigError: The scope is another, or what it cannot be combined with is asked for.
+    """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by picks_wanted()
+    if config.scope.kind != "partitioned":
+        raise ConfigError("only the scope partitioned has parts", pointer="#/scope/kind")
+    size = int(gradients.shape[0])
+    wanted = picks_wanted(size, config, SideData())
+    parts = part_rows(size, config.scope.parts, config.seed)
+    if number >= len(parts):
+        return None
+    rows = parts[number]
+    every = read_costs(costs, size)
+    side = SideData(
+        costs=None if every is None else every[rows],
+        losses=None if losses is None else read_losses(losses, size)[rows],
+    )
+    part = Candidates(gradients[rows.numpy()])
+    return choose_alone(part, config, side, rows, min(wanted, len(rows)), on_progress, should_stop)
+
+
+def _beside(gradients: Gradients, candidates: Candidates, name: str) -> torch.Tensor:
+    """Gradients of other samples, float64 of shape (m, d) on the candidates' device.
+
+    Raises:
+        PoolError: They have another dimension.
+    """
+    others = Candidates(gradients)
+    if others.dimension != candidates.dimension:
+        raise PoolError(
+            f"{name} must have {candidates.dimension} features like the pool, not {others.dimension}: "
+            "were they taken with the same proxy and settings?",
+            pointer=f"#/{name}",
+        )
+    return others.take(torch.arange(others.size)).to(candidates.device)

@@ -1,1 +1,0 @@
-"""Files that nobody would write, for the readers of the intake: ``python -m tests.fuzz --seconds 600 --seed 1``."""

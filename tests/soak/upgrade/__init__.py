@@ -1,0 +1,1 @@
+"""From an older revision to this one while jobs run: ``python -m tests.soak.upgrade --older REVISION``."""

@@ -1,1 +1,0 @@
-"""From an older revision to this one while jobs run: ``python -m tests.upgrade --older REVISION``."""

@@ -1,0 +1,1 @@
+"""Threads that run beside the units: registration, webhooks, retention, sweeps."""

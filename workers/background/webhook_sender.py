@@ -1,0 +1,122 @@
+"""The sender of webhooks: a thread beside the dispatcher's loop, and beside the embedded worker's.
+
+Nothing is sent inside a request. A message is taken under a lease; a sender that dies between sending and writing it
+down leaves it to be sent again, under the same id.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from app import logs
+from app.errors import ServiceError
+from app.outbound import Guard, Policy
+from app.persistence.session import Database
+from app.services.access.secret_box import SecretBox
+from app.services.notify.deliveries import DeliveryService, Message, Outcome, utc_now
+from app.settings import Settings
+
+THREADS = 8
+"""As many receivers may be slow at the same time without holding up the others."""
+SWEEP_SECONDS = 3600.0
+MAX_PAUSE_SECONDS = 10.0
+MOST_ANSWER_BYTES = 65536
+
+
+class WebhookSender:
+    """Sends what is due until it is stopped.
+
+    Args:
+        settings: Of the service.
+        database: A pool of its own, so that slow receivers take no connection of somebody else.
+        guard: Which addresses may be told; made from the settings when left out.
+    """
+
+    def __init__(self, settings: Settings, database: Database, guard: Guard | None = None) -> None:
+        self.settings = settings
+        self.deliveries = DeliveryService(database, settings, SecretBox(settings))
+        self._guard = guard or Guard(Policy.of(settings))
+        self._client = self._guard.client(
+            max_bytes=MOST_ANSWER_BYTES,
+            max_seconds=settings.webhook_timeout_seconds,
+            timeout=settings.webhook_timeout_seconds,
+            follow_redirects=False,
+        )
+        self._ending = threading.Event()
+        self._more = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="webhook-sender", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more messages, and wait for those on their way as long as they may take."""
+        self._ending.set()
+        self._more.set()
+        self._thread.join(self.settings.webhook_timeout_seconds + 1)
+        self._client.close()
+
+    def send(self, message: Message) -> Outcome:
+        """One attempt."""
+        if not message.secrets:
+            return Outcome(error="the secret cannot be decrypted: SPICE_WEBHOOK_KEY or webhook-key has changed")
+        try:
+            # Signed at the moment of sending: a receiver refuses what is older than minutes.
+            headers = message.headers(utc_now())
+            with self._client.stream("POST", message.url, content=message.body.encode(), headers=headers) as answer:
+                return Outcome(status=answer.status_code, retry_after=retry_after(answer.headers))
+        except ServiceError as refused:
+            return Outcome(error=f"{refused.code}: {refused.detail}")
+        except (httpx.HTTPError, httpx.InvalidURL) as problem:
+            return Outcome(error=f"{type(problem).__name__}: {problem}"[:300])
+
+    def _run(self) -> None:
+        log = logs.get_logger()
+        under_way: dict[str, Future[None]] = {}
+        pause, swept = self.settings.poll_seconds, 0.0
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="webhook") as pool:
+            while not self._ending.is_set():
+                try:
+                    under_way = {endpoint: future for endpoint, future in under_way.items() if not future.done()}
+                    self._more.clear()
+                    for message in self.deliveries.claim(THREADS - len(under_way), tuple(under_way)):
+                        under_way[message.endpoint_id] = pool.submit(self._deliver, message)
+                    if time.monotonic() - swept > SWEEP_SECONDS:
+                        self.deliveries.sweep()
+                        swept = time.monotonic()
+                    pause = self.settings.poll_seconds
+                except Exception as error:  # a database that is away for a while must not end the sender
+                    pause = min(MAX_PAUSE_SECONDS, pause * 2)
+                    log.error("webhook_round_failed", error=str(error), next_try_seconds=pause)
+                # An endpoint that has taken a message can have its next one at once.
+                self._more.wait(pause)
+
+    def _deliver(self, message: Message) -> None:
+        log = logs.get_logger().bind(delivery=message.delivery_id, endpoint=message.endpoint_id)
+        began = time.monotonic()
+        try:
+            outcome = self.send(message)
+            state = self.deliveries.settle(message, outcome)
+            seconds = round(time.monotonic() - began, 3)
+            log.info("webhook_sent", attempt=message.attempt, state=state, status=outcome.status, seconds=seconds)
+        except Exception as error:  # its lease runs out, and it is sent again
+            log.error("webhook_not_settled", error=str(error))
+        finally:
+            self._more.set()
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for, as a number or a date; None without a readable one."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - utc_now()).total_seconds())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""Where a worker reads and writes artifacts and gradients."""

@@ -1,0 +1,123 @@
+"""What earlier units left in the store, put together for the unit that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.errors import ServiceError
+from app.services.units.inputs import SelectBrief, UnitArtifact, WarmedUp
+from app.storage import ArtifactStore, file_sha256
+from spice_select.config import PartitionedScope
+from spice_select.errors import CorruptShardError, MismatchedShardError
+from spice_select.pipeline.pool import Pool
+from spice_select.pipeline.warmup import Warmup, read_warmup
+from spice_select.selection.partitions import Part
+from spice_select.storage.partition_files import read_part
+from workers.run_unit import ArtifactsLostError
+from workers.storage.gradient_store import GradientStore
+
+Load = Callable[[Sequence[tuple[Path, str | None]], Sequence[str]], Pool]
+"""A way to put a pool together from its shards and what they must have been made from."""
+
+
+def stored_pool(
+    store: GradientStore,
+    project_id: str,
+    shards: Sequence[UnitArtifact],
+    fingerprint: str,
+    *,
+    warmup: WarmedUp | None,
+    load: Load,
+    on_progress: Callable[[int, int], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Pool:
+    """A pool put together from gradient shards.
+
+    Args:
+        store: Where gradients are kept; what the pool is read from stays until it is let go.
+        project_id: Owner.
+        shards: Its gradient shards, in order.
+        fingerprint: Of their set: what a shard was made from that does not say so itself.
+        warmup: What the proxy model was warmed up to; a shard that was taken with other weights is made again.
+        load: Of ``pool_shards``; decides whether the gradients come into memory or stay on the disk.
+        on_progress: Called as (shards fetched, all of them) while they come from an address.
+        should_stop: Asked before each of those.
+
+    Raises:
+        ArtifactsLostError: Shards are missing or rotten, or were taken with other weights; names their units.
+        CorruptShardError: A shard is unreadable though its bytes are what they should be.
+    """
+    weights = None if warmup is None else warmup.sha256
+    # A warm-up that was lost and made again on another kind of machine may have left other bits.
+    lost = [shard.unit_id for shard in shards if shard.result.get("warmup") != weights]
+    for renewed in (False, True):
+        here = store.at_hand(project_id, shards, on_progress=on_progress, should_stop=should_stop)
+        paths = [(path, shard.sha256) for shard, path in zip(shards, here, strict=True) if path is not None]
+        lost += [shard.unit_id for shard, path in zip(shards, here, strict=True) if path is None]
+        if lost:
+            break
+        try:
+            return load(paths, [shard.fingerprint or fingerprint for shard in shards])
+        except CorruptShardError:
+            bad = [shard for shard, (path, _) in zip(shards, paths, strict=True) if file_sha256(path) != shard.sha256]
+            if not bad:
+                raise
+            if renewed or not store.drop_copies(bad):
+                lost = [shard.unit_id for shard in bad]
+                break
+    lost = list(dict.fromkeys(lost))
+    raise ArtifactsLostError(lost, f"{len(lost)} of {len(shards)} gradient shards are missing or changed")
+
+
+def stored_warmup(store: ArtifactStore, project_id: str, warmup: WarmedUp) -> Warmup:
+    """The weights that a warm-up left.
+
+    Args:
+        store: Artifacts.
+        project_id: Owner.
+        warmup: Names them.
+
+    Raises:
+        ArtifactsLostError: They are missing or rotten; names the unit that made them.
+    """
+    try:
+        return read_warmup(store.path(project_id, warmup.sha256), warmup.fingerprint, warmup.sha256)
+    except (ServiceError, CorruptShardError, MismatchedShardError) as error:
+        raise ArtifactsLostError([warmup.unit_id], "the weights of the warm-up are missing or changed") from error
+
+
+def part_header(brief: SelectBrief, number: int) -> dict[str, Any]:
+    """What the choice from a part says about itself: everything that decides it."""
+    return {
+        "fingerprint": brief.gradient_set.fingerprint,
+        "selection": brief.config.selection.digest(),
+        "part": number,
+    }
+
+
+def stored_parts(store: ArtifactStore, project_id: str, brief: SelectBrief, size: int) -> list[Part]:
+    """What the parts of a pool chose.
+
+    Args:
+        store: Artifacts.
+        project_id: Owner.
+        brief: Names the choices.
+        size: Candidates of the pool: it has no more parts than that.
+
+    Raises:
+        ArtifactsLostError: Choices are missing or rotten, or were made by another version; names their units.
+    """
+    assert isinstance(brief.config.selection.scope, PartitionedScope)
+    parts: list[Part] = []
+    lost: list[str] = []
+    for number, made in enumerate(brief.parts[: min(brief.config.selection.scope.parts, size)]):
+        try:
+            path = store.path(project_id, made.sha256)
+            parts.append(read_part(path, made.sha256, part_header(brief, number)))
+        except (ServiceError, CorruptShardError, MismatchedShardError):
+            lost.append(made.unit_id)
+    if lost:
+        raise ArtifactsLostError(lost, f"the choices of {len(lost)} of {len(brief.parts)} parts are missing or changed")
+    return parts
