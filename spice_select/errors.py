@@ -103,7 +103,7 @@ class DatasetError(SpiceError):
 
 
 class RowError(DatasetError):
-    """One record of a data set cannot be used; ``code`` is one of the reasons listed in ``spice_select.records.records``.
+    """One record of a data set cannot be used; ``code`` is one of the reasons listed in ``records.formats``.
 
     Args:
         detail: One sentence for a person. Never quotes the record's text.

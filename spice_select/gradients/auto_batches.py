@@ -8,9 +8,9 @@ from transformers.pytorch_utils import Conv1D
 
 from spice_select.config import GradientConfig
 from spice_select.gradients.loss import head_of
-from spice_select.gradients.targets import is_adapter, linear_layers
 from spice_select.models.architecture import ProxyShape
 from spice_select.models.batch_memory import MOST_ON_CPU, MOST_ON_GPU, batch_memory, fitting_batch_tokens
+from spice_select.models.layers import is_adapter, linear_layers
 from spice_select.models.memory import free_bytes
 
 

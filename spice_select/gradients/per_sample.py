@@ -75,7 +75,7 @@ def measure(
     """Gradient, loss and token counts of each example.
 
     With ``sketch_dim=None`` a row is every measured weight's exact gradient, ``weight.grad.flatten()`` of one layer
-    after the other in the order of ``spice_select.gradients.targets``; otherwise at most ``sketch_dim`` numbers per layer.
+    after the other as in ``spice_select.gradients.targets``; otherwise at most ``sketch_dim`` numbers per layer.
 
     Args:
         model: A causal language model of transformers, plain or with PEFT adapters; left as it was found.

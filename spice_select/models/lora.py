@@ -14,7 +14,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from spice_select.errors import UnsupportedProxyError
-from spice_select.gradients.targets import fresh_adapter, linear_layers
+from spice_select.models.layers import fresh_adapter, linear_layers
 
 NAME = "default"
 """What PEFT calls the only adapter of a layer."""

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import ConfigError, ProxyError, UnknownProxyError, UnsupportedProxyError
-from spice_select.gradients.targets import find_targets
+from spice_select.models.layers import check_layers
 from spice_select.models.model_files import (
     BUILTIN,
     check_config,
@@ -85,7 +85,7 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
         folder = _download(proxy.model, proxy.revision)
         loaded = _from_folder(folder, proxy.model, folder.name, dtype)
     _check_tokenizer(loaded)
-    find_targets(loaded.model, gradients)  # refuse what cannot be measured before any sample is touched
+    check_layers(loaded.model)  # refuse what cannot be measured before any sample is touched
     loaded.model.to(device)
     return loaded
 

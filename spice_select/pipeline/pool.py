@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from spice_select.arrays import Stacked
+from spice_select.arrays import Stacked, rounded
 from spice_select.config import GradientConfig
 from spice_select.errors import EmptyPoolError, MismatchedShardError
 from spice_select.gradients.per_sample import measure
-from spice_select.half_precision import rounded
 from spice_select.records.tokenize import encode
 from spice_select.selection.validation import group_of
 from spice_select.storage.shards import GradientShard, map_shard, read_shard

@@ -18,9 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from spice_select.arrays import StoreDtype, narrowed, widened
 from spice_select.atomic_files import write_whole
 from spice_select.errors import CorruptShardError, MismatchedShardError
-from spice_select.half_precision import StoreDtype, narrowed, widened
 from spice_select.version import GRADIENT_FORMAT
 
 _TENSORS: dict[str, type[np.generic]] = {

@@ -17,7 +17,8 @@ from spice_select.errors import ConfigError, Stopped, UnsupportedProxyError
 from spice_select.gradients.collect import collect_gradients
 from spice_select.gradients.per_sample import measure
 from spice_select.gradients.projection import make_sketch
-from spice_select.gradients.targets import find_targets, fresh_adapter
+from spice_select.gradients.targets import find_targets
+from spice_select.models.layers import fresh_adapter
 from spice_select.models.projection_shape import sketch_shape
 from spice_select.records.tokenize import Example
 from tests.library.families import FAMILIES, build, float64_throughout, nasty_examples

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import spice_select as ss
+from spice_select.arrays import StoreDtype, narrowed, rounded, widened
 from spice_select.fingerprint import gradient_fingerprint
-from spice_select.half_precision import StoreDtype, narrowed, rounded, widened
 from spice_select.ingest import IntakeOptions, read_dataset
 from spice_select.models.proxy import load_proxy
 from spice_select.pipeline.pool import load_pool, measure_shard, open_pool

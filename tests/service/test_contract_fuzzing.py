@@ -30,7 +30,7 @@ LEFT_OUT = {
     # A local caller needs no key; tests/service/test_auth.py tries every route without one and with a foreign one.
     "ignored_auth",
     "object_level_authorization",
-    # These follow links between operations, which random ids never do; tests/service/test_datasets.py deletes and looks.
+    # These follow links between operations, which random ids never do; tests/service/test_datasets.py deletes.
     "use_after_free",
     "ensure_resource_availability",
     # A schema cannot say which cursor was handed out, that a key is known once, or that two fields exclude each other.

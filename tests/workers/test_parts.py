@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 import spice_select as ss
+from app.persistence.repositories import scheduling
 from app.persistence.tables import Job, Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units.service import Claim, Report

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 import spice_select as ss
+from app.persistence.repositories import scheduling
 from app.persistence.tables import GradientSet, Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units.service import Claim, Report

@@ -1,1 +1,1 @@
-"""Files that nobody would write, for the readers of the intake: ``python -m tests.soak.fuzz --seconds 600 --seed 1``."""
+"""Hostile files, for the readers of data sets: ``python -m tests.soak.fuzz --seconds 600 --seed 1``."""

@@ -1,4 +1,4 @@
-"""``python -m tests.soak.fuzz --seconds 600 --seed 1``: hostile files for the intake; status 1 when one finds a hole."""
+"""``python -m tests.soak.fuzz --seconds 600 --seed 1``: hostile files; status 1 when one finds a hole."""
 
 from __future__ import annotations
 

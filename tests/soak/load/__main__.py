@@ -1,4 +1,4 @@
-"""``python -m tests.soak.load --seconds 600 --seed 1``: 32 clients, and every process restarted; status 1 on a problem."""
+"""``python -m tests.soak.load --seconds 600 --seed 1``: 32 clients, processes restarted; status 1 on a problem."""
 
 from __future__ import annotations
 
