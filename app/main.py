@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from app import logs, tracing
 from app.api import openapi, problems
-from app.api.middleware import Edge
+from app.api.middleware import RequestMiddleware
 from app.api.rate_limit import RateLimiter
 from app.api.routes import (
     api_keys,
@@ -46,13 +46,13 @@ from app.services.jobs.edits import JobEdits
 from app.services.jobs.gradient_sets import GradientSetService
 from app.services.jobs.proxies import Proxies
 from app.services.jobs.service import JobService
-from app.services.metrics import ProcessMeasures
+from app.services.metrics import ProcessMetrics
 from app.services.notify.events import EventService
 from app.services.notify.lineage_feed import LineageFeed
 from app.services.notify.webhooks import WebhookService
 from app.services.results.files import ResultService
-from app.services.results.previews import Pictures
-from app.services.results.reader import Choices
+from app.services.results.previews import Previews
+from app.services.results.reader import ResultReader
 from app.services.storage.data_folder import SharedFolder
 from app.services.storage.retention import Retention
 from app.settings import Settings
@@ -120,20 +120,20 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.folder = folder
     app.state.limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds)
     app.state.hub = hub
-    app.state.measures = ProcessMeasures(database, hub.__len__, settings.data_dir)
+    app.state.measures = ProcessMetrics(database, hub.__len__, settings.data_dir)
     app.state.events = events_service
     app.state.datasets = DatasetService(database, store, settings)
     app.state.uploads = UploadService(database, store, settings)
     proxies = Proxies(settings)
     app.state.jobs = JobService(database, store, proxies)
-    app.state.choices = Choices(database, store)
+    app.state.choices = ResultReader(database, store)
     app.state.gradient_sets = GradientSetService(database)
     app.state.evaluations = EvaluationService(database, proxies)
     app.state.job_edits = JobEdits(database)
     app.state.job_deletion = JobDeletion(database, Retention(database, store, settings))
     app.state.lineage = LineageFeed(database, settings.openlineage_namespace)
     app.state.sessions = Sessions(keys, settings.data_dir)
-    app.state.pictures = Pictures(database, app.state.choices)
+    app.state.pictures = Previews(database, app.state.choices)
     app.state.error_page = pages.error_page
     app.state.results = ResultService(app.state.jobs, app.state.choices, store, settings)
     app.state.webhooks = WebhookService(database, SecretBox(settings), Guard(Policy.of(settings)))
@@ -159,7 +159,9 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     for part in (job_lists, forms, evaluation_form, login, statics, reference):
         app.include_router(part.router)
     problems.install(app)
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(
+        RequestMiddleware, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes
+    )
     app.openapi = lambda: openapi.openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

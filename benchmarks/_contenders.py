@@ -23,14 +23,14 @@ from spice_select.config import (
 )
 from spice_select.gradients.batching import collate, plan_batches
 from spice_select.gradients.forward import BatchPass
-from spice_select.gradients.hooks import Recorder
+from spice_select.gradients.hooks import GradientHooks
 from spice_select.gradients.per_sample import batch_tokens_on, measure
 from spice_select.gradients.targets import find_targets
 from spice_select.models.batch_memory import LOGIT_BYTES, most_tokens
 from spice_select.models.frozen import frozen
 from spice_select.records.tokenize import IGNORED, Example
 from spice_select.storage.shards import GradientShard, write_shard
-from spice_select.training.periodic import choose_periodically
+from spice_select.training.periodic import select_periodically
 from spice_select.training.warmup import tuning_type
 
 SIZES: dict[str, dict[str, int]] = {
@@ -108,7 +108,7 @@ def _plain(model: Any, rows: list[Example], config: GradientConfig) -> Callable[
     return run
 
 
-class _Unrecorded(Recorder):
+class _Unrecorded(GradientHooks):
     """A recorder that records nothing, so that the model alone is timed."""
 
     def __enter__(self) -> _Unrecorded:
@@ -203,7 +203,7 @@ def _periodic(model: Any, rows: list[Example], config: GradientConfig) -> Callab
         selection=SelectionConfig(budget=Budget(fraction=0.1), scope=WindowsScope(kind="windows", size=WINDOW_ROWS)),
         schedule=PeriodicSchedule(kind="periodic", steps_every=1),
     )
-    return lambda: choose_periodically(twin, rows, settings)
+    return lambda: select_periodically(twin, rows, settings)
 
 
 def streamed(model: Any, count: int, config: GradientConfig) -> Callable[[], object]:

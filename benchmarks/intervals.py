@@ -13,7 +13,7 @@ from spice_select.evaluation.training import losses_of
 from spice_select.records.tokenize import Example
 from spice_select.selection.baselines import random_order
 from spice_select.selection.logdet import log_determinant
-from spice_select.training.periodic import choose_periodically
+from spice_select.training.periodic import select_periodically
 
 INTERVALS: tuple[int | None, ...] = (None, 1, 10, 50)
 """Windows between two steps; None takes no step and stands for the choice before any."""
@@ -41,7 +41,7 @@ def chosen_with(folder: Path, examples: Sequence[Example], every: int | None, fr
     proxy = ss.load_proxy(ss.ProxyConfig(model=str(folder.resolve())), gradients)
     held = list(examples[:: max(1, len(examples) // 100)])
     before = float(losses_of(proxy.model, held).mean())
-    found = choose_periodically(proxy.model, examples, config)
+    found = select_periodically(proxy.model, examples, config)
     return {
         "rows": [pick.row for pick in found.progress.picks],
         "windows": found.windows,

@@ -29,7 +29,7 @@ from benchmarks.pools import BUNDLED, LORA_SIZE, WIDE, Source, exact_gradients
 from benchmarks.rivals import authors_greedy, authors_windows, dense_greedy, submodlib_greedy
 from spice_select.config import Budget, SelectionConfig
 from spice_select.selection.certificate import certify
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.greedy import choose
 from spice_select.selection.logdet import log_determinant
 from spice_select.selection.methods import SideData
@@ -95,7 +95,7 @@ def choose_exactly(pool: torch.Tensor, count: int, device: str, *, proof: bool =
     """Our selection with its times; the certificate is made apart."""
     config = SelectionConfig(budget=Budget(count=count), **settings)
     (candidates, selection), times = timed(
-        lambda: (made := Candidates(pool), choose(made, config, SideData(), certified=False)), device
+        lambda: (made := GradientMatrix(pool), choose(made, config, SideData(), certified=False)), device
     )
     figures: dict[str, Any] = {"refreshed_share": selection.refreshed / (len(pool) * count)}
     proof_seconds = 0.0

@@ -50,7 +50,7 @@ def rounded(values: np.ndarray, dtype: StoreDtype) -> np.ndarray:
     return values if dtype == "float32" else np.where(np.isfinite(values), widened(narrowed(values, dtype)), values)
 
 
-class Stacked:
+class StackedArrays:
     """Arrays stacked by rows. Rows come out as copies, so nothing but what is asked for is ever in memory.
 
     Args:

@@ -46,7 +46,7 @@ class Busy:
         return False
 
 
-class Attendant:
+class CeleryChild:
     """Runs units one at a time: those that are rung, and after a silence those that nobody rang for.
 
     A broker that is gone, full or read-only, a connection that died without a word, a dispatcher that does not run:

@@ -12,14 +12,14 @@ from celery.signals import worker_process_init
 
 from app import tracing
 from workers.celery_app import GIVE_BACK, QUEUE, busy, celery_app, settings
-from workers.celery_child import Attendant
+from workers.celery_child import CeleryChild
 from workers.poller import WEDGED_STATUS, worker_name
 from workers.run_unit import UnitRunner
 
 RUN_UNIT = "spice.run_unit"
 
 _shutdown = threading.Event()
-_attendant = Attendant(
+_celery_child = CeleryChild(
     lambda: UnitRunner(settings, worker_name(), _shutdown, wedged=lambda: os._exit(WEDGED_STATUS)),
     busy,
     _shutdown,
@@ -33,7 +33,7 @@ def _begin(**_: Any) -> None:
     """In each child, once it is forked."""
     signal.signal(GIVE_BACK, _give_back)
     tracing.configure(settings.tracing, "worker")
-    _attendant.start()
+    _celery_child.start()
 
 
 def _give_back(_signal: int, _frame: FrameType | None) -> None:
@@ -43,7 +43,7 @@ def _give_back(_signal: int, _frame: FrameType | None) -> None:
 @celery_app.task(name=RUN_UNIT)  # type: ignore[untyped-decorator]  # Celery ships no types
 def run_unit(unit_id: str) -> None:
     """Do a unit; safe to deliver twice, late, or never."""
-    _attendant.answer(unit_id)
+    _celery_child.answer(unit_id)
 
 
 def ring(unit_id: str) -> None:

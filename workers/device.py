@@ -30,7 +30,7 @@ def fitting_threads(model: Any) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def choose_device(wish: Literal["auto", "cpu", "cuda"]) -> str:
+def resolve_device(wish: Literal["auto", "cpu", "cuda"]) -> str:
     """The device for the gradients; ``auto`` takes a GPU when there is one.
 
     torch is imported here and not above: the parent of a Celery worker must never touch CUDA before it forks.

@@ -19,20 +19,20 @@ from app.logs import get_logger
 from app.persistence.session import Database
 from app.services.storage.data_folder import SharedFolder
 from app.services.units.commits import CommitService
-from app.services.units.inputs import BriefService, ClaimGoneError, SelectBrief
+from app.services.units.inputs import ClaimGoneError, SelectInputs, UnitInputService
 from app.services.units.service import Claim, UnitService
 from app.settings import Settings
 from app.status import UnitKind
 from app.storage import ArtifactStore
 from spice_select.errors import DeviceLostError, SpiceError, Stopped
 from spice_select.models.device_errors import as_device_error
-from workers.background.registration import start_presence
-from workers.background.remote_sweep import start_far_sweep
+from workers.background.registration import start_registration
+from workers.background.remote_sweep import start_remote_sweep
 from workers.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from workers.units.compute import Compute
-    from workers.units.evaluate import Trials
+    from workers.units.evaluate import EvaluationUnits
 
 COMMIT_TRIES = 5
 COLLECT_SECONDS = 5.0
@@ -72,10 +72,10 @@ class UnitRunner:
         self.store = ArtifactStore(settings.data_dir)
         self.folder = SharedFolder(settings, self.database)
         self.units = UnitService(self.database, settings)
-        self.briefs = BriefService(self.database)
+        self.briefs = UnitInputService(self.database)
         self.commits = CommitService(self.database)
         self._compute: Compute | None = None
-        self._trials: Trials | None = None
+        self._trials: EvaluationUnits | None = None
         self._compute_lock = threading.Lock()
         self._collected_at: float | None = None
 
@@ -90,12 +90,12 @@ class UnitRunner:
             return self._compute
 
     @property
-    def trials(self) -> Trials:
+    def trials(self) -> EvaluationUnits:
         """The part that evaluates, loaded on first use."""
         if self._trials is None:
-            from workers.units.evaluate import Trials
+            from workers.units.evaluate import EvaluationUnits
 
-            self._trials = Trials(self.compute, self.store)
+            self._trials = EvaluationUnits(self.compute, self.store)
         return self._trials
 
     def warm_up(self) -> None:
@@ -110,9 +110,9 @@ class UnitRunner:
             gc.collect()
             gc.freeze()
             self._collected_at = time.monotonic()
-            start_presence(self.database, self.owner, self.compute.device, self.shutdown)
-            if self.compute.shards.is_far:
-                start_far_sweep(self.settings, self.database, self.owner, self.compute.shards, self.shutdown)
+            start_registration(self.database, self.owner, self.compute.device, self.shutdown)
+            if self.compute.shards.is_remote:
+                start_remote_sweep(self.settings, self.database, self.owner, self.compute.shards, self.shutdown)
 
         threading.Thread(target=load, name="warm-up", daemon=True).start()
 
@@ -164,7 +164,7 @@ class UnitRunner:
                         tracing.failed(span, ended)
         finally:
             if self._compute is not None:
-                self._compute.shards.let_go()
+                self._compute.shards.release()
             structlog.contextvars.unbind_contextvars("unit_id", "kind", "epoch", "job_id")
             tracing.flush()
             self._collect()
@@ -268,7 +268,7 @@ class UnitRunner:
             outcome = self.compute.select(claim, brief, folder, heartbeat)
             return bool(self._tell(lambda: self.commits.selection(claim, outcome)))
 
-    def _periodic(self, claim: Claim, brief: SelectBrief, heartbeat: Heartbeat) -> bool:
+    def _periodic(self, claim: Claim, brief: SelectInputs, heartbeat: Heartbeat) -> bool:
         from workers.storage.checkpoints import StoredCheckpoints
 
         heartbeat.phase("loading_model")

@@ -31,7 +31,7 @@ from app.services.notify.events import EventService
 from app.services.notify.lineage_feed import LineageFeed
 from app.services.notify.webhooks import WebhookService
 from app.services.results.files import ResultService
-from app.services.results.reader import Choices
+from app.services.results.reader import ResultReader
 from app.settings import Settings
 from app.storage import ArtifactStore
 
@@ -69,9 +69,9 @@ async def jobs(request: Request) -> JobService:
     return found
 
 
-async def choices(request: Request) -> Choices:
+async def choices(request: Request) -> ResultReader:
     """What jobs chose."""
-    found: Choices = request.app.state.choices
+    found: ResultReader = request.app.state.choices
     return found
 
 
@@ -371,7 +371,7 @@ UploadsDep = Annotated[UploadService, Depends(uploads)]
 EventsDep = Annotated[EventService, Depends(events)]
 EvaluationsDep = Annotated[EvaluationService, Depends(evaluations)]
 JobsDep = Annotated[JobService, Depends(jobs)]
-ChoicesDep = Annotated[Choices, Depends(choices)]
+ResultReaderDep = Annotated[ResultReader, Depends(choices)]
 GradientSetsDep = Annotated[GradientSetService, Depends(gradient_sets)]
 JobDeletionDep = Annotated[JobDeletion, Depends(job_deletion)]
 JobEditsDep = Annotated[JobEdits, Depends(job_edits)]

@@ -36,7 +36,7 @@ FILE_PARTS = ("/files/", "/links/", "/resolve/")
 MULTIPART_ALLOWANCE_BYTES = 2**20
 
 
-class Edge:
+class RequestMiddleware:
     """ASGI middleware: request id in and out, a limit on the bytes of a body as they arrive, HEAD wherever GET is.
 
     Args:

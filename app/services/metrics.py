@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.persistence.repositories.metrics import Measures, RecentJob, RecentUnit
+from app.persistence.repositories.metrics import MetricQueries, RecentJob, RecentUnit
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.status import DatasetStatus, DeliveryState, JobStatus, UnitKind, UnitState
@@ -29,7 +29,7 @@ REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 LATELY = timedelta(hours=1)
 
 
-class ServiceMeasures(Collector):
+class ServiceMetrics(Collector):
     """Gauges read from the database.
 
     Args:
@@ -75,7 +75,7 @@ class ServiceMeasures(Collector):
 
     def _of_database(self) -> list[GaugeMetricFamily]:
         with self.database.read() as session:
-            measures = Measures(session)
+            measures = MetricQueries(session)
             moment = now(session)
             jobs, failures, datasets = measures.jobs(), measures.failures(), measures.datasets()
             waiting, held = measures.waiting(), measures.held()
@@ -186,7 +186,7 @@ def _attempts(units: list[RecentUnit], since: datetime) -> GaugeMetricFamily:
     return family
 
 
-class ProcessMeasures:
+class ProcessMetrics:
     """The registry of one API process.
 
     Args:
@@ -197,7 +197,7 @@ class ProcessMeasures:
 
     def __init__(self, database: Database, streams: Callable[[], int], data_dir: Path) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(ServiceMeasures(database, streams, data_dir))
+        self.registry.register(ServiceMetrics(database, streams, data_dir))
         ProcessCollector(registry=self.registry)
         self._requests = Histogram(
             "spice_http_request_duration_seconds",

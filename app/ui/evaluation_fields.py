@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.api.schemas.evaluations import EvaluationCreate
-from app.ui.job_form import Draft, accepted, number
+from app.ui.job_form import FormFields, accepted, number
 from spice_select.evaluation.settings import EvaluationConfig
 
 LABELS = {
@@ -19,7 +19,7 @@ LABELS = {
 TRAINING = ("tuning", "epochs", "learning_rate")
 
 
-def blank(once: str) -> Draft:
+def blank(once: str) -> FormFields:
     """An empty form with the usual settings.
 
     Args:
@@ -28,10 +28,10 @@ def blank(once: str) -> Draft:
     usual = EvaluationConfig()
     numbers = {"seeds": usual.seeds, "epochs": usual.training.epochs, "learning_rate": usual.training.learning_rate}
     shown = {name: f"{value:.10g}" for name, value in numbers.items()}
-    return Draft({**shown, "tuning": usual.training.tuning, "once": once})
+    return FormFields({**shown, "tuning": usual.training.tuning, "once": once})
 
 
-def request_of(draft: Draft, job_id: str) -> EvaluationCreate | None:
+def request_of(draft: FormFields, job_id: str) -> EvaluationCreate | None:
     """The request that the form stands for; None when something is wrong, which is then said in the draft.
 
     Args:

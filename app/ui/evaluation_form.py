@@ -14,8 +14,8 @@ from app.services.access.keys import Caller
 from app.services.evaluations.service import EvaluationService
 from app.ui.auth import SameOrigin, Visitor
 from app.ui.evaluation_fields import LABELS, field_of, request_of
-from app.ui.job_form import Draft
-from app.ui.job_page import Gathered, Shelf
+from app.ui.job_form import FormFields
+from app.ui.job_page import Gathered, JobPage
 from app.ui.pages import page
 from spice_select.errors import SpiceError
 
@@ -23,15 +23,17 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.post("/ui/jobs/{job_id}/evaluations", dependencies=[SameOrigin])
-async def ask(request: Request, job_id: str, visitor: Visitor, shelf: Shelf, service: deps.EvaluationsDep) -> Response:
+async def ask(
+    request: Request, job_id: str, visitor: Visitor, shelf: JobPage, service: deps.EvaluationsDep
+) -> Response:
     """Queue an evaluation of what the job chose, or show again what was typed with what is wrong."""
     form = await request.form(max_files=0, max_fields=20, max_part_size=4096)
-    draft = Draft({name: text for name in (*LABELS, "once") if isinstance(text := form.get(name), str)})
+    draft = FormFields({name: text for name in (*LABELS, "once") if isinstance(text := form.get(name), str)})
     return await run_in_threadpool(_ask, request, job_id, visitor, shelf, service, draft)
 
 
 def _ask(
-    request: Request, job_id: str, visitor: Caller, shelf: Gathered, service: EvaluationService, draft: Draft
+    request: Request, job_id: str, visitor: Caller, shelf: Gathered, service: EvaluationService, draft: FormFields
 ) -> Response:
     asked = request_of(draft, job_id)
     if asked is not None:

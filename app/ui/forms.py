@@ -31,7 +31,7 @@ from app.ui.job_form import (
     LABELS,
     SELECTION_NUMBERS,
     UNITS,
-    Draft,
+    FormFields,
     blank,
     clone,
     request_of,
@@ -64,7 +64,7 @@ async def submit(request: Request, visitor: Visitor, store: deps.StoreDep, setti
     """Keep the file if there is one, and queue the job as soon as its rows are checked."""
     with store.scratch() as folder:
         values, upload, filename = await _read(request, folder, settings.max_upload_bytes)
-        return await run_in_threadpool(_submit, request, visitor, Draft(values), upload, filename)
+        return await run_in_threadpool(_submit, request, visitor, FormFields(values), upload, filename)
 
 
 @router.post("/ui/jobs/{job_id}/cancel", dependencies=[SameOrigin])
@@ -107,7 +107,7 @@ async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[dict[st
         await form.close()
 
 
-def _submit(request: Request, visitor: Caller, draft: Draft, upload: Upload | None, filename: str) -> Response:
+def _submit(request: Request, visitor: Caller, draft: FormFields, upload: Upload | None, filename: str) -> Response:
     """One step on the way from a form to a job."""
     state, project = request.app.state, visitor.project_id
     like = None
@@ -144,7 +144,7 @@ def _submit(request: Request, visitor: Caller, draft: Draft, upload: Upload | No
     return RedirectResponse(address, 303)
 
 
-def _fetch(request: Request, visitor: Caller, draft: Draft, address: str, once: str) -> None:
+def _fetch(request: Request, visitor: Caller, draft: FormFields, address: str, once: str) -> None:
     """Have the data set fetched and put it into the form, in place of its address.
 
     Raises:
@@ -174,7 +174,7 @@ def _sources(settings: Settings) -> str:
     return ", ".join(start for start, allowed in kinds.items() if allowed)
 
 
-def _keep(request: Request, visitor: Caller, draft: Draft, upload: Upload, filename: str, once: str) -> None:
+def _keep(request: Request, visitor: Caller, draft: FormFields, upload: Upload, filename: str, once: str) -> None:
     """Register the file and put its data set into the form, so that an error elsewhere does not lose it.
 
     Raises:
@@ -196,13 +196,13 @@ def _keep(request: Request, visitor: Caller, draft: Draft, upload: Upload, filen
     draft.values["dataset_id"] = view.dataset.id
 
 
-def _touched(draft: Draft, name: str) -> bool:
+def _touched(draft: FormFields, name: str) -> bool:
     """Whether a field that is folded away holds something to look at."""
     usual = blank("", "").values.get(name, "")
     return name in draft.errors or draft.values.get(name, usual) != usual
 
 
-def form_page(request: Request, visitor: Caller, draft: Draft) -> Response:
+def form_page(request: Request, visitor: Caller, draft: FormFields) -> Response:
     """The form with what was typed and what is wrong."""
     state, project = request.app.state, visitor.project_id
     datasets = []

@@ -67,7 +67,7 @@ FIELD_OF = {"budget": "amount", "deadline_seconds": "deadline", "dataset_id": "d
 
 
 @dataclass
-class Draft:
+class FormFields:
     """A form as it stands.
 
     Attributes:
@@ -99,7 +99,7 @@ def field_of(pointer: str | None) -> str:
     return name if name in {*FIELDS, "file"} else ""
 
 
-def blank(proxy: str, once: str) -> Draft:
+def blank(proxy: str, once: str) -> FormFields:
     """An empty form with the usual settings.
 
     Args:
@@ -107,7 +107,7 @@ def blank(proxy: str, once: str) -> Draft:
         once: Makes a form that is sent twice one job.
     """
     selection, gradients = SelectionOptions(), GradientConfig()
-    return Draft(
+    return FormFields(
         {
             "amount": "10",
             "unit": "percent",
@@ -121,7 +121,7 @@ def blank(proxy: str, once: str) -> Draft:
     )
 
 
-def clone(job: JobRead, once: str) -> Draft:
+def clone(job: JobRead, once: str) -> FormFields:
     """The form of another job, to change the budget of; settings without a field are kept by its id."""
     selection: dict[str, Any] = job.config.get("selection") or {}
     budget = selection.get("budget") or {}
@@ -130,7 +130,7 @@ def clone(job: JobRead, once: str) -> Draft:
     else:
         unit = "tokens" if budget.get("tokens") is not None else "count"
         amount = str(budget.get(unit) or "")
-    return Draft(
+    return FormFields(
         {
             "dataset_id": job.dataset_id,
             "amount": amount,
@@ -155,7 +155,7 @@ def _shown(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def number(draft: Draft, name: str, kind: str | None = None) -> int | float | None:
+def number(draft: FormFields, name: str, kind: str | None = None) -> int | float | None:
     """The number in a field; None when it is empty or none, which is then said beside it.
 
     Args:
@@ -175,7 +175,7 @@ def number(draft: Draft, name: str, kind: str | None = None) -> int | float | No
     return None
 
 
-def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
+def request_of(draft: FormFields, like: JobRead | None) -> JobCreate | None:
     """The request that the form stands for; None when something is wrong, which is then said in the draft.
 
     Args:
@@ -236,7 +236,7 @@ def request_of(draft: Draft, like: JobRead | None) -> JobCreate | None:
 
 
 def accepted(
-    draft: Draft, model: type[Body], body: dict[str, Any], field_named: Callable[[str | None], str]
+    draft: FormFields, model: type[Body], body: dict[str, Any], field_named: Callable[[str | None], str]
 ) -> Body | None:
     """The request that a body is; None when something is wrong with it or with the draft, which is then said there.
 

@@ -15,12 +15,12 @@ from app.services.datasets.service import DatasetService
 from app.services.evaluations.service import EvaluationService
 from app.services.jobs.service import Filters, JobService
 from app.services.notify.events import EventService
-from app.services.results.previews import Pictures
-from app.services.results.reader import Choices
+from app.services.results.previews import Previews
+from app.services.results.reader import ResultReader
 from app.status import ACTIVE, EVALUATING, DatasetStatus
 from app.ui.evaluation_fields import LABELS, blank
 from app.ui.evaluation_view import WORDS, forest
-from app.ui.job_form import Draft
+from app.ui.job_form import FormFields
 from app.ui.plots import POINTS, Plot, group_shares, length_shares, plots, table
 from app.ui.snippets import uses
 
@@ -40,14 +40,14 @@ class Gathered:
     def __init__(self, request: Request) -> None:
         state = request.app.state
         self.jobs: JobService = state.jobs
-        self.choices: Choices = state.choices
+        self.choices: ResultReader = state.choices
         self.events: EventService = state.events
         self.evaluations: EvaluationService = state.evaluations
         self.datasets: DatasetService = state.datasets
-        self.pictures: Pictures = state.pictures
+        self.pictures: Previews = state.pictures
         self.keys: bool = state.settings.auth == "keys"
 
-    def job(self, request: Request, visitor: Caller, job_id: str, *, trial: Draft | None = None) -> dict[str, Any]:
+    def job(self, request: Request, visitor: Caller, job_id: str, *, trial: FormFields | None = None) -> dict[str, Any]:
         """A job, and its result where it has one; text of rows only for whoever may read the files it is in.
 
         Args:
@@ -123,4 +123,4 @@ def gathered(request: Request) -> Gathered:
     return Gathered(request)
 
 
-Shelf = Annotated[Gathered, Depends(gathered)]
+JobPage = Annotated[Gathered, Depends(gathered)]

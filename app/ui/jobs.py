@@ -15,7 +15,7 @@ from app.services.datasets.service import DatasetService
 from app.services.jobs.service import Filters
 from app.status import ACTIVE, DatasetStatus, JobStatus
 from app.ui.auth import Visitor
-from app.ui.job_page import Shelf
+from app.ui.job_page import JobPage
 from app.ui.pages import HEADERS, page
 
 router = APIRouter(include_in_schema=False)
@@ -112,7 +112,7 @@ def _names(visitor: Caller, datasets: DatasetService, ids: set[str]) -> dict[str
 
 
 @router.get("/ui/jobs/{job_id}")
-def show_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf, datasets: deps.DatasetsDep) -> Response:
+def show_job(request: Request, job_id: str, visitor: Visitor, shelf: JobPage, datasets: deps.DatasetsDep) -> Response:
     """One job."""
     values = shelf.job(request, visitor, job_id)
     names = _names(visitor, datasets, {values["job"].dataset_id})
@@ -120,26 +120,26 @@ def show_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf, data
 
 
 @router.get("/ui/jobs/{job_id}/live")
-def live_job(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+def live_job(request: Request, job_id: str, visitor: Visitor, shelf: JobPage) -> Response:
     """The part of a job's page that changes; it asks for itself again until the job has ended."""
     return page("job_live.html", visitor=visitor, **shelf.job(request, visitor, job_id))
 
 
 @router.get("/ui/jobs/{job_id}/evaluations")
-def live_evaluations(request: Request, job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+def live_evaluations(request: Request, job_id: str, visitor: Visitor, shelf: JobPage) -> Response:
     """Whether the choice trains better, as far as that is known; asks for itself again until it is."""
     return page("evaluations.html", visitor=visitor, **shelf.job(request, visitor, job_id))
 
 
 @router.get("/ui/jobs/{job_id}/plots")
-def plot_data(job_id: str, visitor: Visitor, shelf: Shelf) -> Response:
+def plot_data(job_id: str, visitor: Visitor, shelf: JobPage) -> Response:
     """The series of the plots, for the script that draws them."""
     found = shelf.plots(visitor.project_id, job_id)
     return JSONResponse({plot.name: plot.data for plot in found}, headers=HEADERS)
 
 
 @router.get("/ui/jobs/{job_id}/files/{name}")
-def get_file(job_id: str, name: str, visitor: Visitor, choices: deps.ChoicesDep) -> Response:
+def get_file(job_id: str, name: str, visitor: Visitor, choices: deps.ResultReaderDep) -> Response:
     """A file of the result, saved and never shown: it holds other people's text."""
     file, path = choices.file(visitor.project_id, job_id, name)
     return FileResponse(path, media_type=file.media_type, headers=HEADERS, filename=file.name)

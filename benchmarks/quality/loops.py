@@ -9,7 +9,7 @@ from typing import Any
 import spice_select as ss
 from spice_select.config import RunConfig, Tuning
 from spice_select.records.tokenize import Example
-from spice_select.training.periodic import choose_periodically
+from spice_select.training.periodic import select_periodically
 
 WINDOW = 100
 EVERY = 2
@@ -44,4 +44,4 @@ def loop_rows(name: str, folder: Path, pool: Sequence[Example], count: int) -> l
         }
     )
     model = ss.load_proxy(ss.ProxyConfig(model=str(folder.resolve())), gradients).model
-    return [pick.row for pick in choose_periodically(model, pool, config).progress.picks]
+    return [pick.row for pick in select_periodically(model, pool, config).progress.picks]

@@ -29,7 +29,7 @@ from benchmarks.quality.search_page import page
 from benchmarks.quality.search_rows import STAGES, Side, answers_of, models_of, say, side_of, splits_of, write
 from benchmarks.quality.search_table import DRAWS, arms_of, by_label
 from spice_select.evaluation.controls import one_group_rows, stratified_rows
-from spice_select.evaluation.experiment import Arm, run_turn
+from spice_select.evaluation.experiment import Arm, run_training
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
 from spice_select.evaluation.training import losses_of, schedule_of
 from spice_select.selection.baselines import random_order
@@ -126,7 +126,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             if not path.exists() and not given.only_summarise:
                 arm = Arm(name, "choice", _choice(given, side, name, count, turn), nonsense=name == "junk")
                 began = time.monotonic()
-                done = run_turn(trained.model, side.examples, judges, arm, config, schedule, turn=turn)
+                done = run_training(trained.model, side.examples, judges, arm, config, schedule, turn=turn)
                 kept = {
                     "losses": [round(float(value), 6) for value in done.losses],
                     "rows": done.rows, "tokens": done.tokens, "spent": asdict(done.spent),
@@ -203,7 +203,7 @@ def _rate(given: argparse.Namespace, side: Side, model: Any, cache: Path) -> flo
             schedule = schedule_of(config.training, count=count, mean_tokens=sum(tokens) / len(tokens))
             # Another draw than any replicate's.
             arm = Arm("random", "control", lambda _: random_order(len(side.examples), given.seed + 17)[:count].tolist())
-            done = run_turn(model, side.examples, side.held, arm, config, schedule, turn=0)
+            done = run_training(model, side.examples, side.held, arm, config, schedule, turn=0)
             tried[str(rate)] = float(done.losses.mean())
         write(path, tried)
         say(f"learning rates: {tried}")

@@ -24,7 +24,7 @@ NOTES = {
         "setting was picked by it, then or now.",
     ],
     "report, a larger target": [
-        "Choices, pools and held-out rows are those of the first 12 replicates above; the model that is trained is",
+        "Selections, pools and held-out rows are those of the first 12 replicates above; the model that is trained is",
         "larger, pre-trained apart on more text, and had its learning rate found anew on the tuning split, with random",
         "rows. At 0.001, the lowest rate of an earlier search, the same trial gave matching 3 +0.0061 (-0.0005 to",
         "+0.0127), herding +0.0021 (-0.0035 to +0.0076) and spice -0.0128 (-0.0204 to -0.0052).",

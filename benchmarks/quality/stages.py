@@ -13,7 +13,7 @@ import torch
 from benchmarks.quality.search_rows import say, write
 from benchmarks.quality.search_table import by_label, told
 from spice_select.config import digest_of
-from spice_select.evaluation.experiment import Arm, Experiment, Turn, judged, result_of, run_turn
+from spice_select.evaluation.experiment import Arm, Experiment, Turn, judged, result_of, run_training
 from spice_select.evaluation.settings import EvaluationConfig
 from spice_select.evaluation.statistics import advantage, rows_by_group
 from spice_select.evaluation.training import losses_of, schedule_of
@@ -79,7 +79,7 @@ def trained(
             key = digest_of([arm.nonsense, turn, config.model_dump(), held, [pool[row].input_ids for row in rows]])
             path = folder / f"{key[:24]}.json"
             if not path.exists():
-                done = run_turn(model, pool, judges.rows, arm, config, schedule, turn=turn)
+                done = run_training(model, pool, judges.rows, arm, config, schedule, turn=turn)
                 write(path, {**asdict(done), "losses": done.losses.tolist()})
             kept = json.loads(path.read_text(encoding="utf-8"))
             losses = torch.tensor(kept.pop("losses"), dtype=torch.float64)

@@ -105,8 +105,8 @@ def evaluate(
     if budget is not None and held_out is not None:
         options.refuse("--held-out goes with --job-folder or --ranking; with --budget rows are held out of FILE")
     let_idle_threads_sleep()
-    from spice_select.evaluation.evaluate import choose_from, hold_out_file
     from spice_select.evaluation.evaluate import evaluate as judge
+    from spice_select.evaluation.evaluate import hold_out_file, select_from_pool
     from spice_select.evaluation.settings import EvaluationConfig
 
     training = options.without_none(
@@ -124,7 +124,7 @@ def evaluate(
         settings = options.run_config(budget, selection, {}, options.proxy_settings(proxy, None), seed, {}, preset)
         cut = hold_out_file(file, output, share=share, group=group, options=intake, seed=config.seed)
         pool, held_out = cut.pool, cut.held_out
-        job_folder = choose_from(pool, settings, output, device=where, options=intake)
+        job_folder = select_from_pool(pool, settings, output, device=where, options=intake)
     if job_folder is not None:
         ranking = job_folder / "ranking.parquet"
     assert ranking is not None

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from spice_select.client import Client, parse_budget
-from spice_select.client.filters import Narrowing
+from spice_select.client.filters import ListFilters
 from spice_select.config import Conditions, GradientConfig, Model, ProxyConfig, RunConfig, SelectionConfig
 from spice_select.config import Method as MethodName
 from spice_select.errors import ConfigError
@@ -175,7 +175,7 @@ def moment(given: str | None, option: str) -> datetime | None:
         raise ConfigError(f"{option} {given!r}: write 2026-11-01 or 2026-11-01T08:00+01:00") from error
 
 
-def narrowed(metadata: Sequence[str] | None, created_after: str | None, created_before: str | None) -> Narrowing:
+def narrowed(metadata: Sequence[str] | None, created_after: str | None, created_before: str | None) -> ListFilters:
     """The options that narrow a list down, as the client takes them."""
     return {
         "metadata": pairs(metadata, "--metadata"),

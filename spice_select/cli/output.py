@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from spice_select.client import Dataset, Evaluation, Event, Job, Problem, QueuePlace
+from spice_select.client import Dataset, Evaluation, Event, Job, Problem, QueuePosition
 from spice_select.errors import ClientError, SpiceError
 
 
@@ -158,7 +158,7 @@ def print_job(job: Job) -> None:
     print_fields(fields)
 
 
-def waiting(place: QueuePlace) -> str:
+def waiting(place: QueuePosition) -> str:
     """Where a job stands, and why and for how long it waits, for a person."""
     parts = [f"position {place.position}", place.reason]
     if place.estimated_start_at is not None:

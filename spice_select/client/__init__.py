@@ -43,7 +43,7 @@ from spice_select.client.models import (
     Link,
     Problem,
     Progress,
-    QueuePlace,
+    QueuePosition,
     RankedSample,
     RejectedRow,
 )
@@ -66,7 +66,7 @@ __all__ = [
     "Link",
     "Problem",
     "Progress",
-    "QueuePlace",
+    "QueuePosition",
     "RankedSample",
     "RejectedRow",
     "Selected",

@@ -29,7 +29,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class AsyncGroup:
+class AsyncResource:
     """Calls about one kind of resource, awaited."""
 
     _transport: AsyncTransport

@@ -9,10 +9,10 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from spice_select.client._resource import AsyncGroup as _Group
+from spice_select.client._resource import AsyncResource as _Resource
 from spice_select.client.budget import BudgetLike
 from spice_select.client.evaluations import AsyncEvaluations
-from spice_select.client.filters import Narrowing, narrowed
+from spice_select.client.filters import ListFilters, narrowed
 from spice_select.client.mlflow import log_job_awaited
 from spice_select.client.models import (
     Answer,
@@ -131,7 +131,7 @@ class AsyncClient:
         await self.close()
 
 
-class AsyncDatasets(_Group):
+class AsyncDatasets(_Resource):
     """Calls about data sets."""
 
     async def push(
@@ -168,7 +168,7 @@ class AsyncDatasets(_Group):
         """One data set."""
         return await self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
 
-    def list(self, *, status: str | None = None, **which: Unpack[Narrowing]) -> AsyncIterator[Dataset]:
+    def list(self, *, status: str | None = None, **which: Unpack[ListFilters]) -> AsyncIterator[Dataset]:
         """Every data set, newest first, narrowed down as in ``Jobs.list``."""
         return self._pages("/v1/datasets", Dataset, status=status, **narrowed(**which))
 
@@ -196,7 +196,7 @@ class AsyncDatasets(_Group):
         return await self._transport.run(operation)
 
 
-class AsyncJobs(_Group):
+class AsyncJobs(_Resource):
     """Calls about jobs."""
 
     async def submit(
@@ -216,7 +216,7 @@ class AsyncJobs(_Group):
         return await self._transport.run(self._operations.fetch(job_path(job_id), Job))
 
     def list(
-        self, *, status: str | None = None, dataset_id: str | None = None, **which: Unpack[Narrowing]
+        self, *, status: str | None = None, dataset_id: str | None = None, **which: Unpack[ListFilters]
     ) -> AsyncIterator[Job]:
         """Every job, newest first, narrowed down as in ``Jobs.list``."""
         return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id, **narrowed(**which))

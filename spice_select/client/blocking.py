@@ -9,10 +9,10 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from spice_select.client._resource import Group as _Group
+from spice_select.client._resource import Group as _Resource
 from spice_select.client.budget import BudgetLike
 from spice_select.client.evaluations import Evaluations
-from spice_select.client.filters import Narrowing, narrowed
+from spice_select.client.filters import ListFilters, narrowed
 from spice_select.client.mlflow import log_job
 from spice_select.client.models import (
     Answer,
@@ -163,7 +163,7 @@ class Client:
         self.close()
 
 
-class Datasets(_Group):
+class Datasets(_Resource):
     """Calls about data sets."""
 
     def push(
@@ -221,7 +221,7 @@ class Datasets(_Group):
         """One data set."""
         return self._transport.run(self._operations.fetch(dataset_path(dataset_id), Dataset))
 
-    def list(self, *, status: str | None = None, **which: Unpack[Narrowing]) -> Iterator[Dataset]:
+    def list(self, *, status: str | None = None, **which: Unpack[ListFilters]) -> Iterator[Dataset]:
         """Every data set, newest first, narrowed down as in ``Jobs.list``."""
         return self._pages("/v1/datasets", Dataset, status=status, **narrowed(**which))
 
@@ -254,7 +254,7 @@ class Datasets(_Group):
         return self._transport.run(self._operations.wait(dataset_path(dataset_id), Dataset, on_progress, max_wait))
 
 
-class Jobs(_Group):
+class Jobs(_Resource):
     """Calls about jobs."""
 
     def submit(self, dataset_id: str, budget: BudgetLike, *, idempotency_key: str | None = None, **config: Any) -> Job:
@@ -288,14 +288,14 @@ class Jobs(_Group):
         return self._transport.run(self._operations.fetch(job_path(job_id), Job))
 
     def list(
-        self, *, status: str | None = None, dataset_id: str | None = None, **which: Unpack[Narrowing]
+        self, *, status: str | None = None, dataset_id: str | None = None, **which: Unpack[ListFilters]
     ) -> Iterator[Job]:
         """Every job, newest first.
 
         Args:
             status: Only those in this state.
             dataset_id: Only those on this data set.
-            **which: What else they have: ``metadata``, ``created_after``, ``created_before``, see ``Narrowing``.
+            **which: What else they have: ``metadata``, ``created_after``, ``created_before``, see ``ListFilters``.
         """
         return self._pages("/v1/jobs", Job, status=status, dataset_id=dataset_id, **narrowed(**which))
 

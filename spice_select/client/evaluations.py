@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from spice_select.client._resource import AsyncGroup, Group
+from spice_select.client._resource import AsyncResource, Group
 from spice_select.client.evaluation_models import Evaluation, EvaluationEstimate
-from spice_select.client.filters import Narrowing, narrowed
+from spice_select.client.filters import ListFilters, narrowed
 from spice_select.client.models import Event
 from spice_select.client.operations import parse, plain
 from spice_select.client.retry import Operation, Send, send
@@ -88,7 +88,7 @@ class Evaluations(Group):
         return self._transport.run(self._operations.fetch(path_of(evaluation_id), Evaluation))
 
     def list(
-        self, *, status: str | None = None, job_id: str | None = None, **which: Unpack[Narrowing]
+        self, *, status: str | None = None, job_id: str | None = None, **which: Unpack[ListFilters]
     ) -> Iterator[Evaluation]:
         """Every evaluation, newest first; of one job if given, narrowed down as in ``Jobs.list``."""
         return self._pages(PATH, Evaluation, status=status, job_id=job_id, **narrowed(**which))
@@ -112,7 +112,7 @@ class Evaluations(Group):
         return self._pages(f"{path_of(evaluation_id)}/events", Event)
 
 
-class AsyncEvaluations(AsyncGroup):
+class AsyncEvaluations(AsyncResource):
     """Calls about evaluations, see ``Evaluations``."""
 
     async def submit(self, job_id: str, *, idempotency_key: str | None = None, **fields: Any) -> Evaluation:
@@ -128,7 +128,7 @@ class AsyncEvaluations(AsyncGroup):
         return await self._transport.run(self._operations.fetch(path_of(evaluation_id), Evaluation))
 
     def list(
-        self, *, status: str | None = None, job_id: str | None = None, **which: Unpack[Narrowing]
+        self, *, status: str | None = None, job_id: str | None = None, **which: Unpack[ListFilters]
     ) -> AsyncIterator[Evaluation]:
         """Every evaluation, newest first; of one job if given, narrowed down as in ``Jobs.list``."""
         return self._pages(PATH, Evaluation, status=status, job_id=job_id, **narrowed(**which))

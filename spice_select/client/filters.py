@@ -12,7 +12,7 @@ When: TypeAlias = datetime | str
 """A time with a zone, or its ISO 8601 text."""
 
 
-class Narrowing(TypedDict, total=False):
+class ListFilters(TypedDict, total=False):
     """What the entries of a list have; what is left out does not matter."""
 
     metadata: Mapping[str, str] | None
@@ -23,7 +23,7 @@ class Narrowing(TypedDict, total=False):
     """Made before this time."""
 
 
-def narrowed(**which: Unpack[Narrowing]) -> dict[str, Any]:
+def narrowed(**which: Unpack[ListFilters]) -> dict[str, Any]:
     """The query of a list.
 
     Args:

@@ -222,7 +222,7 @@ class JobResult(Answer):
     device: str | None = None
 
 
-class QueuePlace(Answer):
+class QueuePosition(Answer):
     """Where a queued job stands: ``position`` 1 is next; ``reason`` is open."""
 
     position: int
@@ -301,7 +301,7 @@ class Job(Answer):
     metadata: dict[str, Any] = {}
     progress: Progress | None = None
     priority: int = 0
-    queue: QueuePlace | None = None
+    queue: QueuePosition | None = None
     estimate: Estimate | None = None
     result: JobResult | None = None
     error: Problem | None = None

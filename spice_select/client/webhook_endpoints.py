@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from spice_select.client._resource import AsyncGroup, Group
+from spice_select.client._resource import AsyncResource, Group
 from spice_select.client.endpoints import (
     PATH,
     EndpointOperations,
@@ -66,7 +66,7 @@ class WebhookEndpoints(Group):
         return self._transport.run(self._calls.redeliver(endpoint_id, delivery_id))
 
 
-class AsyncWebhookEndpoints(AsyncGroup):
+class AsyncWebhookEndpoints(AsyncResource):
     """Calls about webhook endpoints, see ``WebhookEndpoints``."""
 
     @property

@@ -13,7 +13,7 @@ from spice_select.selection.validation import group_of
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationDataset:
     """Everything an experiment needs but its settings.
 
     Attributes:
@@ -39,7 +39,7 @@ class Material:
         return [len(example.input_ids) for example in self.pool]
 
 
-def material_of(
+def evaluation_dataset(
     rows: Sequence[PoolRow],
     chosen: Sequence[int],
     judges: Sequence[PoolRow],
@@ -48,7 +48,7 @@ def material_of(
     tokenizer: Any,
     max_length: int,
     group: str | None,
-) -> Material:
+) -> EvaluationDataset:
     """Encode a pool and the rows that judge it.
 
     Args:
@@ -73,7 +73,7 @@ def material_of(
         raise ConfigError("no chosen row is left to train on: each is a near-duplicate of a held-out row or unusable")
     if len(judging.examples) < 2:
         raise ConfigError("fewer than two held-out rows can be used; an interval needs two")
-    return Material(
+    return EvaluationDataset(
         pool=pool.examples,
         chosen=here,
         held_out=judging.examples,

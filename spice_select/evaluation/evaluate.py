@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 from spice_select.errors import DatasetError
-from spice_select.evaluation.dataset import groups_of, material_of, text_of
+from spice_select.evaluation.dataset import evaluation_dataset, groups_of, text_of
 from spice_select.evaluation.experiment import run_experiment, standard_arms
 from spice_select.evaluation.hold_out import near_duplicates_of, split
 from spice_select.evaluation.report import facts_of, report
@@ -84,7 +84,7 @@ def hold_out_file(
     return SplitFiles(out / POOL, out / HELD_OUT, len(cut.pool), len(cut.held_out), cut.clusters, cut.clustered)
 
 
-def choose_from(
+def select_from_pool(
     pool: Path, run_config: RunConfig, out: Path, *, device: str, options: IntakeOptions | None = None
 ) -> Path:
     """Choose from the pool of a split; returns the folder of the result.
@@ -158,7 +158,7 @@ def evaluate(
         cut = split(texts, count=max(2, round(share * len(rows))), groups=groups_of(rows, group), seed=config.seed)
         judges, taken = [rows[place] for place in cut.held_out], set(cut.held_out)
     loaded = load_proxy(proxy or ProxyConfig(), GradientConfig(), device=device)
-    material = material_of(
+    material = evaluation_dataset(
         rows,
         [place_of[pick["source_row"]] for pick in picks],
         judges,

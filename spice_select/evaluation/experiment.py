@@ -210,7 +210,7 @@ def run_experiment(
         for turn in range(config.seeds):
             if on_progress is not None:
                 on_progress(arm.name, number * config.seeds + turn, total)
-            found = run_turn(model, pool, held_out, arm, config, schedule, turn=turn, should_stop=should_stop)
+            found = run_training(model, pool, held_out, arm, config, schedule, turn=turn, should_stop=should_stop)
             turns[arm.name].append(found)
     if on_progress is not None:
         on_progress("", total, total)
@@ -219,7 +219,7 @@ def run_experiment(
     return judged(Experiment(base, results, schedule, groups), config.confidence)
 
 
-def run_turn(
+def run_training(
     model: Any,
     pool: Sequence[Example],
     held_out: Sequence[Example],

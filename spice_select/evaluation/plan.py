@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from spice_select.errors import MismatchedShardError
-from spice_select.evaluation.dataset import Material
+from spice_select.evaluation.dataset import EvaluationDataset
 from spice_select.evaluation.experiment import Arm, Experiment, Role, Turn, judged, result_of, standard_arms
 from spice_select.evaluation.report import report
 from spice_select.evaluation.settings import EvaluationConfig
@@ -78,7 +78,7 @@ class Plan:
         return cls(arms=arms, schedule=Schedule(**values.pop("schedule")), **values)
 
 
-def arms_of(material: Material, config: EvaluationConfig) -> list[Arm]:
+def arms_of(material: EvaluationDataset, config: EvaluationConfig) -> list[Arm]:
     """The choice with its controls and plantings.
 
     Args:
@@ -90,7 +90,7 @@ def arms_of(material: Material, config: EvaluationConfig) -> list[Arm]:
 
 def plan_of(
     model: Any,
-    material: Material,
+    material: EvaluationDataset,
     config: EvaluationConfig,
     *,
     subject: str,
@@ -135,7 +135,7 @@ def report_of(plan: Plan, turns: Mapping[str, Sequence[Turn]], config: Evaluatio
     return {**report(experiment, CHOICE), **plan.facts}
 
 
-def write_turn(path: Path, turn: Turn, header: Mapping[str, Any]) -> str:
+def write_training(path: Path, turn: Turn, header: Mapping[str, Any]) -> str:
     """Write what a training led to, but for its seconds: the same training is always the same bytes.
 
     Args:
@@ -151,7 +151,7 @@ def write_turn(path: Path, turn: Turn, header: Mapping[str, Any]) -> str:
     return write_tensors(path, {"losses": losses}, {**about, "spent": asdict(turn.spent)})
 
 
-def read_turn(path: Path, sha256: str, header: Mapping[str, Any], *, seconds: float) -> Turn:
+def read_training(path: Path, sha256: str, header: Mapping[str, Any], *, seconds: float) -> Turn:
     """Read what a training led to and check every byte of it.
 
     Args:

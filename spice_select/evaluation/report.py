@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spice_select.evaluation.dataset import Material
+from spice_select.evaluation.dataset import EvaluationDataset
 from spice_select.evaluation.experiment import Experiment
 from spice_select.evaluation.settings import EvaluationConfig
 
@@ -58,7 +58,7 @@ def report(experiment: Experiment, name: str) -> dict[str, Any]:
 
 
 def facts_of(
-    material: Material, model: Proxy, config: EvaluationConfig, *, near_duplicates: int, saw_held_out: bool
+    material: EvaluationDataset, model: Proxy, config: EvaluationConfig, *, near_duplicates: int, saw_held_out: bool
 ) -> dict[str, Any]:
     """What was compared on what.
 
@@ -74,7 +74,7 @@ def facts_of(
         "revision": model.revision,
         "pool_rows": len(material.pool),
         "pool_tokens": sum(material.tokens),
-        "chosen_rows": len(material.chosen),
+        "selected_rows": len(material.chosen),
         "held_out_rows": len(material.held_out),
         "chosen_rows_left_out": material.left_out,
         "near_duplicates_left_out": near_duplicates,

@@ -55,7 +55,7 @@ class EvaluationConfig(Model):
     """What the choice is compared with: as many rows at random, as many tokens at random, as many rows with the
     groups' shares of the pool, everything (for as many steps)."""
     plantings: list[Planting] = Field(default=["junk", "one_group"])
-    """Choices that must lose: random rows with nonsense for responses, and rows of the largest group only. One that
+    """Arms that must lose: random rows with nonsense for responses, and rows of the largest group only. One that
     cannot be made (a single group) is left out."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Of every interval."""

@@ -9,7 +9,7 @@ import torch
 from spice_select.config import GradientConfig
 from spice_select.errors import UnsupportedProxyError
 from spice_select.gradients.batching import Batch, pack, positions
-from spice_select.gradients.hooks import Recorder
+from spice_select.gradients.hooks import GradientHooks
 from spice_select.gradients.loss import VocabularyHead, cross_entropy_, head_gradient, head_of, same_logits
 from spice_select.records.tokenize import IGNORED, Example
 
@@ -17,7 +17,7 @@ from spice_select.records.tokenize import IGNORED, Example
 class BatchPass:
     """Runs batches through the model: losses and features of each."""
 
-    def __init__(self, model: Any, config: GradientConfig, recorder: Recorder, logit_bytes: int) -> None:
+    def __init__(self, model: Any, config: GradientConfig, recorder: GradientHooks, logit_bytes: int) -> None:
         self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.device = self.model.get_input_embeddings().weight.device
         self.mean = config.loss == "mean"

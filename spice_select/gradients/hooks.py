@@ -30,7 +30,7 @@ class _Tap(torch.autograd.Function):
         return (gradients[0] if ctx.needs_input_grad[0] else None), None, None
 
 
-class Recorder:
+class GradientHooks:
     """Hooks on the measured layers that fill one batch's features.
 
     Args:
@@ -47,7 +47,7 @@ class Recorder:
         self._places: torch.Tensor | None = None
         self._handles: list[Any] = []
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> GradientHooks:
         for target in self.targets:
             self._handles.append(target.module.register_forward_hook(self._hook(target)))
         return self

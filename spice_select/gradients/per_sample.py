@@ -23,7 +23,7 @@ from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError, Stopped, UnsupportedProxyError
 from spice_select.gradients.batching import Batch, collate, pack, plan_batches, plan_packed
 from spice_select.gradients.forward import BatchPass, check_packing
-from spice_select.gradients.hooks import Recorder
+from spice_select.gradients.hooks import GradientHooks
 from spice_select.gradients.targets import Target, find_targets
 from spice_select.models.batch_memory import LOGIT_BYTES, MOST_ON_CPU, most_tokens
 from spice_select.models.frozen import arithmetic, frozen
@@ -105,7 +105,7 @@ def measure(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(frozen(model))
         stack.enter_context(arithmetic(model, getattr(torch, config.dtype)))
-        recorder = stack.enter_context(Recorder(model, find_targets(model, config)))
+        recorder = stack.enter_context(GradientHooks(model, find_targets(model, config)))
         forward = BatchPass(model, config, recorder, logit_bytes)
         packed = _packs(forward.model, packed)
         n = len(examples)

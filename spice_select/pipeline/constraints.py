@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spice_select.config import Conditions
 from spice_select.errors import BudgetError, ConfigError, PoolError
 from spice_select.pipeline.pool import Pool
-from spice_select.results.run_metadata import GivenFacts
+from spice_select.results.run_metadata import BaseSelectionFacts
 
 MOST_NAMED = 20
 
@@ -27,8 +27,8 @@ class Settled:
     """What is settled before the choice, as arguments of ``select``.
 
     Attributes:
-        must_include: Candidates that are chosen before any other.
-        exclude: Candidates that are never chosen.
+        must_include: GradientMatrix that are chosen before any other.
+        exclude: GradientMatrix that are never chosen.
         given: Gradients already owned, float32 of shape (m, d), or None.
     """
 
@@ -83,7 +83,7 @@ def settle(conditions: Conditions, pool: Pool, rows_shards: Sequence[Path], owne
     return Settled(must_include, exclude, np.array(pool.features[np.array(mine)]) if mine else None)
 
 
-def read_given(folder: Path, fingerprint: str) -> tuple[list[int], GivenFacts]:
+def read_base_selection(folder: Path, fingerprint: str) -> tuple[list[int], BaseSelectionFacts]:
     """The choice in a result folder, as one that is owned already.
 
     Args:
@@ -109,7 +109,7 @@ def read_given(folder: Path, fingerprint: str) -> tuple[list[int], GivenFacts]:
             f"the result in {folder} was chosen from other rows, or by gradients of another proxy or other settings",
             pointer="#/given",
         )
-    return rows, GivenFacts(f"spice:result/{quote(folder.resolve().name, safe='')}", digest)
+    return rows, BaseSelectionFacts(f"spice:result/{quote(folder.resolve().name, safe='')}", digest)
 
 
 def read_source_rows(rows_shards: Sequence[Path]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spice_select.arrays import Stacked
+from spice_select.arrays import StackedArrays
 from spice_select.atomic_files import write_whole
 from spice_select.config import ProxyConfig, RunConfig
 from spice_select.errors import StoreError
@@ -81,7 +81,7 @@ class LocalGradients:
             pool=self.pool_sha256,
         )
 
-    def settle_batches(self) -> RunConfig:
+    def resolve_batches(self) -> RunConfig:
         """The settings of the run with the batch budget ``auto`` made a number, which the cache remembers.
 
         A run that is continued, or repeated on the same data with another budget, takes the number that was settled
@@ -143,7 +143,7 @@ class LocalGradients:
 
     def beside(
         self, source: Path, scratch: Path, limits: IntakeLimits | None
-    ) -> tuple[np.ndarray | Stacked, TargetFacts]:
+    ) -> tuple[np.ndarray | StackedArrays, TargetFacts]:
         """Gradients of the samples of another file by the same proxy, shape (m, d), and what to say about it."""
         self._clock.enter("validating", unit="bytes")
         manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)

@@ -14,14 +14,14 @@ from spice_select.records.packed_examples import TokenPool
 from spice_select.records.tokenize import encode
 from spice_select.results.outcome import Choice
 from spice_select.selection.result import StopRequest
-from spice_select.training.periodic import Checkpoint, Chosen, Progress, as_selection, choose_periodically
+from spice_select.training.periodic import Checkpoint, Chosen, Progress, as_selection, select_periodically
 from spice_select.training.warmup import tuning_type
 
 if TYPE_CHECKING:
     import torch
 
 OnWindow = Callable[[Progress, Callable[[], Any]], None]
-"""Told after every window; see ``periodic.choose_periodically``."""
+"""Told after every window; see ``periodic.select_periodically``."""
 
 
 def load_tunable(proxy: ProxyConfig, config: RunConfig, *, device: str | torch.device = "cpu") -> Proxy:
@@ -75,7 +75,7 @@ def run_periodic(
         first += len(conversations)
     if not kept:
         raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded")
-    chosen = choose_periodically(
+    chosen = select_periodically(
         proxy.model,
         pool,
         config,

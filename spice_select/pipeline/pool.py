@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from spice_select.arrays import Stacked, rounded
+from spice_select.arrays import StackedArrays, rounded
 from spice_select.config import GradientConfig
 from spice_select.errors import EmptyPoolError, MismatchedShardError
 from spice_select.gradients.per_sample import measure
@@ -55,7 +55,7 @@ class Pool:
         halvings: How often a batch had to be halved for lack of memory, over all shards.
     """
 
-    features: np.ndarray | Stacked
+    features: np.ndarray | StackedArrays
     positions: np.ndarray
     losses: np.ndarray
     tokens: np.ndarray
@@ -229,7 +229,7 @@ def open_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str | Sequ
     pool, filled = _together(
         [map_shard(path, digest, name) for (path, digest), name in zip(shards, made_from, strict=True)]
     )
-    return replace(pool, features=Stacked([shard.features for shard in filled]))
+    return replace(pool, features=StackedArrays([shard.features for shard in filled]))
 
 
 def _for_each(fingerprint: str | Sequence[str], count: int) -> Sequence[str]:

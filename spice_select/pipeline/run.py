@@ -27,7 +27,7 @@ from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.pool import Pool, load_pool, measure_shard
 from spice_select.pipeline.progress import Clock, RunProgress
-from spice_select.pipeline.select import choose_by_windows, choose_offline
+from spice_select.pipeline.select import select_by_windows, select_offline
 from spice_select.results import RankingRow, summarise, write_results
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
 from spice_select.selection.result import Selection, StopRequest
@@ -125,12 +125,12 @@ def run(
         _check_settings(config, manifest, shards, has_target=target is not None)
         kept = Cache(cache or scratch, scratch)
         gradients = LocalGradients(config, manifest, kept, device, clock, stops)
-        requested, config = config.gradients.batch_tokens, gradients.settle_batches()
+        requested, config = config.gradients.batch_tokens, gradients.resolve_batches()
         if config.schedule.kind == "periodic":
-            local = choose_by_windows(config, shards, gradients, _checkpoints(kept), clock, asked)
+            local = select_by_windows(config, shards, gradients, _checkpoints(kept), clock, asked)
         else:
             there = scratch / "target"
-            local = choose_offline(
+            local = select_offline(
                 config, shards, gradients, clock, asked, given=given, target=target, scratch=there, limits=limits
             )
         choice = local.choice

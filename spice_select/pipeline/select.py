@@ -12,13 +12,13 @@ from spice_select.errors import Stopped
 from spice_select.fingerprint import periodic_fingerprint
 from spice_select.ingest import IntakeLimits
 from spice_select.models.memory import host_bytes
-from spice_select.pipeline.constraints import read_given, settle
+from spice_select.pipeline.constraints import read_base_selection, settle
 from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.periodic import run_periodic
 from spice_select.pipeline.pool import pool_within, read_groups
 from spice_select.pipeline.progress import Clock
 from spice_select.results.outcome import Choice
-from spice_select.results.run_metadata import GivenFacts, ProxyFacts, TargetFacts, WarmupFacts
+from spice_select.results.run_metadata import BaseSelectionFacts, ProxyFacts, TargetFacts, WarmupFacts
 from spice_select.selection.result import StopRequest
 from spice_select.selection.select import random_curve, select
 from spice_select.storage.checkpoints import CheckpointFolder
@@ -26,7 +26,7 @@ from spice_select.training.periodic import Progress
 
 
 @dataclass(frozen=True)
-class LocalChoice:
+class LocalSelection:
     """What was chosen on this machine, and from what.
 
     Attributes:
@@ -44,11 +44,11 @@ class LocalChoice:
     fingerprint: str
     reused: bool
     warmup: WarmupFacts | None
-    given: GivenFacts | None = None
+    given: BaseSelectionFacts | None = None
     target: TargetFacts | None = None
 
 
-def choose_offline(
+def select_offline(
     config: RunConfig,
     shards: list[Path],
     gradients: LocalGradients,
@@ -59,7 +59,7 @@ def choose_offline(
     target: Path | None,
     scratch: Path,
     limits: IntakeLimits | None,
-) -> LocalChoice:
+) -> LocalSelection:
     """All gradients, then the choice.
 
     Args:
@@ -77,7 +77,7 @@ def choose_offline(
     fingerprint = gradients.fingerprint(proxy.revision)
     clock.enter("loading_gradients")
     pool = pool_within([(path, None) for path in paths], gradients.prints, host_bytes())
-    owned, given_facts = ((), None) if given is None else read_given(given, fingerprint)
+    owned, base_selection_facts = ((), None) if given is None else read_base_selection(given, fingerprint)
     settled = settle(config.conditions, pool, shards, owned).arguments()
     targets, target_facts = gradients.beside(target, scratch, limits) if target is not None else (None, None)
     clock.enter("selecting", unit="picks")
@@ -105,19 +105,19 @@ def choose_offline(
         halvings=pool.halvings,
         random_curve=random_curve(pool.features, config.selection, picked, seed, 1, **settled),
     )
-    return LocalChoice(
-        choice, proxy, fingerprint, gradients.reused, gradients.warmup, given=given_facts, target=target_facts
+    return LocalSelection(
+        choice, proxy, fingerprint, gradients.reused, gradients.warmup, given=base_selection_facts, target=target_facts
     )
 
 
-def choose_by_windows(
+def select_by_windows(
     config: RunConfig,
     shards: Sequence[Path],
     gradients: LocalGradients,
     folder: Path,
     clock: Clock,
     asked: StopRequest,
-) -> LocalChoice:
+) -> LocalSelection:
     """The schedule ``periodic``, continued from its last checkpoint where there is one.
 
     Args:
@@ -147,4 +147,4 @@ def choose_by_windows(
     choice = run_periodic(shards, proxy, config, start=start, on_window=keep, on_progress=clock.tell, should_stop=asked)
     if choice.schedule is None or not choice.schedule["windows_done"]:
         raise Stopped("stopped before the first window was done")
-    return LocalChoice(choice, facts, fingerprint, reused=not measured, warmup=gradients.warmup)
+    return LocalSelection(choice, facts, fingerprint, reused=not measured, warmup=gradients.warmup)

@@ -1,7 +1,7 @@
 """The files of a result: the chosen rows, the evidence for each, the card, the provenance and the digests.
 
 write          writes them all; ``summarise`` states the numbers
-chosen_rows    rows of shards in pick order, streamed
+selected_rows    rows of shards in pick order, streamed
 json_columns   typed columns for JSON records
 card           the data card, ``README.md``
 croissant      ``croissant.json``: the record that dataset tools load rows by

@@ -17,7 +17,7 @@ class Choice:
         positions: Position of each candidate among the usable rows.
         tokens: Tokens of each candidate.
         excluded: Usable rows that are no candidates, each ``{"row": position, "code", "detail"}``.
-        truncated: Candidates that were cut at the maximal length.
+        truncated: GradientMatrix that were cut at the maximal length.
         halvings: How often a batch was halved for lack of memory.
         random_curve: Picks and utility (nats) of as many candidates drawn at random, on the way and at the end.
         schedule: What the report says about the schedule, unless it is ``offline``.

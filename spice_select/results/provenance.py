@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spice_select.results.run_metadata import (
-    GivenFacts,
+    BaseSelectionFacts,
     ResultFile,
     RunFacts,
     SourceFacts,
@@ -186,7 +186,7 @@ def _target(target: TargetFacts) -> dict[str, Any]:
     }
 
 
-def _owned(given: GivenFacts) -> dict[str, Any]:
+def _owned(given: BaseSelectionFacts) -> dict[str, Any]:
     """The choice that was owned already, named by the file that holds its rows."""
     return {
         "name": "given-selection",

@@ -166,7 +166,7 @@ class WarmupFacts:
 
 
 @dataclass(frozen=True)
-class GivenFacts:
+class BaseSelectionFacts:
     """A choice that was owned already, to which this one adds.
 
     Attributes:
@@ -230,7 +230,7 @@ class RunFacts:
     started_on: datetime
     finished_on: datetime
     builder: Literal["service", "library"]
-    given: GivenFacts | None = None
+    given: BaseSelectionFacts | None = None
     target: TargetFacts | None = None
     warmup: WarmupFacts | None = None
     automatic_batches: bool = False

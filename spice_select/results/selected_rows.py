@@ -15,7 +15,7 @@ CHUNK_ROWS = 1024
 """Rows in memory at a time, and rows of a row group in what is written from them."""
 
 
-class ChosenRows:
+class SelectedRows:
     """Rows picked from Parquet shards, read shard by shard into a scratch file, given back in pick order.
 
     Args:

@@ -25,7 +25,7 @@ from spice_select.results.json_columns import Columns, is_json_text, to_table
 from spice_select.results.llamafactory import TagCount, dataset_entry
 from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
 from spice_select.results.run_metadata import ResultFile, RunFacts
-from spice_select.results.selected_rows import ChosenRows
+from spice_select.results.selected_rows import SelectedRows
 
 if TYPE_CHECKING:
     from spice_select.selection.result import Selection
@@ -120,7 +120,7 @@ def summarise(
         selection: The selection.
         tokens: Tokens of each candidate, in pool order.
         excluded: Usable rows that became no candidate, each with its ``code``.
-        truncated: Candidates that were cut at the maximal length.
+        truncated: GradientMatrix that were cut at the maximal length.
         random_utility: Utility (nats) of as many candidates drawn at random; None when it was not computed.
         schedule: What is to be said about the schedule ``periodic``; None for ``offline``.
     """
@@ -176,7 +176,7 @@ def write_results(
     picked_tokens = [int(tokens[index]) for index in selection.indices]
     entry_name = _entry_name(facts.dataset.name)
     columns = ["source_row", "row_sha256", "record"]
-    with ChosenRows(rows_shards, picks, out / ".rows.partial", columns) as rows:
+    with SelectedRows(rows_shards, picks, out / ".rows.partial", columns) as rows:
         tags, entry = _write_jsonl(out / "selected.jsonl", rows, facts), None
         if tags is not None:
             entry = dataset_entry("selected.jsonl", facts.dataset.columns, tags)
@@ -210,7 +210,7 @@ def describe(path: Path) -> ResultFile:
     return ResultFile(path.name, MEDIA_TYPES[path.name], path.stat().st_size, digest)
 
 
-def _write_jsonl(path: Path, rows: ChosenRows, facts: RunFacts) -> dict[str, str] | None:
+def _write_jsonl(path: Path, rows: SelectedRows, facts: RunFacts) -> dict[str, str] | None:
     """Write the rows as they are; returns LLaMA-Factory's tags, or None where it cannot read the records."""
     columns = facts.dataset.columns
     tags = TagCount(columns["messages"]) if "messages" in columns else None
@@ -230,12 +230,12 @@ def _write_jsonl(path: Path, rows: ChosenRows, facts: RunFacts) -> dict[str, str
     return tags.tags() if tags is not None else {}
 
 
-def _records(rows: ChosenRows) -> Iterator[str]:
+def _records(rows: SelectedRows) -> Iterator[str]:
     for chunk in rows.chunks():
         yield from chunk.column("record").to_pylist()
 
 
-def _write_json_columns(path: Path, rows: ChosenRows) -> list[str]:
+def _write_json_columns(path: Path, rows: SelectedRows) -> list[str]:
     """The chosen records as typed columns; returns the names of those that hold JSON text."""
     columns = Columns()
     for record in _records(rows):
@@ -250,7 +250,7 @@ def _write_json_columns(path: Path, rows: ChosenRows) -> list[str]:
 def _write_source_columns(path: Path, source_shards: Sequence[Path], picks: Sequence[int]) -> list[str]:
     """The chosen rows with the source's own Arrow schema and values."""
     with (
-        ChosenRows(source_shards, picks, path.with_name(".source.partial")) as rows,
+        SelectedRows(source_shards, picks, path.with_name(".source.partial")) as rows,
         pq.ParquetWriter(path, rows.schema, compression="zstd") as writer,
     ):
         for chunk in rows.chunks():
@@ -258,7 +258,7 @@ def _write_source_columns(path: Path, source_shards: Sequence[Path], picks: Sequ
     return []
 
 
-def _ranking(rows: ChosenRows, selection: Selection, tokens: Sequence[int]) -> list[RankingRow]:
+def _ranking(rows: SelectedRows, selection: Selection, tokens: Sequence[int]) -> list[RankingRow]:
     identity = [
         pair
         for chunk in rows.chunks()

@@ -25,7 +25,7 @@ REMEMBERED = 0.9
 """What a refresh leaves of the earlier ones in the mean fall of a form; does not affect results."""
 
 
-class Window:
+class ActiveBlock:
     """Candidates on which picks are cheap. Products run on the gradients' device, the rest on the CPU.
 
     A pick changes no form: a form stays what it was, an upper bound, until the candidate is refreshed.
@@ -266,7 +266,7 @@ def absorb(gradients: torch.Tensor, fisher: FisherLogDet, total: torch.Tensor) -
         total: Sum of the set's gradients, float64 of shape (d,); brought up to date in place.
     """
     for block in torch.split(gradients, ABSORBED_TOGETHER):
-        window = Window(block, block.square().sum(dim=1).cpu(), None, fisher, total, len(block), conflicts=False)
+        window = ActiveBlock(block, block.square().sum(dim=1).cpu(), None, fisher, total, len(block), conflicts=False)
         window.add_columns(torch.arange(len(block)))
         for place in range(len(block)):
             window.refresh(torch.tensor([place]))

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import torch
 
-from spice_select.selection.active_block import Window, absorb
+from spice_select.selection.active_block import ActiveBlock, absorb
 from spice_select.selection.gain_bounds import GainBounds
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import LazyGreedy, caught_up
 from spice_select.selection.logdet import PRECISION, PrecisionLostError
 from spice_select.selection.scoring import NOTHING, Proposal, Rule, is_settled
@@ -32,7 +32,7 @@ REFRESHED = 4
 """Fewest samples of the front that are brought up to date at once after a pick; does not affect results."""
 
 
-class Front:
+class ActiveSet:
     """Proposes the next pick, exactly. Bookkeeping lives on the CPU, matrix products on the candidates' device.
 
     Args:
@@ -42,7 +42,7 @@ class Front:
         copies: For every row the next identical one, or -1, int64 of shape (n,).
     """
 
-    def __init__(self, candidates: Candidates, alpha: float, rule: Rule, copies: torch.Tensor) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float, rule: Rule, copies: torch.Tensor) -> None:
         self._candidates, self._alpha, self._rule, self._copies = candidates, alpha, rule, copies
         # Up to here a pick costs less in the space of picks; beyond, P of shape (d, d) is at hand.
         self._most_in_picks = 5 * candidates.dimension // 2
@@ -54,7 +54,7 @@ class Front:
         self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
         self._smallest = max(16, min(FRONT, candidates.size // SHARE))
         self._size = self._smallest
-        self._window: Window | None = None
+        self._window: ActiveBlock | None = None
         self._needed = 0  # samples refreshed for the last pick
 
     @property
@@ -135,7 +135,7 @@ class Front:
             self._known.largest(torch.nonzero(others).flatten(), count, Rule(0.0), count)
         return self._known.uppers.masked_fill(~others, 0.0)
 
-    def _best(self, window: Window, allowed: torch.Tensor) -> Proposal | None:
+    def _best(self, window: ActiveBlock, allowed: torch.Tensor) -> Proposal | None:
         """Best of the front if nothing outside can be better, else None."""
         closed = self._taken | ~allowed[self._rows]
         if window.is_full or bool(closed.all()):
@@ -154,7 +154,9 @@ class Front:
             window.add_columns(likely[scores[likely] > NOTHING])
         return found if self._rule.penalty > 0.0 else found._replace(conflict=window.conflict_of(found.place))
 
-    def _best_inside(self, window: Window, closed: torch.Tensor, conflicts: torch.Tensor) -> tuple[Proposal, float]:
+    def _best_inside(
+        self, window: ActiveBlock, closed: torch.Tensor, conflicts: torch.Tensor
+    ) -> tuple[Proposal, float]:
         """Best of the front, of which only those are refreshed that may be it, and how far from it another ties."""
         uppers = self._rule.scores(torch.log1p(self._alpha * (window.forms + self._rounding)), conflicts, self._rows)
         uppers.masked_fill_(closed | window.current & window.exact, NOTHING)
@@ -179,7 +181,7 @@ class Front:
         bounds, places = uppers.topk(min(count, len(uppers)))
         return places[(bounds >= least) & (bounds > NOTHING)]
 
-    def _make_exact(self, window: Window, places: torch.Tensor, uppers: torch.Tensor) -> None:
+    def _make_exact(self, window: ActiveBlock, places: torch.Tensor, uppers: torch.Tensor) -> None:
         """Let these places and the likeliest others that were only screened have exact forms."""
         if bool(window.exact[places].all()):
             return
@@ -193,7 +195,7 @@ class Front:
             self._known.make_exact(self._rows[wanted])
             window.fill(wanted, self._known.forms(self._rows[wanted]))
 
-    def _require_precision(self, window: Window, closed: torch.Tensor, found: Proposal) -> None:
+    def _require_precision(self, window: ActiveBlock, closed: torch.Tensor, found: Proposal) -> None:
         """Rounding must be too small to hide a better candidate or to change the gain that is reported.
 
         Raises:
@@ -205,7 +207,7 @@ class Front:
         if bool((hidden & (self._rule.bounds(uppers, self._rows) >= found.score)).any()):
             raise PrecisionLostError("gradients too long for the fast way of computing gains")
 
-    def _open(self, rows: torch.Tensor) -> Window:
+    def _open(self, rows: torch.Tensor) -> ActiveBlock:
         """A window on those of the rows with the largest bounds."""
         in_picks = self._fisher.count <= self._most_in_picks
         exact = 0 if in_picks else max(1, self._size // EXACT)
@@ -214,7 +216,7 @@ class Front:
         norms, forms = self._norms[self._rows], self._known.uppers_of_forms(self._rows)
         self._rounding = self._fisher.rounding(norms, forms)
         self._look_outside(rows)
-        return Window(
+        return ActiveBlock(
             self._candidates.take(self._rows),
             norms,
             forms,
@@ -226,7 +228,7 @@ class Front:
             in_picks=in_picks,
         )
 
-    def _renew(self, window: Window, rows: torch.Tensor) -> None:
+    def _renew(self, window: ActiveBlock, rows: torch.Tensor) -> None:
         """Let the rows with the largest bounds take the places of those that fell behind."""
         best = self._known.largest(rows, len(self._rows), self._rule, 0)
         place_of = torch.full((self._candidates.size,), -1, dtype=torch.int64)
@@ -250,7 +252,7 @@ class Front:
         bounds = self._rule.bounds(self._known.uppers[outside], outside)
         self._outside_bound = float(bounds.max()) if len(outside) > 0 else NOTHING
 
-    def _close(self, window: Window, allowed: torch.Tensor | None) -> None:
+    def _close(self, window: ActiveBlock, allowed: torch.Tensor | None) -> None:
         """Carry the picks of the window into P, and what is known of its other rows into the bounds.
 
         The window goes on with other rows if it can, and if rows are allowed.

@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 
 from spice_select.config import SelectionConfig
-from spice_select.selection.active_block import Window, absorb
+from spice_select.selection.active_block import ActiveBlock, absorb
 from spice_select.selection.conflict import conflict
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import Information
 from spice_select.selection.logdet import PRECISION, FisherLogDet, PrecisionLostError
 from spice_select.selection.scoring import Proposal
@@ -23,7 +23,7 @@ BLOCK = 128
 """Rows whose inner products are taken together; does not affect results."""
 
 
-class Chooser(Protocol):
+class BaselineSelector(Protocol):
     """A rule that names the next row, whatever its gain."""
 
     def choose(self, allowed: torch.Tensor) -> tuple[int, float | None] | None:
@@ -48,12 +48,12 @@ class Control:
         refreshed: Number of gains computed.
     """
 
-    def __init__(self, chooser: Chooser, candidates: Candidates, config: SelectionConfig) -> None:
+    def __init__(self, chooser: BaselineSelector, candidates: GradientMatrix, config: SelectionConfig) -> None:
         self._chooser, self._candidates, self._config = chooser, candidates, config
-        self._turns: LogDetTurns | InformationTurns = (
-            LogDetTurns(candidates, config.alpha)
+        self._trainings: LogDetGainTracker | InformationGainTracker = (
+            LogDetGainTracker(candidates, config.alpha)
             if config.information == "logdet"
-            else InformationTurns(candidates, surrogate(candidates, config.information, config.alpha))
+            else InformationGainTracker(candidates, surrogate(candidates, config.information, config.alpha))
         )
         self.refreshed = 0
 
@@ -65,11 +65,11 @@ class Control:
             picks: The picks so far.
         """
         other = copy(self)
-        other._turns = InformationTurns(self._candidates, WhitenedRows(self._candidates, self._config.alpha))
+        other._trainings = InformationGainTracker(self._candidates, WhitenedRows(self._candidates, self._config.alpha))
         if given is not None:
             other.absorb(given)
         for pick in picks:
-            other._turns.take(pick.row)
+            other._trainings.take(pick.row)
         return other
 
     def absorb(self, gradients: torch.Tensor) -> None:
@@ -78,7 +78,7 @@ class Control:
         Args:
             gradients: float64 of shape (m, d).
         """
-        self._turns.absorb(gradients)
+        self._trainings.absorb(gradients)
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The rule's next choice, or None when there is none.
@@ -94,7 +94,7 @@ class Control:
         if chosen is None:
             return None
         row, value = chosen
-        gain, against = self._turns.look(row, self._chooser.ahead(allowed))
+        gain, against = self._trainings.look(row, self._chooser.ahead(allowed))
         return Proposal(
             row, gain, against, gain - self._config.conflict_penalty * against if value is None else value, 0
         )
@@ -107,10 +107,10 @@ class Control:
         """
         self.refreshed += 1
         self._chooser.take(proposal.row)
-        self._turns.take(proposal.row)
+        self._trainings.take(proposal.row)
 
 
-class LogDetTurns:
+class LogDetGainTracker:
     """Gain and conflict of one row after another under logdet, a block of rows at a time.
 
     Args:
@@ -118,13 +118,13 @@ class LogDetTurns:
         alpha: Fisher scale.
     """
 
-    def __init__(self, candidates: Candidates, alpha: float) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float) -> None:
         self._candidates = candidates
         self._norms = candidates.squared_norms.cpu()
         self._fisher = FisherLogDet(candidates.dimension, alpha, candidates.device)
         self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
         self._place_of: dict[int, int] = {}
-        self._window: Window | None = None
+        self._window: ActiveBlock | None = None
 
     def absorb(self, gradients: torch.Tensor) -> None:
         """Add gradients that are no candidates to the set.
@@ -150,7 +150,7 @@ class LogDetTurns:
             self._place_of = {int(other): place for place, other in enumerate(ahead)}
             norms = self._norms[ahead]
             gradients = self._candidates.take(ahead)
-            self._window = Window(gradients, norms, None, self._fisher, self._total, len(ahead), conflicts=False)
+            self._window = ActiveBlock(gradients, norms, None, self._fisher, self._total, len(ahead), conflicts=False)
             self._window.add_columns(torch.arange(len(ahead)))
         place = self._place_of[row]
         self._window.refresh(torch.tensor([place]))
@@ -171,7 +171,7 @@ class LogDetTurns:
         self._window.pick(self._place_of[row])
 
 
-class InformationTurns:
+class InformationGainTracker:
     """Gain and conflict of one row after another under any information, a row at a time.
 
     Args:
@@ -179,7 +179,7 @@ class InformationTurns:
         information: Where gains come from, for the empty set.
     """
 
-    def __init__(self, candidates: Candidates, information: Information) -> None:
+    def __init__(self, candidates: GradientMatrix, information: Information) -> None:
         self._candidates, self._information = candidates, information
         self._total = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
         self._count = 0

@@ -9,7 +9,7 @@ import torch
 from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError, PoolError
 from spice_select.selection.baseline_runner import BLOCK
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.scoring import TIE
 
 LENGTH_BINS = 32
@@ -129,7 +129,7 @@ def length_matched_order(costs: torch.Tensor, model: Sequence[int], seed: int) -
     return torch.tensor([waiting[int(bins[row])].pop() for row in model], dtype=torch.int64)
 
 
-def similarity(candidates: Candidates, targets: torch.Tensor) -> torch.Tensor:
+def similarity(candidates: GradientMatrix, targets: torch.Tensor) -> torch.Tensor:
     """Cosine of every row with the mean direction of the target samples (LESS), float64 of shape (n,) on the CPU.
 
     Args:

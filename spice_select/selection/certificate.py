@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from spice_select.config import SelectionConfig
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.logdet import capacitance, stable_factor
 from spice_select.selection.methods import SideData
 from spice_select.selection.result import Certificate, Selection
@@ -26,7 +26,7 @@ Bound = Literal["marginal", "base", "trace"]
 
 
 def certify(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     selection: Selection,
@@ -65,7 +65,7 @@ def certify(
 
 
 def upper_bound(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     selection: Selection,
@@ -126,7 +126,7 @@ def best_within(gains: torch.Tensor, costs: torch.Tensor, budget: float) -> floa
     return best
 
 
-def quadratic_forms(candidates: Candidates, rows: torch.Tensor, alpha: float) -> torch.Tensor | None:
+def quadratic_forms(candidates: GradientMatrix, rows: torch.Tensor, alpha: float) -> torch.Tensor | None:
     """g_x^T (I + alpha F_S)^-1 g_x of every sample of the pool.
 
     Args:
@@ -156,7 +156,7 @@ def quadratic_forms(candidates: Candidates, rows: torch.Tensor, alpha: float) ->
     return forms.clamp_(min=0.0)
 
 
-def total_curvature(candidates: Candidates, alpha: float) -> tuple[float, bool]:
+def total_curvature(candidates: GradientMatrix, alpha: float) -> tuple[float, bool]:
     """Total curvature c = 1 - min_x Delta_x(D without x) / Delta_x(empty), and whether it is exact.
 
     With the leverage h = alpha g^T (I + alpha F_D)^-1 g, Delta_x(D without x) = -log(1 - h). Samples with a zero

@@ -1,11 +1,11 @@
-"""Choices by how well a set covers the pool: facility location, k-center and the determinantal point process."""
+"""Selections by how well a set covers the pool: facility location, k-center and the determinantal point process."""
 
 from __future__ import annotations
 
 import torch
 
-from spice_select.selection.active_set import Front
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.active_set import ActiveSet
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import LazyGreedy
 from spice_select.selection.scoring import NOTHING, Proposal, Rule
 
@@ -21,7 +21,7 @@ class Greedy:
         shift: Added to its scores.
     """
 
-    def __init__(self, engine: Front | LazyGreedy, shift: float = 0.0) -> None:
+    def __init__(self, engine: ActiveSet | LazyGreedy, shift: float = 0.0) -> None:
         self._engine, self._shift = engine, shift
         self._proposal: Proposal | None = None
 
@@ -62,7 +62,7 @@ class FacilityLocation:
         candidates: The pool.
     """
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: GradientMatrix) -> None:
         self._units = candidates.normalized()
         self._covered = torch.zeros(candidates.size, dtype=torch.float64, device=candidates.device)
 
@@ -104,7 +104,7 @@ class FarthestFirst:
         given: Gradients already in the set, float64 of shape (m, d), or None.
     """
 
-    def __init__(self, candidates: Candidates, given: torch.Tensor | None) -> None:
+    def __init__(self, candidates: GradientMatrix, given: torch.Tensor | None) -> None:
         self._candidates = candidates
         self._is_empty = True
         self._squared = candidates.squared_norms.clone()
@@ -151,7 +151,7 @@ class FarthestFirst:
             self._squared[part] = torch.minimum(self._squared[part], squared)
 
 
-def dpp(candidates: Candidates, copies: torch.Tensor) -> Front:
+def dpp(candidates: GradientMatrix, copies: torch.Tensor) -> ActiveSet:
     """Greedy MAP of the determinantal point process with the kernel L = cos + delta I.
 
     log det L_S = log det(I + cos / delta) + |S| log delta: the exact greedy on directions with alpha = 1 / delta.
@@ -160,4 +160,4 @@ def dpp(candidates: Candidates, copies: torch.Tensor) -> Front:
         candidates: The pool.
         copies: For every row the next identical one, or -1.
     """
-    return Front(candidates.normalized(), 1.0 / DPP_RIDGE, Rule(0.0), copies)
+    return ActiveSet(candidates.normalized(), 1.0 / DPP_RIDGE, Rule(0.0), copies)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.logdet import FisherLogDet
 from spice_select.selection.lowrank import SINGLE_RANGE
 from spice_select.selection.scoring import NOTHING, Rule, descending
@@ -42,7 +42,7 @@ class GainBounds:
         refreshed: Number of times a gain was brought up to date.
     """
 
-    def __init__(self, candidates: Candidates, alpha: float, features_from: int) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float, features_from: int) -> None:
         self._candidates, self._alpha = candidates, alpha
         self._norms = candidates.squared_norms.cpu()
         low, high = SINGLE_RANGE

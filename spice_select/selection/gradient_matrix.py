@@ -12,10 +12,10 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from spice_select.arrays import Stacked
+from spice_select.arrays import StackedArrays
 from spice_select.errors import EmptyPoolError, NonFiniteGradientError, PoolError
 
-Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Stacked"
+Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]] | StackedArrays"
 
 BLOCK_BYTES = 8 * 2**20
 """Size of one float64 block of rows, bytes; does not affect results."""
@@ -25,7 +25,7 @@ NAMED_ROWS = 20
 """How many bad rows an error names."""
 
 
-class Candidates:
+class GradientMatrix:
     """The gradients to choose from, one row a sample.
 
     Args:
@@ -45,7 +45,7 @@ class Candidates:
     """
 
     def __init__(self, gradients: Gradients) -> None:
-        if not isinstance(gradients, torch.Tensor | Stacked):
+        if not isinstance(gradients, torch.Tensor | StackedArrays):
             gradients = np.asanyarray(gradients)
         if gradients.ndim != 2 or gradients.shape[1] == 0:
             raise PoolError(f"gradients must have the shape (samples, features), not {tuple(gradients.shape)}")
@@ -62,8 +62,8 @@ class Candidates:
         self.squared_norms = self._sum_squares()
         self._require_finite()
 
-    def subset(self, rows: torch.Tensor) -> Candidates:
-        """Some of the rows as a pool of their own, in a copy: to the bit what ``Candidates`` makes of these rows alone.
+    def subset(self, rows: torch.Tensor) -> GradientMatrix:
+        """Some of the rows as a pool of their own, in a copy: to the bit ``GradientMatrix`` of these rows alone.
 
         Args:
             rows: Row numbers, int64 of shape (m,), at least one.
@@ -77,7 +77,7 @@ class Candidates:
         part.squared_norms = self.squared_norms[there] if self._scales is not None else part._sum_squares()
         return part
 
-    def normalized(self) -> Candidates:
+    def normalized(self) -> GradientMatrix:
         """The same rows scaled to length one; zero rows stay zero. Shares the memory."""
         view = copy(self)
         lengths = self.squared_norms.sqrt()

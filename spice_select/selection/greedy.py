@@ -9,10 +9,10 @@ import torch
 
 from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError
-from spice_select.selection.active_set import Front
+from spice_select.selection.active_set import ActiveSet
 from spice_select.selection.budget import Allowance
 from spice_select.selection.certificate import certify
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.logdet import PrecisionLostError, log_determinant
 from spice_select.selection.methods import GREEDY, Engine, SideData, engine
 from spice_select.selection.result import STOPPED, Selection, StopReason, StopRequest
@@ -20,7 +20,7 @@ from spice_select.selection.scoring import Proposal
 
 
 def choose(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     on_progress: Callable[[int, int], None] | None = None,
@@ -48,12 +48,14 @@ def choose(
     best, last = max(reversed(runs), key=lambda run: run[0].utility)
     if not certified:
         return best
-    marginals = last.upper_bounds(torch.tensor(best.indices, dtype=torch.int64)) if isinstance(last, Front) else None
+    marginals = (
+        last.upper_bounds(torch.tensor(best.indices, dtype=torch.int64)) if isinstance(last, ActiveSet) else None
+    )
     return replace(best, certificate=certify(candidates, config, side, best, marginals))
 
 
 def _model_of_lengths(
-    candidates: Candidates, config: SelectionConfig, side: SideData, should_stop: StopRequest | None
+    candidates: GradientMatrix, config: SelectionConfig, side: SideData, should_stop: StopRequest | None
 ) -> Sequence[int]:
     if side.costs is None:
         raise ConfigError("the method length_matched needs the tokens of every sample", pointer="#/method")
@@ -61,7 +63,7 @@ def _model_of_lengths(
 
 
 def _run(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     per_token: bool,
@@ -119,7 +121,7 @@ def _too_small(config: SelectionConfig, proposal: Proposal, picks: Sequence[Prop
 
 
 def describe(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     per_token: bool,
@@ -161,7 +163,9 @@ def describe(
     )
 
 
-def conditional_utility(candidates: Candidates, rows: torch.Tensor, given: torch.Tensor | None, alpha: float) -> float:
+def conditional_utility(
+    candidates: GradientMatrix, rows: torch.Tensor, given: torch.Tensor | None, alpha: float
+) -> float:
     """U(S | given) = U(S and given) - U(given), nats; U(S) when nothing is given.
 
     Args:

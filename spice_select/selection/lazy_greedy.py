@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from spice_select.selection.conflict import conflict
-from spice_select.selection.gradient_matrix import BLOCK_BYTES, Candidates
+from spice_select.selection.gradient_matrix import BLOCK_BYTES, GradientMatrix
 from spice_select.selection.scoring import NOTHING, Proposal, Rule, descending, is_settled
 
 
@@ -70,7 +70,7 @@ class LazyGreedy:
         refreshed: Number of times a gain was brought up to date.
     """
 
-    def __init__(self, candidates: Candidates, information: Information, rule: Rule, copies: torch.Tensor) -> None:
+    def __init__(self, candidates: GradientMatrix, information: Information, rule: Rule, copies: torch.Tensor) -> None:
         self._candidates, self._information, self._rule, self._copies = candidates, information, rule, copies
         self._norms = candidates.squared_norms.cpu()
         self._waiting = torch.zeros(candidates.size, dtype=torch.bool)  # copies behind an identical row

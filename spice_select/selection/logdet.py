@@ -13,7 +13,7 @@ import math
 import torch
 
 from spice_select.errors import SpiceError
-from spice_select.selection.lowrank import Directions
+from spice_select.selection.lowrank import LowRankUpdates
 
 ROUNDING = 2.0**-52
 """Spacing of float64 around one."""
@@ -128,7 +128,7 @@ class FisherLogDet:
     ) -> None:
         self.alpha = alpha
         self.amplification = 0.0
-        self._directions = Directions(dimension, device, single=single)
+        self._directions = LowRankUpdates(dimension, device, single=single)
         self._features_from = dimension // 2 + 1 if features_from is None else features_from
         self._inverse: torch.Tensor | None = None
 

@@ -17,7 +17,7 @@ SINGLE_RANGE = (1e-20, 1e20)
 
 
 def single_error(dimension: int) -> float:
-    """Bound on the error of an inner product by ``Directions.taken_at_least``, relative to the product of the lengths.
+    """Bound on the error of a product by ``LowRankUpdates.taken_at_least``, relative to the product of the lengths.
 
     A sum of m products in any order is off by at most about m roundings, with and without fused multiply-add; the
     chunks are added one after the other; the factors are rounded to float32 once or twice; the rest is slack.
@@ -29,7 +29,7 @@ def single_error(dimension: int) -> float:
     return (min(dimension, CHUNK) + chunks + 8) * SINGLE_ROUNDING
 
 
-class Directions:
+class LowRankUpdates:
     """v_j in pick order, of which the first may be dropped.
 
     Args:
@@ -39,7 +39,7 @@ class Directions:
 
     Attributes:
         first: Number of the first direction that is kept.
-        count: Directions appended so far.
+        count: LowRankUpdates appended so far.
     """
 
     def __init__(self, dimension: int, device: torch.device, *, single: bool = False) -> None:

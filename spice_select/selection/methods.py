@@ -11,8 +11,8 @@ import torch
 
 from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError
-from spice_select.selection.active_set import Front
-from spice_select.selection.baseline_runner import Chooser, Control
+from spice_select.selection.active_set import ActiveSet
+from spice_select.selection.baseline_runner import BaselineSelector, Control
 from spice_select.selection.baselines import (
     Ranking,
     descending_order,
@@ -24,7 +24,7 @@ from spice_select.selection.baselines import (
     stratified_order,
 )
 from spice_select.selection.coverage import DPP_RIDGE, FacilityLocation, FarthestFirst, Greedy, dpp
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import LazyGreedy
 from spice_select.selection.scoring import Proposal, Rule
 from spice_select.selection.surrogates import surrogate
@@ -78,7 +78,7 @@ class SideData:
 
 
 def engine(
-    candidates: Candidates, config: SelectionConfig, side: SideData, *, per_token: bool, model: Sequence[int] | None
+    candidates: GradientMatrix, config: SelectionConfig, side: SideData, *, per_token: bool, model: Sequence[int] | None
 ) -> Engine:
     """The engine of a run, with the given samples in its set.
 
@@ -101,7 +101,7 @@ def engine(
             )
             built = MatchingGreedy(candidates, information, rule, config.matching_weight, config.alpha)
         elif config.information == "logdet":
-            built = Front(candidates, config.alpha, rule, copies)
+            built = ActiveSet(candidates, config.alpha, rule, copies)
         else:
             built = LazyGreedy(candidates, surrogate(candidates, config.information, config.alpha), rule, copies)
     else:
@@ -111,7 +111,7 @@ def engine(
     return built
 
 
-def _copies(candidates: Candidates, side: SideData) -> torch.Tensor:
+def _copies(candidates: GradientMatrix, side: SideData) -> torch.Tensor:
     """Rows stand for each other only if nothing else tells them apart either."""
     keys = torch.zeros(candidates.size, 4, dtype=torch.float64)
     if side.costs is not None:
@@ -124,7 +124,9 @@ def _copies(candidates: Candidates, side: SideData) -> torch.Tensor:
     return candidates.next_copies(torch.unique(keys, dim=0, return_inverse=True)[1])
 
 
-def _chooser(candidates: Candidates, config: SelectionConfig, side: SideData, model: Sequence[int] | None) -> Chooser:
+def _chooser(
+    candidates: GradientMatrix, config: SelectionConfig, side: SideData, model: Sequence[int] | None
+) -> BaselineSelector:
     size, norms = candidates.size, candidates.squared_norms.cpu()
     match config.method:
         case "random":

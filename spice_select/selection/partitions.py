@@ -1,8 +1,8 @@
 """Pools cut into parts: the authors' independent windows, and two-round greedy over partitions.
 
 The result carries a certificate over the whole pool, and says what the cutting cost on a sample of the pool small
-enough for the exact greedy. The first round of a partitioned run can be taken on many machines: ``choose_alone`` needs
-the rows of its part, and ``choose_in_scope`` takes what the parts chose.
+enough for the exact greedy. The first round of a partitioned run can be taken on many machines:
+``select_one_partition`` needs the rows of its part, and ``select_in_scope`` takes what the parts chose.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spice_select.config import Budget, GlobalScope, SelectionConfig, WindowsSco
 from spice_select.errors import BudgetError, ConfigError
 from spice_select.selection.baselines import random_order
 from spice_select.selection.certificate import certify
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.greedy import choose, conditional_utility, describe
 from spice_select.selection.methods import SideData
 from spice_select.selection.result import STOPPED, ScopeReport, Selection, StopReason, StopRequest
@@ -49,8 +49,8 @@ class Part:
         return torch.tensor([pick.row for pick in self.picks], dtype=torch.int64)
 
 
-def choose_in_scope(
-    candidates: Candidates,
+def select_in_scope(
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     on_progress: Progress | None = None,
@@ -65,7 +65,7 @@ def choose_in_scope(
         side: What else is known about the samples.
         on_progress: Called as (picked, most picks possible) after each part; two rounds count as one.
         should_stop: Asked before each pick; when true, what there is is returned as partial.
-        parts: What ``choose_alone`` chose from every part, in order, for the scope ``partitioned`` when that is done.
+        parts: What ``select_one_partition`` selected from every part, in order, once that is done.
 
     Returns:
         The selection; gains and conflicts are those each pick had where it was chosen.
@@ -73,8 +73,8 @@ def choose_in_scope(
     Raises:
         BudgetError: The budget exceeds the pool, or the windows cannot yield it.
         ConfigError: A token budget, quotas, or rows to include or exclude.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by picks_wanted() and windows_of()
-    count = picks_wanted(candidates.size, config, side)
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by selected_count() and windows_of()
+    count = selected_count(candidates.size, config, side)
     if parts is None:
         chosen = _cut(candidates, config, side, count, on_progress, should_stop)
     else:
@@ -84,7 +84,7 @@ def choose_in_scope(
     return replace(result, certificate=certificate, scope=_report(candidates, config, side, count))
 
 
-def picks_wanted(size: int, config: SelectionConfig, side: SideData) -> int:
+def selected_count(size: int, config: SelectionConfig, side: SideData) -> int:
     """How many samples to choose from a pool that is cut.
 
     Args:
@@ -117,8 +117,8 @@ def part_rows(size: int, parts: int, seed: int) -> list[torch.Tensor]:
     return [rows.sort().values for rows in torch.tensor_split(random_order(size, seed), min(parts, size))]
 
 
-def choose_part(
-    candidates: Candidates,
+def select_partition(
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     rows: torch.Tensor,
@@ -135,11 +135,11 @@ def choose_part(
         count: How many, at most m.
         should_stop: Asked before each pick.
     """
-    return choose_alone(candidates.subset(rows), config, _beside(side, rows), rows, count, None, should_stop)
+    return select_one_partition(candidates.subset(rows), config, _beside(side, rows), rows, count, None, should_stop)
 
 
-def choose_alone(
-    part: Candidates,
+def select_one_partition(
+    part: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     rows: torch.Tensor,
@@ -176,7 +176,7 @@ def for_part(config: SelectionConfig, count: int) -> SelectionConfig:
 
 
 def second_round(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     parts: Sequence[Part],
@@ -197,13 +197,13 @@ def second_round(
     """
     winners = torch.cat([part.rows for part in parts]).sort().values
     among, beside = candidates.subset(winners), _beside(side, winners)
-    final = choose_alone(among, config, beside, winners, min(count, len(winners)), on_progress, should_stop)
+    final = select_one_partition(among, config, beside, winners, min(count, len(winners)), on_progress, should_stop)
     best = max((final, *parts), key=lambda part: conditional_utility(candidates, part.rows, side.given, config.alpha))
     return Part(best.picks, final.stop_reason, sum(part.refreshed for part in (final, *parts)))
 
 
 def _cut(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     side: SideData,
     count: int,
@@ -216,7 +216,7 @@ def _cut(
     wanted = config.scope.parts
     parts: list[Part] = []
     for rows in part_rows(candidates.size, wanted, config.seed):
-        parts.append(choose_part(candidates, config, side, rows, min(count, len(rows)), should_stop))
+        parts.append(select_partition(candidates, config, side, rows, min(count, len(rows)), should_stop))
         if parts[-1].stop_reason in STOPPED:
             return max(parts, key=lambda part: conditional_utility(candidates, part.rows, side.given, config.alpha))
         if on_progress is not None:
@@ -228,7 +228,7 @@ def _cut(
 
 
 def _windows(
-    candidates: Candidates,
+    candidates: GradientMatrix,
     config: SelectionConfig,
     scope: WindowsScope,
     side: SideData,
@@ -242,7 +242,7 @@ def _windows(
     for rows, share in windows_of(candidates.size, config, scope, count):
         if share == 0 or reason in STOPPED:
             continue
-        part = choose_part(candidates, config, side, rows, share, should_stop)
+        part = select_partition(candidates, config, side, rows, share, should_stop)
         picks += part.picks
         refreshed += part.refreshed
         reason = part.stop_reason if part.stop_reason != "budget_reached" else reason
@@ -295,7 +295,7 @@ def _beside(side: SideData, rows: torch.Tensor) -> SideData:
     )
 
 
-def _report(candidates: Candidates, config: SelectionConfig, side: SideData, count: int) -> ScopeReport:
+def _report(candidates: GradientMatrix, config: SelectionConfig, side: SideData, count: int) -> ScopeReport:
     """What the cutting costs: the same scope and the exact greedy on the same sample of the pool."""
     rows = random_order(candidates.size, config.seed)[:SAMPLE].sort().values
     sample, beside = candidates.subset(rows), _beside(side, rows)
@@ -305,7 +305,7 @@ def _report(candidates: Candidates, config: SelectionConfig, side: SideData, cou
         conditional_utility(sample, part.rows, side.given, config.alpha)
         for part in (
             _cut(sample, config, beside, share),
-            choose_part(sample, config, beside, everything, share),
+            select_partition(sample, config, beside, everything, share),
         )
     ]
     return ScopeReport(

@@ -8,12 +8,12 @@ import torch
 
 from spice_select.config import SelectionConfig
 from spice_select.selection.baselines import random_order
-from spice_select.selection.gradient_matrix import Candidates, Gradients
+from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
 from spice_select.selection.greedy import conditional_utility
 
 
 def random_control(
-    gradients: Gradients | Candidates,
+    gradients: Gradients | GradientMatrix,
     config: SelectionConfig,
     count: int,
     seed: int,
@@ -38,7 +38,7 @@ def random_control(
 
 
 def random_curve(
-    gradients: Gradients | Candidates,
+    gradients: Gradients | GradientMatrix,
     config: SelectionConfig,
     count: int,
     seed: int,
@@ -63,14 +63,14 @@ def random_curve(
     Returns:
         Number of rows and utility (nats), ascending; the last is ``count`` and ``random_control``.
     """
-    candidates = gradients if isinstance(gradients, Candidates) else Candidates(gradients)
+    candidates = gradients if isinstance(gradients, GradientMatrix) else GradientMatrix(gradients)
     order = random_order(candidates.size, seed)
     first = torch.zeros(candidates.size, dtype=torch.bool)
     never = first.clone()
     first[torch.tensor(list(must_include), dtype=torch.int64)] = True
     never[torch.tensor(list(exclude), dtype=torch.int64)] = True
     drawn = torch.cat([order[first[order]], order[~first[order] & ~never[order]]])[:count]
-    owned = None if given is None else Candidates(given)
+    owned = None if given is None else GradientMatrix(given)
     beside = None if owned is None else owned.take(torch.arange(owned.size)).to(candidates.device)
     sizes = sorted({len(drawn) >> step for step in range(points)} - {0})
     return [(size, conditional_utility(candidates, drawn[:size], beside, config.alpha)) for size in sizes]

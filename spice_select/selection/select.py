@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from spice_select.arrays import Stacked
+from spice_select.arrays import StackedArrays
 from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError, PoolError
 from spice_select.selection.baselines import read_losses
 from spice_select.selection.budget import read_costs
-from spice_select.selection.gradient_matrix import Candidates, Gradients
+from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
 from spice_select.selection.greedy import choose
 from spice_select.selection.methods import SideData
-from spice_select.selection.partitions import Part, choose_alone, choose_in_scope, part_rows, picks_wanted
+from spice_select.selection.partitions import Part, part_rows, select_in_scope, select_one_partition, selected_count
 from spice_select.selection.random_baseline import random_control, random_curve
 from spice_select.selection.result import Selection, StopRequest
 
@@ -28,7 +28,7 @@ __all__ = ["Part", "Selection", "random_control", "random_curve", "select", "sel
 
 
 def select(
-    gradients: Gradients | Candidates,
+    gradients: Gradients | GradientMatrix,
     config: SelectionConfig,
     *,
     costs: Sequence[int] | torch.Tensor | None = None,
@@ -74,7 +74,7 @@ def select(
         NonFiniteGradientError: A gradient holds NaN or infinity; the rows are named.
         PoolError: An input that is not a real matrix, or does not fit the pool.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the parts this calls, and part of its promise
-    candidates = gradients if isinstance(gradients, Candidates) else Candidates(gradients)
+    candidates = gradients if isinstance(gradients, GradientMatrix) else GradientMatrix(gradients)
     if groups is not None and len(groups) != candidates.size:
         raise PoolError(f"groups must hold one name for each of the {candidates.size} samples")
     side = SideData(
@@ -87,12 +87,12 @@ def select(
         exclude=tuple(exclude),
     )
     if config.scope.kind != "global":
-        return choose_in_scope(candidates, config, side, on_progress, should_stop, parts)
+        return select_in_scope(candidates, config, side, on_progress, should_stop, parts)
     return choose(candidates, config, side, on_progress, should_stop)
 
 
 def select_part(
-    gradients: np.ndarray | Stacked,
+    gradients: np.ndarray | StackedArrays,
     config: SelectionConfig,
     number: int,
     *,
@@ -119,11 +119,11 @@ def select_part(
     Raises:
         BudgetError: More asked for than the pool holds.
         ConfigError: The scope is another, or what it cannot be combined with is asked for.
-    """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by picks_wanted()
+    """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by selected_count()
     if config.scope.kind != "partitioned":
         raise ConfigError("only the scope partitioned has parts", pointer="#/scope/kind")
     size = int(gradients.shape[0])
-    wanted = picks_wanted(size, config, SideData())
+    wanted = selected_count(size, config, SideData())
     parts = part_rows(size, config.scope.parts, config.seed)
     if number >= len(parts):
         return None
@@ -133,17 +133,17 @@ def select_part(
         costs=None if every is None else every[rows],
         losses=None if losses is None else read_losses(losses, size)[rows],
     )
-    part = Candidates(gradients[rows.numpy()])
-    return choose_alone(part, config, side, rows, min(wanted, len(rows)), on_progress, should_stop)
+    part = GradientMatrix(gradients[rows.numpy()])
+    return select_one_partition(part, config, side, rows, min(wanted, len(rows)), on_progress, should_stop)
 
 
-def _beside(gradients: Gradients, candidates: Candidates, name: str) -> torch.Tensor:
+def _beside(gradients: Gradients, candidates: GradientMatrix, name: str) -> torch.Tensor:
     """Gradients of other samples, float64 of shape (m, d) on the candidates' device.
 
     Raises:
         PoolError: They have another dimension.
     """
-    others = Candidates(gradients)
+    others = GradientMatrix(gradients)
     if others.dimension != candidates.dimension:
         raise PoolError(
             f"{name} must have {candidates.dimension} features like the pool, not {others.dimension}: "

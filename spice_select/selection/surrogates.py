@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 
 
 class DiagonalInformation:
@@ -22,7 +22,7 @@ class DiagonalInformation:
         alpha: Fisher scale.
     """
 
-    def __init__(self, candidates: Candidates, alpha: float) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float) -> None:
         self._candidates, self._alpha = candidates, alpha
         self._denominator = torch.ones(candidates.dimension, dtype=torch.float64, device=candidates.device)
         self._inverse = self._denominator.clone()
@@ -57,7 +57,7 @@ class ScalarInformation:
         alpha: Fisher scale.
     """
 
-    def __init__(self, candidates: Candidates, alpha: float) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float) -> None:
         self._gains = torch.log1p(alpha * candidates.squared_norms / (1.0 + alpha)).cpu()
 
     def alone(self) -> torch.Tensor:
@@ -81,7 +81,7 @@ class ScalarInformation:
 
 
 def surrogate(
-    candidates: Candidates, information: Literal["diagonal", "scalar"], alpha: float
+    candidates: GradientMatrix, information: Literal["diagonal", "scalar"], alpha: float
 ) -> DiagonalInformation | ScalarInformation:
     """The surrogate of this name, for the empty set.
 

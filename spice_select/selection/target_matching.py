@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from spice_select.selection.conflict import conflict
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import Information, caught_up
 from spice_select.selection.logdet import PRECISION, FisherLogDet, PrecisionLostError
 from spice_select.selection.scoring import NOTHING, TIE, Proposal, Rule
@@ -38,7 +38,7 @@ class Remainder:
         count: Number of picks, t.
     """
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: GradientMatrix) -> None:
         self._candidates = candidates
         self._mean = torch.zeros(candidates.dimension, dtype=torch.float64, device=candidates.device)
         for _, block in candidates.blocks():
@@ -80,7 +80,7 @@ class CurrentLogDet:
         alpha: Fisher scale.
     """
 
-    def __init__(self, candidates: Candidates, alpha: float) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float) -> None:
         self._candidates, self._fisher = candidates, FisherLogDet(candidates.dimension, alpha, candidates.device)
         self._norms = candidates.squared_norms.cpu()
         self._forms = self._norms.clone()
@@ -135,7 +135,7 @@ class MatchingGreedy:
     """
 
     def __init__(
-        self, candidates: Candidates, information: Information, rule: Rule, weight: float, alpha: float
+        self, candidates: GradientMatrix, information: Information, rule: Rule, weight: float, alpha: float
     ) -> None:
         self._candidates, self._information, self._rule = candidates, information, rule
         self._weight, self._alpha = weight, alpha
@@ -219,7 +219,7 @@ class Herding:
         candidates: The pool.
     """
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: GradientMatrix) -> None:
         self._candidates, self._remainder = candidates, Remainder(candidates)
         self._row = -1
 

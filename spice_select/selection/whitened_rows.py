@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.logdet import whiten
 
 KEPT_BYTES = 2 * 2**30
@@ -25,7 +25,7 @@ class WhitenedRows:
         alpha: Fisher scale.
     """
 
-    def __init__(self, candidates: Candidates, alpha: float) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float) -> None:
         self._candidates, self._alpha = candidates, alpha
         most = max(1, min(candidates.size, KEPT_BYTES // (8 * candidates.dimension)))
         self._kept = torch.empty(most, candidates.dimension, dtype=torch.float64, device=candidates.device)

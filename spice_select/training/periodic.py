@@ -20,10 +20,10 @@ from spice_select.errors import ConfigError, Stopped
 from spice_select.gradients.per_sample import GradientProgress, SampleGradients, measure
 from spice_select.records.tokenize import Example
 from spice_select.selection.certificate import greedy_guarantee, spearman
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.greedy import choose
 from spice_select.selection.methods import SideData
-from spice_select.selection.partitions import for_part, picks_wanted, windows_of
+from spice_select.selection.partitions import for_part, selected_count, windows_of
 from spice_select.selection.random_baseline import random_control
 from spice_select.selection.result import STOPPED, Certificate, Selection, StopReason, StopRequest
 from spice_select.training.resumable import ResumableTuner
@@ -126,7 +126,7 @@ class Chosen:
     stop_reason: StopReason
 
 
-def choose_periodically(
+def select_periodically(
     model: Any,
     examples: Sequence[Example],
     config: RunConfig,
@@ -160,7 +160,7 @@ def choose_periodically(
     schedule, scope = config.schedule, config.selection.scope
     if not isinstance(schedule, PeriodicSchedule) or not isinstance(scope, WindowsScope):
         raise ConfigError("the schedule periodic needs the scope windows", pointer="#/selection/scope")
-    wanted = picks_wanted(len(examples), config.selection, SideData())
+    wanted = selected_count(len(examples), config.selection, SideData())
     windows = [window for window in windows_of(len(examples), config.selection, scope, wanted) if window[1]]
     progress = start.progress if start is not None else Progress()
     trainer = ResumableTuner(model, config.gradients) if schedule.steps_every is not None else None
@@ -227,7 +227,7 @@ def _window(
     lost = _unusable(found)
     usable = torch.tensor([place for place in range(len(places)) if place not in lost], dtype=torch.int64)
     count = min(share, len(usable))
-    candidates = Candidates(found.features[usable])
+    candidates = GradientMatrix(found.features[usable])
     side = SideData(costs=found.tokens[usable].double(), losses=found.losses[usable])
     picks: list[Pick] = []
     report = WindowReport(len(usable), 0, 0.0, 0.0, 0.0, 0.0, 1.0, float("nan"), float("nan"), 0)

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from spice_select.cli.progress import ProgressView
-from spice_select.client import Job, QueuePlace
+from spice_select.client import Job, QueuePosition
 from spice_select.pipeline.progress import RunProgress
 from spice_select.version import __version__
 from tests.fixtures.commands import DATASET, JOB, RESULT, Command
@@ -196,8 +196,8 @@ def test_a_terminal_gets_a_bar() -> None:
     sink = io.StringIO()
     console = Console(file=sink, force_terminal=True, width=120, color_system=None)
     with ProgressView(console=console) as view:
-        view.job(Job(id=JOB, status="queued", queue=QueuePlace(position=3, reason="project_limit")))
-        view.job(Job(id=JOB, status="queued", queue=QueuePlace(position=2, reason="waiting_for_gpu")))
+        view.job(Job(id=JOB, status="queued", queue=QueuePosition(position=3, reason="project_limit")))
+        view.job(Job(id=JOB, status="queued", queue=QueuePosition(position=2, reason="waiting_for_gpu")))
         view.show("computing_gradients", 310, 586, "samples", rate=95.1, eta=62)
         view.show("selecting", 3, 58, "picks")
         view.end("succeeded")

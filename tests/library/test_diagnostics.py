@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spice_select.config import Budget, SelectionConfig
 from spice_select.selection import certificate
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import select
 
 METHODS = ["spice", "fisher", "random", "top_norm"]
@@ -106,7 +106,7 @@ def test_curvature_equals_its_definition(n, d, alpha):
         (everything - utility(np.delete(gradients, row, axis=0), alpha)) / utility(gradients[row : row + 1], alpha)
         for row in range(n)
     ]
-    curvature, exact = certificate.total_curvature(Candidates(gradients), alpha)
+    curvature, exact = certificate.total_curvature(GradientMatrix(gradients), alpha)
     assert exact
     assert curvature == pytest.approx(1 - min(ratios), abs=1e-8)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spice_select.config import Budget, SelectionConfig
-from spice_select.selection.lowrank import CHUNK, Directions, single_error
+from spice_select.selection.lowrank import CHUNK, LowRankUpdates, single_error
 from spice_select.selection.select import select
 
 WIDTHS = [1, 7, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 5]
@@ -19,7 +19,7 @@ def taken_one_by_one(rows, directions, stamps, until):
 
 
 def made(directions, *, single=True):
-    table = Directions(directions.shape[1], torch.device("cpu"), single=single)
+    table = LowRankUpdates(directions.shape[1], torch.device("cpu"), single=single)
     for part in torch.split(directions, 7):
         table.append(part)
     return table

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from spice_select.selection.active_block import Window, absorb
-from spice_select.selection.active_set import Front
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.active_block import ActiveBlock, absorb
+from spice_select.selection.active_set import ActiveSet
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.logdet import (
     FisherLogDet,
     PrecisionLostError,
@@ -102,7 +102,7 @@ def test_a_window_is_current_after_every_pick_and_the_same_however_it_is_cut():
     fisher, total = FisherLogDet(9, 2.0, torch.device("cpu")), torch.zeros(9, dtype=torch.float64)
     chosen = []
     for places in ([3, 7, 3], [1], [19, 0, 5, 11, 2, 8]):
-        window = Window(pool, norms, None, fisher, total, len(places))
+        window = ActiveBlock(pool, norms, None, fisher, total, len(places))
         window.add_columns(torch.tensor(sorted(set(places))))
         for place in places:
             window.refresh(torch.tensor([place]))
@@ -125,7 +125,7 @@ def test_a_window_in_the_space_of_picks_stays_right_while_its_candidates_change(
     fisher = FisherLogDet(d, 2.0, torch.device("cpu"), features_from=1000)
     total = torch.zeros(d, dtype=torch.float64)
     here, chosen = torch.arange(12), []
-    window = Window(pool[here].clone(), norms[here], norms[here].clone(), fisher, total, 4, in_picks=True)
+    window = ActiveBlock(pool[here].clone(), norms[here], norms[here].clone(), fisher, total, 4, in_picks=True)
     for turn in range(9):
         for _ in range(1 + turn % 4):
             place = int(random.integers(12))
@@ -167,7 +167,7 @@ def test_whitening_shrinks_one_direction_and_leaves_the_rest(information):
 @pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e3])
 def test_whitened_rows_have_the_gains_of_the_explicit_inverse(alpha):
     pool = rows(8, 25, 6)
-    information = WhitenedRows(Candidates(pool), alpha)
+    information = WhitenedRows(GradientMatrix(pool), alpha)
     for step, row in enumerate([4, 9, 4, 0, 20, 13, 2, 5, 7, 1]):
         chosen = pool[[4, 9, 4, 0, 20, 13, 2, 5, 7, 1][:step]]
         expected = torch.log1p(alpha * (pool * (pool @ explicit_inverse(chosen, alpha))).sum(dim=1))
@@ -179,9 +179,9 @@ def test_whitened_rows_have_the_gains_of_the_explicit_inverse(alpha):
 @pytest.mark.parametrize("places", [1, 2, 3, 7, 24])
 def test_whitened_rows_that_had_to_make_room_begin_anew(places, monkeypatch):
     pool = rows(8, 25, 6)
-    everything = WhitenedRows(Candidates(pool), 2.0)
+    everything = WhitenedRows(GradientMatrix(pool), 2.0)
     monkeypatch.setattr("spice_select.selection.whitened_rows.KEPT_BYTES", places * 6 * 8)
-    information = WhitenedRows(Candidates(pool), 2.0)
+    information = WhitenedRows(GradientMatrix(pool), 2.0)
     draw = torch.Generator().manual_seed(places)
     for row in [4, 9, 4, 0, 20, 13, 2, 5, 7, 1]:
         for size in (1, 2, 5, 12):
@@ -195,7 +195,7 @@ def test_whitened_rows_that_had_to_make_room_begin_anew(places, monkeypatch):
 @pytest.mark.parametrize(("scale", "alpha"), [(1.0, 1.0), (30.0, 1.0), (1.0, 1e3), (100.0, 1.0)])
 def test_estimated_rounding_covers_the_true_one(scale, alpha):
     pool = rows(6, 160, 24) * scale
-    front = Front(Candidates(pool), alpha, Rule(0.0), torch.full((160,), -1))
+    front = ActiveSet(GradientMatrix(pool), alpha, Rule(0.0), torch.full((160,), -1))
     allowed, chosen = torch.ones(160, dtype=torch.bool), []
     for _ in range(80):
         proposal = front.propose(allowed)
@@ -213,7 +213,7 @@ def test_estimated_rounding_covers_the_true_one(scale, alpha):
 
 def test_gradients_too_long_to_subtract_are_noticed():
     pool = rows(6, 30, 3) * 1e8
-    front = Front(Candidates(pool), 1.0, Rule(0.0), torch.full((30,), -1))
+    front = ActiveSet(GradientMatrix(pool), 1.0, Rule(0.0), torch.full((30,), -1))
     allowed = torch.ones(30, dtype=torch.bool)
 
     def pick():

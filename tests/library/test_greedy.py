@@ -17,7 +17,7 @@ from spice_select.errors import (
     PoolError,
 )
 from spice_select.selection import active_set
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import random_control, select
 from tests.reference.selection import dense_select, precise_gains, precise_select
 
@@ -95,7 +95,7 @@ def test_a_wrong_guess_who_comes_next_changes_no_pick(penalty, monkeypatch):
         asked.append(len(window.forms))
         return -window.gains()
 
-    monkeypatch.setattr(active_set.Window, "likely_gains", worst_first)
+    monkeypatch.setattr(active_set.ActiveBlock, "likely_gains", worst_first)
     gradients = pool(5, 300, 40, spread=0.1, duplicates=20, zeros=2, opposed=8)
     assert select(gradients, config(120, conflict_penalty=penalty)).indices == fast_dense(gradients, 1.0, penalty, 120)
     assert asked
@@ -335,7 +335,7 @@ def test_the_input_is_not_changed():
 
 def test_candidates_can_be_checked_once_and_used_often():
     gradients = pool(6, 100, 12)
-    candidates = Candidates(gradients)
+    candidates = GradientMatrix(gradients)
     assert select(candidates, config(20)) == select(gradients, config(20))
     assert random_control(candidates, config(20), 20, 1) == random_control(gradients, config(20), 20, 1)
 

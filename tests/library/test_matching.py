@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spice_select.config import Budget, SelectionConfig
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import select
 from spice_select.selection.target_matching import Remainder
 from tests.library.test_greedy import pool
@@ -91,7 +91,7 @@ def test_the_mean_of_the_set_comes_nearer_to_the_mean_of_the_pool(count):
 def test_gradients_that_cancel_have_no_mean_to_match():
     half = pool(2, 20, 6)
     gradients = np.concatenate([half, -half])
-    assert Remainder(Candidates(gradients)).mean_norm == pytest.approx(0.0, abs=0)
+    assert Remainder(GradientMatrix(gradients)).mean_norm == pytest.approx(0.0, abs=0)
     plain = select(gradients, config(15))
     assert select(gradients, config(15, matching_weight=5.0)).indices == plain.indices
 
@@ -105,7 +105,7 @@ def test_lengths_from_1e_minus_6_to_1e6_keep_exact_gains():
 
 
 def test_the_term_can_rise_after_a_pick_so_no_earlier_value_bounds_it():
-    remainder = Remainder(Candidates(np.array([[1.0, 0.0], [0.0, 1.0], [-0.5, 0.4]])))
+    remainder = Remainder(GradientMatrix(np.array([[1.0, 0.0], [0.0, 1.0], [-0.5, 0.4]])))
     before = remainder.values()
     remainder.add(torch.tensor([-0.5, 0.4], dtype=torch.float64))
     assert remainder.values()[0] > before[0]

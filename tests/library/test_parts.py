@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spice_select.arrays import Stacked
+from spice_select.arrays import StackedArrays
 from spice_select.config import Budget, GlobalScope, PartitionedScope, SelectionConfig
 from spice_select.errors import BudgetError, ConfigError, CorruptShardError, EmptyPoolError, MismatchedShardError
 from spice_select.pipeline.pool import load_pool, open_pool, pool_within
@@ -53,7 +53,7 @@ def partitioned(parts: int, **changes: object) -> SelectionConfig:
 def test_a_pool_on_the_disk_is_the_pool_in_memory(tmp_path: Path) -> None:
     shards = stored(tmp_path, [7, 0, 1, 12])
     memory, disk = load_pool(shards, FINGERPRINT), open_pool(shards, FINGERPRINT)
-    assert isinstance(disk.features, Stacked)
+    assert isinstance(disk.features, StackedArrays)
     assert disk.features.shape == memory.features.shape == (20, WIDTH)
     assert np.array_equal(disk.features[:], memory.features[:])
     assert np.array_equal(disk.features[5:9], memory.features[5:9])
@@ -155,7 +155,7 @@ def test_what_has_no_parts_is_refused(tmp_path: Path) -> None:
 def test_pieces_of_unlike_shape_are_no_matrix() -> None:
     for pieces in ([], [np.zeros((1, 2)), np.zeros((1, 3))], [np.zeros(2)], [np.zeros((1, 2)), np.zeros((1, 2), "f4")]):
         with pytest.raises(ValueError, match="pieces"):
-            Stacked(pieces)
+            StackedArrays(pieces)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_pool_too_large_for_the_memory_gives_the_same_selection_to_the_bit_fro
     size = sum(path.stat().st_size for path, _ in shards)
     large, small = (pool_within(shards, FINGERPRINT, memory) for memory in (2 * size, 2 * size - 2))
     assert isinstance(large.features, np.ndarray)
-    assert isinstance(small.features, Stacked)
+    assert isinstance(small.features, StackedArrays)
     config = SelectionConfig(**{"budget": Budget(count=12), **changes})
     chosen = [select(pool.features, config, costs=pool.tokens.tolist()) for pool in (large, small)]
     assert chosen[0] == chosen[1]

@@ -25,7 +25,7 @@ from spice_select.results import DATED, STATED
 from spice_select.results.verify import verify_folder
 from spice_select.selection.baselines import random_order
 from spice_select.storage.checkpoints import PROGRESS, CheckpointFolder
-from spice_select.training.periodic import Checkpoint, Chosen, as_selection, choose_periodically
+from spice_select.training.periodic import Checkpoint, Chosen, as_selection, select_periodically
 from tests.fixtures.results import alpaca, jsonl
 from tests.library.families import build, float64_throughout, nasty_examples
 from tests.reference.periodic import periodic_select
@@ -87,7 +87,7 @@ def test_the_loop_is_the_plain_one_written_down(family: str, weights: str, targe
             twin, trained, measured, examples, windows(len(examples), 14, 5), steps_every=2,
             alpha=2.0, penalty=0.3, rate=3e-2, decay=0.1,
         )  # fmt: skip
-        found = choose_periodically(model, TokenPool(examples), config)
+        found = select_periodically(model, TokenPool(examples), config)
     assert (found.windows, found.stop_reason, len(losses)) == (5, "budget_reached", 2)
     assert [pick.row for pick in found.progress.picks] == [row for window in expected for row in window.rows]
     assert [pick.window for pick in found.progress.picks] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4]
@@ -98,14 +98,14 @@ def test_the_loop_is_the_plain_one_written_down(family: str, weights: str, targe
     assert np.allclose(found.progress.step_losses, losses, rtol=0, atol=1e-7)
     utilities = [window.utility for window in expected]
     assert np.allclose([report.utility for report in found.progress.reports], utilities, rtol=2e-5)
-    untuned = choose_periodically(build(family), examples, settings(steps_every=None, gradients={"targets": "linear"}))
+    untuned = select_periodically(build(family), examples, settings(steps_every=None, gradients={"targets": "linear"}))
     tuned_gains = [pick.gain for pick in found.progress.picks]
     assert not np.allclose([pick.gain for pick in untuned.progress.picks], tuned_gains, rtol=1e-3), "steps matter"
 
 
 def snapshots(config: RunConfig, examples: list[Example]) -> tuple[Chosen, list[Checkpoint]]:
     kept: list[Checkpoint] = []
-    chosen = choose_periodically(
+    chosen = select_periodically(
         build("qwen2"),
         examples,
         config,
@@ -122,7 +122,7 @@ def test_continued_after_any_window_it_is_the_same_to_the_last_bit(weights: str)
     assert kept[0].weights is not None
     for checkpoint in kept:
         ends: list[Checkpoint] = [checkpoint]
-        again = choose_periodically(
+        again = select_periodically(
             build("qwen2"),
             examples,
             config,
@@ -149,7 +149,7 @@ def test_a_stop_keeps_the_windows_that_are_done_and_drops_the_one_in_hand() -> N
             asked += 1
             return "deadline" if asked > 3 * most else False  # ruff: ignore[function-uses-loop-variable]
 
-        part = choose_periodically(build("qwen2"), examples, config, should_stop=stop)
+        part = select_periodically(build("qwen2"), examples, config, should_stop=stop)
         done = len(part.progress.reports)
         assert part.progress.picks == whole.progress.picks[: len(part.progress.picks)]
         assert {pick.window for pick in part.progress.picks} == set(range(done))
@@ -175,7 +175,7 @@ def test_what_the_sum_over_windows_proves() -> None:
 def test_a_sample_without_a_gradient_is_left_out_of_its_window() -> None:
     examples = pool(5)
     examples[7] = Example([5, 6, 7], [-100, -100, -100])
-    chosen = choose_periodically(build("qwen2"), examples, settings())
+    chosen = select_periodically(build("qwen2"), examples, settings())
     lost = chosen.progress.excluded
     assert lost == [{"row": 7, "code": "gradient-zero"}]
     assert 7 not in {pick.row for pick in chosen.progress.picks}
@@ -313,7 +313,7 @@ def test_it_needs_windows_and_a_checkpoint_of_its_own_model(tmp_path: Path) -> N
     assert refused.value.errors[0]["pointer"] == "#/selection/scope"
     _, kept = snapshots(settings(steps_every=1), pool(2))
     with pytest.raises(MismatchedShardError):
-        choose_periodically(build("gpt2"), pool(2), settings(steps_every=1), start=kept[1])
+        select_periodically(build("gpt2"), pool(2), settings(steps_every=1), start=kept[1])
 
 
 def test_packed_examples_come_back_as_they_were() -> None:
@@ -329,7 +329,7 @@ def test_packed_examples_come_back_as_they_were() -> None:
 def test_gradients_are_taken_in_their_own_type_and_the_model_is_tuned_in_full() -> None:
     config = settings(steps_every=1, gradients={"dtype": "bfloat16"}, tuning={"learning_rate": 1e-4})
     model, kept = build("qwen2", dtype=torch.float32), list[Any]()
-    choose_periodically(model, pool(6), config, on_window=lambda _, weights: kept.append(weights()))
+    select_periodically(model, pool(6), config, on_window=lambda _, weights: kept.append(weights()))
     assert {str(array.dtype) for array in kept[0].values()} == {"float32"}
     changed = [name for name in kept[0] if not np.array_equal(kept[0][name], kept[-2][name])]
     assert any(name.startswith("weights.") for name in changed)

@@ -19,7 +19,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from spice_select.results import DATED, MEDIA_TYPES
 from spice_select.results.json_columns import Columns, is_json_text, to_table
-from spice_select.results.selected_rows import ChosenRows
+from spice_select.results.selected_rows import SelectedRows
 from tests.conftest import SEED
 from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result, write_again
 
@@ -324,9 +324,9 @@ def test_chosen_rows_come_in_pick_order_over_any_shards(tmp_path: Path, seed: in
         start += size
         shards.append(path)
     picks = generator.permutation(start)[:4321].tolist()
-    with ChosenRows(shards, picks, tmp_path / "scratch") as rows:
+    with SelectedRows(shards, picks, tmp_path / "scratch") as rows:
         for _ in range(2):
             assert [x for chunk in rows.chunks() for x in chunk.column("x").to_pylist()] == picks
     assert not (tmp_path / "scratch").exists()
     with pytest.raises(IndexError, match="hold 5081 rows"):
-        ChosenRows(shards, [5081], tmp_path / "scratch")
+        SelectedRows(shards, [5081], tmp_path / "scratch")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spice_select.config import Budget, SelectionConfig
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import select
 from spice_select.selection.surrogates import surrogate
 from tests.reference.selection import surrogate_select
@@ -57,7 +57,7 @@ def test_a_large_pool_is_not_gone_through_at_every_pick(information):
 
 def test_diagonal_gains_only_fall():
     gradients = torch.from_numpy(np.random.default_rng(1).standard_normal((12, 5)))
-    information = surrogate(Candidates(gradients), "diagonal", 0.7)
+    information = surrogate(GradientMatrix(gradients), "diagonal", 0.7)
     everything = torch.arange(12)
     before = information.gains(everything)
     for row in range(12):

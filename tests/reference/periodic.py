@@ -14,7 +14,7 @@ import torch
 from tests.reference.selection import dense_select, one_at_a_time_gradients
 
 
-class Window(NamedTuple):
+class ActiveBlock(NamedTuple):
     """What one window gave: rows in pick order, their gains and conflicts, utility of the set."""
 
     rows: list[int]
@@ -38,7 +38,7 @@ def periodic_select(
     clip: float = 1.0,
     mean: bool = True,
     unit: bool = False,
-) -> tuple[list[Window], list[float]]:
+) -> tuple[list[ActiveBlock], list[float]]:
     """Window, pick, one optimiser step every so many windows on what was picked since, next window.
 
     Args:
@@ -61,7 +61,7 @@ def periodic_select(
     """
     first = [torch.zeros_like(weight) for weight in trained]
     second = [torch.zeros_like(weight) for weight in trained]
-    found: list[Window] = []
+    found: list[ActiveBlock] = []
     losses: list[float] = []
     since: list[int] = []
     for number, (rows, count) in enumerate(windows, start=1):
@@ -74,7 +74,7 @@ def periodic_select(
         places, gains, conflicts = dense_select(matrix, alpha=alpha, penalty=penalty, count=count)
         picks, inside = [rows[place] for place in places], matrix[places]
         utility = float(np.linalg.slogdet(np.eye(matrix.shape[1]) + alpha * inside.T @ inside)[1])
-        found.append(Window(picks, gains, conflicts, utility))
+        found.append(ActiveBlock(picks, gains, conflicts, utility))
         since += picks
         if steps_every is not None and number % steps_every == 0 and number < len(windows):
             losses.append(_step(model, trained, first, second, [examples[row] for row in since], len(losses) + 1,

@@ -20,7 +20,7 @@ from spice_select.models.architecture import TINY, proxy_shape
 from spice_select.models.batch_memory import BATCH_SHARE, MOST_ON_CPU, MOST_ON_GPU, batch_memory
 from tests.fixtures.commands import commands
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers.background.registration import memory_of, start_presence
+from workers.background.registration import memory_of, start_registration
 
 AUTO: dict[str, Any] = {"sketch_dim": 4, "max_length": 128, "batch_tokens": "auto"}
 SHAPE = proxy_shape(TINY)
@@ -208,7 +208,7 @@ def test_client_and_command_ask_for_it(
 
 def test_a_worker_says_that_it_lives_until_it_ends(any_service: InProcessService) -> None:
     database, shutdown = any_service.runner.database, threading.Event()
-    thread = start_presence(database, "here:1", "cpu", shutdown)
+    thread = start_registration(database, "here:1", "cpu", shutdown)
     deadline = time.monotonic() + 120
     found: list[WorkerMemory] = []
     while not found and time.monotonic() < deadline:

@@ -26,7 +26,7 @@ from tests.fixtures.servers import free_port
 from tests.fixtures.service import InProcessService, jsonl, sums
 from workers import dispatcher, poller
 from workers.background import retention
-from workers.celery_child import Attendant, Busy
+from workers.celery_child import Busy, CeleryChild
 from workers.run_unit import UnitRunner
 
 
@@ -61,7 +61,7 @@ def test_a_worker_with_a_folder_of_its_own_leaves_work_to_the_others(
         assert foreign.claim_next() is None
         assert not foreign.run(unit_id)
         busy = Busy()
-        asked = Attendant(lambda: foreign, busy, threading.Event(), silence_seconds=9, pause_seconds=9)
+        asked = CeleryChild(lambda: foreign, busy, threading.Event(), silence_seconds=9, pause_seconds=9)
         assert not asked._look(), "it does not take what nobody rang for either"
         busy.close()
     [said] = [entry for entry in logs if entry["event"] == "data_folder_foreign"]

@@ -113,7 +113,7 @@ def test_rows_that_the_job_was_told_to_exclude_judge_it(service: InProcessServic
     assert made["holdout_dataset_id"] is None
     service.drain()
     result = service.http.get(f"/v1/evaluations/{made['id']}").json()["result"]
-    assert (result["held_out_rows"], result["chosen_rows"]) == (10, 8)
+    assert (result["held_out_rows"], result["selected_rows"]) == (10, 8)
     assert result["pool_rows"] + result["near_duplicates_left_out"] == 30
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from app.services.access.keys import KeyService
 from app.services.access.signing import SECRET_FILE, LinkError, LinkSigner, own_secret
-from app.services.results.truncated import CUTTABLE, GRACE_SECONDS, Prefixes
+from app.services.results.truncated import CUTTABLE, GRACE_SECONDS, TruncatedResults
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.cli import main
@@ -155,7 +155,7 @@ def test_a_cut_is_made_once_and_the_oldest_is_dropped(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     source = tmp_path / "lines"
     source.write_bytes(b"".join(b"%03d\n" % i for i in range(100)))
-    prefixes = Prefixes(store, limit=100)
+    prefixes = TruncatedResults(store, limit=100)
     first = prefixes.cut("proj", source, "aa", 10, parquet=False)
     assert first.read_bytes() == source.read_bytes()[:40]
     made = first.stat().st_ino
@@ -186,7 +186,7 @@ def test_cutting_holds_little_in_memory(tmp_path: Path) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    cut = Prefixes(ArtifactStore(tmp_path), 2**30).cut("proj", whole, "bb", 39_500, parquet=True)
+    cut = TruncatedResults(ArtifactStore(tmp_path), 2**30).cut("proj", whole, "bb", 39_500, parquet=True)
     done.set()
     watcher.join()
     table = pq.read_table(cut, columns=["n"])

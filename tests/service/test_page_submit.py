@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ui.job_form import FIELDS, LABELS, Draft, blank, clone, field_of, request_of
+from app.ui.job_form import FIELDS, LABELS, FormFields, blank, clone, field_of, request_of
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 USUAL = {"amount": "3", "unit": "count", "sketch_dim": "4", "max_length": "128", "once": "page_1"}
@@ -217,7 +217,7 @@ def test_every_pointer_finds_its_field() -> None:
     assert field_of(None) == ""
     assert set(LABELS) == {*FIELDS, "file"} - {"unit", "once", "like"}
     assert {*blank("p", "o").values} <= {*FIELDS}
-    assert Draft({}).errors == {}
+    assert FormFields({}).errors == {}
     assert clone.__doc__
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from app.persistence.repositories import Units
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers.celery_child import Attendant, Busy, wait_until_idle
+from workers.celery_child import Busy, CeleryChild, wait_until_idle
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def service(any_database_url: str, tmp_path: Path) -> Iterator[InProcessService]
 
 
 @contextmanager
-def watching(service: InProcessService, silence_seconds: float) -> Generator[Attendant]:
+def watching(service: InProcessService, silence_seconds: float) -> Generator[CeleryChild]:
     busy = Busy()
-    attendant = Attendant(
+    attendant = CeleryChild(
         lambda: service.runner, busy, threading.Event(), silence_seconds=silence_seconds, pause_seconds=0.05
     )
     thread = threading.Thread(target=attendant.watch)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from workers.device import NARROW, choose_device, fitting_threads
+from workers.device import NARROW, fitting_threads, resolve_device
 
 
 def model(hidden_size: int, device: str = "cpu") -> SimpleNamespace:
@@ -27,5 +27,5 @@ def test_a_narrow_model_on_a_processor_gets_one_thread(hidden_size: int, device:
 
 
 def test_the_processor_is_taken_when_asked_for() -> None:
-    assert choose_device("cpu") == "cpu"
-    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")

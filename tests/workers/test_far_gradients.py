@@ -23,7 +23,7 @@ from spice_select.errors import StoreUnreachableError
 from spice_select.storage.object_store import ObjectStore
 from tests.fixtures.servers import free_port
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers.background.remote_sweep import sweep_far
+from workers.background.remote_sweep import sweep_remote
 from workers.run_unit import UnitRunner
 from workers.storage.gradient_store import GradientStore
 
@@ -188,7 +188,7 @@ def test_an_object_that_is_not_what_it_should_be_is_made_again_once(
     now = objects(far)
     [fresh] = set(now) - {name}
     assert now[fresh] == payload
-    assert sweep_far(far.runner.database, far.runner.compute.shards.far, 0) == (fault != "gone")
+    assert sweep_remote(far.runner.database, far.runner.compute.shards.far, 0) == (fault != "gone")
     assert list(objects(far)) == [fresh]
 
 
@@ -225,20 +225,20 @@ def test_a_worker_killed_before_its_commit_leaves_nothing_for_good(
         [orphan] = objects(service)
         overwrite(service, "notes/of-somebody-else.txt", b"not ours")
         database, store = service.runner.database, service.runner.compute.shards.far
-        assert sweep_far(database, store, 3600) == 0, "its record may be on the way"
+        assert sweep_remote(database, store, 3600) == 0, "its record may be on the way"
         deadline = threading.Event()
         while service.job(job["id"])["status"] != "succeeded":
             step(service.runner)
             deadline.wait(0.05)
         assert len(objects(service)) == 3
-        assert sweep_far(database, store, 0) == 1
+        assert sweep_remote(database, store, 0) == 1
         assert len(objects(service)) == 2
         assert orphan not in objects(service)
         assert "notes/of-somebody-else.txt" in objects(service), "only what workers wrote is swept"
         again = service.submit(job["dataset_id"], gradients=SMALL)
         service.drain()
         assert files(service, again["id"]) == files(service, job["id"])
-        assert sweep_far(database, store, 0) == 0
+        assert sweep_remote(database, store, 0) == 0
 
 
 def test_gradients_that_expire_are_swept_and_made_again_when_wanted(
@@ -249,11 +249,11 @@ def test_gradients_that_expire_are_swept_and_made_again_when_wanted(
         job = posted(service)
         service.drain()
         database, store = service.runner.database, service.runner.compute.shards.far
-        assert sweep_far(database, store, 0) == 0, "a record names it"
+        assert sweep_remote(database, store, 0) == 0, "a record names it"
         retention = Retention(database, ArtifactStore(service.settings.data_dir), service.settings)
         assert retention.sweep()["gradient_sets_expired"] == 1
         assert len(objects(service)) == 1, "what the API and the dispatcher do touches no object"
-        assert sweep_far(database, store, 0) == 1
+        assert sweep_remote(database, store, 0) == 1
         assert objects(service) == {}
         again = service.submit(job["dataset_id"], gradients=SMALL)
         assert not again["gradients_reused"]
@@ -282,7 +282,7 @@ def test_after_its_gradients_expired_a_deleted_data_set_has_left_nothing_at_eith
         assert service.http.delete(f"/v1/datasets/{job['dataset_id']}").status_code == 204
         database = service.runner.database
         Retention(database, ArtifactStore(service.settings.data_dir), service.settings).sweep()
-        assert sweep_far(database, service.runner.compute.shards.far, 0) == 1
+        assert sweep_remote(database, service.runner.compute.shards.far, 0) == 1
         assert objects(service) == {}
         assert [path for path in (tmp_path / "far" / "objects").rglob("*") if path.is_file()] == []
 

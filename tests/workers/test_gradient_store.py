@@ -49,7 +49,7 @@ def test_shards_come_in_the_order_they_are_asked_for(tmp_path: Path) -> None:
             assert path is not None
             assert hashlib.sha256(path.read_bytes()).hexdigest() == shard.sha256
     assert told == [(done, 30) for done in range(1, 31)]
-    store.let_go()
+    store.release()
     with pytest.raises(Stopped):
         store.at_hand("prj", shards, should_stop=lambda: True)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spice_select.arrays import Stacked
+from spice_select.arrays import StackedArrays
 from spice_select.pipeline.pool import Pool
 from tests.fixtures.service import InProcessService, jsonl, sums
 
@@ -37,6 +37,6 @@ def test_a_pool_larger_than_the_memory_is_left_on_the_disk(
         assert service.job(job["id"])["status"] == "succeeded"
         results.append([service.http.get(f"/v1/jobs/{job['id']}/files/{name}").content for name in COMPARED])
     in_memory, on_disk = (pool.features for pool in loaded)
-    assert not isinstance(in_memory, Stacked)
-    assert isinstance(on_disk, Stacked)
+    assert not isinstance(in_memory, StackedArrays)
+    assert isinstance(on_disk, StackedArrays)
     assert results[0] == results[1]

@@ -33,7 +33,7 @@ def memory_of(name: str, device: str) -> WorkerMemory:
     )
 
 
-def start_presence(database: Database, name: str, device: str, shutdown: threading.Event) -> threading.Thread:
+def start_registration(database: Database, name: str, device: str, shutdown: threading.Event) -> threading.Thread:
     """Say so now and every ``SAY_SECONDS`` until the process is asked to end.
 
     Args:

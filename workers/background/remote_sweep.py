@@ -14,7 +14,7 @@ from workers.storage.gradient_store import GradientStore
 PAUSE_SECONDS = 3600.0
 
 
-def sweep_far(database: Database, far: ObjectStore, grace_seconds: float) -> int:
+def sweep_remote(database: Database, far: ObjectStore, grace_seconds: float) -> int:
     """Remove what no record names; how many files.
 
     Args:
@@ -30,7 +30,7 @@ def sweep_far(database: Database, far: ObjectStore, grace_seconds: float) -> int
     return len(gone)
 
 
-def start_far_sweep(
+def start_remote_sweep(
     settings: Settings, database: Database, name: str, shards: GradientStore, shutdown: threading.Event
 ) -> threading.Thread:
     """Sweep now and then; of all workers that live one does.
@@ -47,7 +47,7 @@ def start_far_sweep(
         while not shutdown.wait(PAUSE_SECONDS):
             try:
                 if sweeps(database, name):
-                    removed = sweep_far(database, shards.far, settings.artifact_grace_seconds)
+                    removed = sweep_remote(database, shards.far, settings.artifact_grace_seconds)
                     get_logger().info("far_gradients_swept", removed=removed)
             except Exception as error:  # a database or a bucket that is away for a while must not end the sweeping
                 get_logger().error("far_sweep_failed", error=str(error))

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from app.logs import get_logger
-from app.services.units.inputs import SelectBrief
+from app.services.units.inputs import SelectInputs
 from app.services.units.service import Claim, UnitService
 from app.storage import ArtifactStore
 from spice_select.atomic_files import move_whole
@@ -32,7 +32,7 @@ class StoredCheckpoints:
         brief: Of the job; says what was written down last.
     """
 
-    def __init__(self, store: ArtifactStore, units: UnitService, claim: Claim, brief: SelectBrief) -> None:
+    def __init__(self, store: ArtifactStore, units: UnitService, claim: Claim, brief: SelectInputs) -> None:
         self._units, self._claim, self._fingerprint = units, claim, brief.gradient_set.fingerprint
         self._folder = store.checkpoints(brief.job.id)
         self._noted: dict[str, Any] = brief.checkpoint or {}

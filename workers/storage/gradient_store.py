@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.errors import Stopped, StoreUnreachableError
 from spice_select.storage.object_store import ObjectStore
-from workers.storage.local_cache import Copies
+from workers.storage.local_cache import LocalCache
 
 FETCHED_AT_A_TIME = 8
 SECONDS = 15
@@ -39,10 +39,10 @@ class GradientStore:
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         self._settings, self._folder = settings, store
         self._far: ObjectStore | None = None
-        self.copies: Copies | None = None
+        self.copies: LocalCache | None = None
 
     @property
-    def is_far(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether shards are kept at an address."""
         return bool(self._settings.gradient_store)
 
@@ -54,7 +54,7 @@ class GradientStore:
             StoreUnreachableError: There is no address, or it cannot be used.
         """
         if self._far is None:
-            if not self.is_far:
+            if not self.is_remote:
                 raise StoreUnreachableError("gradients are kept at an address, and SPICE_GRADIENT_STORE is not set")
             address = self._settings.gradient_store
             # Making a bucket is for its operator: that of a misspelt address would be somebody else's, or public.
@@ -63,16 +63,16 @@ class GradientStore:
             self._far = ObjectStore(address, pointer="#/gradients", options=options, makes_folders=folders)
         return self._far
 
-    def _copies_here(self) -> Copies:
+    def _copies_here(self) -> LocalCache:
         if self.copies is None:
             folder = self._settings.gradient_copies_dir or Path(tempfile.gettempdir()) / "spice-select-gradients"
-            self.copies = Copies(folder, self._settings.gradient_copies_bytes)
+            self.copies = LocalCache(folder, self._settings.gradient_copies_bytes)
         return self.copies
 
     @contextmanager
     def scratch(self) -> Generator[Path]:
         """A path for a shard in the making."""
-        if self.is_far:
+        if self.is_remote:
             with self._copies_here().scratch() as path:
                 yield path
         else:
@@ -93,7 +93,7 @@ class GradientStore:
         Raises:
             StoreUnreachableError: The address does not answer.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by put()
-        if not self.is_far:
+        if not self.is_remote:
             self._folder.add(project_id, path, sha256)
             return {}
         name = f"{project_id}/{sha256[:2]}/{sha256}-{secrets.token_hex(8)}"
@@ -101,7 +101,7 @@ class GradientStore:
         self.far.put(path, name)
         copies = self._copies_here()
         copies.make_room(size)
-        copies.take_in(path, sha256)
+        copies.add(path, sha256)
         return {"object": name, "bytes": size}
 
     def at_hand(
@@ -112,7 +112,7 @@ class GradientStore:
         on_progress: Callable[[int, int], object] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> list[Path | None]:
-        """Where each shard can be read on this machine until ``let_go``; None for one that is gone or has other bytes.
+        """Where each shard can be read on this machine until ``release``; None for one that is gone or has other bytes.
 
         Args:
             project_id: Owner.
@@ -164,10 +164,10 @@ class GradientStore:
             self.copies.drop(shard.sha256)
         return True
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Say that what ``at_hand`` gave is no longer in use."""
         if self.copies is not None:
-            self.copies.let_go()
+            self.copies.release()
 
     def _in_folder(self, project_id: str, shard: UnitArtifact) -> Path | None:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ServiceError
-from app.services.units.inputs import SelectBrief, UnitArtifact, WarmedUp
+from app.services.units.inputs import SelectInputs, UnitArtifact, WarmedUp
 from app.storage import ArtifactStore, file_sha256
 from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, MismatchedShardError
@@ -88,7 +88,7 @@ def stored_warmup(store: ArtifactStore, project_id: str, warmup: WarmedUp) -> Wa
         raise ArtifactsLostError([warmup.unit_id], "the weights of the warm-up are missing or changed") from error
 
 
-def part_header(brief: SelectBrief, number: int) -> dict[str, Any]:
+def part_header(brief: SelectInputs, number: int) -> dict[str, Any]:
     """What the choice from a part says about itself: everything that decides it."""
     return {
         "fingerprint": brief.gradient_set.fingerprint,
@@ -97,17 +97,17 @@ def part_header(brief: SelectBrief, number: int) -> dict[str, Any]:
     }
 
 
-def stored_parts(store: ArtifactStore, project_id: str, brief: SelectBrief, size: int) -> list[Part]:
+def stored_parts(store: ArtifactStore, project_id: str, brief: SelectInputs, size: int) -> list[Part]:
     """What the parts of a pool chose.
 
     Args:
         store: Artifacts.
         project_id: Owner.
         brief: Names the choices.
-        size: Candidates of the pool: it has no more parts than that.
+        size: GradientMatrix of the pool: it has no more parts than that.
 
     Raises:
-        ArtifactsLostError: Choices are missing or rotten, or were made by another version; names their units.
+        ArtifactsLostError: ResultReader are missing or rotten, or were made by another version; names their units.
     """
     assert isinstance(brief.config.selection.scope, PartitionedScope)
     parts: list[Part] = []

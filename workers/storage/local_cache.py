@@ -1,4 +1,4 @@
-"""Copies of far files in a folder of this machine: checked when they come, bounded, and kept while they are in use."""
+"""Copies of remote files in a folder of this machine: checked when they come, bounded, and kept while they are in use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LEFT_OVER_SECONDS = 86400.0
 """A copy in the making that is older than this belongs to a process that died."""
 
 
-class Copies:
-    """Copies under the sha256 of their bytes, shared by the processes of one machine.
+class LocalCache:
+    """Files under the sha256 of their bytes, shared by the processes of one machine.
 
     What a process has pinned is not removed until it lets go of it or dies: it may be mapped into its memory, and be
     opened once more. Pins are files whose lock the system takes back with the process.
@@ -49,7 +49,7 @@ class Copies:
         finally:
             path.unlink(missing_ok=True)
 
-    def take_in(self, path: Path, sha256: str) -> Path:
+    def add(self, path: Path, sha256: str) -> Path:
         """Make a file of ``scratch`` the copy; its bytes are what its name says, the caller has looked."""
         target = self.path(sha256)
         target.parent.mkdir(exist_ok=True)
@@ -70,14 +70,14 @@ class Copies:
         with self.scratch() as partial:
             if not fetch(partial) or file_sha256(partial) != sha256:
                 return None
-            return self.take_in(partial, sha256)
+            return self.add(partial, sha256)
 
     def drop(self, sha256: str) -> None:
         """Remove a copy whose bytes are no longer what its name says."""
         self.path(sha256).unlink(missing_ok=True)
 
     def pin(self, digests: Iterable[str]) -> None:
-        """Keep these copies, which need not be there yet, until ``let_go``."""
+        """Keep these copies, which need not be there yet, until ``release``."""
         path = self._pins / secrets.token_hex(16)
         with self._alone():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -86,7 +86,7 @@ class Copies:
                 file.write("\n".join(digests))
         self._held.append((descriptor, path))
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """End every pin of this process."""
         while self._held:
             descriptor, path = self._held.pop()

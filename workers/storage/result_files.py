@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from app.services.units.commits import SelectionOutcome
-from app.services.units.inputs import SelectBrief
+from app.services.units.inputs import SelectInputs
 from app.services.units.service import Claim
 from app.storage import ArtifactStore
 from spice_select.results import composition, summarise, write_results
 from spice_select.results.outcome import Choice
 from spice_select.results.run_metadata import (
+    BaseSelectionFacts,
     DatasetFacts,
-    GivenFacts,
     ProxyFacts,
     RunFacts,
     SourceFacts,
@@ -34,7 +34,7 @@ MAX_LISTED = 1000
 def stored_result(
     store: ArtifactStore,
     claim: Claim,
-    brief: SelectBrief,
+    brief: SelectInputs,
     choice: Choice,
     folder: Path,
     *,
@@ -100,7 +100,7 @@ def stored_result(
 
 
 def _listed(
-    store: ArtifactStore, project_id: str, brief: SelectBrief, excluded: list[dict[str, Any]]
+    store: ArtifactStore, project_id: str, brief: SelectInputs, excluded: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Excluded samples by their row in the source, which is what their owner knows."""
     wanted = {item["row"] for item in excluded}
@@ -117,7 +117,7 @@ def _listed(
     ]
 
 
-def _facts(brief: SelectBrief, proxy: ProxyFacts, device: str, halvings: int) -> RunFacts:
+def _facts(brief: SelectInputs, proxy: ProxyFacts, device: str, halvings: int) -> RunFacts:
     dataset, given, target, warmup = brief.dataset, brief.given, brief.target, brief.warmup
     return RunFacts(
         dataset=DatasetFacts(
@@ -143,7 +143,7 @@ def _facts(brief: SelectBrief, proxy: ProxyFacts, device: str, halvings: int) ->
         started_on=brief.job.started_at or brief.created_at,
         finished_on=datetime.now(UTC),
         builder="service",
-        given=None if given is None else GivenFacts(f"spice:job/{given.job_id}", given.ranking_sha256),
+        given=None if given is None else BaseSelectionFacts(f"spice:job/{given.job_id}", given.ranking_sha256),
         target=None
         if target is None
         else TargetFacts(

@@ -13,12 +13,12 @@ import numpy as np
 
 from app.errors import ServiceError
 from app.services.units.commits import GradientsOutcome, PartOutcome, SelectionOutcome, WarmupOutcome
-from app.services.units.inputs import GradientsBrief, SelectBrief, TargetBrief, WarmedUp, WarmupBrief
+from app.services.units.inputs import GradientsInputs, SelectInputs, TargetInputs, WarmedUp, WarmupInputs
 from app.services.units.service import Claim
 from app.settings import Settings
 from app.status import JobStatus
 from app.storage import ArtifactStore
-from spice_select.arrays import Stacked
+from spice_select.arrays import StackedArrays
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import EmptyPoolError, Stopped
 from spice_select.models.memory import forget_peak, host_bytes, peak_bytes
@@ -29,13 +29,13 @@ from spice_select.pipeline.pool import Pool, measure_shard, open_pool, pool_with
 from spice_select.pipeline.warmup import Warmup, make_warmup, put_on_proxy
 from spice_select.results.outcome import Choice
 from spice_select.results.run_metadata import ProxyFacts
-from spice_select.selection.gradient_matrix import Candidates
+from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.result import STOPPED
 from spice_select.selection.select import Part, random_curve, select, select_part
 from spice_select.storage.partition_files import write_part
 from spice_select.storage.shards import write_shard
 from spice_select.training.warmup import tuning_type
-from workers.device import choose_device, describe_device, device_bytes, fitting_threads
+from workers.device import describe_device, device_bytes, fitting_threads, resolve_device
 from workers.heartbeat import Heartbeat
 from workers.storage.checkpoints import StoredCheckpoints
 from workers.storage.gradient_store import GradientStore
@@ -54,12 +54,12 @@ class Compute:
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         self.store = store
         self.shards = GradientStore(settings, store)
-        self.device = choose_device(settings.device)
+        self.device = resolve_device(settings.device)
         self.device_name = describe_device(self.device)
         self._fitting = partial(pool_within, memory_bytes=settings.worker_memory_bytes or host_bytes())
         self._loaded: tuple[str, Proxy] | None = None
 
-    def warmup(self, claim: Claim, brief: WarmupBrief, heartbeat: Heartbeat) -> WarmupOutcome:
+    def warmup(self, claim: Claim, brief: WarmupInputs, heartbeat: Heartbeat) -> WarmupOutcome:
         """Tune the proxy model on a sample of the pool and store the weights that this leaves.
 
         Raises:
@@ -84,7 +84,7 @@ class Compute:
         seconds = round(time.monotonic() - began, 3)
         return WarmupOutcome(sha256, {**made.result, "seconds": seconds, "device": self.device_name})
 
-    def gradients(self, claim: Claim, brief: GradientsBrief, heartbeat: Heartbeat) -> GradientsOutcome:
+    def gradients(self, claim: Claim, brief: GradientsInputs, heartbeat: Heartbeat) -> GradientsOutcome:
         """Measure one shard of the pool and store it.
 
         Raises:
@@ -131,7 +131,7 @@ class Compute:
         }
         return GradientsOutcome(sha256, result)
 
-    def part(self, claim: Claim, brief: SelectBrief, heartbeat: Heartbeat) -> PartOutcome:
+    def part(self, claim: Claim, brief: SelectInputs, heartbeat: Heartbeat) -> PartOutcome:
         """Choose from one part of the pool and store the choice.
 
         Raises:
@@ -161,7 +161,7 @@ class Compute:
         seconds = round(time.monotonic() - began, 3)
         return PartOutcome(sha256, {"picks": len(part.picks), "refreshed": part.refreshed, "seconds": seconds})
 
-    def select(self, claim: Claim, brief: SelectBrief, folder: Path, heartbeat: Heartbeat) -> SelectionOutcome:
+    def select(self, claim: Claim, brief: SelectInputs, folder: Path, heartbeat: Heartbeat) -> SelectionOutcome:
         """Choose from the whole pool and write the files of the result into the store.
 
         Raises:
@@ -176,7 +176,7 @@ class Compute:
         pool = self._pool(claim, brief, load, heartbeat)
         targets = None if brief.target is None else self._targets(claim, brief.target, brief.warmup, heartbeat)
         parts = stored_parts(self.store, claim.project_id, brief, len(pool.positions)) if brief.parts else None
-        candidates = Candidates(pool.features)
+        candidates = GradientMatrix(pool.features)
         marks.append(time.monotonic())
         heartbeat.phase("selecting", total=config.budget.resolve_count(len(pool.positions)), measure="picks")
         rows_shards = [self.store.intact(claim.project_id, shard["sha256"]) for shard in brief.dataset.shards or []]
@@ -223,7 +223,7 @@ class Compute:
         )
 
     def periodic(
-        self, claim: Claim, brief: SelectBrief, checkpoints: StoredCheckpoints, folder: Path, heartbeat: Heartbeat
+        self, claim: Claim, brief: SelectInputs, checkpoints: StoredCheckpoints, folder: Path, heartbeat: Heartbeat
     ) -> SelectionOutcome:
         """Choose window by window, tuning the proxy model on the way, and write the files of the result into the store.
 
@@ -305,7 +305,7 @@ class Compute:
             )
         return proxy
 
-    def _pool(self, claim: Claim, brief: SelectBrief, load: Load, heartbeat: Heartbeat) -> Pool:
+    def _pool(self, claim: Claim, brief: SelectInputs, load: Load, heartbeat: Heartbeat) -> Pool:
         """The pool of a selection.
 
         Raises:
@@ -324,8 +324,8 @@ class Compute:
         )
 
     def _targets(
-        self, claim: Claim, target: TargetBrief, warmup: WarmedUp | None, heartbeat: Heartbeat
-    ) -> np.ndarray | Stacked:
+        self, claim: Claim, target: TargetInputs, warmup: WarmedUp | None, heartbeat: Heartbeat
+    ) -> np.ndarray | StackedArrays:
         """Gradients of the data set that the choice is to be close to, float32 of shape (m, d).
 
         Raises:

@@ -8,15 +8,15 @@ from typing import Any
 from app.errors import ServiceError
 from app.persistence.tables import Dataset
 from app.services.units.commits import PlanOutcome, TrainingOutcome
-from app.services.units.inputs import EvaluationBrief, UnitArtifact
+from app.services.units.inputs import EvaluationInputs, UnitArtifact
 from app.services.units.service import Claim
 from app.storage import ArtifactStore
 from spice_select.config import GradientConfig, digest_of
 from spice_select.errors import CorruptShardError, MismatchedShardError
-from spice_select.evaluation.dataset import Material, material_of, text_of
-from spice_select.evaluation.experiment import Turn, run_turn
+from spice_select.evaluation.dataset import EvaluationDataset, evaluation_dataset, text_of
+from spice_select.evaluation.experiment import Turn, run_training
 from spice_select.evaluation.hold_out import near_duplicates_of
-from spice_select.evaluation.plan import Plan, arms_of, plan_of, read_turn, report_of, write_turn
+from spice_select.evaluation.plan import Plan, arms_of, plan_of, read_training, report_of, write_training
 from spice_select.evaluation.report import facts_of
 from spice_select.ingest import PoolRow, iter_rows
 from spice_select.models.proxy import Proxy
@@ -26,7 +26,7 @@ from workers.run_unit import ArtifactsLostError
 from workers.units.compute import Compute
 
 
-class Trials:
+class EvaluationUnits:
     """Evaluations of one worker process. The rows of the latest stay encoded between its trainings.
 
     Args:
@@ -36,9 +36,9 @@ class Trials:
 
     def __init__(self, compute: Compute, store: ArtifactStore) -> None:
         self.compute, self.store = compute, store
-        self._encoded: tuple[str, Material] | None = None
+        self._encoded: tuple[str, EvaluationDataset] | None = None
 
-    def plan(self, claim: Claim, brief: EvaluationBrief, heartbeat: Heartbeat) -> PlanOutcome:
+    def plan(self, claim: Claim, brief: EvaluationInputs, heartbeat: Heartbeat) -> PlanOutcome:
         """Keep what is like a held-out row away from all arms, judge the model before training, list the trainings.
 
         Raises:
@@ -69,7 +69,7 @@ class Trials:
         trainings = len(plan.trainings(brief.config.seeds))
         return PlanOutcome(sha256, trainings, plan.schedule.steps, {"arms": arms, "device": self.compute.device_name})
 
-    def train(self, claim: Claim, brief: EvaluationBrief, heartbeat: Heartbeat) -> TrainingOutcome:
+    def train(self, claim: Claim, brief: EvaluationInputs, heartbeat: Heartbeat) -> TrainingOutcome:
         """Train one arm once and store the held-out losses.
 
         Raises:
@@ -89,7 +89,7 @@ class Trials:
         arm = arms_of(material, brief.config)[place]
         heartbeat.phase("training", plan.schedule.steps, "steps")
         with fitting_threads(model.model):
-            found = run_turn(
+            found = run_training(
                 model.model,
                 material.pool,
                 material.held_out,
@@ -100,14 +100,14 @@ class Trials:
                 should_stop=_counted(heartbeat),
             )
         with self.store.scratch() as folder:
-            written = write_turn(folder / "losses", found, _header(made, plan, claim.shard, brief))
+            written = write_training(folder / "losses", found, _header(made, plan, claim.shard, brief))
             sha256 = self.store.add(claim.project_id, folder / "losses", written)
         told = {"arm": arm.name, "seed": brief.config.seed + turn, "loss": float(found.losses.mean())}
         spent = {"tokens": found.spent.tokens, "seconds": round(found.seconds, 3)}
         result = {**told, **spent, "device": self.compute.device_name}
         return TrainingOutcome(sha256, result)
 
-    def report(self, claim: Claim, brief: EvaluationBrief, heartbeat: Heartbeat) -> dict[str, Any]:
+    def report(self, claim: Claim, brief: EvaluationInputs, heartbeat: Heartbeat) -> dict[str, Any]:
         """Put the losses of all trainings together and say what follows.
 
         Raises:
@@ -122,7 +122,7 @@ class Trials:
             try:
                 path = self.store.path(claim.project_id, trained.sha256)
                 header = _header(made, plan, number, brief)
-                turn = read_turn(path, trained.sha256, header, seconds=float(trained.result["seconds"]))
+                turn = read_training(path, trained.sha256, header, seconds=float(trained.result["seconds"]))
             except (ServiceError, CorruptShardError, MismatchedShardError):
                 lost.append(trained.unit_id)
             else:
@@ -132,10 +132,10 @@ class Trials:
         devices = sorted({str(trained.result["device"]) for trained in brief.trainings})
         return {**report_of(plan, turns, brief.config), "devices": devices}
 
-    def _model(self, brief: EvaluationBrief) -> Proxy:
+    def _model(self, brief: EvaluationInputs) -> Proxy:
         return self.compute.proxy(brief.model, brief.evaluation.model_revision, GradientConfig())
 
-    def _plan(self, project_id: str, brief: EvaluationBrief) -> tuple[Plan, UnitArtifact]:
+    def _plan(self, project_id: str, brief: EvaluationInputs) -> tuple[Plan, UnitArtifact]:
         assert brief.plan is not None
         try:
             path = self.store.intact(project_id, brief.plan.sha256)
@@ -145,7 +145,7 @@ class Trials:
                 [brief.plan.unit_id], "the plan of the evaluation is missing or changed"
             ) from error
 
-    def _rows(self, project_id: str, brief: EvaluationBrief) -> tuple[list[PoolRow], list[PoolRow]]:
+    def _rows(self, project_id: str, brief: EvaluationInputs) -> tuple[list[PoolRow], list[PoolRow]]:
         """The rows that were chosen from, and those that judge."""
         rows = self._read(project_id, brief.dataset)
         if brief.holdout is not None:
@@ -159,10 +159,10 @@ class Trials:
 
     @staticmethod
     def _material(
-        brief: EvaluationBrief, model: Proxy, rows: list[PoolRow], judges: list[PoolRow], taken: list[int]
-    ) -> Material:
+        brief: EvaluationInputs, model: Proxy, rows: list[PoolRow], judges: list[PoolRow], taken: list[int]
+    ) -> EvaluationDataset:
         place_of = {row.source_row: place for place, row in enumerate(rows)}
-        return material_of(
+        return evaluation_dataset(
             rows,
             [place_of[row] for row in brief.chosen],
             judges,
@@ -173,7 +173,7 @@ class Trials:
         )
 
 
-def _subject(brief: EvaluationBrief) -> str:
+def _subject(brief: EvaluationInputs) -> str:
     """Digest (hex) of what is evaluated: with the settings in the plan, everything that decides a training."""
     return digest_of(
         {
@@ -186,7 +186,7 @@ def _subject(brief: EvaluationBrief) -> str:
     )
 
 
-def _header(made: UnitArtifact, plan: Plan, number: int, brief: EvaluationBrief) -> dict[str, Any]:
+def _header(made: UnitArtifact, plan: Plan, number: int, brief: EvaluationInputs) -> dict[str, Any]:
     """What the losses of a training say about themselves."""
     place, turn = plan.trainings(brief.config.seeds)[number]
     return {"plan": made.sha256, "arm": plan.arms[place][0], "turn": turn}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from app.errors import ServiceError
 from app.services.compat import understood
 from app.services.units.commits import IngestOutcome
-from app.services.units.inputs import IngestBrief
+from app.services.units.inputs import IngestInputs
 from app.services.units.service import Claim, UnitService
 from app.storage import ArtifactStore
 from spice_select.errors import ConfigError, Stopped
@@ -29,7 +29,7 @@ LISTED_FILES = 1000
 
 
 def ingest(
-    claim: Claim, brief: IngestBrief, store: ArtifactStore, units: UnitService, folder: Path, heartbeat: Heartbeat
+    claim: Claim, brief: IngestInputs, store: ArtifactStore, units: UnitService, folder: Path, heartbeat: Heartbeat
 ) -> IngestOutcome:
     """Fetch what is not here, parse it in a limited child process and move what came out into the store.
 

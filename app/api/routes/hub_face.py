@@ -78,7 +78,7 @@ def repository(
     name: str,
     project: deps.Project,
     service: deps.JobsDep,
-    choices: deps.ChoicesDep,
+    choices: deps.ResultReaderDep,
     revision: str = "main",
 ) -> Repository:
     """The job of an address.

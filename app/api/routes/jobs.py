@@ -141,7 +141,7 @@ def list_selection(
     response: Response,
     job_id: deps.JobId,
     project: deps.Project,
-    choices: deps.ChoicesDep,
+    choices: deps.ResultReaderDep,
     limit: deps.Limit = 100,
     after: deps.After = None,
 ) -> Page[SampleRead]:

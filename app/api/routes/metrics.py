@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.services.metrics import ProcessMeasures
+from app.services.metrics import ProcessMetrics
 
 router = APIRouter(tags=["service"])
 
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(request: Request) -> Response:
-    """Measures of the service and of this process."""
-    measures: ProcessMeasures = request.app.state.measures
+    """Metrics of the service and of this process."""
+    measures: ProcessMetrics = request.app.state.measures
     return Response(measures.text(), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})

@@ -14,7 +14,7 @@ from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.owned_units import OwnedUnits, owners_that_ended
 from app.persistence.repositories.projects import Projects
 from app.persistence.repositories.removals import Removals
-from app.persistence.repositories.run_history import Measurements
+from app.persistence.repositories.run_history import RunHistory
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.uploads import Uploads
 from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints
@@ -33,10 +33,10 @@ __all__ = [
     "KeyHeldError",
     "LineageCursors",
     "ListFilter",
-    "Measurements",
     "OwnedUnits",
     "Projects",
     "Removals",
+    "RunHistory",
     "Units",
     "Uploads",
     "WebhookDeliveries",

@@ -44,7 +44,7 @@ class Artifacts:
         named = {*self.session.scalars(files), *self.session.scalars(made)} | Datasets(self.session).stored(project_id)
         return {digest for digest in digests if digest in named}
 
-    def far_objects(self) -> set[str]:
+    def remote_objects(self) -> set[str]:
         """Names of the gradients at an address that a record of any project names, of work that counts."""
         name = type_coerce(UnitCommit.result, JSON)["object"].as_string()
         query = (

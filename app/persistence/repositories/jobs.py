@@ -256,7 +256,7 @@ class Jobs:
             (last, mean, total, conflict, worst) for last, mean, total, conflict, worst in self.session.execute(query)
         ]
 
-    def chosen_rows(self, job_id: str) -> list[int]:
+    def selected_rows(self, job_id: str) -> list[int]:
         """Rows of the source that the job chose, in order."""
         query = select(SelectedSample.source_row).where(SelectedSample.job_id == job_id)
         return list(self.session.scalars(query.order_by(SelectedSample.rank)))

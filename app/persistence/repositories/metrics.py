@@ -38,7 +38,7 @@ class RecentUnit:
     heard_at: datetime
 
 
-class Measures:
+class MetricQueries:
     """Aggregates only: nothing of a project can be told from them."""
 
     def __init__(self, session: Session) -> None:

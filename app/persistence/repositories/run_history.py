@@ -15,7 +15,7 @@ LATEST = 50
 
 
 @dataclass(frozen=True)
-class MeasuredShard:
+class RecordedShard:
     """A gradient shard that was computed.
 
     Attributes:
@@ -32,7 +32,7 @@ class MeasuredShard:
 
 
 @dataclass(frozen=True)
-class MeasuredChoice:
+class RecordedSelection:
     """A choice that was made: settings of the job, sizes, and the seconds of choosing alone."""
 
     config: dict[str, Any]
@@ -42,7 +42,7 @@ class MeasuredChoice:
 
 
 @dataclass(frozen=True)
-class MeasuredTraining:
+class RecordedTraining:
     """A training of an evaluation: how it was tuned, tokens it saw, seconds with the losses after it."""
 
     tuning: str
@@ -50,13 +50,13 @@ class MeasuredTraining:
     seconds: float
 
 
-class Measurements:
+class RunHistory:
     """The latest measurements of the whole deployment; they hold times and counts, nothing of what was measured."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def shards(self) -> list[MeasuredShard]:
+    def shards(self) -> list[RecordedShard]:
         """Gradient shards, latest first."""
         query = (
             select(Unit.shard, Dataset.shards, Dataset.rows_sha256, GradientSet.config, UnitCommit.result)
@@ -72,11 +72,11 @@ class Measurements:
             if not {"tokens", "seconds"} <= result.keys() or "adopted_from" in result:
                 continue  # of a worker that did not report them yet, or measured for another data set and counted there
             here = (stored or [])[shard : shard + 1]
-            found.append(MeasuredShard(rows_sha256, config, here[0].get("text_bytes") if here else None, result))
+            found.append(RecordedShard(rows_sha256, config, here[0].get("text_bytes") if here else None, result))
         return found
 
-    def choices(self) -> list[MeasuredChoice]:
-        """Choices of jobs that succeeded, latest first."""
+    def choices(self) -> list[RecordedSelection]:
+        """Selections of jobs that succeeded, latest first."""
         result = type_coerce(Job.result, JSON)
         query = (
             select(
@@ -90,12 +90,12 @@ class Measurements:
             .limit(LATEST)
         )
         return [
-            MeasuredChoice(config, pool, selected, seconds)
+            RecordedSelection(config, pool, selected, seconds)
             for config, pool, selected, seconds in self.session.execute(query)
             if None not in (pool, selected, seconds) and config.keys() >= {"selection", "gradients"}
         ]
 
-    def trainings(self, revision: str) -> list[MeasuredTraining]:
+    def trainings(self, revision: str) -> list[RecordedTraining]:
         """Trainings of a model of this revision, latest first."""
         query = (
             select(Evaluation.config, UnitCommit.result)
@@ -107,7 +107,7 @@ class Measurements:
             .limit(LATEST)
         )
         return [
-            MeasuredTraining(str((config.get("training") or {}).get("tuning")), result["tokens"], result["seconds"])
+            RecordedTraining(str((config.get("training") or {}).get("tuning")), result["tokens"], result["seconds"])
             for config, result in self.session.execute(query)
             if result.get("tokens")  # a worker of an older version did not report them
         ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from app.persistence.repositories import Measurements
+from app.persistence.repositories import RunHistory
 from app.persistence.tables import Dataset
 from app.services.jobs.estimates import Past, tokens_of
 from spice_select.config import GradientConfig
@@ -81,7 +81,7 @@ def estimate_evaluation(
         if basis == "assumed":
             notes.append("tokens: nothing was measured with this model yet, so 4 bytes of text are taken for a token")
     tuning = config.training.tuning
-    alike = [done for done in Measurements(session).trainings(revision) if done.tuning == tuning]
+    alike = [done for done in RunHistory(session).trainings(revision) if done.tuning == tuning]
     if not alike:
         notes.append("seconds: nothing was trained with this model in this way yet")
     elif tokens is not None:

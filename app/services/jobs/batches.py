@@ -51,7 +51,7 @@ class WorkerMemory:
 
 
 @dataclass(frozen=True)
-class SettledBatches:
+class ResolvedBatches:
     """The batch budget of a job.
 
     Attributes:
@@ -92,14 +92,14 @@ def live_workers(session: Session) -> list[WorkerMemory]:
     return [_memory_of(worker) for worker in Workers(session).live(LIVE_SECONDS)]
 
 
-def settle_batches(
+def resolve_batches(
     session: Session,
     settings: Settings,
     dataset: Dataset,
     config: RunConfig,
     proxy: ResolvedProxy,
     workers: Sequence[WorkerMemory],
-) -> tuple[RunConfig, SettledBatches]:
+) -> tuple[RunConfig, ResolvedBatches]:
     """The settings with ``auto`` made a number, and where that is from.
 
     Gradients that are there, or on their way, decide before the memory does: another number would measure them again.
@@ -114,13 +114,13 @@ def settle_batches(
     """
     requested = config.gradients.batch_tokens
     if requested != "auto":
-        return config, SettledBatches(requested, requested, "settings")
+        return config, ResolvedBatches(requested, requested, "settings")
     tokens, basis = _of_gradients(session, dataset, config, proxy.revision), "gradients"
     if tokens is None:
         tokens, basis = _of_workers(settings, dataset, config, proxy, workers), "workers"
     if tokens is None:
         tokens, basis = DEFAULT_TOKENS, "default"
-    return _with(config, tokens), SettledBatches(requested, tokens, basis)
+    return _with(config, tokens), ResolvedBatches(requested, tokens, basis)
 
 
 def _of_gradients(session: Session, dataset: Dataset, config: RunConfig, revision: str) -> int | None:

@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.errors import ServiceError
-from app.persistence.repositories import GradientSets, Measurements, Units
-from app.persistence.repositories.run_history import MeasuredChoice, MeasuredShard
+from app.persistence.repositories import GradientSets, RunHistory, Units
+from app.persistence.repositories.run_history import RecordedSelection, RecordedShard
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
-from app.services.jobs.batches import SettledBatches, WorkerMemory, live_workers
+from app.services.jobs.batches import ResolvedBatches, WorkerMemory, live_workers
 from app.services.jobs.gradient_sets import pool_of, set_fingerprint
 from app.services.jobs.proxies import ResolvedProxy
 from app.settings import Settings
@@ -93,14 +93,14 @@ class Past:
     Never read within a transaction that writes.
     """
 
-    shards: list[MeasuredShard]
-    choices: list[MeasuredChoice]
+    shards: list[RecordedShard]
+    choices: list[RecordedSelection]
     workers: list[WorkerMemory]
 
     @classmethod
     def of(cls, session: Session) -> Past:
         """What there is now."""
-        measurements = Measurements(session)
+        measurements = RunHistory(session)
         return cls(measurements.shards(), measurements.choices(), live_workers(session))
 
 
@@ -130,7 +130,7 @@ class Estimator:
         session: Session,
         dataset: Dataset,
         config: RunConfig,
-        batches: SettledBatches,
+        batches: ResolvedBatches,
         proxy: ResolvedProxy,
         taken: Past,
         gradient_set: GradientSet | None,
@@ -225,7 +225,7 @@ def refuse_unfit(estimate: Estimate) -> None:
         raise ServiceError("does-not-fit", estimate.obstacles[0], errors=errors)
 
 
-def tokens_of(dataset: Dataset, gradients: GradientConfig, past: list[MeasuredShard]) -> tuple[int | None, str | None]:
+def tokens_of(dataset: Dataset, gradients: GradientConfig, past: list[RecordedShard]) -> tuple[int | None, str | None]:
     """Tokens of the pool and how they are known.
 
     Args:
@@ -256,7 +256,7 @@ def _memory(
     rows: int,
     shard_rows: int,
     config: RunConfig,
-    past: list[MeasuredShard],
+    past: list[RecordedShard],
 ) -> dict[str, int | None]:
     gradients, selection = config.gradients, config.selection
     # A pool too large for the memory is read from the disk in blocks. What has to be there at once are the chosen rows
@@ -310,9 +310,9 @@ def _tuned_tokens(config: RunConfig, tokens: int, rows: int) -> float:
 
 
 def _seconds(
-    earlier: list[MeasuredChoice],
+    earlier: list[RecordedSelection],
     config: RunConfig,
-    past: list[MeasuredShard],
+    past: list[RecordedShard],
     tokens: int | None,
     rows: int,
     rows_left: int,

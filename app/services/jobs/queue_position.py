@@ -12,7 +12,7 @@ from app.persistence.tables import Job
 
 
 @dataclass(frozen=True)
-class QueuePlace:
+class QueuePosition:
     """A place in the queue, by priority and age; projects with less running are served first among equals.
 
     Attributes:
@@ -29,7 +29,7 @@ class QueuePlace:
     estimated_start_at: datetime | None
 
 
-def queue_place(session: Session, job: Job) -> QueuePlace:
+def queue_position(session: Session, job: Job) -> QueuePosition:
     """The place of a queued job."""
     facts = Jobs(session).queue_facts(job)
     if facts.limit is not None and facts.live_own >= facts.limit:
@@ -40,4 +40,4 @@ def queue_place(session: Session, job: Job) -> QueuePlace:
     if facts.mean_seconds is not None and facts.live:
         # Half a job is left, on average, of those that run; as many run at once as are running now.
         start = facts.moment + timedelta(seconds=facts.mean_seconds * (facts.ahead / facts.live + 0.5))
-    return QueuePlace(facts.ahead + 1, facts.own, reason, start)
+    return QueuePosition(facts.ahead + 1, facts.own, reason, start)

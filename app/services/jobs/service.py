@@ -14,13 +14,13 @@ from app.persistence.session import Database
 from app.persistence.tables import Job
 from app.services.idempotency import made_before, repeated, replayed
 from app.services.if_match import require_version
-from app.services.jobs.batches import settle_batches
+from app.services.jobs.batches import resolve_batches
 from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
 from app.services.jobs.gradient_sets import needed_sets
 from app.services.jobs.planning import check_parts, selection_units
 from app.services.jobs.progress import Progress, Work, job_phase, job_progress
 from app.services.jobs.proxies import Proxies, ResolvedProxy
-from app.services.jobs.queue_position import QueuePlace, queue_place
+from app.services.jobs.queue_position import QueuePosition, queue_position
 from app.services.jobs.validation import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
@@ -66,7 +66,7 @@ class JobView:
     job: Job
     phase: str | None
     progress: Progress | None
-    queue: QueuePlace | None = None
+    queue: QueuePosition | None = None
 
 
 def _run_config(request: JobRequest, proxy: ResolvedProxy) -> RunConfig:
@@ -130,7 +130,7 @@ class JobService:
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
-                config, batches = settle_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
+                config, batches = resolve_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
                 target = target_dataset(session, project_id, config)
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
@@ -186,7 +186,7 @@ class JobService:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             target_dataset(session, project_id, config)
-            config, batches = settle_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
+            config, batches = resolve_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
             return self.estimator.estimate(session, dataset, config, batches, proxy, past, None)
 
     def get(self, project_id: str, job_id: str) -> JobView:
@@ -205,7 +205,7 @@ class JobService:
             return JobView(job, None, None)
         warmup, shards, parts, selection, moment = Units(session).for_job(job)
         work = Work(warmup=warmup, shards=shards, parts=parts, selection=selection)
-        place = queue_place(session, job) if with_queue and job.status == JobStatus.QUEUED else None
+        place = queue_position(session, job) if with_queue and job.status == JobStatus.QUEUED else None
         return JobView(job, job_phase(work, moment), job_progress(work, moment), place)
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:

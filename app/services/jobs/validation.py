@@ -211,4 +211,4 @@ def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: st
         raise ServiceError(
             "given-job-unusable", f"the given job ended without a result: {given.status}", pointer=pointer
         )
-    return set(Jobs(session).chosen_rows(job_id))
+    return set(Jobs(session).selected_rows(job_id))

@@ -11,8 +11,8 @@ from app.persistence.tables import Job
 from app.services.access.signing import Link, LinkSigner
 from app.services.compat import understood
 from app.services.jobs.service import JobService
-from app.services.results.reader import Choices
-from app.services.results.truncated import CUTTABLE, Prefixes
+from app.services.results.reader import ResultReader
+from app.services.results.truncated import CUTTABLE, TruncatedResults
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig
@@ -49,11 +49,11 @@ class ResultService:
         settings: For links and for the room of cut files.
     """
 
-    def __init__(self, jobs: JobService, choices: Choices, store: ArtifactStore, settings: Settings) -> None:
+    def __init__(self, jobs: JobService, choices: ResultReader, store: ArtifactStore, settings: Settings) -> None:
         self.jobs = jobs
         self.choices = choices
         self.signer = LinkSigner(settings)
-        self.prefixes = Prefixes(store, settings.prefix_cache_bytes)
+        self.prefixes = TruncatedResults(store, settings.prefix_cache_bytes)
 
     def file(
         self, project_id: str, job_id: str, name: str, k: int | None = None, *, k_is: Mapping[str, str] = QUERY_K

@@ -13,7 +13,7 @@ from app.persistence.repositories import Datasets, Jobs
 from app.persistence.session import Database
 from app.persistence.tables import SelectedSample
 from app.services.jobs.service import find_job
-from app.services.results.reader import Choices
+from app.services.results.reader import ResultReader
 from spice_select.errors import RowError
 from spice_select.records.records import to_messages
 
@@ -55,7 +55,7 @@ class Excerpt:
     turns: list[tuple[str, str]]
 
 
-class Pictures:
+class Previews:
     """Reads of finished jobs for people.
 
     Args:
@@ -63,7 +63,7 @@ class Pictures:
         choices: What jobs chose.
     """
 
-    def __init__(self, database: Database, choices: Choices) -> None:
+    def __init__(self, database: Database, choices: ResultReader) -> None:
         self.database = database
         self.choices = choices
 
@@ -108,7 +108,7 @@ class Pictures:
         form, columns = dataset.format, dataset.columns or {}
 
         def excerpts(found: list[SelectedSample], lines: list[str]) -> list[Excerpt]:
-            return [Excerpt(pick, _turns(line, form, columns)) for pick, line in zip(found, lines, strict=True)]
+            return [Excerpt(pick, _trainings(line, form, columns)) for pick, line in zip(found, lines, strict=True)]
 
         return excerpts(picks, texts), excerpts(last_picks, last_lines(path, rest))
 
@@ -135,7 +135,7 @@ def last_lines(path: Path, count: int) -> list[str]:
     return [line.decode() for line in b"".join(reversed(blocks)).split(b"\n")[:-1][-count:]]
 
 
-def _turns(line: str, form: str | None, columns: dict[str, Any]) -> list[tuple[str, str]]:
+def _trainings(line: str, form: str | None, columns: dict[str, Any]) -> list[tuple[str, str]]:
     record = json.loads(line)
     try:
         return [(turn["role"], turn["content"]) for turn in to_messages(record, form, columns)]  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from app.status import ACTIVE
 from app.storage import ArtifactStore
 
 
-class Choices:
-    """Choices of finished jobs.
+class ResultReader:
+    """Results of finished jobs.
 
     Args:
         database: Where the records are.

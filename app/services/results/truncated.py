@@ -20,7 +20,7 @@ GRACE_SECONDS = 60.0
 """A file that was used more recently is never dropped: an answer may be about to open it."""
 
 
-class Prefixes:
+class TruncatedResults:
     """Cut files of one data folder.
 
     Args:

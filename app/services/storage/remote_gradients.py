@@ -29,7 +29,7 @@ def unnamed(database: Database, ages: Mapping[str, float], grace_seconds: float)
     if not old:
         return []
     with database.read() as session:
-        named = Artifacts(session).far_objects()
+        named = Artifacts(session).remote_objects()
     return sorted(set(old) - named)
 
 

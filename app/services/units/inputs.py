@@ -22,7 +22,7 @@ class ClaimGoneError(Exception):
 
 
 @dataclass(frozen=True)
-class IngestBrief:
+class IngestInputs:
     """To parse: which bytes, or where they come from, and how the client said to read them."""
 
     sha256: str
@@ -32,7 +32,7 @@ class IngestBrief:
 
 
 @dataclass(frozen=True)
-class WarmupBrief:
+class WarmupInputs:
     """To warm up: which rows the proxy model may see, and how."""
 
     rows_sha256: list[str]
@@ -53,7 +53,7 @@ class WarmedUp:
 
 
 @dataclass(frozen=True)
-class GradientsBrief:
+class GradientsInputs:
     """To measure: which rows, with which proxy model, how."""
 
     rows_sha256: str
@@ -77,7 +77,7 @@ class UnitArtifact:
 
 
 @dataclass(frozen=True)
-class GivenChoice:
+class BaseSelectionInput:
     """The choice of another job on the same data set and gradients, whose rows are owned already.
 
     Attributes:
@@ -92,7 +92,7 @@ class GivenChoice:
 
 
 @dataclass(frozen=True)
-class TargetBrief:
+class TargetInputs:
     """The data set that a choice is to be close to, and its gradient shards in order."""
 
     dataset: Dataset
@@ -101,7 +101,7 @@ class TargetBrief:
 
 
 @dataclass(frozen=True)
-class SelectBrief:
+class SelectInputs:
     """To select from a part or from the whole pool.
 
     Attributes:
@@ -125,14 +125,14 @@ class SelectBrief:
     shards: list[UnitArtifact]
     parts: list[UnitArtifact]
     created_at: datetime
-    given: GivenChoice | None = None
-    target: TargetBrief | None = None
+    given: BaseSelectionInput | None = None
+    target: TargetInputs | None = None
     warmup: WarmedUp | None = None
     checkpoint: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class EvaluationBrief:
+class EvaluationInputs:
     """To evaluate what a job chose: the plan, a training, the report.
 
     Attributes:
@@ -158,7 +158,7 @@ class EvaluationBrief:
     trainings: list[UnitArtifact]
 
 
-class BriefService:
+class UnitInputService:
     """Reads briefs.
 
     Args:
@@ -168,18 +168,18 @@ class BriefService:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def ingest(self, claim: Claim) -> IngestBrief:
+    def ingest(self, claim: Claim) -> IngestInputs:
         """What an ``ingest`` unit is to do."""
         with self.database.read() as session:
             dataset = Datasets(session).get_even_deleted(claim.dataset_id)
-            return IngestBrief(
+            return IngestInputs(
                 sha256=dataset.sha256,
                 requested=dataset.requested,
                 source=dataset.source,
                 resolved_source=dataset.resolved_source,
             )
 
-    def warmup(self, claim: Claim) -> WarmupBrief:
+    def warmup(self, claim: Claim) -> WarmupInputs:
         """What a ``warmup`` unit is to do: any set that waits for it says how, they agree in all that matters."""
         with self.database.read() as session:
             unit = Units(session).get(claim.unit_id)
@@ -189,13 +189,13 @@ class BriefService:
                 dataset = GradientSets(session).pool_in_use(claim.unit_id) or dataset
         assert unit is not None
         assert unit.fingerprint is not None
-        return WarmupBrief(
+        return WarmupInputs(
             rows_sha256=[shard["sha256"] for shard in dataset.shards or []],
             fingerprint=unit.fingerprint,
             **_proxy_of(gradient_set),
         )
 
-    def gradients(self, claim: Claim) -> GradientsBrief:
+    def gradients(self, claim: Claim) -> GradientsInputs:
         """What a ``gradients`` unit is to do."""
         assert claim.gradient_set_id is not None
         assert claim.shard is not None
@@ -208,7 +208,7 @@ class BriefService:
             warmup = _warmed_up(session, claim.gradient_set_id)
         assert gradient_set is not None
         shards = dataset.shards or []
-        return GradientsBrief(
+        return GradientsInputs(
             rows_sha256=shards[claim.shard]["sha256"],
             first_position=sum(shard["rows"] for shard in shards[: claim.shard]),
             fingerprint=(unit.fingerprint if unit is not None else None) or gradient_set.fingerprint,
@@ -216,7 +216,7 @@ class BriefService:
             **_proxy_of(gradient_set),
         )
 
-    def select(self, claim: Claim) -> SelectBrief:
+    def select(self, claim: Claim) -> SelectInputs:
         """What a ``select`` or ``select_part`` unit is to do.
 
         Raises:
@@ -232,7 +232,7 @@ class BriefService:
             assert gradient_set is not None
             config = understood(RunConfig, job.config, f"job {job.id}")
             unit = Units(session).get(claim.unit_id)
-            return SelectBrief(
+            return SelectInputs(
                 job=job,
                 dataset=Datasets(session).get_even_deleted(job.dataset_id),
                 gradient_set=gradient_set,
@@ -246,7 +246,7 @@ class BriefService:
                 checkpoint=None if unit is None else unit.checkpoint,
             )
 
-    def evaluation(self, claim: Claim) -> EvaluationBrief:
+    def evaluation(self, claim: Claim) -> EvaluationInputs:
         """What a unit of an evaluation is to do.
 
         Raises:
@@ -263,11 +263,11 @@ class BriefService:
                 raise ClaimGoneError
             holdout = evaluation.holdout_dataset_id
             plans = _artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_PLAN))
-            return EvaluationBrief(
+            return EvaluationInputs(
                 evaluation=evaluation,
                 dataset=Datasets(session).get_even_deleted(evaluation.dataset_id),
                 holdout=None if holdout is None else Datasets(session).get_even_deleted(holdout),
-                chosen=Jobs(session).chosen_rows(job.id),
+                chosen=Jobs(session).selected_rows(job.id),
                 excluded=understood(RunConfig, job.config, f"job {job.id}").conditions.exclude,
                 config=understood(EvaluationConfig, evaluation.config, f"evaluation {evaluation.id}"),
                 model=understood(ProxyConfig, evaluation.model, f"evaluation {evaluation.id}"),
@@ -295,16 +295,16 @@ def _warmed_up(session: Any, gradient_set_id: str) -> WarmedUp | None:
     return WarmedUp(unit.id, unit.fingerprint or "", commit.artifact_sha256 or "", commit.result)
 
 
-def _target(session: Any, job: Job) -> TargetBrief | None:
+def _target(session: Any, job: Job) -> TargetInputs | None:
     if job.target_dataset_id is None or job.target_gradient_set_id is None:
         return None
     gradient_set = GradientSets(session).get(job.project_id, job.target_gradient_set_id)
     assert gradient_set is not None
     dataset = Datasets(session).get_even_deleted(job.target_dataset_id)
-    return TargetBrief(dataset, gradient_set.fingerprint, _artifacts(Units(session).shard_commits(gradient_set.id)))
+    return TargetInputs(dataset, gradient_set.fingerprint, _artifacts(Units(session).shard_commits(gradient_set.id)))
 
 
-def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | None:
+def _given(session: Any, project_id: str, job_id: str | None) -> BaseSelectionInput | None:
     """The choice that a job is to add to.
 
     Raises:
@@ -317,7 +317,7 @@ def _given(session: Any, project_id: str, job_id: str | None) -> GivenChoice | N
         raise ServiceError(
             "given-job-unusable", f"the choice of job {job_id} is no longer there", pointer="#/given_job"
         )
-    return GivenChoice(job_id, ranking.sha256, Jobs(session).chosen_rows(job_id))
+    return BaseSelectionInput(job_id, ranking.sha256, Jobs(session).selected_rows(job_id))
 
 
 def _artifacts(made: list[tuple[Unit, UnitCommit]]) -> list[UnitArtifact]:

@@ -247,7 +247,7 @@ class UnitService:
             for concerned in _concerned(session, claim):
                 Events(session).append(claim.project_id, "unit.failed", **concerned, data={**data, "again": again})
             if not again:
-                _bury(session, claim, problem)
+                _fail_dependents(session, claim, problem)
 
     def recompute(self, claim: Claim, unit_ids: list[str], detail: str) -> None:
         """Re-open units whose artifacts turned out missing or rotten, and let the one that needs them wait.
@@ -320,7 +320,7 @@ class UnitService:
                     strikes = unit.strikes + 1
                     problem = stored_problem("worker-killed", f"{strikes} workers were lost while working on this unit")
                     Units(session).kill(unit.id, problem)
-                    _bury(session, unit, problem)
+                    _fail_dependents(session, unit, problem)
         for job_id, evaluation_id in left_open:
             with self.database.write() as session:
                 OwnedUnits(session, job_id=job_id, evaluation_id=evaluation_id).close()
@@ -371,7 +371,7 @@ def _concerned(session: Any, unit: Claim | Unit) -> list[dict[str, str]]:
     return [{"job_id": job_id} for job_id in _jobs_of(session, unit)]
 
 
-def _bury(session: Any, dead: Claim | Unit, problem: dict[str, Any]) -> None:
+def _fail_dependents(session: Any, dead: Claim | Unit, problem: dict[str, Any]) -> None:
     """Let the failure of a unit reach whatever waits for it."""
     events, data = Events(session), {"code": problem["code"]}
     if dead.kind == UnitKind.INGEST:

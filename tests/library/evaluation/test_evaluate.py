@@ -39,7 +39,7 @@ def test_from_a_budget_to_a_verdict_and_again_from_its_folder(spice: Command, so
     assert found["verdict"] in {"better", "worse", "no_difference", "cannot_tell"}
     assert found["sentence"]
     assert not found["choice_saw_held_out_rows"]
-    assert found["chosen_rows"] == pq.read_metadata(out / "chosen" / "ranking.parquet").num_rows > 0
+    assert found["selected_rows"] == pq.read_metadata(out / "chosen" / "ranking.parquet").num_rows > 0
     assert [arm["name"] for arm in found["arms"]] == [
         "the choice", "random", "random_tokens", "stratified", "full", "junk", "one_group",
     ]  # fmt: skip
@@ -64,7 +64,7 @@ def test_a_choice_from_the_whole_file_is_judged_without_its_held_out_rows(
     ended = spice("evaluate", source, "--ranking", tmp_path / "chosen" / "ranking.parquet", "-o", tmp_path, *QUICK)
     found = ended.json()
     assert found["choice_saw_held_out_rows"]
-    assert found["chosen_rows"] + found["chosen_rows_left_out"] == 42
+    assert found["selected_rows"] + found["chosen_rows_left_out"] == 42
     assert found["pool_rows"] + found["held_out_rows"] == 140
 
 

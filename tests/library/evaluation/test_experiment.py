@@ -11,7 +11,7 @@ import torch
 
 import spice_select as ss
 from spice_select.errors import ConfigError
-from spice_select.evaluation.experiment import Arm, result_of, run_experiment, run_turn, standard_arms
+from spice_select.evaluation.experiment import Arm, result_of, run_experiment, run_training, standard_arms
 from spice_select.evaluation.hold_out import split
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
 from spice_select.evaluation.training import losses_of, schedule_of
@@ -21,7 +21,7 @@ BUNDLED = Path(__file__).parents[3] / "examples" / "bundled.jsonl"
 FAST = EvaluationConfig(training=TrainingConfig(epochs=2, batch_rows=8, learning_rate=3e-3), seeds=2)
 
 
-class Material:
+class EvaluationDataset:
     """The bundled rows without their plantings, split."""
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class Material:
 
 
 @pytest.fixture(scope="module")
-def material() -> Material:
-    return Material()
+def material() -> EvaluationDataset:
+    return EvaluationDataset()
 
 
-def experiment(material: Material, config: EvaluationConfig, rows: list[int], model: Any = None) -> Any:
+def experiment(material: EvaluationDataset, config: EvaluationConfig, rows: list[int], model: Any = None) -> Any:
     return run_experiment(
         model or build_tiny_model(),
         material.pool,
@@ -51,7 +51,7 @@ def experiment(material: Material, config: EvaluationConfig, rows: list[int], mo
     )
 
 
-def test_it_sees_training_and_plantings_and_a_choice_of_the_shortest_rows_loses(material: Material) -> None:
+def test_it_sees_training_and_plantings_and_a_choice_of_the_shortest_rows_loses(material: EvaluationDataset) -> None:
     shortest = sorted(range(len(material.pool)), key=lambda row: material.tokens[row])[:60]
     model = build_tiny_model()
     before = losses_of(model, material.held_out)
@@ -75,7 +75,7 @@ def replace_seeds(config: EvaluationConfig, seeds: int) -> EvaluationConfig:
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_it_repeats_to_the_bit(material: Material, tuning: str) -> None:
+def test_it_repeats_to_the_bit(material: EvaluationDataset, tuning: str) -> None:
     training = FAST.training.model_copy(update={"tuning": tuning, "epochs": 0.5})
     config = FAST.model_copy(update={"training": training, "controls": ("random",), "plantings": ()})
     one, two = (experiment(material, config, list(range(40))) for _ in range(2))
@@ -85,14 +85,14 @@ def test_it_repeats_to_the_bit(material: Material, tuning: str) -> None:
     assert one.verdicts["chosen"].outcome == "cannot_tell"  # nothing was planted and nothing trained on everything
 
 
-def test_an_untrainable_model_cannot_tell(material: Material) -> None:
+def test_an_untrainable_model_cannot_tell(material: EvaluationDataset) -> None:
     training = FAST.training.model_copy(update={"learning_rate": 1e-9, "epochs": 0.5})
     config = FAST.model_copy(update={"training": training, "controls": ("random", "full")})
     found = experiment(material, config, list(range(40)))
     assert found.verdicts["chosen"].outcome == "cannot_tell"
 
 
-def test_what_cannot_be_compared_is_refused(material: Material) -> None:
+def test_what_cannot_be_compared_is_refused(material: EvaluationDataset) -> None:
     twice = [Arm("same", "choice", lambda _seed: [0, 1]), Arm("same", "control", lambda _seed: [2, 3])]
     with pytest.raises(ConfigError, match="same name"):
         run_experiment(build_tiny_model(), material.pool, material.held_out, twice, FAST, count=2)
@@ -100,13 +100,13 @@ def test_what_cannot_be_compared_is_refused(material: Material) -> None:
         run_experiment(build_tiny_model(), material.pool, material.held_out[:1], twice[:1], FAST, count=2)
 
 
-def test_groups_of_one_plant_no_group(material: Material) -> None:
+def test_groups_of_one_plant_no_group(material: EvaluationDataset) -> None:
     arms = standard_arms("x", [0, 1], tokens=[5, 6, 7], groups=["a", "a", "a"], config=FAST)
     assert [arm.name for arm in arms] == ["x", "random", "random_tokens", "full", "junk"]
     assert [len(arm.rows(0)) for arm in arms] == [2, 2, 2, 3, 2]
 
 
-def test_trainings_run_apart_and_in_any_order_are_those_of_the_experiment(material: Material) -> None:
+def test_trainings_run_apart_and_in_any_order_are_those_of_the_experiment(material: EvaluationDataset) -> None:
     training = FAST.training.model_copy(update={"epochs": 0.2})
     config = FAST.model_copy(update={"training": training, "controls": ("random",), "plantings": ("junk",)})
     rows = list(range(20))
@@ -116,7 +116,7 @@ def test_trainings_run_apart_and_in_any_order_are_those_of_the_experiment(materi
     schedule = schedule_of(config.training, count=len(rows), mean_tokens=mean)
     model = build_tiny_model()
     apart = {
-        (arm.name, turn): run_turn(model, material.pool, material.held_out, arm, config, schedule, turn=turn)
+        (arm.name, turn): run_training(model, material.pool, material.held_out, arm, config, schedule, turn=turn)
         for arm in reversed(arms)
         for turn in (1, 0)
     }

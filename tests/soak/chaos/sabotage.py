@@ -24,7 +24,7 @@ from app.persistence.repositories.rows import affected
 from app.persistence.tables import Unit
 from app.services.jobs import service
 from app.services.units.commits import CommitService
-from app.services.units.inputs import BriefService, GradientsBrief
+from app.services.units.inputs import GradientsInputs, UnitInputService
 from app.services.units.service import Claim
 from app.settings import Settings
 from app.status import UnitState
@@ -93,14 +93,14 @@ def hold_commits(folder: Path) -> None:
 
 def hold_beginnings(folder: Path) -> None:
     """Let a test reach a worker that holds a lease and has done nothing for it yet."""
-    read = BriefService.gradients
+    read = UnitInputService.gradients
 
-    def gradients(self: BriefService, claim: Claim) -> GradientsBrief:
+    def gradients(self: UnitInputService, claim: Claim) -> GradientsInputs:
         while (folder / f"begin.{claim.epoch}").exists():
             time.sleep(0.05)
         return read(self, claim)
 
-    BriefService.gradients = gradients  # type: ignore[method-assign]
+    UnitInputService.gradients = gradients  # type: ignore[method-assign]
 
 
 if name := os.environ.get("SPICE_TEST_SABOTAGE"):
