@@ -65,8 +65,8 @@ fuzz: $(STAMP)  ## hostile files for the readers of data sets: make fuzz SECONDS
 requests: $(STAMP)  ## valid and broken requests made up from the contract: make requests EXAMPLES=200 SEED=1
 	SPICE_TEST_EXAMPLES=$(EXAMPLES) SPICE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 3600 tests/service/test_contract_fuzzing.py
 
-upgrade: $(STAMP)  ## a rolling upgrade to this checkout under jobs: make upgrade OLDER=<revision>
-	$(BIN)/python -m tests.soak.upgrade --older $(OLDER) --seed $(SEED)
+upgrade: $(STAMP)  ## a rolling upgrade to this checkout under jobs, from the commit before or OLDER=<revision>
+	$(BIN)/python -m tests.soak.upgrade --older "$(OLDER)" --seed $(SEED)
 
 clean:  ## remove what the targets made (not .venv)
 	rm -rf demo-output spice-data build dist .pytest_cache .mypy_cache .ruff_cache

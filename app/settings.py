@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", repr=False)
     """SQLAlchemy URL; empty means SQLite in ``data_dir``."""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Redis-protocol URL of the doorbell; unused when embedded."""
+    """Redis-protocol URL of the broker; unused when embedded."""
     database_pool_size: int = Field(default=10, ge=1, le=200)
     """Connections a process keeps to PostgreSQL."""
 
@@ -122,10 +122,10 @@ class Settings(BaseSettings):
     """How long a claimed unit belongs to its worker without a heartbeat."""
     heartbeat_seconds: float = Field(default=15, gt=0)
     """Time between two heartbeats; well under a third of the lease."""
-    ring_seconds: float = Field(default=15, gt=0)
-    """A runnable unit that nobody has claimed is rung again after this time."""
+    notify_seconds: float = Field(default=15, gt=0)
+    """Workers are notified again of a runnable unit that nobody has claimed for this time."""
     silence_seconds: float = Field(default=60, gt=0)
-    """An idle Celery worker that no doorbell has reached for this long looks at the database by itself."""
+    """An idle Celery worker that no message has reached for this long looks at the database by itself."""
     poll_seconds: float = Field(default=0.5, gt=0)
     """Pause of the dispatcher and of the embedded worker between two looks at the database."""
     stall_seconds: float = Field(default=600, gt=0)
@@ -134,8 +134,8 @@ class Settings(BaseSettings):
     """Attempts of one unit that end in an unexpected error."""
     backoff_seconds: float = Field(default=5, ge=0)
     """Wait before the second attempt; doubled for each further one."""
-    max_strikes: int = Field(default=3, ge=1)
-    """Leases lost without a word after which a unit counts as one that kills its workers."""
+    max_lost_leases: int = Field(default=3, ge=1)
+    """Lost leases after which a unit counts as one that kills its workers."""
 
     gradient_days: float | None = Field(default=None, gt=0)
     """Gradients that no job has needed for so many days are removed, and computed again should one want them; without a

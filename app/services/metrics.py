@@ -169,7 +169,7 @@ def _attempts(units: list[RecentUnit], since: datetime) -> GaugeMetricFamily:
     for unit in units:
         if unit.heard_at < since:
             continue
-        lost = unit.strikes + (unit.code == "worker-killed")
+        lost = unit.lost_leases + (unit.code == "worker-killed")
         last = {UnitState.DONE: "committed", UnitState.LEASED: "running"}.get(UnitState(unit.state))
         if last is None and unit.state == UnitState.DEAD and unit.code is None:
             last = "dropped"

@@ -22,7 +22,7 @@ ENDED = {"succeeded", "failed", "cancelled", "expired"}
 FAST = {
     "SPICE_LEASE_SECONDS": "4",
     "SPICE_HEARTBEAT_SECONDS": "0.5",
-    "SPICE_RING_SECONDS": "2",
+    "SPICE_NOTIFY_SECONDS": "2",
     "SPICE_POLL_SECONDS": "0.25",
     "SPICE_BACKOFF_SECONDS": "0.2",
 }

@@ -68,7 +68,7 @@ def test_any_number_of_workers_and_a_kill_give_the_bytes_of_one_process(deployme
             select(UnitCommit).join(Unit, Unit.id == UnitCommit.unit_id).where(Unit.kind == UnitKind.WARMUP)
         ).all()
     database.dispose()
-    assert last.strikes == 1, "the kill hit it"
+    assert last.lost_leases == 1, "the kill hit it"
     assert len(warmups) == 1
     assert results[1] == results[0]
     assert results[2] == results[0]

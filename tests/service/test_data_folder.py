@@ -171,7 +171,7 @@ def test_files_that_are_to_be_removed_stay_written_down_where_they_are_not(
     def doomed() -> int:
         database = Database(any_database_url)
         with database.read() as session:
-            count = session.scalar(text("SELECT count(*) FROM doomed_artifact"))
+            count = session.scalar(text("SELECT count(*) FROM obsolete_artifact"))
         database.dispose()
         return int(count or 0)
 

@@ -226,7 +226,7 @@ def test_a_file_that_is_written_again_while_it_is_being_removed_stays(service: I
         digest = store.add(DEFAULT_PROJECT, folder / "a")
     os.utime(store.path(DEFAULT_PROJECT, digest), (time.time() - OLD_SECONDS,) * 2)
     with database.write() as session:
-        Artifacts(session).doom(DEFAULT_PROJECT, [digest])
+        Artifacts(session).mark_obsolete(DEFAULT_PROJECT, [digest])
 
     def write_again() -> None:
         with store.scratch() as folder:
@@ -250,7 +250,7 @@ def test_a_file_that_is_named_while_it_is_being_removed_stays(service: InProcess
         (folder / "a").write_bytes(b"a result")
         digest = store.add(DEFAULT_PROJECT, folder / "a")
     with database.write() as session:
-        Artifacts(session).doom(DEFAULT_PROJECT, [digest])
+        Artifacts(session).mark_obsolete(DEFAULT_PROJECT, [digest])
 
     def name_it() -> None:
         row = {"name": "late.txt", "media_type": "text/plain", "bytes": 8, "sha256": digest}
@@ -269,7 +269,7 @@ def test_a_young_file_waits_until_it_is_old_enough(service: InProcessService) ->
         (folder / "a").write_bytes(b"young")
         digest = store.add(DEFAULT_PROJECT, folder / "a")
     with database.write() as session:
-        Artifacts(session).doom(DEFAULT_PROJECT, [digest])
+        Artifacts(session).mark_obsolete(DEFAULT_PROJECT, [digest])
     retention = sweeper(service, artifact_grace_seconds=3600.0)
     assert retention.remove() == 0
     os.utime(store.path(DEFAULT_PROJECT, digest), (time.time() - OLD_SECONDS,) * 2)

@@ -81,7 +81,7 @@ def test_the_measures_follow_a_job(any_service: InProcessService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "attempts", "strikes", "code", "ends"),
+    ("state", "attempts", "lost_leases", "code", "ends"),
     [
         ("done", 3, 1, None, {"committed": 1, "failed": 1, "lost": 1}),
         ("leased", 2, 0, None, {"failed": 1}),
@@ -92,12 +92,12 @@ def test_the_measures_follow_a_job(any_service: InProcessService) -> None:
     ],
 )
 def test_every_attempt_is_counted_by_its_end(
-    state: str, attempts: int, strikes: int, code: str | None, ends: dict[str, int]
+    state: str, attempts: int, lost_leases: int, code: str | None, ends: dict[str, int]
 ) -> None:
     moment = datetime(2026, 11, 26, tzinfo=UTC)
-    family = _attempts([RecentUnit(state, attempts, strikes, code, moment)] * 2, moment)
+    family = _attempts([RecentUnit(state, attempts, lost_leases, code, moment)] * 2, moment)
     assert {s.labels["outcome"]: s.value for s in family.samples if s.value} == {end: 2 * n for end, n in ends.items()}
-    late = _attempts([RecentUnit(state, attempts, strikes, code, moment)], moment + timedelta(seconds=1))
+    late = _attempts([RecentUnit(state, attempts, lost_leases, code, moment)], moment + timedelta(seconds=1))
     assert not [sample for sample in late.samples if sample.value]
 
 

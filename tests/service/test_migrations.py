@@ -50,14 +50,35 @@ def test_migrations_make_exactly_the_tables_of_the_code(empty_url: str) -> None:
     command.check(alembic(empty_url))
 
 
-def test_a_migration_lets_go_of_its_locks_and_asks_again_while_a_worker_is_in_the_way(empty_database_url: str) -> None:
-    """The worker holds `unit` and wants `event`: the migration of evaluations takes `event` last, `unit` before."""
+NEXT = '''
+"""A revision that takes `unit` first and `event` last."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "next", "0001", None, None
+
+
+def upgrade():
+    op.add_column("unit", sa.Column("colour", sa.Text(), nullable=True))
+    op.create_index("ix_event_type", "event", ["type"])
+'''
+
+
+def test_a_migration_lets_go_of_its_locks_and_asks_again_while_a_worker_is_in_the_way(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    """The worker holds `event` and wants `unit`, which the next revision takes first."""
     url = empty_database_url
-    command.upgrade(alembic(url), "0012")
+    command.upgrade(alembic(url), "head")
+    (tmp_path / "next.py").write_text(NEXT)
+    config = alembic(url)
+    config.set_main_option("version_locations", f"{ROOT / 'migrations' / 'versions'} {tmp_path}")
+    config.set_main_option("path_separator", "space")
     done: list[str] = []
     with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as worker:
         worker.execute("LOCK TABLE event IN ROW EXCLUSIVE MODE")  # as an INSERT does
-        migration = threading.Thread(target=lambda: done.append(str(command.upgrade(alembic(url), "head"))))
+        migration = threading.Thread(target=lambda: done.append(str(command.upgrade(config, "next"))))
         migration.start()
         migration.join(2.5)
         assert migration.is_alive(), "it waits"
@@ -68,4 +89,5 @@ def test_a_migration_lets_go_of_its_locks_and_asks_again_while_a_worker_is_in_th
         worker.commit()
     migration.join(60)
     assert done == ["None"]
-    command.check(alembic(url))
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as connection:
+        assert connection.execute("SELECT count(colour) FROM unit").fetchone() == (0,)

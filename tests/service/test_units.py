@@ -159,10 +159,10 @@ def test_bad_data_fails_at_once(any_service: InProcessService, job: dict[str, An
 
 def test_doorbells_ring_again_until_somebody_comes(any_service: InProcessService, job: dict[str, Any]) -> None:
     rung: list[str] = []
-    units = units_with(any_service, ring_seconds=1000.0)
+    units = units_with(any_service, notify_seconds=1000.0)
     assert units.ring(rung.append) == 1
     assert units.ring(rung.append) == 0, "rung lately"
-    assert units_with(any_service, ring_seconds=1e-6).ring(rung.append) == 1
+    assert units_with(any_service, notify_seconds=1e-6).ring(rung.append) == 1
     assert rung[0] == rung[1]
     assert any_service.runner.run(rung[0]) is True
     assert any_service.runner.run(rung[1]) is False, "a doorbell that comes twice is harmless"
@@ -173,7 +173,7 @@ def test_busy_workers_are_not_rung_again_while_doorbells_wait(
     any_service: InProcessService, job: dict[str, Any]
 ) -> None:
     rung: list[str] = []
-    units = units_with(any_service, ring_seconds=1e-6)
+    units = units_with(any_service, notify_seconds=1e-6)
     assert units.ring(rung.append, backlog=lambda: 5) == 1, "a unit that was never rung is rung all the same"
     assert units.ring(rung.append, backlog=lambda: 1) == 0
     assert units.ring(rung.append, backlog=lambda: 0) == 1, "nothing waits, so the first one may have been lost"
@@ -183,7 +183,7 @@ def test_a_broker_that_fails_leaves_the_unit_unrung(any_service: InProcessServic
     def refuse(_: str) -> None:
         raise ConnectionError("no broker")
 
-    units = units_with(any_service, ring_seconds=1000.0)
+    units = units_with(any_service, notify_seconds=1000.0)
     with pytest.raises(ConnectionError):
         units.ring(refuse)
     assert units.ring(lambda _: None) == 1
@@ -193,7 +193,7 @@ def test_two_dispatchers_never_ring_the_same_unit(any_service: InProcessService)
     dataset = any_service.push(jsonl(sums(4)))
     for count in range(1, 4):
         any_service.submit(dataset["id"], gradients={"sketch_dim": count, "max_length": 64})
-    units = units_with(any_service, ring_seconds=1000.0)
+    units = units_with(any_service, notify_seconds=1000.0)
     rung: list[str] = []
     start = threading.Barrier(4)
 

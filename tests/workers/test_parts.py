@@ -218,7 +218,7 @@ def test_a_part_that_fails_is_tried_again_and_ends_the_job_when_it_never_succeed
 def test_a_part_that_kills_its_workers_ends_the_job(service: InProcessService, job: dict[str, Any]) -> None:
     run_next(service, UnitKind.GRADIENTS)
     first, *_ = units_of(service, UnitKind.SELECT_PART)
-    for _ in range(service.settings.max_strikes):
+    for _ in range(service.settings.max_lost_leases):
         assert service.runner.units.claim(first.id, "doomed") is not None
         with service.runner.database.write() as session:
             session.execute(update(Unit).where(Unit.id == first.id).values(lease_until=clock(-1)))

@@ -166,7 +166,7 @@ def test_killed_after_any_window_another_worker_goes_on_to_the_same_bytes(
     assert other.run(unit.id)
     assert saved == list(range(window + 1, WINDOWS + 1)), "no window is chosen from twice"
     assert files(any_service, job["id"]) == alone["warmed"][0]
-    assert unit_of(any_service, job["id"]).strikes == 1
+    assert unit_of(any_service, job["id"]).lost_leases == 1
     other.database.dispose()
 
 

@@ -123,7 +123,7 @@ def test_a_process_that_goes_down_gives_its_unit_back(sqlite_url: str, tmp_path:
         run_next(service)
         with service.runner.database.read() as session:
             unit = session.scalars(select(Unit).where(Unit.kind == "gradients")).one()
-        assert (unit.state, unit.attempts, unit.strikes) == ("pending", 0, 0)
+        assert (unit.state, unit.attempts, unit.lost_leases) == ("pending", 0, 0)
         service.runner.shutdown.clear()
         service.drain()
         assert service.job(job["id"])["status"] == "succeeded"

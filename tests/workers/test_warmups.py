@@ -254,7 +254,7 @@ def test_a_warm_up_that_fails_ends_the_job_and_is_tried_again_by_the_next(
 def test_a_warm_up_that_kills_its_workers_ends_the_job(service: InProcessService) -> None:
     job = submit(service)
     (unit,) = units_of(service, UnitKind.WARMUP)
-    for _ in range(service.settings.max_strikes):
+    for _ in range(service.settings.max_lost_leases):
         assert service.runner.units.claim(unit.id, "doomed") is not None
         with service.runner.database.write() as session:
             session.execute(update(Unit).where(Unit.id == unit.id).values(lease_until=clock(-1)))

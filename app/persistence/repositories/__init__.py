@@ -13,7 +13,7 @@ from app.persistence.repositories.lineage import LineageCursors
 from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.owned_units import OwnedUnits, owners_that_ended
 from app.persistence.repositories.projects import Projects
-from app.persistence.repositories.removals import Removals
+from app.persistence.repositories.removals import DeletedIds
 from app.persistence.repositories.run_history import RunHistory
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.uploads import Uploads
@@ -25,6 +25,7 @@ __all__ = [
     "Artifacts",
     "DataFolders",
     "Datasets",
+    "DeletedIds",
     "Evaluations",
     "Events",
     "GradientSets",
@@ -35,7 +36,6 @@ __all__ = [
     "ListFilter",
     "OwnedUnits",
     "Projects",
-    "Removals",
     "RunHistory",
     "Units",
     "Uploads",

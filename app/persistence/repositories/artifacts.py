@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.persistence.repositories.datasets import Datasets
 from app.persistence.repositories.rows import insert_or_change
-from app.persistence.tables import DoomedArtifact, Evaluation, File, Job, Unit, UnitCommit
+from app.persistence.tables import Evaluation, File, Job, ObsoleteArtifact, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import ACTIVE, EVALUATING, UnitKind, UnitState
 
@@ -54,25 +54,27 @@ class Artifacts:
         )
         return {found for found in self.session.scalars(query) if found is not None}
 
-    def doom(self, project_id: str, digests: Iterable[str]) -> None:
+    def mark_obsolete(self, project_id: str, digests: Iterable[str]) -> None:
         """Write down that files are to be removed unless something else names them, with the record that named them."""
         for digest in sorted(set(digests)):
-            row = {"project_id": project_id, "sha256": digest, "doomed_at": clock()}
-            insert_or_change(self.session, DoomedArtifact, row, ["project_id", "sha256"])
+            row = {"project_id": project_id, "sha256": digest, "marked_at": clock()}
+            insert_or_change(self.session, ObsoleteArtifact, row, ["project_id", "sha256"])
 
-    def doomed(self, limit: int, *, after: tuple[str, str] = ("", "")) -> list[DoomedArtifact]:
+    def obsolete(self, limit: int, *, after: tuple[str, str] = ("", "")) -> list[ObsoleteArtifact]:
         """Files to be removed, project by project."""
-        place = tuple_(DoomedArtifact.project_id, DoomedArtifact.sha256)
-        query = select(DoomedArtifact).where(place > tuple_(*after))
-        return list(self.session.scalars(query.order_by(DoomedArtifact.project_id, DoomedArtifact.sha256).limit(limit)))
+        place = tuple_(ObsoleteArtifact.project_id, ObsoleteArtifact.sha256)
+        query = select(ObsoleteArtifact).where(place > tuple_(*after))
+        return list(
+            self.session.scalars(query.order_by(ObsoleteArtifact.project_id, ObsoleteArtifact.sha256).limit(limit))
+        )
 
-    def doomed_among(self, project_id: str, digests: Sequence[str]) -> list[DoomedArtifact]:
+    def obsolete_among(self, project_id: str, digests: Sequence[str]) -> list[ObsoleteArtifact]:
         """Those of some files that are to be removed."""
-        mine = DoomedArtifact.project_id == project_id
-        return list(self.session.scalars(select(DoomedArtifact).where(mine, DoomedArtifact.sha256.in_(digests))))
+        mine = ObsoleteArtifact.project_id == project_id
+        return list(self.session.scalars(select(ObsoleteArtifact).where(mine, ObsoleteArtifact.sha256.in_(digests))))
 
-    def settle(self, seen: Iterable[DoomedArtifact]) -> None:
-        """Forget about files that are removed or named, unless they were doomed again meanwhile."""
+    def unmark(self, seen: Iterable[ObsoleteArtifact]) -> None:
+        """Forget about files that are removed or named, unless they were marked again meanwhile."""
         for row in seen:
-            same = DoomedArtifact.project_id == row.project_id, DoomedArtifact.sha256 == row.sha256
-            self.session.execute(delete(DoomedArtifact).where(*same, DoomedArtifact.doomed_at == row.doomed_at))
+            same = ObsoleteArtifact.project_id == row.project_id, ObsoleteArtifact.sha256 == row.sha256
+            self.session.execute(delete(ObsoleteArtifact).where(*same, ObsoleteArtifact.marked_at == row.marked_at))

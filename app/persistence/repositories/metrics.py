@@ -33,7 +33,7 @@ class RecentUnit:
 
     state: str
     attempts: int
-    strikes: int
+    lost_leases: int
     code: str | None
     heard_at: datetime
 
@@ -104,7 +104,7 @@ class MetricQueries:
         heard = func.coalesce(Unit.finished_at, Unit.heartbeat_at, Unit.created_at)
         latest = select(Unit.id).order_by(Unit.id.desc()).limit(LATEST).subquery()
         query = select(
-            Unit.state, Unit.attempts, Unit.strikes, type_coerce(Unit.error, JSON)["code"].as_string(), heard
+            Unit.state, Unit.attempts, Unit.lost_leases, type_coerce(Unit.error, JSON)["code"].as_string(), heard
         )
         found = self.session.execute(query.join(latest, latest.c.id == Unit.id).where(Unit.attempts > 0))
         return [RecentUnit(*row) for row in found]

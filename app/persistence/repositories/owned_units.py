@@ -50,7 +50,7 @@ class OwnedUnits:
                 error=None,
                 owner=None,
                 lease_until=None,
-                rung_at=None,
+                notified_at=None,
                 finished_at=clock(),
             )
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from app.persistence.tables import Removed
+from app.persistence.tables import DeletedId
 from app.persistence.types import clock
 
 
-class Removals:
+class DeletedIds:
     """Ids of a project that were removed."""
 
     def __init__(self, session: Session) -> None:
@@ -16,8 +16,8 @@ class Removals:
 
     def note(self, project_id: str, id_: str) -> None:
         """Remember an id; its row is locked or gone, so that nobody else notes it."""
-        self.session.add(Removed(project_id=project_id, id=id_, removed_at=clock()))
+        self.session.add(DeletedId(project_id=project_id, id=id_, deleted_at=clock()))
 
     def has(self, project_id: str, id_: str) -> bool:
         """Whether it was removed."""
-        return self.session.get(Removed, (project_id, id_)) is not None
+        return self.session.get(DeletedId, (project_id, id_)) is not None

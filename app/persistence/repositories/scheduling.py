@@ -25,7 +25,7 @@ WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 @cache
-def runnable(max_strikes: int) -> ColumnElement[bool]:
+def runnable(max_lost_leases: int) -> ColumnElement[bool]:
     """The condition under which a unit may be claimed at this moment.
 
     A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
@@ -37,7 +37,7 @@ def runnable(max_strikes: int) -> ColumnElement[bool]:
     warmup, own = aliased(Unit), aliased(GradientSet)
     free = or_(
         Unit.state == UnitState.PENDING,
-        and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 < max_strikes),
+        and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.lost_leases + 1 < max_lost_leases),
     )
     job_is_wanted = exists().where(Job.id == Unit.job_id, Job.status.in_(WANTED))
     gradients_are_ready = ~exists().where(

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.persistence.repositories.rows import affected, insert_all, now
 from app.persistence.repositories.scheduling import runnable, turn
 from app.persistence.tables import GradientSet, Job, Project, Unit, UnitCommit
-from app.persistence.tables.base import Id
+from app.persistence.tables.core import Id
 from app.persistence.types import clock
 from app.status import JobStatus, UnitKind, UnitState
 
@@ -58,7 +58,7 @@ class Units:
         fixed = {
             "state": UnitState.PENDING,
             "schema_version": 1,
-            **dict.fromkeys(("epoch", "attempts", "strikes", "completed"), 0),
+            **dict.fromkeys(("epoch", "attempts", "lost_leases", "completed"), 0),
             "generation": 1,
         }
         insert_all(self.session, Unit, ({**fixed, **row} for row in rows), "created_at", "not_before")
@@ -68,7 +68,7 @@ class Units:
         query = select(Unit).where(Unit.id == unit_id).execution_options(populate_existing=True)
         return self.session.scalars(query).one_or_none()
 
-    def claim(self, unit_id: str, owner: str, lease_seconds: float, max_strikes: int) -> Unit | None:
+    def claim(self, unit_id: str, owner: str, lease_seconds: float, max_lost_leases: int) -> Unit | None:
         """Take the unit under a lease, raising its epoch; None when it is not to be had.
 
         One statement, so two claimants cannot both win; the epoch fences off whoever held it before.
@@ -83,12 +83,12 @@ class Units:
         lost = case((Unit.state == UnitState.LEASED, 1), else_=0)
         statement = (
             update(Unit)
-            .where(Unit.id == unit_id, runnable(max_strikes))
+            .where(Unit.id == unit_id, runnable(max_lost_leases))
             .values(
                 state=UnitState.LEASED,
                 epoch=Unit.epoch + 1,
                 attempts=Unit.attempts + 1,
-                strikes=Unit.strikes + lost,
+                lost_leases=Unit.lost_leases + lost,
                 owner=owner,
                 lease_until=clock(lease_seconds),
                 heartbeat_at=clock(),
@@ -104,34 +104,34 @@ class Units:
         )
         return self.session.scalars(statement).one_or_none()
 
-    def runnable_ids(self, limit: int, max_strikes: int) -> list[str]:
+    def runnable_ids(self, limit: int, max_lost_leases: int) -> list[str]:
         """Units that may be claimed, in the order of their turn."""
-        query = select(Unit.id).where(runnable(max_strikes)).order_by(*turn()).limit(limit)
+        query = select(Unit.id).where(runnable(max_lost_leases)).order_by(*turn()).limit(limit)
         return list(self.session.scalars(query))
 
-    def lock_unrung(self, ring_seconds: float | None, limit: int, max_strikes: int) -> list[str]:
-        """Runnable units that nobody has rung lately; locked, so that two dispatchers never ring the same one.
+    def lock_unnotified(self, notify_seconds: float | None, limit: int, max_lost_leases: int) -> list[str]:
+        """Runnable units that no worker was notified of lately; locked, so that two dispatchers never send the same.
 
         Args:
-            ring_seconds: What "lately" means; None takes only units that were never rung.
+            notify_seconds: What "lately" means; None takes only units that no worker was ever notified of.
             limit: Most units.
-            max_strikes: See ``runnable``.
+            max_lost_leases: See ``runnable``.
         """
-        silent: ColumnElement[bool] = Unit.rung_at.is_(None)
-        if ring_seconds is not None:
-            silent = or_(silent, Unit.rung_at < clock(-ring_seconds))
+        silent: ColumnElement[bool] = Unit.notified_at.is_(None)
+        if notify_seconds is not None:
+            silent = or_(silent, Unit.notified_at < clock(-notify_seconds))
         query = (
             select(Unit.id)
-            .where(runnable(max_strikes), silent)
+            .where(runnable(max_lost_leases), silent)
             .order_by(*turn())
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         return list(self.session.scalars(query))
 
-    def mark_rung(self, unit_ids: list[str]) -> None:
-        """Remember that these have just been rung."""
-        self.session.execute(update(Unit).where(Unit.id.in_(unit_ids)).values(rung_at=clock()))
+    def mark_notified(self, unit_ids: list[str]) -> None:
+        """Remember that workers have just been notified of these."""
+        self.session.execute(update(Unit).where(Unit.id.in_(unit_ids)).values(notified_at=clock()))
 
     def heartbeat(self, unit_id: str, epoch: int, lease_seconds: float, values: dict[str, Any]) -> Unit | None:
         """Renew the lease and note the progress; None when the lease belongs to somebody else by now."""
@@ -149,7 +149,7 @@ class Units:
         statement = (
             update(Unit)
             .where(Unit.id == unit_id, Unit.epoch == epoch, Unit.state == UnitState.LEASED)
-            .values(**values, state=state, owner=None, lease_until=None, rung_at=None)
+            .values(**values, state=state, owner=None, lease_until=None, notified_at=None)
         )
         return affected(self.session.execute(statement)) == 1
 
@@ -317,20 +317,20 @@ class Units:
                 state=UnitState.PENDING,
                 generation=Unit.generation + 1,
                 attempts=0,
-                strikes=0,
+                lost_leases=0,
                 completed=0,
                 error=None,
-                rung_at=None,
+                notified_at=None,
                 finished_at=None,
                 not_before=clock(),
             )
         )
         self.session.execute(statement)
 
-    def struck_out(self, max_strikes: int, unit_id: str | None = None) -> list[Unit]:
-        """Units whose last allowed lease ran out without a word; when one is named, it alone, and it is locked."""
+    def out_of_leases(self, max_lost_leases: int, unit_id: str | None = None) -> list[Unit]:
+        """Units whose last allowed lease ran out; when one is named, it alone, and it is locked."""
         query = select(Unit).where(
-            Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.strikes + 1 >= max_strikes
+            Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.lost_leases + 1 >= max_lost_leases
         )
         if unit_id is not None:
             query = query.where(Unit.id == unit_id).with_for_update(skip_locked=True)

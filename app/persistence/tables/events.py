@@ -1,4 +1,4 @@
-"""History."""
+"""Tables of the history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.persistence.tables.base import Base, Big, Id, Word
+from app.persistence.tables.core import Base, Big, Id, Word
 
 
 class Event(Base):
@@ -26,8 +26,22 @@ class Event(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"))
-    # Without a foreign key: SQLite cannot take a column away again that is part of one.
+    # No foreign key: writing the row then locks nothing in the other table.
     evaluation_id: Mapped[str | None] = mapped_column(Id)
     type: Mapped[str] = mapped_column(Word)
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+
+class LineageCursor(Base):
+    """The last event of a project that was delivered, and who delivers at the moment."""
+
+    __tablename__ = "lineage_cursor"
+
+    project_id: Mapped[str] = mapped_column(Id, ForeignKey("project.id"), primary_key=True)
+    event_id: Mapped[int] = mapped_column(Big, server_default="0", default=0)
+    holder: Mapped[str | None] = mapped_column(Word)
+    held_until: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(server_default="0", default=0)
+    not_before: Mapped[datetime | None]
+    error: Mapped[str | None]

@@ -1,4 +1,4 @@
-"""Where events are sent to, and what was sent."""
+"""Tables of webhook endpoints and of the messages to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.persistence.tables.base import Base, Id, Word
+from app.persistence.tables.core import Base, Id, Word
 
 
 class WebhookEndpoint(Base):

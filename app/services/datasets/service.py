@@ -264,11 +264,11 @@ class DatasetService:
             datasets.settle(dataset_id, DatasetStatus.INVALID, {})
             datasets.mark_deleted(dataset_id)
             shards = [*(dataset.shards or []), *(dataset.source_shards or [])]
-            doomed = {dataset.sha256, *(shard["sha256"] for shard in shards)}
-            doomed.discard("")  # of a source that was never fetched
+            obsolete = {dataset.sha256, *(shard["sha256"] for shard in shards)}
+            obsolete.discard("")  # of a source that was never fetched
             # Those that other data sets name as well stay: such as begin with the same rows share their first files.
-            Artifacts(session).doom(project_id, doomed)
-        self.retention.remove_of(project_id, doomed)
+            Artifacts(session).mark_obsolete(project_id, obsolete)
+        self.retention.remove_of(project_id, obsolete)
 
     @staticmethod
     def _find(datasets: Datasets, project_id: str, dataset_id: str) -> Dataset:

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError, ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Removals, Uploads
+from app.persistence.repositories import DeletedIds, Uploads
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import PartUpload, UploadedPart
@@ -273,7 +273,7 @@ class UploadService:
             NotFoundError: There is none of this id in the project.
         """
         with self.database.write() as session:
-            uploads, removals = Uploads(session), Removals(session)
+            uploads, removals = Uploads(session), DeletedIds(session)
             if uploads.get(project_id, upload_id, lock=True) is None:
                 if removals.has(project_id, upload_id):
                     return

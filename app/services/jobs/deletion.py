@@ -49,8 +49,8 @@ class JobDeletion:
                 raise ConflictError("a job that has not ended counts its choice as owned", code="job-in-use")
             if Evaluations(session).active_of(job_id):
                 raise ConflictError("an evaluation of it has not ended", code="job-in-use")
-            doomed = {file.sha256 for file in jobs.files(job_id)}
-            Artifacts(session).doom(project_id, doomed)
+            obsolete = {file.sha256 for file in jobs.files(job_id)}
+            Artifacts(session).mark_obsolete(project_id, obsolete)
             jobs.forget(job_id)
             Events(session).append(project_id, "job.deleted", job_id=job_id)
-        self.retention.remove_of(project_id, doomed)
+        self.retention.remove_of(project_id, obsolete)

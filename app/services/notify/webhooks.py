@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import ConflictError, NotFoundError
 from app.ids import new_id
 from app.outbound import Guard
-from app.persistence.repositories import Removals, WebhookDeliveries, WebhookEndpoints
+from app.persistence.repositories import DeletedIds, WebhookDeliveries, WebhookEndpoints
 from app.persistence.repositories.rows import now
 from app.persistence.repositories.webhooks import Told
 from app.persistence.session import Database
@@ -132,7 +132,7 @@ class WebhookService:
             NotFoundError: There is none of this id in the project.
         """
         with self.database.write() as session:
-            endpoints, removals = WebhookEndpoints(session), Removals(session)
+            endpoints, removals = WebhookEndpoints(session), DeletedIds(session)
             found = endpoints.get(project_id, endpoint_id, lock=True)
             if found is None:
                 if removals.has(project_id, endpoint_id):

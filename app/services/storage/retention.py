@@ -7,7 +7,7 @@ from itertools import groupby
 
 from app.persistence.repositories import Artifacts, GradientSets, Units
 from app.persistence.session import Database
-from app.persistence.tables import DoomedArtifact
+from app.persistence.tables import ObsoleteArtifact
 from app.settings import Settings
 from app.status import GradientSetStatus, UnitState
 from app.storage import ArtifactStore, age_of
@@ -62,7 +62,7 @@ class Retention:
                 made += [warmup] if warmup is not None else []
             units.reopen([unit.id for unit, _ in made if unit.state == UnitState.DONE])
             names = (commit.artifact_sha256 for _, commit in made)
-            Artifacts(session).doom(found.project_id, (name for name in names if name is not None))
+            Artifacts(session).mark_obsolete(found.project_id, (name for name in names if name is not None))
             return True
 
     def remove(self) -> int:
@@ -70,7 +70,7 @@ class Retention:
         removed, after = 0, ("", "")
         while True:
             with self.database.read() as session:
-                batch = Artifacts(session).doomed(BATCH_FILES, after=after)
+                batch = Artifacts(session).obsolete(BATCH_FILES, after=after)
             for project_id, rows in groupby(batch, key=lambda row: row.project_id):
                 removed += self._remove_some(project_id, list(rows))
             if len(batch) < BATCH_FILES:
@@ -81,10 +81,10 @@ class Retention:
         """The same of some files only, which have just lost a record."""
         wanted = sorted(digests)
         with self.database.read() as session:
-            rows = Artifacts(session).doomed_among(project_id, wanted)
+            rows = Artifacts(session).obsolete_among(project_id, wanted)
         return self._remove_some(project_id, rows)
 
-    def _remove_some(self, project_id: str, rows: Sequence[DoomedArtifact]) -> int:
+    def _remove_some(self, project_id: str, rows: Sequence[ObsoleteArtifact]) -> int:
         grace = self.settings.artifact_grace_seconds
         old = [row for row in rows if self.store.age(project_id, row.sha256) >= grace]
         needed = self._needed(project_id, [row.sha256 for row in old])
@@ -97,7 +97,7 @@ class Retention:
             for path in kept:
                 self.store.put_back(project_id, path)
         with self.database.write() as session:
-            Artifacts(session).settle(row for row in old if row.sha256 not in fresh or row.sha256 in needed)
+            Artifacts(session).unmark(row for row in old if row.sha256 not in fresh or row.sha256 in needed)
         return len(taken) - len(kept)
 
     def _needed(self, project_id: str, digests: list[str]) -> set[str]:

@@ -99,7 +99,7 @@ class UnitService:
 
     Args:
         database: Where the records are.
-        settings: For leases, attempts and strikes.
+        settings: For leases, attempts and lost leases.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -109,7 +109,7 @@ class UnitService:
     def claim(self, unit_id: str, owner: str) -> Claim | None:
         """Take a unit, or None when another has it, it is over, or it is not its time."""
         with self.database.write() as session:
-            unit = Units(session).claim(unit_id, owner, self.settings.lease_seconds, self.settings.max_strikes)
+            unit = Units(session).claim(unit_id, owner, self.settings.lease_seconds, self.settings.max_lost_leases)
             if unit is None:
                 return None
             self._mark_running(session, unit)
@@ -142,7 +142,7 @@ class UnitService:
     def claim_next(self, owner: str) -> Claim | None:
         """Take the oldest unit that can be had: what the embedded worker polls."""
         with self.database.read() as session:
-            candidates = Units(session).runnable_ids(8, self.settings.max_strikes)
+            candidates = Units(session).runnable_ids(8, self.settings.max_lost_leases)
         for unit_id in candidates:
             claim = self.claim(unit_id, owner)
             if claim is not None:
@@ -296,13 +296,13 @@ class UnitService:
         """
         with self.database.write() as session:
             units = Units(session)
-            ids = units.lock_unrung(None, limit, self.settings.max_strikes)
+            ids = units.lock_unnotified(None, limit, self.settings.max_lost_leases)
             if not ids and backlog() == 0:
-                ids = units.lock_unrung(self.settings.ring_seconds, limit, self.settings.max_strikes)
+                ids = units.lock_unnotified(self.settings.notify_seconds, limit, self.settings.max_lost_leases)
             for unit_id in ids:
                 publish(unit_id)
             if ids:
-                units.mark_rung(ids)
+                units.mark_notified(ids)
             return len(ids)
 
     def sweep(self) -> None:
@@ -311,14 +311,14 @@ class UnitService:
         That is: units that keep killing workers, jobs past their deadline, stopped jobs whose worker died.
         """
         with self.database.read() as session:
-            struck_out = Units(session).struck_out(self.settings.max_strikes)
+            lost = Units(session).out_of_leases(self.settings.max_lost_leases)
             left_open = owners_that_ended(session)
-        for found in struck_out:
+        for found in lost:
             with self.database.write() as session:
                 _own(session, found).lock_last()
-                for unit in Units(session).struck_out(self.settings.max_strikes, found.id):
-                    strikes = unit.strikes + 1
-                    problem = stored_problem("worker-killed", f"{strikes} workers were lost while working on this unit")
+                for unit in Units(session).out_of_leases(self.settings.max_lost_leases, found.id):
+                    detail = f"{unit.lost_leases + 1} workers were lost while working on this unit"
+                    problem = stored_problem("worker-killed", detail)
                     Units(session).kill(unit.id, problem)
                     _fail_dependents(session, unit, problem)
         for job_id, evaluation_id in left_open:

@@ -18,14 +18,14 @@ from tests.soak.chaos.proxy import Proxy
 SETTINGS = {
     "SPICE_LEASE_SECONDS": "4",
     "SPICE_HEARTBEAT_SECONDS": "0.5",
-    "SPICE_RING_SECONDS": "2",
+    "SPICE_NOTIFY_SECONDS": "2",
     "SPICE_SILENCE_SECONDS": "15",
     "SPICE_POLL_SECONDS": "0.2",
     "SPICE_BACKOFF_SECONDS": "0.2",
     "SPICE_DEVICE": "cpu",
     # Far more than a nemesis can use up, so that no job may be excused by it.
     "SPICE_MAX_ATTEMPTS": "60",
-    "SPICE_MAX_STRIKES": "60",
+    "SPICE_MAX_LOST_LEASES": "60",
 }
 
 

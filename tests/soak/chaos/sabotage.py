@@ -41,12 +41,12 @@ TIME_LIMIT = "SPICE_TEST_TIME_LIMIT"
 
 def ring_once() -> None:
     """A dispatcher that trusts the broker: what was rung is never rung again."""
-    whole = Units.lock_unrung
+    whole = Units.lock_unnotified
 
-    def lock_unrung(self: Units, ring_seconds: float | None, limit: int, max_strikes: int) -> list[str]:
-        return whole(self, None, limit, max_strikes) if ring_seconds is None else []
+    def lock_unnotified(self: Units, notify_seconds: float | None, limit: int, max_lost_leases: int) -> list[str]:
+        return whole(self, None, limit, max_lost_leases) if notify_seconds is None else []
 
-    Units.lock_unrung = lock_unrung  # type: ignore[method-assign]
+    Units.lock_unnotified = lock_unnotified  # type: ignore[method-assign]
 
 
 def open_the_fence() -> None:
@@ -57,7 +57,7 @@ def open_the_fence() -> None:
         statement = (
             update(Unit)
             .where(Unit.id == unit_id, Unit.state == UnitState.LEASED)
-            .values(**values, state=state, owner=None, lease_until=None, rung_at=None)
+            .values(**values, state=state, owner=None, lease_until=None, notified_at=None)
         )
         return affected(self.session.execute(statement)) == 1
 

@@ -123,7 +123,7 @@ def test_a_doorbell_that_the_broker_forgot_is_rung_again(stage: Stage) -> None:
     def rung() -> bool:
         with cluster.database.read() as session:
             return bool(
-                session.scalars(select(Unit.id).where(Unit.state == "pending", Unit.rung_at.is_not(None))).all()
+                session.scalars(select(Unit.id).where(Unit.state == "pending", Unit.notified_at.is_not(None))).all()
             )
 
     wait_for(rung)

@@ -67,7 +67,7 @@ def run(folder: Path, seconds: float, seed: int, *, threads: int = 32, pause: fl
             data_dir=folder / "data",
             database_url=postgres.url,
             broker_url=redis.url,
-            extra={"SPICE_RING_SECONDS": "2", "SPICE_SILENCE_SECONDS": "15", "SPICE_DEVICE": "cpu"},
+            extra={"SPICE_NOTIFY_SECONDS": "2", "SPICE_SILENCE_SECONDS": "15", "SPICE_DEVICE": "cpu"},
         )
         logs = folder / "logs"
         apis = [ApiProcess(env, logs, name=f"api-{number}") for number in range(2)]

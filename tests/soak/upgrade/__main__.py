@@ -1,4 +1,4 @@
-"""``python -m tests.soak.upgrade --older REVISION``: a rolling upgrade to this checkout; status 1 on a violation."""
+"""``python -m tests.soak.upgrade [--older REVISION]``: a rolling upgrade to this checkout; status 1 on a violation."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.soak.upgrade.older import previous_revision
 from tests.soak.upgrade.run import report, run
 
 
 def main() -> int:
     """Run once and print the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.upgrade", description=__doc__)
-    parser.add_argument("--older", required=True, help="revision of the history to come from")
+    parser.add_argument(
+        "--older", default="", help="revision of the history to come from; the commit before without it"
+    )
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="spice-upgrade-"))
-    outcome = run(folder, arguments.older, arguments.seed)
-    sys.stdout.write(report(outcome, arguments.older, arguments.seed) + "\n")
+    older = arguments.older or previous_revision()
+    outcome = run(folder, older, arguments.seed)
+    sys.stdout.write(report(outcome, older, arguments.seed) + "\n")
     if outcome.verdict.violations or outcome.failed:
         sys.stdout.write(f"logs: {folder}\n")
         return 1

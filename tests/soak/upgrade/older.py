@@ -28,6 +28,27 @@ def unpack(revision: str, folder: Path) -> Path:
     return folder
 
 
+def previous_revision() -> str:
+    """The commit before this one, as long as it has no migration that this checkout lacks: nothing is released yet.
+
+    Without such a commit it is this one itself, so that programs of two processes still take over from each other.
+    With the first release its tag belongs here.
+
+    Raises:
+        NoHistoryError: If there is no history.
+    """
+    migrations = {path.name for path in (ROOT / "migrations" / "versions").glob("*.py")}
+    for revision in ("HEAD~1", "HEAD"):
+        done = subprocess.run(
+            ["git", "ls-tree", "--name-only", revision, "migrations/versions/"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        names = {Path(line).name for line in done.stdout.splitlines()}
+        if names and names <= migrations:
+            return revision
+    raise NoHistoryError("no commit has the migrations of this checkout")
+
+
 def migrate_to_head(tree: Path, env: dict[str, str]) -> None:
     """Run the migrations of a tree as its migrate container does.
 

@@ -72,7 +72,7 @@ def run(folder: Path, older: str, seed: int, *, patience: float = 240.0) -> Outc
     before = unpack(older, folder / "older")
     with ExitStack() as stack:
         postgres, redis = stack.enter_context(PostgresServer(durable=True)), stack.enter_context(RedisServer())
-        extra = {"SPICE_RING_SECONDS": "2", "SPICE_SILENCE_SECONDS": "15", "SPICE_DEVICE": "cpu"}
+        extra = {"SPICE_NOTIFY_SECONDS": "2", "SPICE_SILENCE_SECONDS": "15", "SPICE_DEVICE": "cpu"}
         env = environment(data_dir=folder / "data", database_url=postgres.url, broker_url=redis.url, extra=extra)
         env_before = {**env, "PYTHONPATH": str(before)}
         migrate_to_head(before, env)

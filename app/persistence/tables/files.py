@@ -1,4 +1,4 @@
-"""Files that are sent in parts."""
+"""Tables of files: those of results, those that are sent in parts, and those to be removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,33 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.persistence.tables.base import Base, Id, Sha256, Word
+from app.persistence.tables.core import Base, Id, Sha256, Word
+from app.persistence.types import SafeString
+
+
+class File(Base):
+    """One file of a job's result; the bytes lie in the artifact store under their sha256."""
+
+    __tablename__ = "file"
+    __table_args__ = (Index("ix_file_project_id_sha256", "project_id", "sha256"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(SafeString(200), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    position: Mapped[int]
+    media_type: Mapped[str] = mapped_column(SafeString(100))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(Sha256)
+
+
+class ObsoleteArtifact(Base):
+    """A stored file that a record named which is gone; removed unless another record names it."""
+
+    __tablename__ = "obsolete_artifact"
+
+    project_id: Mapped[str] = mapped_column(Id, ForeignKey("project.id"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(Sha256, primary_key=True)
+    marked_at: Mapped[datetime]
 
 
 class PartUpload(Base):
