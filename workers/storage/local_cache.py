@@ -1,4 +1,4 @@
-"""Copies of remote files in a folder of this machine: checked when they come, bounded, and kept while they are in use."""
+"""Copies of remote gradients on this machine, bounded in bytes; the least recently used go first."""
 
 from __future__ import annotations
 
