@@ -11,7 +11,7 @@ PORT ?= 8000
 DATA_DIR ?= spice-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check openapi format serve bench chaos load fuzz requests upgrade clean
+.PHONY: help setup demo test soak check openapi format serve bench chaos load fuzz requests upgrade clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,8 +28,11 @@ setup: $(STAMP)  ## .venv with everything for development and tests
 demo: $(STAMP)  ## embedded service, bundled data set, a finished 10 % job, files in ./demo-output
 	$(BIN)/python -m examples.demo
 
-test: $(STAMP)  ## every test, on real PostgreSQL and Redis-protocol servers that it starts itself
+test: $(STAMP)  ## the tests before a commit, on real PostgreSQL and Redis-protocol servers that they start themselves
 	$(BIN)/python -m pytest -n $(JOBS)
+
+soak: $(STAMP)  ## the long tests: faults, load, upgrade, trainers, every database, full counts of made-up examples
+	$(BIN)/python -m pytest -n $(JOBS) -m soak --thorough
 
 check: $(STAMP)  ## format, lint, types, import contracts, secrets, known weaknesses
 	$(BIN)/ruff format --check .

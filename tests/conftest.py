@@ -17,6 +17,7 @@ import pytest
 
 from tests.fixtures.examples import draw_the_same_examples
 from tests.fixtures.network import OFFLINE, refuse_network, trust_one_authority
+from tests.fixtures.selection import mark_soak
 
 if TYPE_CHECKING:
     from tests.fixtures.processes import LaunchedProcess
@@ -32,9 +33,16 @@ trust_one_authority()
 SEED = int(os.environ.get("SPICE_TEST_SEED", "20260131"))
 SEED_LINE = f"seed: {SEED} (set SPICE_TEST_SEED to repeat or to vary)"
 
-draw_the_same_examples(SEED if "SPICE_TEST_SEED" in os.environ else None)
-
 Launched = TypeVar("Launched", bound="LaunchedProcess")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="draw the full number of examples, as `make soak` does")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    thorough = bool(config.getoption("thorough"))
+    draw_the_same_examples(SEED if "SPICE_TEST_SEED" in os.environ else None, thorough=thorough)
 
 
 def pytest_report_header() -> str:
@@ -53,7 +61,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Lanes(config, log) if config.getoption("dist") == "load" else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        mark_soak(item, bool(config.getoption("thorough")))
     if hasattr(config, "workerinput"):
         from tests.fixtures.schedule import place
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
 from spice_select.results import MEDIA_TYPES
 from spice_select.results.verify import verify_folder
@@ -29,7 +28,6 @@ def processes_of(folder: Path) -> list[int]:
     return [process.pid for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
 
 
-@pytest.mark.slow
 def test_the_demo_ends_with_one_line_of_json_and_verified_files(tmp_path: Path) -> None:
     env, work = environment(tmp_path), tmp_path / "work"
     done = subprocess.run(

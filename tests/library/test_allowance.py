@@ -13,8 +13,9 @@ from spice_select.config import Budget, Quotas, SelectionConfig
 from spice_select.errors import BudgetError, ConfigError, PoolError
 from spice_select.selection.budget import Allowance
 from spice_select.selection.select import select
+from tests.fixtures.examples import examples
 
-cases = settings(max_examples=120)
+cases = settings(max_examples=examples(120))
 
 
 def pool(seed, n, d):

@@ -18,6 +18,7 @@ from spice_select.results.verify import verify_folder
 from spice_select.selection.select import random_control, random_curve, select
 from spice_select.selection.validation import check_settings
 from spice_select.storage.shards import read_shard
+from tests.fixtures.examples import examples
 from tests.fixtures.results import alpaca, jsonl
 from tests.reference.selection import conditioned_select, utility
 
@@ -29,7 +30,7 @@ def config(count: int, **conditions: Any) -> ss.RunConfig:
     return ss.RunConfig(gradients=GRADIENTS, selection=selection, conditions=ss.Conditions(**conditions))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(6, 14),

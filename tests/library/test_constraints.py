@@ -16,6 +16,7 @@ from spice_select.config import Method, Quotas
 from spice_select.errors import BudgetError
 from spice_select.pipeline.run import run
 from spice_select.selection.select import random_control, select
+from tests.fixtures.examples import examples
 from tests.fixtures.results import alpaca, jsonl
 from tests.reference.constraints import can_be_completed, constrained_select
 from tests.reference.selection import utility
@@ -23,7 +24,7 @@ from tests.reference.selection import utility
 GRADIENTS = ss.GradientConfig(sketch_dim=8, max_length=64, batch_tokens=512)
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(
     seed=st.integers(0, 100_000),
     size=st.integers(4, 11),

@@ -13,9 +13,10 @@ from spice_select.config import Budget, SelectionConfig
 from spice_select.selection import certificate
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import select
+from tests.fixtures.examples import examples
 
 METHODS = ["spice", "fisher", "random", "top_norm"]
-cases = settings(max_examples=40)
+cases = settings(max_examples=examples(40))
 
 
 def utility(rows, alpha):

@@ -19,9 +19,10 @@ from spice_select.errors import (
 from spice_select.selection import active_set
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import random_control, select
+from tests.fixtures.examples import examples
 from tests.reference.selection import dense_select, precise_gains, precise_select
 
-cases = settings(max_examples=60)
+cases = settings(max_examples=examples(60))
 
 
 def config(count, **kwargs):

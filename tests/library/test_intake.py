@@ -27,6 +27,7 @@ from spice_select.ingest import (
 )
 from spice_select.ingest.parse import parse
 from spice_select.records.records import compact_json, row_sha256, rows_sha256
+from tests.fixtures.examples import examples
 
 Record = dict[str, Any]
 Encode = Callable[[list[Record]], bytes]
@@ -321,7 +322,7 @@ EXTRA = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.tuples(st.text(), st.text(), st.dictionaries(KEY, EXTRA, max_size=3)), min_size=1, max_size=5),
     st.booleans(),

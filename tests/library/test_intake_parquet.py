@@ -20,6 +20,7 @@ from spice_select.errors import DatasetError
 from spice_select.ingest import SHARD_ROWS, DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_source_rows
 from spice_select.ingest.arrow_values import ArrowColumn
 from spice_select.ingest.parse import parse
+from tests.fixtures.examples import examples
 
 MOMENT = datetime(2024, 2, 29, 23, 59, 58, 120_000)
 
@@ -196,7 +197,7 @@ def test_no_flipped_byte_is_a_surprise(tmp_path: Path, seed: int) -> None:
         assert manifest.num_usable + manifest.num_rejected == manifest.num_rows
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.integers(-(2**63), 2**63 - 1), st.sampled_from(["s", "ms", "us", "ns"]))
 def test_times_are_written_exactly(value: int, unit: str) -> None:
     (written,) = ArrowColumn(pa.field("t", pa.timestamp(unit))).values(pa.array([value], pa.timestamp(unit)))

@@ -10,10 +10,11 @@ from spice_select.config import Budget, SelectionConfig
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import select
 from spice_select.selection.target_matching import Remainder
+from tests.fixtures.examples import examples
 from tests.library.test_greedy import pool
 from tests.reference.selection import matching_select
 
-cases = settings(max_examples=60)
+cases = settings(max_examples=examples(60))
 counts = st.integers(0, 6)
 
 

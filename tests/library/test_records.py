@@ -13,6 +13,7 @@ import spice_select.records.records as module
 from spice_select.errors import DatasetError, RowError
 from spice_select.records.formats import FORMS, required_roles, roles_of
 from spice_select.records.records import compact_json, detect_form, row_sha256, rows_sha256, to_messages
+from tests.fixtures.examples import examples
 
 LISTED = {line.split()[0] for line in (module.__doc__ or "").splitlines() if line.startswith("    ")}
 USER = {"role": "user", "content": "q"}
@@ -334,7 +335,7 @@ def reason_of(row: object, form: Any, columns: Any) -> str | None:
     return None
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(RECORD | VALUES, max_size=6))
 def test_anything_becomes_a_sound_conversation_or_a_reason(rows: list[Any]) -> None:
     found = detect_form(rows)

@@ -12,10 +12,11 @@ from spice_select.config import Budget, SelectionConfig
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.select import select
 from spice_select.selection.surrogates import surrogate
+from tests.fixtures.examples import examples
 from tests.reference.selection import surrogate_select
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 30),

@@ -20,11 +20,12 @@ from schemathesis.checks import CHECKS
 
 from app.main import contract_document
 from app.outbound import Guard, Policy
+from tests.fixtures.examples import examples
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 SCHEMA: Any = schemathesis.openapi.from_dict(contract_document())
 OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
-EXAMPLES = int(os.environ.get("SPICE_TEST_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("SPICE_TEST_EXAMPLES") or examples(12, fast=3))
 """Requests to each operation, of each kind."""
 LEFT_OUT = {
     # A local caller needs no key; tests/service/test_auth.py tries every route without one and with a foreign one.
@@ -83,6 +84,7 @@ def cases() -> list[Any]:
     ]
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize(("label", "mode"), cases())
 def test_every_answer_is_announced(
     label: str, mode: GenerationMode, fuzzed: InProcessService, known: dict[str, Any], seed: int

@@ -27,6 +27,7 @@ from app.services.units.commits import GradientsOutcome, PartOutcome, PlanOutcom
 from app.services.units.service import Claim, Report
 from app.status import EVALUATING, TERMINAL, EvaluationStatus, JobStatus, UnitKind, UnitState, may_move
 from spice_select.ingest import SHARD_ROWS
+from tests.fixtures.examples import examples
 from tests.fixtures.service import InProcessService, jsonl, sums
 from tests.soak.chaos.sabotage import open_the_fence
 
@@ -351,10 +352,16 @@ def play(service: InProcessService, histories: type[Histories], **changes: Any) 
     machine = type("Bound", (histories,), {**bound, "dataset_id": dataset["id"]})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=18, stateful_step_count=30, suppress_health_check=list(HealthCheck), **changes),
+        settings=settings(
+            max_examples=examples(18, fast=10),
+            stateful_step_count=30,
+            suppress_health_check=list(HealthCheck),
+            **changes,
+        ),
     )
 
 
+@pytest.mark.examples
 def test_whatever_happens_the_promises_hold(shared_service: InProcessService) -> None:
     play(shared_service, JudgedHistories)
 
