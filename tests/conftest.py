@@ -17,6 +17,7 @@ import pytest
 
 from tests.fixtures.examples import draw_the_same_examples
 from tests.fixtures.network import OFFLINE, refuse_network, trust_one_authority
+from tests.fixtures.readers import fork_readers
 from tests.fixtures.selection import mark_soak
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from tests.fixtures.schedule import place
 
         items.sort(key=lambda item: place(item.nodeid))
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture reads a data set
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "spice_select.ingest.process" in sys.modules:
+        fork_readers(item.get_closest_marker("new_readers") is None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,6 +22,8 @@ from spice_select.errors import DatasetError, SpiceError, Stopped
 from spice_select.ingest import IntakeLimits, IntakeOptions, read_dataset
 from spice_select.ingest import process as module
 
+pytestmark = pytest.mark.new_readers
+
 LINE = b'{"instruction":"q","output":"a"}\n'
 
 
