@@ -177,7 +177,14 @@ FILES: list[tuple[str, Callable[[], bytes], str | None, dict[str, int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "code", "rejected"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
+HUGE = ("52", "53", "54", "59")
+"""Rows that take seconds; tests/library/test_intake_process.py reads smaller bombs."""
+CASES = [
+    pytest.param(*row[1:], id=row[0], marks=[pytest.mark.soak] if row[0].startswith(HUGE) else []) for row in FILES
+]
+
+
+@pytest.mark.parametrize(("make", "code", "rejected"), CASES)
 def test_a_bad_file_ends_as_the_table_says_and_the_service_lives(
     shared_service: InProcessService, make: Callable[[], bytes], code: str | None, rejected: dict[str, int]
 ) -> None:
