@@ -28,8 +28,8 @@ from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.pool import Pool, load_pool, measure_shard
 from spice_select.pipeline.progress import Clock, RunProgress
 from spice_select.pipeline.select import select_by_windows, select_offline
-from spice_select.results import RankingRow, summarise, write_results
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
+from spice_select.results.write import RankingRow, summarise, write_results
 from spice_select.selection.result import Selection, StopRequest
 from spice_select.selection.validation import check_quotas, check_settings, check_target, group_of
 from spice_select.storage.cache import Cache

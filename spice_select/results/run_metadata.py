@@ -258,7 +258,7 @@ def find_code_commit() -> str | None:
     if is_commit(given):
         return given
     # Read without running git: the checkout may belong to another user, or git may not be installed.
-    folder = Path(__file__).resolve().parent.parent / ".git"
+    folder = Path(__file__).resolve().parents[2] / ".git"
     try:
         shared = folder
         if folder.is_file():  # a further work tree: it has a head of its own and shares the references

@@ -114,7 +114,7 @@ def _older(folder: Path) -> frozenset[str]:
 
 
 def _digests(folder: Path) -> str:
-    from spice_select.results import MEDIA_TYPES
+    from spice_select.results.write import MEDIA_TYPES
 
     names = [name for name in MEDIA_TYPES if name not in {"SHA256SUMS", *_older(folder)}]
     said = dict(_split_sum(line) for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
@@ -135,7 +135,7 @@ def _split_sum(line: str) -> tuple[str, str]:
 
 
 def _provenance(folder: Path) -> str:
-    from spice_select.results import STATED
+    from spice_select.results.write import STATED
 
     statement = _statement(folder)
     if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
@@ -220,7 +220,7 @@ def _croissant(folder: Path) -> str:
     Raises:
         VerificationError: It names others, or other bytes.
     """
-    from spice_select.results import STATED
+    from spice_select.results.write import STATED
 
     if "croissant.json" in _older(folder):
         return "the result is from before there was a croissant.json"

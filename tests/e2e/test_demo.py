@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from spice_select.results import MEDIA_TYPES
 from spice_select.results.verify import verify_folder
+from spice_select.results.write import MEDIA_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spice_select.results import MEDIA_TYPES
+from spice_select.results.write import MEDIA_TYPES
 from tests.integrations.conftest import Finished, Script
 
 SETUP = """

@@ -14,8 +14,8 @@ from spice_select.errors import Stopped
 from spice_select.gradients import auto_batches
 from spice_select.pipeline.gradients import remembered_batches
 from spice_select.pipeline.run import RunProgress, RunResult, run
-from spice_select.results import DATED, STATED
 from spice_select.results.verify import verify_folder
+from spice_select.results.write import DATED, STATED
 from spice_select.storage.shards import read_shard
 from tests.fixtures.results import alpaca, jsonl
 

@@ -15,7 +15,7 @@ from app.services.units.commits import SelectionOutcome
 from app.services.units.inputs import SelectInputs
 from app.services.units.service import Claim
 from app.storage import ArtifactStore
-from spice_select.results import composition, summarise, write_results
+from spice_select.results.composition import composition
 from spice_select.results.outcome import Choice
 from spice_select.results.run_metadata import (
     BaseSelectionFacts,
@@ -26,6 +26,7 @@ from spice_select.results.run_metadata import (
     TargetFacts,
     WarmupFacts,
 )
+from spice_select.results.write import summarise, write_results
 
 MAX_LISTED = 1000
 """Excluded samples that a job's result lists; the count is always whole."""
