@@ -23,7 +23,6 @@ from app.api.routes import (
     files,
     gradient_sets,
     health,
-    hub_face,
     jobs,
     metrics,
     provenance,
@@ -48,7 +47,6 @@ from app.services.jobs.proxies import Proxies
 from app.services.jobs.service import JobService
 from app.services.metrics import ProcessMetrics
 from app.services.notify.events import EventService
-from app.services.notify.lineage_feed import LineageFeed
 from app.services.notify.webhooks import WebhookService
 from app.services.results.files import ResultService
 from app.services.results.previews import Previews
@@ -131,7 +129,6 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     app.state.evaluations = EvaluationService(database, proxies)
     app.state.job_edits = JobEdits(database)
     app.state.job_deletion = JobDeletion(database, Retention(database, store, settings))
-    app.state.lineage = LineageFeed(database, settings.openlineage_namespace)
     app.state.sessions = Sessions(keys, settings.data_dir)
     app.state.pictures = Previews(database, app.state.choices)
     app.state.error_page = pages.error_page
@@ -152,7 +149,6 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         api_keys,
         health,
         metrics,
-        hub_face,
         webhooks,
     ):
         app.include_router(module.router)

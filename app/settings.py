@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -145,12 +145,6 @@ class Settings(BaseSettings):
     writing it down."""
     idempotency_hours: float = Field(default=48, gt=0)
     """How long an Idempotency-Key is remembered."""
-    openlineage_url: str = ""
-    """Where OpenLineage events are posted, such as ``http://marquez:5000/api/v1/lineage``; empty for nowhere."""
-    openlineage_api_key: SecretStr = SecretStr("")
-    """Sent there as a bearer token."""
-    openlineage_file: Path | None = None
-    """File that gets a line for each OpenLineage event, in place of an address."""
     openlineage_namespace: str = "spice-select"
     """Namespace of jobs and data sets in OpenLineage events."""
     tracing: Literal["off", "otlp"] = "off"
@@ -174,12 +168,6 @@ class Settings(BaseSettings):
         if value and "://" not in value:
             raise ValueError("gradient_store is an address such as s3://bucket/prefix")
         return value.rstrip("/")
-
-    @model_validator(mode="after")
-    def _one_lineage(self) -> Self:
-        if self.openlineage_url and self.openlineage_file is not None:
-            raise ValueError("give openlineage_url or openlineage_file, not both")
-        return self
 
     @property
     def resolved_database_url(self) -> str:

@@ -12,7 +12,6 @@ from app.services.storage.data_folder import SharedFolder
 from app.services.units.service import UnitService
 from app.settings import Settings
 from app.storage import ArtifactStore
-from workers.background.lineage import start_sender
 from workers.background.retention import start_removal
 from workers.background.webhook_sender import WebhookSender
 from workers.poller import SWEEP_SECONDS, stop_on_signals
@@ -36,7 +35,6 @@ def dispatch(settings: Settings, ring: Callable[[str], None], backlog: Callable[
     store = ArtifactStore(settings.data_dir)
     folder = SharedFolder(settings, database)
     uploads = UploadService(database, store, settings)
-    start_sender(settings, shutdown)
     start_removal(settings, shutdown)
     sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
     sender.start()

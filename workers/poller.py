@@ -15,7 +15,6 @@ from app.services.datasets.uploads import UploadService
 from app.services.storage.checkpoints import sweep_checkpoints
 from app.settings import Settings
 from spice_select.models.threads import let_idle_threads_sleep
-from workers.background.lineage import start_sender
 from workers.background.retention import start_removal
 from workers.background.webhook_sender import WebhookSender
 from workers.run_unit import UnitRunner
@@ -59,7 +58,6 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     runner = UnitRunner(settings, worker_name(), shutdown, wedged=lambda: os._exit(WEDGED_STATUS))
     uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()
-    start_sender(settings, shutdown)
     start_removal(settings, shutdown)
     sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
     sender.start()

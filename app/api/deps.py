@@ -28,7 +28,6 @@ from app.services.jobs.edits import JobEdits
 from app.services.jobs.gradient_sets import GradientSetService
 from app.services.jobs.service import Filters, JobService
 from app.services.notify.events import EventService
-from app.services.notify.lineage_feed import LineageFeed
 from app.services.notify.webhooks import WebhookService
 from app.services.results.files import ResultService
 from app.services.results.reader import ResultReader
@@ -111,12 +110,6 @@ async def results(request: Request) -> ResultService:
     return found
 
 
-async def lineage(request: Request) -> LineageFeed:
-    """What a lineage service is told."""
-    found: LineageFeed = request.app.state.lineage
-    return found
-
-
 async def key_service(request: Request) -> KeyService:
     """Use cases of API keys."""
     found: KeyService = request.app.state.keys
@@ -143,8 +136,6 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="spice-select", Basic realm="spic
 def scope_of(method: str, path: str) -> str:
     """The scope that a call needs, such as ``jobs:read``."""
     steps = path.strip("/").split("/")
-    if path.startswith(("/api/datasets/", "/datasets/")):
-        return "files:read"  # the read face of the hub, where a POST only asks for more than fits into an address
     resource = RESOURCES.get(steps[1] if len(steps) > 1 else "", "jobs")
     if resource == "jobs" and len(steps) > 3 and steps[3] in {"files", "provenance"}:
         resource = "files"
@@ -376,7 +367,6 @@ GradientSetsDep = Annotated[GradientSetService, Depends(gradient_sets)]
 JobDeletionDep = Annotated[JobDeletion, Depends(job_deletion)]
 JobEditsDep = Annotated[JobEdits, Depends(job_edits)]
 ResultsDep = Annotated[ResultService, Depends(results)]
-LineageDep = Annotated[LineageFeed, Depends(lineage)]
 StoreDep = Annotated[ArtifactStore, Depends(store)]
 SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]

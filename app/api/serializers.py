@@ -17,8 +17,8 @@ from app.api.schemas.evaluations import EvaluationRead
 from app.api.schemas.files import Digest
 from app.api.schemas.gradient_sets import GradientSetRead, ShardRead
 from app.api.schemas.jobs import JobRead, QueueRead
-from app.api.schemas.lineage import ParentRun
 from app.api.schemas.pages import Page
+from app.api.schemas.parent_run import ParentRun
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.api.schemas.uploads import PartRead, UploadRead

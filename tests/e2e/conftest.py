@@ -95,8 +95,12 @@ def _module(
     request: pytest.FixtureRequest, postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("deployment")
-    extra = {**FAST, "SPICE_OPENLINEAGE_FILE": str(folder / "lineage.jsonl")}
-    extra |= {"SPICE_TRACING": "otlp", "OTEL_EXPORTER_OTLP_COMPRESSION": "none", "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    extra = {
+        **FAST,
+        "SPICE_TRACING": "otlp",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
     template = request.getfixturevalue("_migrated_postgres")
     with (
         redis.Redis.from_url(redis_url, socket_timeout=5) as broker,

@@ -229,7 +229,7 @@ def test_neither_loop_sweeps_a_folder_that_is_not_the_shared_one(
             patched.setattr(module, "stop_on_signals", lambda: shutdown)
             patched.setattr(module, "SWEEP_SECONDS", 0.0)
             # What runs beside the loop has connections of its own that nobody here would close.
-            for beside in ("start_sender", "start_removal", "WebhookSender"):
+            for beside in ("start_removal", "WebhookSender"):
                 patched.setattr(module, beside, MagicMock())
             patched.setattr(UnitRunner, "warm_up", lambda runner: runners.append(runner))
             patched.setattr(UnitService, "sweep", counted)

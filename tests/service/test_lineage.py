@@ -1,27 +1,18 @@
-"""Run events of OpenLineage: what the published types say of them, and how they reach a lineage service."""
+"""Run events of OpenLineage, held against the published types."""
 
 from __future__ import annotations
 
 import json
-import threading
-import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from sqlalchemy import select, update
 
-from app.persistence.tables import LineageCursor
-from app.persistence.types import clock
 from app.services.health import ROOT
-from app.services.notify.lineage import PRODUCER, run_id
-from app.services.notify.lineage_feed import LineageFeed
-from app.settings import Settings
-from tests.fixtures.lineage import LineageServer, published, without_ours
+from app.services.results.openlineage import PRODUCER
+from tests.fixtures.lineage import published, without_ours
 from tests.fixtures.service import InProcessService, jsonl, sums
-from workers.background.lineage import FileSink, HttpSink, LineageSender, start_sender
 
 PARENT = {
     "run_id": "019a7f0e-2a55-7000-8000-0123456789ab",
@@ -39,20 +30,6 @@ def events_of(service: InProcessService, job_id: str) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()
     return found
-
-
-def sender(service: InProcessService, sink: Any) -> LineageSender:
-    return LineageSender(LineageFeed(service.runner.database, "tests"), sink)
-
-
-def kinds(events: list[dict[str, Any]], job_id: str) -> list[str]:
-    return [event["eventType"] for event in events if event["run"]["runId"] == run_id(job_id)]
-
-
-def at_once(service: InProcessService) -> None:
-    """Let no cursor wait for its next try."""
-    with service.runner.database.write() as session:
-        session.execute(update(LineageCursor).values(not_before=None))
 
 
 def test_a_job_is_a_run_in_the_published_types_with_its_parent(any_service: InProcessService) -> None:
@@ -121,7 +98,7 @@ def test_a_parent_that_is_none_is_refused(service: InProcessService, change: dic
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
-def test_how_a_run_ended_is_told(any_service: InProcessService) -> None:
+def test_how_a_run_ended_is_in_its_events(any_service: InProcessService) -> None:
     service = any_service
     dataset_id = ready(service)
     cancelled = service.submit(dataset_id)
@@ -139,116 +116,3 @@ def test_how_a_run_ended_is_told(any_service: InProcessService) -> None:
     message = fail["run"]["facets"]["errorMessage"]
     assert message["message"] == "proxy-changed: the model is another one"
     assert all(published(event) == without_ours(event) for event in (start, abort, fail))
-
-
-def test_every_event_arrives_in_order_though_the_lineage_service_comes_and_goes(any_service: InProcessService) -> None:
-    service = any_service
-    jobs = []
-    with LineageServer() as server:
-        out = sender(service, HttpSink(server.url, "lineage-key"))
-        dataset_id = ready(service)
-        for seed in range(3):
-            jobs.append(service.submit(dataset_id, seed=seed)["id"])
-        # The service is down, then overloaded, then wants another key: a job knows nothing of it.
-        server.answers += [503, 429, 401]
-        service.drain()
-        for tries in range(1, 4):
-            assert out.send_next()
-            assert not server.taken
-            with service.runner.database.read() as session:
-                cursor = session.scalars(select(LineageCursor)).one()
-            assert (cursor.failures, cursor.holder) == (tries, None)
-            assert cursor.error is not None
-            assert not out.send_next(), "it waits before it tries again"
-            at_once(service)
-        while out.send_next():
-            pass
-        for job_id in jobs:
-            assert service.job(job_id)["status"] == "succeeded"
-            assert kinds(server.taken, job_id) == ["START", "COMPLETE"]
-        assert server.headers[0]["Authorization"] == "Bearer lineage-key"
-        # What is told is told; a new sender goes on where the last one stopped.
-        count = len(server.taken)
-        again = sender(service, HttpSink(server.url, ""))
-        assert not again.send_next()
-        more = service.submit(dataset_id, seed=9)["id"]
-        service.drain()
-        while again.send_next():
-            pass
-        assert kinds(server.taken[count:], more) == ["START", "COMPLETE"]
-        assert "Authorization" not in server.headers[-1]
-
-
-def test_an_event_that_is_refused_for_good_does_not_hold_up_the_others(service: InProcessService) -> None:
-    job = service.submit(ready(service))
-    service.drain()
-    with LineageServer() as server:
-        server.answers = [422]
-        out = sender(service, HttpSink(server.url, ""))
-        while out.send_next():
-            pass
-        assert kinds(server.taken, job["id"]) == ["COMPLETE"]
-
-
-def test_a_sender_that_dies_between_sending_and_noting_it_sends_again(
-    any_service: InProcessService, tmp_path: Path
-) -> None:
-    service = any_service
-    job = service.submit(ready(service))
-    service.drain()
-    target = tmp_path / "lineage.jsonl"
-    feed = LineageFeed(service.runner.database, "tests")
-    batch = feed.next()
-    assert batch is not None
-    sink = FileSink(target)
-    for told in batch.events:
-        for event in told.run_events:
-            sink.send(event)
-    # It dies here. Nobody else takes the batch until its hold runs out; then all of it is sent again.
-    other = LineageSender(feed, sink)
-    assert not other.send_next()
-    with service.runner.database.write() as session:
-        session.execute(update(LineageCursor).values(held_until=clock(-1)))
-    assert other.send_next()
-    lines = [json.loads(line) for line in target.read_text().splitlines()]
-    assert kinds(lines, job["id"]) == ["START", "COMPLETE"] * 2
-    assert lines[0] == lines[2]
-    # The first one wakes up: what it would note down is stale and changes nothing.
-    assert not feed.settle(batch, batch.events[0].event_id, None)
-
-
-def test_a_job_ends_though_nothing_takes_its_events(service: InProcessService, tmp_path: Path) -> None:
-    job = service.submit(ready(service))
-    service.drain()
-    out = sender(service, FileSink(tmp_path / "missing" / "lineage.jsonl"))
-    assert out.send_next()
-    assert service.job(job["id"])["status"] == "succeeded"
-    with service.runner.database.read() as session:
-        cursor = session.scalars(select(LineageCursor)).one()
-    assert "No such file" in (cursor.error or "")
-
-
-def test_the_sender_of_a_process_tells_what_happens_until_it_ends(service: InProcessService, tmp_path: Path) -> None:
-    target = tmp_path / "lineage.jsonl"
-    settings = service.settings.model_copy(update={"openlineage_file": target})
-    shutdown = threading.Event()
-    thread = start_sender(settings, shutdown)
-    assert thread is not None
-    job = service.submit(ready(service))
-    service.drain()
-    deadline = time.monotonic() + 120
-    while not (target.exists() and len(target.read_text().splitlines()) == 2):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    shutdown.set()
-    thread.join(20)
-    assert not thread.is_alive()
-    lines = [json.loads(line) for line in target.read_text().splitlines()]
-    assert kinds(lines, job["id"]) == ["START", "COMPLETE"]
-    assert lines[0]["job"]["namespace"] == "spice-select"
-    assert start_sender(service.settings, shutdown) is None, "off unless it is configured"
-
-
-def test_events_go_to_one_place(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="openlineage"):
-        Settings(_env_file=None, openlineage_url="http://marquez:5000/api/v1/lineage", openlineage_file=tmp_path / "x")

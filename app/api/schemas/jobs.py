@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from app.api.estimates import EstimateRead
 from app.api.schemas.fields import Metadata, MetadataKey, MetadataValue, Name, printable
-from app.api.schemas.lineage import ParentRun
+from app.api.schemas.parent_run import ParentRun
 from app.api.schemas.problems import ProblemRead
 from app.api.schemas.progress import ProgressRead
 from app.api.schemas.stored import Json, Shown

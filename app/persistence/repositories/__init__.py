@@ -2,14 +2,12 @@
 
 from app.persistence.repositories.api_keys import ApiKeys
 from app.persistence.repositories.artifacts import Artifacts
-from app.persistence.repositories.data_folders import DataFolders
 from app.persistence.repositories.datasets import Datasets
 from app.persistence.repositories.evaluations import Evaluations
 from app.persistence.repositories.events import Events
 from app.persistence.repositories.gradient_sets import GradientSets
 from app.persistence.repositories.idempotency import IdempotencyKeys, KeyHeldError
 from app.persistence.repositories.jobs import Jobs
-from app.persistence.repositories.lineage import LineageCursors
 from app.persistence.repositories.listing import ListFilter
 from app.persistence.repositories.owned_units import OwnedUnits, owners_that_ended
 from app.persistence.repositories.projects import Projects
@@ -23,7 +21,6 @@ from app.persistence.repositories.workers import Workers
 __all__ = [
     "ApiKeys",
     "Artifacts",
-    "DataFolders",
     "Datasets",
     "DeletedIds",
     "Evaluations",
@@ -32,7 +29,6 @@ __all__ = [
     "IdempotencyKeys",
     "Jobs",
     "KeyHeldError",
-    "LineageCursors",
     "ListFilter",
     "OwnedUnits",
     "Projects",

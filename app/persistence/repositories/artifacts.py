@@ -8,8 +8,8 @@ from sqlalchemy import JSON, and_, delete, exists, or_, select, tuple_, type_coe
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.datasets import Datasets
-from app.persistence.repositories.rows import insert_or_change
-from app.persistence.tables import Evaluation, File, Job, ObsoleteArtifact, Unit, UnitCommit
+from app.persistence.repositories.rows import insert_or_change, insert_unless_there
+from app.persistence.tables import DataFolder, Evaluation, File, Job, ObsoleteArtifact, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import ACTIVE, EVALUATING, UnitKind, UnitState
 
@@ -78,3 +78,20 @@ class Artifacts:
         for row in seen:
             same = ObsoleteArtifact.project_id == row.project_id, ObsoleteArtifact.sha256 == row.sha256
             self.session.execute(delete(ObsoleteArtifact).where(*same, ObsoleteArtifact.marked_at == row.marked_at))
+
+    def data_folder(self) -> str | None:
+        """Name of the data folder that the records belong to; None as long as no API has started."""
+        return self.session.scalar(select(DataFolder.name))
+
+    def record_data_folder(self, name: str, *, replace: bool) -> None:
+        """Write down the data folder that the records belong to.
+
+        Args:
+            name: Its name.
+            replace: Whether it takes the place of another; otherwise the first one stays.
+        """
+        row = {"number": 1, "name": name, "recorded_at": clock()}
+        if replace:
+            insert_or_change(self.session, DataFolder, row, ["number"])
+        else:
+            insert_unless_there(self.session, DataFolder, row)

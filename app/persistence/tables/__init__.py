@@ -19,7 +19,7 @@ from app.persistence.tables.core import (
     UnitCommit,
     Worker,
 )
-from app.persistence.tables.events import Event, LineageCursor
+from app.persistence.tables.events import Event
 from app.persistence.tables.files import File, ObsoleteArtifact, PartUpload, UploadedPart
 from app.persistence.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
@@ -35,7 +35,6 @@ __all__ = [
     "GradientSet",
     "IdempotencyKey",
     "Job",
-    "LineageCursor",
     "ObsoleteArtifact",
     "PartUpload",
     "Project",

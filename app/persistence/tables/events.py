@@ -31,17 +31,3 @@ class Event(Base):
     type: Mapped[str] = mapped_column(Word)
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
-
-
-class LineageCursor(Base):
-    """The last event of a project that was delivered, and who delivers at the moment."""
-
-    __tablename__ = "lineage_cursor"
-
-    project_id: Mapped[str] = mapped_column(Id, ForeignKey("project.id"), primary_key=True)
-    event_id: Mapped[int] = mapped_column(Big, server_default="0", default=0)
-    holder: Mapped[str | None] = mapped_column(Word)
-    held_until: Mapped[datetime | None]
-    failures: Mapped[int] = mapped_column(server_default="0", default=0)
-    not_before: Mapped[datetime | None]
-    error: Mapped[str | None]

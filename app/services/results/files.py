@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.errors import ServiceError
 from app.persistence.tables import Job
 from app.services.access.signing import Link, LinkSigner
 from app.services.compat import understood
 from app.services.jobs.service import JobService
+from app.services.results.openlineage import job_events
 from app.services.results.reader import ResultReader
 from app.services.results.truncated import CUTTABLE, TruncatedResults
 from app.settings import Settings
@@ -52,6 +54,7 @@ class ResultService:
     def __init__(self, jobs: JobService, choices: ResultReader, store: ArtifactStore, settings: Settings) -> None:
         self.jobs = jobs
         self.choices = choices
+        self.settings = settings
         self.signer = LinkSigner(settings)
         self.prefixes = TruncatedResults(store, settings.prefix_cache_bytes)
 
@@ -81,6 +84,10 @@ class ResultService:
             return whole
         cut = self.prefixes.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
         return Stored(file.name, file.media_type, cut.stat().st_size, cut.name, cut)
+
+    def run_events(self, project_id: str, job_id: str) -> list[dict[str, Any]]:
+        """Every OpenLineage event of a job so far."""
+        return job_events(self.choices.database, self.settings.openlineage_namespace, project_id, job_id)
 
     def link(
         self, project_id: str, job_id: str, name: str, *, k: int | None, seconds: float

@@ -7,14 +7,14 @@ import time
 from sqlalchemy.exc import DBAPIError
 
 from app.logs import get_logger
-from app.persistence.repositories import DataFolders
+from app.persistence.repositories import Artifacts
 from app.persistence.session import Database
 from app.services.access.signing import own_secret
 from app.settings import Settings
 
 NAME_FILE = "folder-name"
-TOLD_SECONDS = 60.0
-"""The log tells of a foreign folder this often at most."""
+LOG_SECONDS = 60.0
+"""Least time between two lines of the log about a foreign folder."""
 
 
 class ForeignFolderError(RuntimeError):
@@ -25,7 +25,7 @@ class SharedFolder:
     """The data folder of this process, held against the one that the API wrote down.
 
     Without this, a worker with a folder of its own (a volume that was not mounted, a path that is local to a pod)
-    would fail what it takes, and measure again for ever what others have measured.
+    would fail the units it takes, and compute again for ever what others have computed.
 
     Args:
         settings: For the folder. One that holds the database itself needs no comparing.
@@ -35,7 +35,7 @@ class SharedFolder:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
         self._known = not settings.database_url
-        self._told_at: float | None = None
+        self._logged_at = -LOG_SECONDS
 
     def take(self) -> None:
         """Write down this folder, where none is yet; for the API, before it serves.
@@ -46,20 +46,20 @@ class SharedFolder:
         if self._known:
             return
         try:
-            recorded = self._record(instead=False)
+            recorded = self._record(replace=False)
         except DBAPIError as error:
             # Requests answer 503 until the database is there and migrated.
             get_logger().warning("data_folder_not_checked", error=str(error))
             return
         if recorded != self._name():
             raise ForeignFolderError(
-                f"{self._foreign()}: mount that one as SPICE_DATA_DIR; where it is lost or was moved without its "
+                f"{self._foreign}: mount that one as SPICE_DATA_DIR; where it is lost or was moved without its "
                 f"{NAME_FILE}, write this one down with `python -m app folder adopt`"
             )
 
     def adopt(self) -> str:
         """Write down this folder in place of another; its name."""
-        return self._record(instead=True)
+        return self._record(replace=True)
 
     def is_here(self) -> bool:
         """Whether this process may touch records that name files; once it may, it may for good.
@@ -70,25 +70,24 @@ class SharedFolder:
         if self._known:
             return True
         with self._database.read() as session:
-            recorded = DataFolders(session).name()
+            recorded = Artifacts(session).data_folder()
         self._known = recorded == self._name()
         if self._known or recorded is None:
             return True
-        if self._told_at is None or time.monotonic() - self._told_at >= TOLD_SECONDS:
-            self._told_at = time.monotonic()
-            get_logger().error("data_folder_foreign", detail=f"{self._foreign()}; nothing is taken or removed here")
+        if time.monotonic() - self._logged_at >= LOG_SECONDS:
+            self._logged_at = time.monotonic()
+            get_logger().error("data_folder_foreign", detail=f"{self._foreign}; nothing is taken or removed here")
         return False
 
-    def _record(self, *, instead: bool) -> str:
+    def _record(self, *, replace: bool) -> str:
         with self._database.write() as session:
-            DataFolders(session).record(self._name(), instead=instead)
-            recorded = DataFolders(session).name()
-        assert recorded is not None
-        return recorded
+            Artifacts(session).record_data_folder(self._name(), replace=replace)
+            return Artifacts(session).data_folder() or ""
 
     def _name(self) -> str:
         # No secret: workers may run as another user than the API.
         return own_secret(self._settings.data_dir, NAME_FILE, mode=0o644).decode()
 
+    @property
     def _foreign(self) -> str:
         return f"the records belong to another data folder than {self._settings.data_dir.absolute()}"

@@ -28,7 +28,7 @@ class ParentRoot(Model):
 
 
 class ParentRun(Model):
-    """The run that started this job, such as the task of an orchestrator; a lineage service is told of it."""
+    """The run that started this job, such as the task of an orchestrator; in the OpenLineage events."""
 
     run_id: RunId
     job: ParentJob

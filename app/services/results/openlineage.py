@@ -13,6 +13,9 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
+from app.errors import NotFoundError
+from app.persistence.repositories import Datasets, Jobs
+from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, Job
 from app.status import TERMINAL, JobStatus
 from spice_select.results.provenance import rfc3339
@@ -73,6 +76,28 @@ class Run:
 def run_id(job_id: str) -> str:
     """The run of a job: a UUID that anybody can derive from its id."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"spice:job/{job_id}"))
+
+
+def job_events(database: Database, namespace: str, project_id: str, job_id: str) -> list[dict[str, Any]]:
+    """Every run event of a job so far.
+
+    Args:
+        database: Where the records are.
+        namespace: Of jobs and data sets.
+        project_id: Owner.
+        job_id: The job.
+
+    Raises:
+        NotFoundError: There is no such job in the project.
+    """
+    with database.read() as session:
+        job = Jobs(session).get(project_id, job_id)
+        if job is None:
+            raise NotFoundError(f"job {job_id}")
+        datasets = Datasets(session)
+        target = None if job.target_dataset_id is None else datasets.get_even_deleted(job.target_dataset_id)
+        run = Run(job, datasets.get_even_deleted(job.dataset_id), target, Jobs(session).files(job.id))
+        return run_events(run, namespace)
 
 
 def run_events(run: Run, namespace: str) -> list[dict[str, Any]]:
