@@ -11,7 +11,7 @@ PORT ?= 8000
 DATA_DIR ?= spice-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check openapi format serve bench chaos load fuzz requests upgrade clean
+.PHONY: help setup demo test soak check openapi client format serve bench chaos load fuzz requests upgrade clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,17 +34,21 @@ test: $(STAMP)  ## the tests before a commit, on real PostgreSQL and Redis-proto
 soak: $(STAMP)  ## the long tests: faults, load, upgrade, trainers, every database, full counts of made-up examples
 	$(BIN)/python -m pytest -n $(JOBS) -m soak --thorough
 
-check: $(STAMP)  ## format, lint, types, import contracts, secrets, known weaknesses
+check: $(STAMP)  ## format, lint, types, import contracts, generated client, secrets, known weaknesses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/bandit --quiet --severity-level medium --recursive app workers spice_select
+	$(BIN)/python .ci/generate_client.py --check
 	$(BIN)/python .ci/audit.py
 
 openapi: $(STAMP)  ## write the HTTP contract to docs/openapi.json
 	$(BIN)/python -m app openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+client: $(STAMP)  ## write the blocking client from the asynchronous one
+	$(BIN)/python .ci/generate_client.py
 
 format: $(STAMP)  ## rewrite the formatting and the fixable lint
 	$(BIN)/ruff format .

@@ -22,7 +22,7 @@ from spice_select.cli.output import (
 )
 from spice_select.cli.progress import ProgressView
 from spice_select.client import Client, Job
-from spice_select.client.operations import raise_failure
+from spice_select.client.answers import raise_failure
 from spice_select.ingest.source_urls import is_address
 
 app = typer.Typer(help="Submit jobs, watch and cancel them.", no_args_is_help=True, rich_markup_mode=None)

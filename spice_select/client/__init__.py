@@ -7,29 +7,28 @@
         spice.datasets.wait(dataset.id)
         job = spice.jobs.submit(dataset.id, "10%")
         spice.jobs.wait(job.id, on_progress=print)
-        spice.jobs.download(job.id, "chosen")
+        spice.jobs.download(job.id, "selected")
 
 Requests that failed for a passing reason are repeated (with ``Retry-After`` and growing pauses), a job is never made
-twice by that, and a file only gets its name once its sha256 is right. Neither torch nor pyarrow is needed.
+twice by that, and a file gets its name only after its sha256 was checked. Neither torch nor pyarrow is needed.
 
-    blocking, asynchronous    the two clients
-    operations, upload, download   what each call does, step by step, for both
-    retry                     when a request is repeated, and how an answer becomes an error
-    stream                    events as they happen, and how a stream that broke off is continued
-    transport                 the steps over HTTP, blocking and awaited
-    hooks, endpoints          calls about webhook endpoints
-    evaluations, evaluated    calls about evaluations
-    webhooks                  the message in a request, if the service signed it
-    group                     what groups of calls share
-    models, budget            what comes back; a budget as a person writes it
+    _async, _sync             the two clients; _sync is generated from _async by ``make client``
+    connection                address, headers and timeouts
+    retry, answers            when a request is repeated; how an answer becomes a type or an error
+    event_stream              events as they happen, and how a stream that broke off is continued
+    partial_file              the part of a download that has come
+    request_bodies, filters   what is sent
+    models, evaluation_models, webhook_models   what comes back
+    budget                    a budget as a person writes it
+    webhooks                  the message in a webhook request, if the service signed it
+    mlflow                    a job in an MLflow run
 """
 
 from __future__ import annotations
 
-from spice_select.client.asynchronous import AsyncClient
-from spice_select.client.blocking import Client
+from spice_select.client._async.client import AsyncClient
+from spice_select.client._sync.client import Client
 from spice_select.client.budget import BudgetLike, parse_budget
-from spice_select.client.endpoints import WebhookDelivery, WebhookEndpoint
 from spice_select.client.evaluation_models import Evaluation, EvaluationEstimate
 from spice_select.client.models import (
     Certificate,
@@ -46,8 +45,9 @@ from spice_select.client.models import (
     QueuePosition,
     RankedSample,
     RejectedRow,
+    Selected,
 )
-from spice_select.client.operations import Selected
+from spice_select.client.webhook_models import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "AsyncClient",

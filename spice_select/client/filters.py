@@ -1,4 +1,4 @@
-"""What lists are narrowed down to, for both clients."""
+"""Filters of lists, for both clients."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ When: TypeAlias = datetime | str
 
 
 class ListFilters(TypedDict, total=False):
-    """What the entries of a list have; what is left out does not matter."""
+    """Which entries of a list are wanted; a filter that is left out admits all."""
 
     metadata: Mapping[str, str] | None
-    """All of these pairs."""
+    """With all of these pairs."""
     created_after: When | None
     """Made at this time or later."""
     created_before: When | None
     """Made before this time."""
 
 
-def narrowed(**which: Unpack[ListFilters]) -> dict[str, Any]:
+def filter_query(**filters: Unpack[ListFilters]) -> dict[str, Any]:
     """The query of a list.
 
     Args:
-        **which: What its entries have.
+        **filters: Which entries are wanted.
 
     Raises:
-        ConfigError: A time has no zone, so that it could be any of a day.
+        ConfigError: A time has no zone, so that it is ambiguous.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by _text()
-    metadata = which.get("metadata")
+    metadata = filters.get("metadata")
     return {
         "metadata": [f"{key}={value}" for key, value in metadata.items()] if metadata else None,
-        "created_after": _text(which.get("created_after"), "created_after"),
-        "created_before": _text(which.get("created_before"), "created_before"),
+        "created_after": _text(filters.get("created_after"), "created_after"),
+        "created_before": _text(filters.get("created_before"), "created_before"),
     }
 
 

@@ -1,24 +1,18 @@
-"""A job in an MLflow run: what was chosen as an input with its digest, settings, numbers, files."""
+"""A job in an MLflow run: the selected rows as an input with their digest, settings, numbers, files."""
 
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spice_select.client.models import Dataset, File, Job
 from spice_select.errors import ClientError, ConfigError
 
-if TYPE_CHECKING:
-    from spice_select.client.asynchronous import AsyncClient
-    from spice_select.client.blocking import Client
-
 DIGEST_CHARACTERS = 36
-"""MLflow keeps no longer digest; the whole one is in a tag beside it."""
+"""MLflow refuses longer digests; the whole one is in a tag."""
 MOST_PARAMETERS = 100
 """MLflow takes no more in one call."""
 MOST_CHARACTERS = 6000
@@ -26,73 +20,63 @@ FOLDER = "spice-select"
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a run is told of a job.
+class FinishedJob:
+    """What is logged of a job.
 
     Attributes:
         job: A job with a result.
-        files: Its files by name.
-        dataset: What it chose from.
-        urls: Addresses of the chosen rows and of the data set.
+        files: Its files.
+        dataset: The data set it selected from.
+        url: Makes the address of a path of the service.
     """
 
     job: Job
-    files: Mapping[str, File]
+    files: Sequence[File]
     dataset: Dataset
-    urls: tuple[str, str]
+    url: Callable[[str], str]
 
 
-def log_job(client: Client, job_id: str, *, run_id: str | None, context: str, artifacts: bool) -> str:
-    """See ``Client.log_to_mlflow``."""
-    _require_mlflow()
-    job = client.jobs.get(job_id)
-    files = client.jobs.files(job_id) if job.result is not None else ()
-    _require_result(job, files)
-    dataset = client.datasets.get(job.dataset_id or "")
-    with tempfile.TemporaryDirectory(prefix="spice-mlflow-") as folder:
-        if artifacts:
-            client.jobs.download(job.id, Path(folder))
-        told = _told(job, files, dataset, client.url)
-        return _record(told, folder if artifacts else None, run_id=run_id, context=context)
+def require_mlflow() -> None:
+    """Check that MLflow can be imported.
 
-
-async def log_job_awaited(
-    client: AsyncClient, job_id: str, *, run_id: str | None, context: str, artifacts: bool
-) -> str:
-    """See ``Client.log_to_mlflow``. The service is awaited; MLflow itself knows blocking calls only."""
-    _require_mlflow()
-    job = await client.jobs.get(job_id)
-    files = await client.jobs.files(job_id) if job.result is not None else ()
-    _require_result(job, files)
-    dataset = await client.datasets.get(job.dataset_id or "")
-    with tempfile.TemporaryDirectory(prefix="spice-mlflow-") as folder:
-        if artifacts:
-            await client.jobs.download(job.id, Path(folder))
-        told = _told(job, files, dataset, client.url)
-        return _record(told, folder if artifacts else None, run_id=run_id, context=context)
-
-
-def _require_mlflow() -> None:
+    Raises:
+        ConfigError: It is not installed.
+    """
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigError("MLflow is not installed here: pip install mlflow (or mlflow-skinny)")
 
 
-def _require_result(job: Job, files: Sequence[File]) -> None:
+def require_result(job: Job, files: Sequence[File]) -> None:
+    """Check that a job has something to log.
+
+    Args:
+        job: The job.
+        files: Its files.
+
+    Raises:
+        ClientError: It has no result.
+    """
     if job.result is None or not files:
         raise ClientError(f"{job.id} has no result: it is {job.status}", code="no-files")
 
 
-def _told(job: Job, files: Sequence[File], dataset: Dataset, url: Callable[[str], str]) -> Finished:
-    urls = url(f"/v1/jobs/{job.id}/files/selected.parquet"), url(f"/v1/datasets/{dataset.id}")
-    return Finished(job, {file.name: file for file in files}, dataset, urls)
+def log(finished: FinishedJob, folder: str | None, *, run_id: str | None, context: str) -> str:
+    """Log a job to an MLflow run.
 
+    Args:
+        finished: The job.
+        folder: Its downloaded files, to be stored in the run; None stores none.
+        run_id: A run to open again; None for the active one, or a new one where there is none.
+        context: What the run does with the rows, in MLflow's words.
 
-def _record(told: Finished, folder: str | None, *, run_id: str | None, context: str) -> str:
+    Returns:
+        Id of the run.
+    """
     import mlflow
 
-    job, dataset = told.job, told.dataset
+    job, dataset = finished.job, finished.dataset
     active = mlflow.active_run()
-    # A run that is under way stays so; one that is made here, or opened again, is closed here.
+    # An active run stays active; one that is started here, or opened again, is closed here.
     if active is not None and run_id in {None, active.info.run_id}:
         opened = None
     else:
@@ -100,11 +84,13 @@ def _record(told: Finished, folder: str | None, *, run_id: str | None, context: 
         opened = mlflow.start_run(run_id=run_id, run_name=name, nested=active is not None)
     identity = str((opened or active).info.run_id)
     try:
-        chosen = told.files["selected.parquet"].sha256
-        _input(told.urls[0], job.name or job.id, chosen, context)
+        selected = next(file.sha256 for file in finished.files if file.name == "selected.parquet")
+        url = finished.url(f"/v1/jobs/{job.id}/files/selected.parquet")
+        _log_input(url, job.name or job.id, selected, context)
         if dataset.digest is not None:
-            _input(told.urls[1], dataset.name or dataset.id, dataset.digest.sha256, "selection_pool")
-        mlflow.set_tags({"spice.job_id": job.id, "spice.dataset_id": dataset.id, "spice.selected_sha256": chosen})
+            url = finished.url(f"/v1/datasets/{dataset.id}")
+            _log_input(url, dataset.name or dataset.id, dataset.digest.sha256, "selection_pool")
+        mlflow.set_tags({"spice.job_id": job.id, "spice.dataset_id": dataset.id, "spice.selected_sha256": selected})
         parameters = iter(_parameters(job.config, "spice."))
         while some := dict(islice(parameters, MOST_PARAMETERS)):
             mlflow.log_params(some)
@@ -117,7 +103,7 @@ def _record(told: Finished, folder: str | None, *, run_id: str | None, context: 
     return identity
 
 
-def _input(url: str, name: str, sha256: str, context: str) -> None:
+def _log_input(url: str, name: str, sha256: str, context: str) -> None:
     import mlflow
     from mlflow.data.http_dataset_source import HTTPDatasetSource
     from mlflow.data.meta_dataset import MetaDataset

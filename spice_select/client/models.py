@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -379,3 +380,17 @@ class FileList(Answer):
     """The files of a job."""
 
     data: list[File] = Field(default_factory=list)
+
+
+class Selected(NamedTuple):
+    """What ``Client.select`` returns.
+
+    Attributes:
+        dataset: The data set.
+        job: The finished job.
+        files: Name -> path of the downloaded files.
+    """
+
+    dataset: Dataset
+    job: Job
+    files: dict[str, Path]

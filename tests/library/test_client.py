@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,8 +15,7 @@ import httpx
 import pytest
 
 from spice_select.client import AsyncClient, Client, Job
-from spice_select.client.operations import PATIENT_RETRIES
-from spice_select.client.retry import retry_after
+from spice_select.client.retry import PATIENT_RETRIES, retry_after
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import ClientError, ConfigError, ConnectionFailedError, WaitTimeoutError
 from tests.fixtures.flaky import Answer, Drop, FlakyServer
@@ -279,17 +277,16 @@ def test_the_asynchronous_client_goes_the_same_way(
 
 def test_both_clients_offer_the_same_calls() -> None:
     def calls(kind: type) -> dict[str, list[str]]:
-        found: dict[str, Callable[..., Any]] = {
-            name: value for name, value in vars(kind).items() if inspect.isfunction(value) and name[0] != "_"
-        }
-        return {name: list(inspect.signature(call).parameters) for name, call in found.items()}
-
-    from spice_select.client import asynchronous, blocking, webhook_endpoints
+        members = {name: value for name, value in vars(kind).items() if inspect.isfunction(value) and name[0] != "_"}
+        return {name: list(inspect.signature(call).parameters) for name, call in members.items()}
 
     assert calls(Client) == calls(AsyncClient)
-    assert calls(blocking.Datasets) == calls(asynchronous.AsyncDatasets)
-    assert calls(blocking.Jobs) == calls(asynchronous.AsyncJobs)
-    assert calls(webhook_endpoints.WebhookEndpoints) == calls(webhook_endpoints.AsyncWebhookEndpoints)
+    with Client() as blocking:
+        awaited = AsyncClient()
+        for resource in ("datasets", "jobs", "evaluations", "webhook_endpoints"):
+            offered = calls(type(getattr(blocking, resource)))
+            assert offered == calls(type(getattr(awaited, resource)))
+            assert "list" in offered
 
 
 def test_a_field_that_a_job_does_not_have_is_refused(client: Client) -> None:

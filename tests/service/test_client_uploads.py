@@ -100,7 +100,7 @@ def test_the_command_sends_a_large_file_in_parts_and_says_how_far_it_is(
     service: InProcessService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SPICE_API_URL", str(service.http.base_url))
-    monkeypatch.setattr("spice_select.client.operations.PARTS_ABOVE_BYTES", 10)
+    monkeypatch.setattr("spice_select.client._sync.datasets.PARTS_ABOVE_BYTES", 10)
     path = tmp_path / "pool.jsonl"
     path.write_bytes(DATA)
     with pytest.raises(SystemExit) as ended:
@@ -114,7 +114,7 @@ def test_ctrl_c_while_sending_ends_with_130_and_the_same_command_goes_on(
     service: InProcessService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SPICE_API_URL", str(service.http.base_url))
-    monkeypatch.setattr("spice_select.client.operations.PARTS_ABOVE_BYTES", 10)
+    monkeypatch.setattr("spice_select.client._sync.datasets.PARTS_ABOVE_BYTES", 10)
     path = tmp_path / "pool.jsonl"
     path.write_bytes(DATA)
     complete = httpx.Client.stream

@@ -9,25 +9,17 @@ import httpx
 from pydantic import ValidationError
 
 from spice_select.client.models import ENDED, Event
-from spice_select.client.retry import (
-    LONGEST_RETRY_AFTER_SECONDS,
-    RETRIED,
-    Send,
-    backoff,
-    raise_no_answer,
-    raise_refusal,
-    retry_after,
-)
+from spice_select.client.retry import LONGEST_RETRY_AFTER_SECONDS, pause_after_failure, pause_after_refusal
 from spice_select.errors import ClientError
 
 LAST_TYPES = frozenset(f"job.{status}" for status in ENDED)
 SILENCE_SECONDS = 60.0
-"""The service says something every 15 seconds; a line that is silent for longer is dead."""
+"""The service sends something every 15 seconds; a connection that is silent for longer is dead."""
 MAX_LINE_BYTES = 2**20
 
 
 class EventFollower:
-    """One stream over any number of connections.
+    """One stream over any number of connections: what to ask for, and what came.
 
     Args:
         path: Of the stream.
@@ -50,47 +42,31 @@ class EventFollower:
         self.over = False
         """Whether there is nothing more to come."""
 
-    def request(self) -> Send:
-        """How to open the next connection."""
+    def request(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Headers and query of the next connection."""
         self._buffer, self._fields = b"", {}
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
-        params: dict[str, Any] = {"type": self._types} if self._types else {}
-        return Send("GET", self.path, params=params, headers=headers, read_timeout=SILENCE_SECONDS)
+        return headers, {"type": self._types} if self._types else {}
 
     def refused(self, response: httpx.Response) -> float:
-        """Seconds to wait after an answer that is no stream; its body has been read.
-
-        Raises:
-            ClientError: Trying again would not help.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by raise_refusal()
-        pause = retry_after(response.headers) or 0.0
-        if (
-            self._failures >= self._retries
-            or response.status_code not in RETRIED
-            or pause > LONGEST_RETRY_AFTER_SECONDS
-        ):
-            raise_refusal(response)
+        """Seconds to wait after an answer that is not a stream; its body has been read."""
+        pause = pause_after_refusal(response, self._failures, self._retries)
         self._failures += 1
-        return max(pause, backoff(self._failures - 1))
+        return pause
 
     def broke(self, error: httpx.TransportError) -> float:
-        """Seconds to wait after a connection that failed or broke off.
-
-        Raises:
-            ClientError: Too many in a row did.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by raise_no_answer()
-        if self._failures >= self._retries or isinstance(error, httpx.UnsupportedProtocol):
-            raise_no_answer(error)
+        """Seconds to wait after a connection that failed or broke off."""
+        pause = pause_after_failure(error, self._failures, self._retries)
         self._failures += 1
-        return backoff(self._failures - 1)
+        return pause
 
     def accept(self, response: httpx.Response) -> bool:
         """Whether an answer is a stream to be read.
 
         Raises:
-            ClientError: It is something else altogether.
+            ClientError: It is neither a stream nor an error.
         """
         if response.status_code == httpx.codes.NO_CONTENT:
             self.over = True
@@ -99,7 +75,9 @@ class EventFollower:
             return False
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise ClientError(
-                f"{response.request.url} answered no stream", code="unexpected-answer", status=response.status_code
+                f"{response.request.url} did not answer with a stream",
+                code="unexpected-answer",
+                status=response.status_code,
             )
         return True
 
@@ -112,7 +90,7 @@ class EventFollower:
         """The events that are complete with these bytes.
 
         Raises:
-            ClientError: The service sends something else than events.
+            ClientError: The service sends something other than events.
         """
         self._failures = 0
         # Text may hold other line separators than the newline, so lines are not left to the library.
@@ -121,7 +99,7 @@ class EventFollower:
             line, self._buffer = self._buffer.split(b"\n", 1)
             yield from self._line(line.decode("utf-8", "replace").removesuffix("\r"))
         if len(self._buffer) > MAX_LINE_BYTES:
-            raise ClientError("the service sends a line without end", code="unexpected-answer")
+            raise ClientError("the service sent a line longer than 1 MiB", code="unexpected-answer")
 
     def _line(self, line: str) -> Iterator[Event]:
         if line:
@@ -139,6 +117,6 @@ class EventFollower:
         try:
             event = Event.model_validate_json("\n".join(fields["data"]))
         except ValidationError as error:
-            raise ClientError("the service sent an event that is none", code="unexpected-answer") from error
+            raise ClientError("the service sent an event that cannot be read", code="unexpected-answer") from error
         self.over = self._ends and event.type in LAST_TYPES
         yield event
