@@ -11,7 +11,7 @@ PORT ?= 8000
 DATA_DIR ?= spice-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check openapi client format serve bench chaos load fuzz requests upgrade clean
+.PHONY: help setup demo test soak mutants check openapi client format serve bench chaos load fuzz requests upgrade clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: $(STAMP)  ## the tests before a commit, on real PostgreSQL and Redis-proto
 
 soak: $(STAMP)  ## the long tests: faults, load, upgrade, trainers, every database, full counts of made-up examples
 	$(BIN)/python -m pytest -n $(JOBS) -m soak --thorough
+
+mutants: $(STAMP)  ## plant faults one at a time and print which command catches each: make mutants JOBS=2
+	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 check: $(STAMP)  ## format, lint, types, import contracts, generated client, secrets, known weaknesses
 	$(BIN)/ruff format --check .
