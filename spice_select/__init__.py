@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spice_select.pipeline.run import run
     from spice_select.records.tokenize import Example, load_examples
     from spice_select.selection.select import Selection, select
+    from spice_select.selection.whitening import whiten
 
 __all__ = [
     "Budget",
@@ -33,6 +34,7 @@ __all__ = [
     "load_proxy",
     "run",
     "select",
+    "whiten",
 ]
 
 _LAZY = {
@@ -42,6 +44,7 @@ _LAZY = {
     "Selection": "spice_select.selection.select",
     "select": "spice_select.selection.select",
     "run": "spice_select.pipeline.run",
+    "whiten": "spice_select.selection.whitening",
     "load_proxy": "spice_select.models.proxy",
 }
 

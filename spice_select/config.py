@@ -203,6 +203,18 @@ class SelectionOptions(Model):
     matching_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Weight of what the set still lacks beside the pool's mean gradient, for ``spice`` and ``fisher``: adds
     weight * g . w / |m| to the score. Not in the paper; 0 leaves it out. Each pick then costs a pass over the pool."""
+    target_rule: Literal["matching", "relevance"] = "matching"
+    """What a row is worth for a target with the mean gradient m. ``matching``: g . w / |m|, where w is what the picks
+    for the target still lack beside m. ``relevance``: g . m / |m|."""
+    relevance_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Weight of that in the score, w; above 0."""
+    information_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Weight of the gain in the score, eta, for ``spice`` and ``fisher``, with targets and without."""
+    whitening_damping: Annotated[float, Field(gt=0, le=1e6)] | None = 0.1
+    """With targets: gradients are whitened in each layer by their second moment over the pool, with this share of its
+    mean eigenvalue added; None leaves them as they are."""
+    span: bool = False
+    """With targets: select in the space that the target rows span, in as many numbers as there are target rows."""
     stop_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Stop before a pick whose gain is at most this share of the first pick's gain, omega; None never stops early."""
     min_gain: Annotated[float, Field(gt=0, le=1e6)] | None = None

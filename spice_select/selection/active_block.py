@@ -127,6 +127,30 @@ class ActiveBlock:
         product = (self._gradients[place] @ self._total).cpu()
         return float(conflict(product / count, self._norms[place], self._length / count))
 
+    def gradient(self, place: int) -> torch.Tensor:
+        """Gradient of a candidate, float64 of shape (d,).
+
+        Args:
+            place: Its place.
+        """
+        return self._gradients[place]
+
+    def gradients(self, places: torch.Tensor) -> torch.Tensor:
+        """Gradients of candidates, float64 of shape (c, d).
+
+        Args:
+            places: Their places, int64 of shape (c,).
+        """
+        return self._gradients[places.to(self._gradients.device)]
+
+    def plain_products(self, place: int) -> torch.Tensor:
+        """G . g of a candidate that has a column with every candidate, float64 of shape (m,).
+
+        Args:
+            place: Its place.
+        """
+        return self._plain[self.column_of[place]]
+
     def add_columns(self, places: torch.Tensor) -> None:
         """Take the window's inner products with some of its candidates, which makes them ready to be picked.
 

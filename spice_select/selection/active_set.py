@@ -17,7 +17,7 @@ from spice_select.selection.gain_bounds import GainBounds
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import LazyGreedy, caught_up
 from spice_select.selection.logdet import PRECISION, PrecisionLostError
-from spice_select.selection.scoring import NOTHING, Proposal, Rule, is_settled
+from spice_select.selection.scoring import NOTHING, Bounded, ComparisonRule, Proposal, Rule, is_settled
 from spice_select.selection.whitened_rows import WhitenedRows
 
 FRONT = 1024
@@ -42,7 +42,7 @@ class ActiveSet:
         copies: For every row the next identical one, or -1, int64 of shape (n,).
     """
 
-    def __init__(self, candidates: GradientMatrix, alpha: float, rule: Rule, copies: torch.Tensor) -> None:
+    def __init__(self, candidates: GradientMatrix, alpha: float, rule: ComparisonRule, copies: torch.Tensor) -> None:
         self._candidates, self._alpha, self._rule, self._copies = candidates, alpha, rule, copies
         # Up to here a pick costs less in the space of picks; beyond, P of shape (d, d) is at hand.
         self._most_in_picks = 5 * candidates.dimension // 2
@@ -78,7 +78,7 @@ class ActiveSet:
             picks: The picks so far.
         """
         information = WhitenedRows(self._candidates, self._alpha)
-        engine = LazyGreedy(self._candidates, information, self._rule, self._copies)
+        engine = LazyGreedy(self._candidates, information, self._rule.fresh(), self._copies)
         return caught_up(engine, self.refreshed, given, picks)
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
@@ -111,6 +111,9 @@ class ActiveSet:
         assert self._window is not None
         self._window.pick(proposal.place)
         copy = int(self._copies[proposal.row])
+        gradient = self._window.gradient(proposal.place)
+        products = self._window.plain_products(proposal.place) if self._rule.needs_products else None
+        self._rule.accept(proposal.row, gradient, self._rows, products, copy)
         if copy >= 0:
             # The place passes to the identical row, whose products are the same.
             self._rows[proposal.place], self._waiting[copy] = copy, False
@@ -143,16 +146,29 @@ class ActiveSet:
         conflicts = window.conflicts()
         found, tolerance = self._best_inside(window, closed, conflicts)
         self._require_precision(window, closed, found)
-        if self._outside_bound >= found.score - tolerance:
-            outside = torch.nonzero(self._outside & allowed).flatten()
-            if not is_settled(found, tolerance, self._rule.bounds(self._known.uppers[outside], outside), outside):
-                return None
+        if not self._is_best_outside(found, tolerance, allowed):
+            return None
         if window.column_of[found.place] < 0:
             scores = self._rule.scores(window.likely_gains(), conflicts, self._rows).masked_fill_(closed, NOTHING)
             scores.masked_fill_((window.column_of >= 0) | ~window.exact, NOTHING)[found.place] = math.inf
             likely = scores.topk(min(COLUMNS, len(scores))).indices
-            window.add_columns(likely[scores[likely] > NOTHING])
-        return found if self._rule.penalty > 0.0 else found._replace(conflict=window.conflict_of(found.place))
+            likely = likely[scores[likely] > NOTHING]
+            window.add_columns(likely)
+            self._rule.prepare(self._rows[likely], window.gradients(likely))
+        is_known = self._rule.penalty > 0.0 or self._rule.has_own_conflicts
+        return found if is_known else found._replace(conflict=window.conflict_of(found.place))
+
+    def _is_best_outside(self, found: Proposal, tolerance: float, allowed: torch.Tensor) -> bool:
+        """Whether nothing outside the front can be better."""
+        if not self._rule.has_own_conflicts and self._outside_bound < found.score - tolerance:
+            return True
+        outside = torch.nonzero(self._outside & allowed).flatten()
+        bounds = self._rule.bounds(self._known.uppers[outside], outside)
+        unsettled = self._rule.unsettled(outside[bounds >= found.score - tolerance])
+        if len(unsettled) > 0:
+            self._rule.settle(unsettled, self._candidates.take(unsettled))
+            bounds = self._rule.bounds(self._known.uppers[outside], outside)
+        return is_settled(found, tolerance, bounds, outside)
 
     def _best_inside(
         self, window: ActiveBlock, closed: torch.Tensor, conflicts: torch.Tensor
@@ -211,26 +227,29 @@ class ActiveSet:
         """A window on those of the rows with the largest bounds."""
         in_picks = self._fisher.count <= self._most_in_picks
         exact = 0 if in_picks else max(1, self._size // EXACT)
-        self._rows = self._known.largest(rows, self._size, self._rule, exact)
+        self._rows = self._known.largest(rows, self._size, self._likely(rows), exact)
         self._taken = torch.zeros(len(self._rows), dtype=torch.bool)
         norms, forms = self._norms[self._rows], self._known.uppers_of_forms(self._rows)
         self._rounding = self._fisher.rounding(norms, forms)
         self._look_outside(rows)
+        gradients = self._candidates.take(self._rows)
+        self._rule.settle(self._rows, gradients)
+        self._rule.keep(self._rows)
         return ActiveBlock(
-            self._candidates.take(self._rows),
+            gradients,
             norms,
             forms,
             self._fisher,
             self._total,
             max(8, min(len(norms), FRONT)),
             exact=self._known.is_exact(self._rows),
-            conflicts=self._rule.penalty > 0.0,
+            conflicts=self._rule.penalty > 0.0 or self._rule.needs_products,
             in_picks=in_picks,
         )
 
     def _renew(self, window: ActiveBlock, rows: torch.Tensor) -> None:
         """Let the rows with the largest bounds take the places of those that fell behind."""
-        best = self._known.largest(rows, len(self._rows), self._rule, 0)
+        best = self._known.largest(rows, len(self._rows), self._likely(rows), 0)
         place_of = torch.full((self._candidates.size,), -1, dtype=torch.int64)
         place_of[self._rows[~self._taken]] = torch.nonzero(~self._taken).flatten()
         stays = torch.zeros(len(self._rows), dtype=torch.bool)
@@ -240,9 +259,16 @@ class ActiveSet:
         places = places[: len(new)]
         self._rows[places], self._taken[places] = new, False
         norms, forms = self._norms[new], self._known.uppers_of_forms(new)
-        window.replace(places, self._candidates.take(new), norms, forms)
+        gradients = self._candidates.take(new)
+        self._rule.settle(new, gradients)
+        self._rule.keep(self._rows)
+        window.replace(places, gradients, norms, forms)
         self._rounding = self._fisher.rounding(self._norms[self._rows], window.forms)
         self._look_outside(rows)
+
+    def _likely(self, rows: torch.Tensor) -> Bounded:
+        """What the front is chosen by."""
+        return self._rule.for_every_task(self._known.uppers[rows], rows, self._size)
 
     def _look_outside(self, rows: torch.Tensor) -> None:
         self._outside = torch.zeros(self._candidates.size, dtype=torch.bool)

@@ -13,8 +13,7 @@ import torch
 
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.logdet import FisherLogDet
-from spice_select.selection.lowrank import SINGLE_RANGE
-from spice_select.selection.scoring import NOTHING, Rule, descending
+from spice_select.selection.scoring import NOTHING, Bounded, descending
 
 TOGETHER = 16 * 2**20
 """Size of the gradients that are refreshed together, bytes; does not affect results."""
@@ -45,10 +44,7 @@ class GainBounds:
     def __init__(self, candidates: GradientMatrix, alpha: float, features_from: int) -> None:
         self._candidates, self._alpha = candidates, alpha
         self._norms = candidates.squared_norms.cpu()
-        low, high = SINGLE_RANGE
-        in_range = (self._norms <= 0.0) | ((self._norms >= low) & (self._norms <= high))
-        # Settings of torch may let float32 products be taken with fewer digits than float32 has.
-        self._screens = bool(in_range.all()) and torch.get_float32_matmul_precision() == "highest"
+        self._screens = candidates.in_single_range
         self.fisher = FisherLogDet(
             candidates.dimension, alpha, candidates.device, single=self._screens, features_from=features_from
         )
@@ -92,7 +88,7 @@ class GainBounds:
         self._forms[rows], self._stamps[rows] = forms, now
         self._lower(rows, forms, now)
 
-    def largest(self, rows: torch.Tensor, size: int, rule: Rule, exact: int) -> torch.Tensor:
+    def largest(self, rows: torch.Tensor, size: int, rule: Bounded, exact: int) -> torch.Tensor:
         """Rows with the largest gains, the largest first: the first up to date exactly, the others as far as bounds go.
 
         Args:
@@ -111,7 +107,7 @@ class GainBounds:
                 return best
             self.make_exact(best[:exact][stale])
 
-    def _largest_bounds(self, rows: torch.Tensor, size: int, rule: Rule) -> torch.Tensor:
+    def _largest_bounds(self, rows: torch.Tensor, size: int, rule: Bounded) -> torch.Tensor:
         """Rows with the largest bounds; others are refreshed only until they cannot be among them."""
         bounds = rule.bounds(self.uppers[rows], rows)
         reach = 4 * size
@@ -137,7 +133,7 @@ class GainBounds:
             else:
                 reach *= 4
 
-    def _refresh(self, rows: torch.Tensor, enough: float, rule: Rule) -> None:
+    def _refresh(self, rows: torch.Tensor, enough: float, rule: Bounded) -> None:
         """Bring the bounds of these rows up to date, or until they are below ``enough``."""
         if not self._screens:
             self.make_exact(rows, enough, rule)
@@ -159,7 +155,7 @@ class GainBounds:
                     break
                 part, gradients = self._still_above(part, gradients, enough, rule)
 
-    def make_exact(self, rows: torch.Tensor, enough: float = NOTHING, rule: Rule | None = None) -> None:
+    def make_exact(self, rows: torch.Tensor, enough: float = NOTHING, rule: Bounded | None = None) -> None:
         """Bring the forms of these rows up to date, or until their bounds are below ``enough``."""
         device, now = self._candidates.device, self.fisher.count
         self.refreshed += int((self._upper_stamps[rows] < now).sum())
@@ -183,7 +179,7 @@ class GainBounds:
         self.settle(rows, self.fisher.forms(self._candidates.take(rows)).cpu().clamp_(min=0.0))
 
     def _still_above(
-        self, part: torch.Tensor, gradients: torch.Tensor, enough: float, rule: Rule
+        self, part: torch.Tensor, gradients: torch.Tensor, enough: float, rule: Bounded
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The rows that have to be followed further, unless nearly all of them have."""
         needed = rule.bounds(self.uppers[part], part) >= enough

@@ -14,11 +14,14 @@ import torch
 
 from spice_select.arrays import StackedArrays
 from spice_select.errors import EmptyPoolError, NonFiniteGradientError, PoolError
+from spice_select.selection.lowrank import CHUNK, SINGLE_RANGE
 
 Gradients: TypeAlias = "torch.Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]] | StackedArrays"
 
 BLOCK_BYTES = 8 * 2**20
 """Size of one float64 block of rows, bytes; does not affect results."""
+SINGLE_BYTES = 64 * 2**20
+"""Size of one float32 block of rows, bytes; does not affect results."""
 SAME_LENGTH = 1e-12
 """Relative difference of squared lengths up to which two rows may be equal: summing in another order changes less."""
 NAMED_ROWS = 20
@@ -110,6 +113,37 @@ class GradientMatrix:
         else:
             taken = self._float64(self._source[rows.cpu().numpy()])
         return taken if self._scales is None else taken * self._scales[rows.to(self.device), None]
+
+    @property
+    def in_single_range(self) -> bool:
+        """Whether products in float32 neither overflow nor vanish, and torch takes them with all digits."""
+        low, high = SINGLE_RANGE
+        norms = self.squared_norms
+        in_range = bool(((norms <= 0.0) | ((norms >= low) & (norms <= high))).all())
+        return in_range and torch.get_float32_matmul_precision() == "highest"
+
+    def single_products(self, others: torch.Tensor) -> torch.Tensor:
+        """Products of other gradients with every row, off by at most ``single_error`` times the lengths.
+
+        Args:
+            others: float64 of shape (c, d), on the candidates' device.
+
+        Returns:
+            float32 of shape (c, n), on the candidates' device.
+        """
+        columns = others.to(torch.float32)
+        result = torch.empty(len(others), self.size, dtype=torch.float32, device=self.device)
+        step = max(1, SINGLE_BYTES // (4 * self.dimension))
+        for start in range(0, self.size, step):
+            rows = torch.arange(start, min(start + step, self.size))
+            whole = isinstance(self._source, torch.Tensor) and self._scales is None
+            block = self._source[start : start + step].to(torch.float32) if whole else self.take_single(rows)  # type: ignore[union-attr]
+            part = result[:, start : start + step]
+            for first in range(0, self.dimension, CHUNK):
+                features = slice(first, first + CHUNK)
+                products = columns[:, features] @ block[:, features].T
+                part.copy_(products) if first == 0 else part.add_(products)
+        return result
 
     def take_single(self, rows: torch.Tensor) -> torch.Tensor:
         """The named rows rounded to float32, shape (m, d); a row outside its range comes as zero or infinity.

@@ -11,12 +11,14 @@ from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError
 from spice_select.selection.active_set import ActiveSet
 from spice_select.selection.budget import Allowance
-from spice_select.selection.certificate import certify
+from spice_select.selection.certificate import certify, quadratic_forms
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.logdet import PrecisionLostError, log_determinant
-from spice_select.selection.methods import GREEDY, Engine, SideData, engine
+from spice_select.selection.methods import GREEDY, Engine, SideData, engine, is_targeted
 from spice_select.selection.result import STOPPED, Selection, StopReason, StopRequest
 from spice_select.selection.scoring import Proposal
+from spice_select.selection.target_certificate import relevance_bound
+from spice_select.selection.target_rule import read_targets
 
 
 def choose(
@@ -45,13 +47,47 @@ def choose(
     runs = [_run(candidates, config, side, False, model, on_progress, should_stop)]
     if config.budget.tokens is not None and config.method in GREEDY and not runs[0][0].partial:
         runs.append(_run(candidates, config, side, True, model, on_progress, should_stop))
-    best, last = max(reversed(runs), key=lambda run: run[0].utility)
+    best, last = max(reversed(runs), key=lambda run: _worth(run[0], config, side))
     if not certified:
         return best
     marginals = (
         last.upper_bounds(torch.tensor(best.indices, dtype=torch.int64)) if isinstance(last, ActiveSet) else None
     )
-    return replace(best, certificate=certify(candidates, config, side, best, marginals))
+    proven = replace(best, certificate=certify(candidates, config, side, best, marginals))
+    if not is_targeted(config, side) or config.target_rule != "relevance" or config.budget.tokens is not None:
+        return proven
+    return _with_objective(candidates, config, side, proven, marginals)
+
+
+def _with_objective(
+    candidates: GradientMatrix,
+    config: SelectionConfig,
+    side: SideData,
+    selection: Selection,
+    marginals: torch.Tensor | None,
+) -> Selection:
+    """The selection with its objective and the bound on it, where the marginal gains can be had."""
+    if marginals is None:
+        rows = candidates.take(torch.tensor(selection.indices, dtype=torch.int64))
+        members = rows if side.given is None else torch.cat([side.given, rows])
+        forms = quadratic_forms(candidates, members, config.alpha)
+        if forms is None:
+            return selection
+        marginals = torch.log1p(config.alpha * forms).cpu()
+    means = read_targets(side.targets, side.target_weights).means
+    picks, tasks = selection.indices, selection.tasks or []
+    value, bound = relevance_bound(candidates, means, config, picks, tasks, selection.utility, marginals)
+    return replace(selection, objective=value, objective_bound=bound)
+
+
+def _worth(selection: Selection, config: SelectionConfig, side: SideData) -> float:
+    """What of two fillings of a token budget the better one has more of: utility, with targets the sum of scores."""
+    if not is_targeted(config, side):
+        return selection.utility
+    costs = [1.0] * len(selection.indices)
+    if selection.rule == "score_per_token" and side.costs is not None:
+        costs = side.costs[torch.tensor(selection.indices, dtype=torch.int64)].tolist()
+    return sum(score * cost for score, cost in zip(selection.scores, costs, strict=True))
 
 
 def _model_of_lengths(
@@ -159,6 +195,8 @@ def describe(
         method=config.method,
         refreshed=refreshed,
         rule="score_per_token" if per_token else "score",
+        tasks=[pick.task for pick in picks] if is_targeted(config, side) else None,
+        relevances=[pick.relevance for pick in picks] if is_targeted(config, side) else None,
         cost=None if side.costs is None else int(side.costs[indices].sum()),
     )
 

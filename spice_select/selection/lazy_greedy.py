@@ -9,7 +9,7 @@ import torch
 
 from spice_select.selection.conflict import conflict
 from spice_select.selection.gradient_matrix import BLOCK_BYTES, GradientMatrix
-from spice_select.selection.scoring import NOTHING, Proposal, Rule, descending, is_settled
+from spice_select.selection.scoring import NOTHING, ComparisonRule, Proposal, descending, is_settled
 
 
 class Information(Protocol):
@@ -70,7 +70,9 @@ class LazyGreedy:
         refreshed: Number of times a gain was brought up to date.
     """
 
-    def __init__(self, candidates: GradientMatrix, information: Information, rule: Rule, copies: torch.Tensor) -> None:
+    def __init__(
+        self, candidates: GradientMatrix, information: Information, rule: ComparisonRule, copies: torch.Tensor
+    ) -> None:
         self._candidates, self._information, self._rule, self._copies = candidates, information, rule, copies
         self._norms = candidates.squared_norms.cpu()
         self._waiting = torch.zeros(candidates.size, dtype=torch.bool)  # copies behind an identical row
@@ -142,7 +144,9 @@ class LazyGreedy:
         Args:
             proposal: What ``propose`` returned last.
         """
-        self.absorb(self._candidates.take(torch.tensor([proposal.row])))
+        gradients = self._candidates.take(torch.tensor([proposal.row]))
+        self.absorb(gradients)
         copy = int(self._copies[proposal.row])
+        self._rule.accept(proposal.row, gradients[0], copy=copy)
         if copy >= 0:
             self._waiting[copy] = False

@@ -28,10 +28,21 @@ from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import LazyGreedy
 from spice_select.selection.scoring import Proposal, Rule
 from spice_select.selection.surrogates import surrogate
-from spice_select.selection.target_matching import CurrentLogDet, Herding, MatchingGreedy
+from spice_select.selection.target_matching import CurrentGreedy, CurrentLogDet, Herding, MatchingGreedy
+from spice_select.selection.target_rule import TargetRule, read_targets
 
 GREEDY = {"spice", "fisher"}
 """Methods that compare scores; the others are controls."""
+
+
+def is_targeted(config: SelectionConfig, side: SideData) -> bool:
+    """Whether each pick serves a target.
+
+    Args:
+        config: Settings of the run.
+        side: What else is known about the samples.
+    """
+    return bool(side.targets) and config.method in GREEDY
 
 
 class Engine(Protocol):
@@ -62,7 +73,8 @@ class SideData:
         costs: Tokens of every sample, float64 of shape (n,).
         groups: Group of every sample.
         losses: Loss of every sample, nats.
-        targets: Gradients of a target set, float64 of shape (m, d).
+        targets: Gradients of the rows of each target, float64 of shape (m, d).
+        target_weights: Weight of each target; None for equal ones.
         given: Gradients of samples already owned, float64 of shape (m, d).
         must_include: Rows that are chosen before any other.
         exclude: Rows that are never chosen.
@@ -71,7 +83,8 @@ class SideData:
     costs: torch.Tensor | None = None
     groups: Sequence[str] | None = None
     losses: Sequence[float] | torch.Tensor | None = None
-    targets: torch.Tensor | None = None
+    targets: tuple[torch.Tensor, ...] = ()
+    target_weights: Sequence[float] | None = None
     given: torch.Tensor | None = None
     must_include: Sequence[int] = ()
     exclude: Sequence[int] = ()
@@ -91,15 +104,18 @@ def engine(
     """
     built: Engine
     if config.method in GREEDY:
-        rule = Rule(config.conflict_penalty if config.method == "spice" else 0.0, side.costs if per_token else None)
+        rule = _rule(candidates, config, side, side.costs if per_token else None)
         copies = _copies(candidates, side) if config.matching_weight == 0 else None
         if copies is None:
+            assert isinstance(rule, Rule)
             information = (
                 CurrentLogDet(candidates, config.alpha)
                 if config.information == "logdet"
                 else surrogate(candidates, config.information, config.alpha)
             )
             built = MatchingGreedy(candidates, information, rule, config.matching_weight, config.alpha)
+        elif config.information == "logdet" and isinstance(rule, TargetRule) and config.span:
+            built = CurrentGreedy(candidates, rule, config.alpha, copies)
         elif config.information == "logdet":
             built = ActiveSet(candidates, config.alpha, rule, copies)
         else:
@@ -109,6 +125,23 @@ def engine(
     if side.given is not None:
         built.absorb(side.given)
     return built
+
+
+def _rule(
+    candidates: GradientMatrix, config: SelectionConfig, side: SideData, costs: torch.Tensor | None
+) -> Rule | TargetRule:
+    """What candidates are compared by.
+
+    Raises:
+        ConfigError: Weights that leave nothing to compare, or that belong to a selection without targets.
+    """
+    if not side.targets:
+        return Rule(config.conflict_penalty if config.method == "spice" else 0.0, costs, config.information_weight)
+    if config.matching_weight > 0:
+        raise ConfigError("matching_weight is for a selection without targets", pointer="#/matching_weight")
+    if config.relevance_weight == 0:
+        raise ConfigError("with relevance_weight 0 the targets would count for nothing", pointer="#/relevance_weight")
+    return TargetRule(candidates, read_targets(side.targets, side.target_weights), config, costs)
 
 
 def _copies(candidates: GradientMatrix, side: SideData) -> torch.Tensor:
@@ -147,9 +180,9 @@ def _chooser(
             losses = read_losses(side.losses, size)
             return Ranking(descending_order(losses), size, losses)
         case "less":
-            if side.targets is None:
+            if not side.targets:
                 raise ConfigError("the method less needs the gradients of a target set", pointer="#/method")
-            values = similarity(candidates, side.targets)
+            values = similarity(candidates, torch.cat(side.targets))
             return Ranking(descending_order(values), size, values)
         case "herding":
             return Herding(candidates)

@@ -96,6 +96,11 @@ class Selection:
         rule: How candidates were compared: ``score``, or ``score_per_token`` when that won a token budget.
         cost: Total cost (tokens) of the chosen rows; None without costs.
         scope: What cutting the pool gave up; None for the scope ``global``.
+        tasks: Number of the target that each pick serves; None without targets.
+        relevances: g . m / |m| of each pick with the mean m of that target's rows; None without targets.
+        objective: With targets under ``relevance``: the sum of what the picks are worth for their targets and of the
+            weighted utility; None otherwise.
+        objective_bound: No other set with as many rows for each target has a larger objective.
     """
 
     indices: list[int]
@@ -113,3 +118,7 @@ class Selection:
     rule: Literal["score", "score_per_token"] = "score"
     cost: int | None = None
     scope: ScopeReport | None = None
+    tasks: list[int] | None = None
+    relevances: list[float] | None = None
+    objective: float | None = None
+    objective_bound: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 
@@ -25,6 +25,8 @@ class Proposal(NamedTuple):
         conflict: conflict(x|S), in [0, 1].
         score: What it was compared by.
         place: Where the engine that proposed it keeps it.
+        task: The target that the pick serves; -1 without targets.
+        relevance: g . m / |m| with the mean m of that target's rows; 0 without targets.
     """
 
     row: int
@@ -32,6 +34,69 @@ class Proposal(NamedTuple):
     conflict: float
     score: float
     place: int
+    task: int = -1
+    relevance: float = 0.0
+
+
+class Bounded(Protocol):
+    """Turns upper bounds on gains into what rows are compared by."""
+
+    def bounds(self, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Numbers that never rise as gains fall, float64 of shape (m,)."""
+
+
+class ComparisonRule(Bounded, Protocol):
+    """What candidates are compared by: ``Rule``, or ``TargetRule`` with targets.
+
+    Attributes:
+        penalty: Weight of the conflict with the set, lambda >= 0.
+        costs: Cost of every row, when scores count per cost.
+        has_own_conflicts: Whether the conflict of a proposal is the rule's own.
+        needs_products: Whether products of the picks with other samples are wanted.
+    """
+
+    @property
+    def penalty(self) -> float: ...  # ruff: ignore[undocumented-public-method]
+    @property
+    def costs(self) -> torch.Tensor | None: ...  # ruff: ignore[undocumented-public-method]
+    @property
+    def has_own_conflicts(self) -> bool: ...  # ruff: ignore[undocumented-public-method]
+    @property
+    def needs_products(self) -> bool: ...  # ruff: ignore[undocumented-public-method]
+
+    def fresh(self) -> ComparisonRule:
+        """The same rule before the first pick."""
+
+    def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Scores, or upper bounds on them from upper bounds on the gains."""
+
+    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
+        """The highest score, ties to the lower row, and how far from it another score still ties."""
+
+    def for_every_task(self, gains: torch.Tensor, rows: torch.Tensor, size: int) -> Bounded:
+        """What says which rows are likely to be picked soon."""
+
+    def settle(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Compute the terms of rows exactly."""
+
+    def unsettled(self, rows: torch.Tensor) -> torch.Tensor:
+        """Those of the rows whose terms are not exact."""
+
+    def prepare(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Make rows ready that may be picked soon."""
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget what was prepared for other rows."""
+
+    def accept(
+        self,
+        row: int,
+        gradient: torch.Tensor,
+        near: torch.Tensor | None = None,
+        products: torch.Tensor | None = None,
+        copy: int = -1,
+    ) -> None:
+        """Count a pick."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +106,79 @@ class Rule:
     Attributes:
         penalty: Weight of the conflict, lambda >= 0.
         costs: Cost of every row, float64 of shape (n,) on the CPU, when gains count per cost; None when they do not.
+        weight: Weight of the gain.
     """
 
     penalty: float
     costs: torch.Tensor | None = None
+    weight: float = 1.0
+
+    has_own_conflicts: ClassVar[bool] = False
+    needs_products: ClassVar[bool] = False
+
+    def fresh(self) -> Rule:
+        """The same rule before the first pick: it has no memory."""
+        return self
+
+    def for_every_task(self, gains: torch.Tensor, rows: torch.Tensor, size: int) -> Rule:
+        """There is one task only.
+
+        Args:
+            gains: Not needed.
+            rows: Not needed.
+            size: Not needed.
+        """
+        del gains, rows, size
+        return self
+
+    def settle(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Every term is exact.
+
+        Args:
+            rows: Not needed.
+            gradients: Not needed.
+        """
+
+    def unsettled(self, rows: torch.Tensor) -> torch.Tensor:
+        """None of the rows.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,).
+        """
+        return rows[:0]
+
+    def prepare(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Nothing is prepared.
+
+        Args:
+            rows: Not needed.
+            gradients: Not needed.
+        """
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Nothing is kept.
+
+        Args:
+            rows: Not needed.
+        """
+
+    def accept(
+        self,
+        row: int,
+        gradient: torch.Tensor,
+        near: torch.Tensor | None = None,
+        products: torch.Tensor | None = None,
+        copy: int = -1,
+    ) -> None:
+        """A pick changes nothing.
+
+        Args:
+            row: Not needed.
+            gradient: Not needed.
+            near: Not needed.
+            products: Not needed.
+            copy: Not needed.
+        """
 
     def bounds(self, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Upper bounds on the scores from upper bounds on the gains, because a conflict is never negative.
@@ -53,7 +187,8 @@ class Rule:
             gains: Upper bounds on the gains, nats, shape (m,).
             rows: Their rows, shape (m,).
         """
-        return gains if self.costs is None else gains / self.costs[rows]
+        uppers = self.weight * gains
+        return uppers if self.costs is None else uppers / self.costs[rows]
 
     def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Scores, or upper bounds on them from upper bounds on the gains.
@@ -63,7 +198,7 @@ class Rule:
             conflicts: Conflicts, shape (m,).
             rows: Rows, shape (m,).
         """
-        scores = gains - self.penalty * conflicts
+        scores = self.weight * gains - self.penalty * conflicts
         return scores if self.costs is None else scores / self.costs[rows]
 
     def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
@@ -75,7 +210,8 @@ class Rule:
             rows: Rows, shape (m,).
         """
         penalties = self.penalty * conflicts
-        scores, tolerances = gains - penalties, TIE * (gains + penalties)
+        weighted = self.weight * gains
+        scores, tolerances = weighted - penalties, TIE * (weighted + penalties)
         if self.costs is not None:
             scores, tolerances = scores / self.costs[rows], tolerances / self.costs[rows]
         top = int(scores.argmax())
@@ -108,14 +244,16 @@ def descending(bounds: torch.Tensor, count: int) -> torch.Tensor:
     Bounds that differ only by rounding are taken as equal, so that a pool of equals is worked off from its lower end.
 
     Args:
-        bounds: float64 of shape (m,), no number negative but -inf.
+        bounds: float64 of shape (m,).
         count: How many.
 
     Returns:
         int64 of shape (min(count, m),).
     """
-    # Floats that are not negative sort like their bits; without the last 12 of 52 bits rounding makes no difference.
-    coarse = bounds.view(torch.int64) >> 12
+    # Floats sort like their bits, negative ones with all but the sign turned over; without the last 12 of 52 bits
+    # rounding makes no difference.
+    bits = bounds.view(torch.int64)
+    coarse = (bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)) >> 12
     if count >= len(bounds):
         return coarse.argsort(descending=True, stable=True)
     threshold = coarse.topk(count, sorted=False).values.min()

@@ -19,10 +19,11 @@ from spice_select.selection.baselines import read_losses
 from spice_select.selection.budget import read_costs
 from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
 from spice_select.selection.greedy import choose
-from spice_select.selection.methods import SideData
+from spice_select.selection.methods import SideData, is_targeted
 from spice_select.selection.partitions import Part, part_rows, select_in_scope, select_one_partition, selected_count
 from spice_select.selection.random_baseline import random_control, random_curve
 from spice_select.selection.result import Selection, StopRequest
+from spice_select.selection.target_span import in_span
 
 __all__ = ["Part", "Selection", "random_control", "random_curve", "select", "select_part"]
 
@@ -34,7 +35,8 @@ def select(
     costs: Sequence[int] | torch.Tensor | None = None,
     groups: Sequence[str] | None = None,
     losses: Sequence[float] | torch.Tensor | None = None,
-    targets: Gradients | None = None,
+    targets: Gradients | Sequence[Gradients] | None = None,
+    target_weights: Sequence[float] | None = None,
     given: Gradients | None = None,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
@@ -53,7 +55,10 @@ def select(
         costs: Tokens of every sample, whole numbers of shape (n,); needed for a token budget and ``length_matched``.
         groups: Name of the group of every sample; needed for quotas and ``stratified``.
         losses: Loss of every sample, nats; needed for ``loss``.
-        targets: Gradients of target samples by the same proxy, shape (m, d); needed for ``less``.
+        targets: Gradients of target samples by the same proxy, shape (m, d), or a list of such, one for each target.
+            For ``spice`` and ``fisher`` each pick serves the target furthest below its weight; needed for ``less``.
+            Rows are taken as they are: ``whiten`` comes before.
+        target_weights: Share of the picks that each target is due, relative to the others; equal when not given.
         given: Gradients of samples already owned, shape (m, d): the choice is what adds most to them.
         must_include: Rows that are chosen before any other, in the order of the rule.
         exclude: Rows that are never chosen.
@@ -81,11 +86,16 @@ def select(
         costs=read_costs(costs, candidates.size),
         groups=groups,
         losses=losses,
-        targets=None if targets is None else _beside(targets, candidates, "targets"),
+        targets=tuple(_beside(rows, candidates, f"targets/{place}") for place, rows in enumerate(_listed(targets))),
+        target_weights=target_weights,
         given=None if given is None else _beside(given, candidates, "given"),
         must_include=tuple(must_include),
         exclude=tuple(exclude),
     )
+    if side.targets and config.scope.kind != "global":
+        raise ConfigError(f"targets need the scope global, not {config.scope.kind}", pointer="#/scope/kind")
+    if is_targeted(config, side) and config.span:
+        candidates, side = in_span(candidates, side)
     if config.scope.kind != "global":
         return select_in_scope(candidates, config, side, on_progress, should_stop, parts)
     return choose(candidates, config, side, on_progress, should_stop)
@@ -135,6 +145,12 @@ def select_part(
     )
     part = GradientMatrix(gradients[rows.numpy()])
     return select_one_partition(part, config, side, rows, min(wanted, len(rows)), on_progress, should_stop)
+
+
+def _listed(targets: Gradients | Sequence[Gradients] | None) -> Sequence[Gradients]:
+    if targets is None:
+        return ()
+    return [targets] if isinstance(targets, torch.Tensor | np.ndarray | StackedArrays) else targets
 
 
 def _beside(gradients: Gradients, candidates: GradientMatrix, name: str) -> torch.Tensor:

@@ -16,9 +16,9 @@ import torch
 
 from spice_select.selection.conflict import conflict
 from spice_select.selection.gradient_matrix import GradientMatrix
-from spice_select.selection.lazy_greedy import Information, caught_up
+from spice_select.selection.lazy_greedy import Information, LazyGreedy, caught_up
 from spice_select.selection.logdet import PRECISION, FisherLogDet, PrecisionLostError
-from spice_select.selection.scoring import NOTHING, TIE, Proposal, Rule
+from spice_select.selection.scoring import NOTHING, TIE, ComparisonRule, Proposal, Rule
 from spice_select.selection.whitened_rows import WhitenedRows
 
 CANCELS = 1e-12
@@ -190,8 +190,8 @@ class MatchingGreedy:
         if count > 0:
             norm = float((remainder.total + self._owned_total).norm())
             against = conflict((remainder.sums + self._owned)[rows] / count, self._norms[rows], norm / count)
-        scores = gains - self._rule.penalty * against
-        tolerances = TIE * (gains + self._rule.penalty * against)
+        scores = self._rule.weight * gains - self._rule.penalty * against
+        tolerances = TIE * (self._rule.weight * gains + self._rule.penalty * against)
         if remainder.mean_norm > 0:
             scale = self._weight / remainder.mean_norm
             scores = scores + scale * remainder.values()[rows]
@@ -210,6 +210,71 @@ class MatchingGreedy:
         gradient = self._candidates.take(torch.tensor([proposal.row]))[0]
         self._information.add(gradient)
         self._remainder.add(gradient)
+
+
+class CurrentGreedy:
+    """Proposes the best candidate of any rule with every gain brought up to date: for gradients of few numbers.
+
+    Args:
+        candidates: The pool.
+        rule: What candidates are compared by; its terms must not depend on conflicts with the set.
+        alpha: Fisher scale.
+        copies: For every row the next identical one, or -1, for ``safer``.
+
+    Attributes:
+        refreshed: Number of times a gain was brought up to date.
+    """
+
+    def __init__(self, candidates: GradientMatrix, rule: ComparisonRule, alpha: float, copies: torch.Tensor) -> None:
+        self._candidates, self._rule, self._alpha, self._copies = candidates, rule, alpha, copies
+        self._information = CurrentLogDet(candidates, alpha)
+        self.refreshed = 0
+
+    def absorb(self, gradients: torch.Tensor) -> None:
+        """Add gradients that are no candidates to the set, before the first pick.
+
+        Args:
+            gradients: float64 of shape (m, d).
+        """
+        for gradient in gradients:
+            self._information.add(gradient)
+
+    def safer(self, given: torch.Tensor | None, picks: Sequence[Proposal]) -> LazyGreedy:
+        """The same rule after these picks, computed in the way that bears gradients of any length.
+
+        Args:
+            given: Gradients absorbed before the first pick.
+            picks: The picks so far.
+        """
+        information = WhitenedRows(self._candidates, self._alpha)
+        engine = LazyGreedy(self._candidates, information, self._rule.fresh(), self._copies)
+        return caught_up(engine, self.refreshed, given, picks)
+
+    def propose(self, allowed: torch.Tensor) -> Proposal | None:
+        """The greedy choice among the allowed rows, or None when there is none.
+
+        Args:
+            allowed: Rows that may be chosen, bool of shape (n,) on the CPU.
+
+        Returns:
+            The choice; ``accept`` makes it part of the set.
+        """
+        rows = torch.nonzero(allowed).flatten()
+        if len(rows) == 0:
+            return None
+        gains = self._information.gains(rows)
+        self.refreshed += len(rows)
+        return self._rule.best(gains, torch.zeros_like(gains), rows)[0]
+
+    def accept(self, proposal: Proposal) -> None:
+        """Add the proposed row to the set.
+
+        Args:
+            proposal: What ``propose`` returned last.
+        """
+        gradient = self._candidates.take(torch.tensor([proposal.row]))[0]
+        self._information.add(gradient)
+        self._rule.accept(proposal.row, gradient, copy=int(self._copies[proposal.row]))
 
 
 class Herding:

@@ -1,0 +1,346 @@
+"""Selection for targets: what a candidate is worth for the task that the next pick serves.
+
+score = w f_a(x) + eta Delta_x(S) - lambda max(0, -cos(g_x, m_a)), where m_a is the mean of task a's target rows and
+f_a is
+
+    relevance   g . m_a / |m_a|
+    matching    g . ((t_a + 1) m_a - sum of the picks for a) / |m_a|, with t_a picks for a so far.
+
+The first is fixed. The second rises and falls with the picks. It is kept for every sample: exact where the engine
+brings the products of the picks along in float64, elsewhere from float32 products with a proven bound on their error,
+and exact again for whoever may win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from spice_select.config import SelectionConfig
+from spice_select.errors import PoolError
+from spice_select.selection.conflict import conflict
+from spice_select.selection.gradient_matrix import GradientMatrix
+from spice_select.selection.lowrank import single_error
+from spice_select.selection.scoring import NOTHING, TIE, Proposal
+
+CANCELS = 1e-12
+"""A mean shorter than this share of the mean length is rounding: the target rows cancel."""
+SAME_SHARE = 1e-9
+"""Tasks whose lack of picks differs by less than this tie; the first of them is served."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The tasks of a selection.
+
+    Attributes:
+        means: Mean gradient of each task's target rows, float64 of shape (tasks, d).
+        shares: Share of the picks that each task is due, > 0, adding up to 1.
+    """
+
+    means: torch.Tensor
+    shares: tuple[float, ...]
+
+    def next_task(self, counts: Sequence[int]) -> int:
+        """The task furthest below its share, ties to the first.
+
+        Args:
+            counts: Picks made for each task.
+        """
+        due = sum(counts) + 1
+        lacking = [share * due - count for share, count in zip(self.shares, counts, strict=True)]
+        most = max(lacking) - SAME_SHARE
+        return next(task for task, lack in enumerate(lacking) if lack >= most)
+
+
+def read_targets(rows: Sequence[torch.Tensor], weights: Sequence[float] | None) -> Targets:
+    """Means and shares of the tasks.
+
+    Args:
+        rows: Target rows of each task, float64 of shape (m, d).
+        weights: Weight of each task; None for equal ones.
+
+    Raises:
+        PoolError: There is no task, a weight is not a number above 0, or the rows of a task cancel.
+    """
+    if not rows:
+        raise PoolError("targets must hold at least one target", pointer="#/targets")
+    given = [1.0] * len(rows) if weights is None else [float(weight) for weight in weights]
+    if len(given) != len(rows):
+        raise PoolError(f"{len(given)} weights for {len(rows)} targets", pointer="#/target_weights")
+    for number, weight in enumerate(given):
+        if not 0.0 < weight < float("inf"):
+            raise PoolError(f"the weight of a target must be above 0, not {weight}", pointer=f"#/targets/{number}")
+    means = torch.stack([task.mean(dim=0) for task in rows])
+    for number, (task, mean) in enumerate(zip(rows, means, strict=True)):
+        if float(mean.norm()) <= CANCELS * float(task.norm(dim=1).mean()):
+            raise PoolError(
+                f"the gradients of target {number} are zero or cancel: their mean says nothing about the pool",
+                pointer=f"#/targets/{number}",
+            )
+    return Targets(means, tuple(weight / sum(given) for weight in given))
+
+
+class TargetRule:
+    """Compares candidates by what they are worth for a target; stands where ``Rule`` stands without one.
+
+    Args:
+        candidates: The pool.
+        targets: The tasks.
+        config: Settings of the run: the rule and the three weights are used.
+        costs: Cost of every row, float64 of shape (n,) on the CPU, when scores count per cost.
+
+    Attributes:
+        penalty: Zero: conflicts are with fixed means, and the engine need not follow those with the set.
+        needs_products: Whether products of the picks with other samples are wanted.
+        task: The task that the next pick serves.
+    """
+
+    penalty = 0.0
+    has_own_conflicts = True
+
+    def __init__(
+        self, candidates: GradientMatrix, targets: Targets, config: SelectionConfig, costs: torch.Tensor | None
+    ) -> None:
+        self._candidates, self._targets, self._config, self.costs = candidates, targets, config, costs
+        self.needs_products = config.target_rule == "matching"
+        self._eta, self._weight = config.information_weight, config.relevance_weight
+        self._lambda = config.conflict_penalty if config.method == "spice" else 0.0
+        self._lengths = candidates.squared_norms.sqrt().cpu()
+        norms = targets.means.norm(dim=1)
+        self._norms = norms.tolist()
+        products = torch.cat([block @ targets.means.T for _, block in candidates.blocks()]).T.cpu()
+        self._relevance = products / norms.cpu()[:, None]
+        self._conflicts = torch.stack(
+            [
+                conflict(product, candidates.squared_norms.cpu(), norm)
+                for product, norm in zip(products, self._norms, strict=True)
+            ]
+        )
+        self._start()
+
+    def _start(self) -> None:
+        tasks, size = self._relevance.shape
+        self._counts = [0] * tasks
+        self.task = self._targets.next_task(self._counts)
+        if not self.needs_products:
+            return
+        # Products of every sample with the sum of a task's picks, over |m|, and how far they can be off.
+        self._sums = torch.zeros(tasks, size, dtype=torch.float64)
+        self._errors = torch.zeros(tasks, size, dtype=torch.float64)
+        self._totals = torch.zeros_like(self._targets.means)
+        self._prepared: dict[int, torch.Tensor] = {}
+
+    def fresh(self) -> TargetRule:
+        """The same rule before the first pick."""
+        rule = object.__new__(TargetRule)
+        rule.__dict__.update(self.__dict__)
+        rule._start()
+        return rule
+
+    def relevance(self, row: int) -> float:
+        """G . m_a / |m_a| of a row for the present task.
+
+        Args:
+            row: The row.
+        """
+        return float(self._relevance[self.task, row])
+
+    def bounds(self, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Upper bounds on the scores for the present task from upper bounds on the gains.
+
+        Args:
+            gains: Upper bounds on the gains, nats, shape (m,).
+            rows: Their rows, shape (m,).
+        """
+        return self._per_cost(self._upper(self.task, gains, rows), rows)
+
+    def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Scores for the present task, or upper bounds on them from upper bounds on the gains.
+
+        Args:
+            gains: Gains, nats, shape (m,).
+            conflicts: Conflicts with the set; of no interest here.
+            rows: Rows, shape (m,).
+        """
+        del conflicts
+        return self.bounds(gains, rows)
+
+    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
+        """The highest score for the present task, ties to the lower row, and how far from it another score still ties.
+
+        Args:
+            gains: Gains, nats, -inf for rows that may not be chosen, shape (m,), on the CPU.
+            conflicts: Conflicts with the set; of no interest here.
+            rows: Rows, shape (m,), whose terms are exact.
+        """
+        del conflicts
+        closed = gains == NOTHING
+        gains = gains.masked_fill(closed, 0.0)
+        against = self._conflicts[self.task, rows]
+        size = self._eta * gains + self._lambda * against + self._weight * self._magnitude(rows)
+        scores = self._per_cost(self._eta * gains + self._fixed(self.task, rows), rows).masked_fill_(closed, NOTHING)
+        top = int(scores.argmax())
+        tolerance = TIE * float(self._per_cost(size, rows)[top])
+        tied = torch.nonzero(scores >= scores[top] - tolerance).flatten()
+        place = int(tied[rows[tied].argmin()]) if len(tied) > 1 else top
+        row = int(rows[place])
+        found = Proposal(row, float(gains[place]), float(against[place]), float(scores[place]), place)
+        return found._replace(task=self.task, relevance=self.relevance(row)), tolerance
+
+    def for_every_task(self, gains: torch.Tensor, rows: torch.Tensor, size: int) -> EveryTask:
+        """What says which rows are likely to be picked soon, for whichever task.
+
+        Args:
+            gains: Upper bounds on the gains, nats, shape (m,).
+            rows: Rows that may be picked, shape (m,).
+            size: How many of them are wanted.
+        """
+        each = max(1, min(len(rows), size // len(self._counts)))
+        levels = []
+        for task in range(len(self._counts)):
+            best = self._per_cost(self._upper(task, gains, rows), rows).topk(each).values
+            levels.append((float(best[0]), max(float(best[0] - best[-1]), 1e-12 * abs(float(best[0])), 1e-300)))
+        return EveryTask(self, levels)
+
+    def upper_for(self, task: int, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Upper bounds on the scores for any task.
+
+        Args:
+            task: The task.
+            gains: Upper bounds on the gains, nats, shape (m,).
+            rows: Their rows, shape (m,).
+        """
+        return self._per_cost(self._upper(task, gains, rows), rows)
+
+    def settle(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Compute the terms of rows exactly.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,).
+            gradients: Their gradients, float64 of shape (m, d).
+        """
+        if self.needs_products and len(rows) > 0:
+            norms = torch.tensor(self._norms, dtype=torch.float64)
+            self._sums[:, rows] = (gradients @ self._totals.T).T.cpu() / norms[:, None]
+            self._errors[:, rows] = 0.0
+
+    def unsettled(self, rows: torch.Tensor) -> torch.Tensor:
+        """Those of the rows whose term for the present task is not exact.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,).
+        """
+        return rows[self._errors[self.task, rows] > 0.0] if self.needs_products else rows[:0]
+
+    def prepare(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
+        """Take the products of rows that may be picked soon with the whole pool, in float32.
+
+        Args:
+            rows: Row numbers, int64 of shape (c,).
+            gradients: Their gradients, float64 of shape (c, d).
+        """
+        if not self.needs_products or not self._candidates.in_single_range:
+            return
+        products = self._candidates.single_products(gradients).cpu()
+        for row, column in zip(rows.tolist(), products, strict=True):
+            self._prepared[row] = column
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget what was prepared for other rows.
+
+        Args:
+            rows: Row numbers, int64 of shape (m,).
+        """
+        if self.needs_products:
+            kept = set(rows.tolist())
+            self._prepared = {row: column for row, column in self._prepared.items() if row in kept}
+
+    def accept(
+        self,
+        row: int,
+        gradient: torch.Tensor,
+        near: torch.Tensor | None = None,
+        products: torch.Tensor | None = None,
+        copy: int = -1,
+    ) -> None:
+        """Count a pick for the present task and go on to the next.
+
+        Args:
+            row: The pick.
+            gradient: Its gradient, float64 of shape (d,).
+            near: Rows whose products with it are known exactly.
+            products: Those products, float64 of shape (m,) on the CPU.
+            copy: The next identical row, or -1.
+        """
+        task = self.task
+        if self.needs_products:
+            norm = self._norms[task]
+            before = None if near is None else self._sums[task, near]
+            column = self._prepared.pop(row, None)
+            if column is None:
+                self._sums[task] += self._candidates.products(gradient).cpu() / norm
+            else:
+                self._sums[task] += column.to(torch.float64) / norm
+                error = single_error(self._candidates.dimension) * float(gradient.norm()) / norm
+                errors = None if near is None else self._errors[task, near]
+                self._errors[task] += error * self._lengths
+                if near is not None and before is not None and products is not None and errors is not None:
+                    self._sums[task, near] = before + products / norm
+                    self._errors[task, near] = errors
+            if copy >= 0:
+                self._sums[:, copy], self._errors[:, copy] = self._sums[:, row], self._errors[:, row]
+                if column is not None:
+                    self._prepared[copy] = column
+            self._totals[task] += gradient
+        self._counts[task] += 1
+        self.task = self._targets.next_task(self._counts)
+
+    def _fixed(self, task: int, rows: torch.Tensor) -> torch.Tensor:
+        """W f_a - lambda conflict."""
+        values: torch.Tensor = self._relevance[task, rows]
+        if self.needs_products:
+            values = (self._counts[task] + 1) * values - self._sums[task, rows]
+        return self._weight * values - self._lambda * self._conflicts[task, rows]
+
+    def _upper(self, task: int, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        uppers: torch.Tensor = self._eta * gains + self._fixed(task, rows)
+        return uppers + self._weight * self._errors[task, rows] if self.needs_products else uppers
+
+    def _magnitude(self, rows: torch.Tensor) -> torch.Tensor:
+        """Size of the terms that f_a is made of, by which its rounding is judged."""
+        sizes: torch.Tensor = self._relevance[self.task, rows].abs()
+        if self.needs_products:
+            sizes = (self._counts[self.task] + 1) * sizes + self._sums[self.task, rows].abs()
+        return sizes + self._lengths[rows]
+
+    def _per_cost(self, scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return scores if self.costs is None else scores / self.costs[rows]
+
+
+class EveryTask:
+    """How near a row is to being picked for the task that it is nearest to.
+
+    Args:
+        rule: Where scores come from.
+        levels: For each task its best score and how far below the last of the wanted rows is.
+    """
+
+    def __init__(self, rule: TargetRule, levels: Sequence[tuple[float, float]]) -> None:
+        self._rule, self._levels = rule, levels
+
+    def bounds(self, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """0 for the best row of a task, -1 for the last wanted one; never rises as gains fall.
+
+        Args:
+            gains: Upper bounds on the gains, nats, shape (m,).
+            rows: Their rows, shape (m,).
+        """
+        nearest: torch.Tensor | None = None
+        for task, (best, spread) in enumerate(self._levels):
+            distance = (self._rule.upper_for(task, gains, rows) - best) / spread
+            nearest = distance if nearest is None else torch.maximum(nearest, distance)
+        assert nearest is not None
+        return nearest
