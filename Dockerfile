@@ -27,14 +27,14 @@ RUN python -m venv /opt/venv \
     && mkdir spice_select && touch spice_select/__init__.py
 
 FROM build AS build-api
-RUN pip install --constraint constraints.txt '.[server,worker,tracing]'
+RUN pip install --constraint constraints.txt '.[server,postgres,worker,tracing]'
 COPY spice_select spice_select
 RUN pip install --no-deps --force-reinstall .
 
 FROM build AS build-worker
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN pip install --constraint constraints.txt --index-url "${TORCH_INDEX_URL}" torch==2.13.0 \
-    && pip install --constraint constraints.txt '.[compute,server,worker,tracing]'
+    && pip install --constraint constraints.txt '.[compute,server,postgres,worker,hub,tracing]'
 COPY spice_select spice_select
 RUN pip install --no-deps --force-reinstall .
 

@@ -12,15 +12,15 @@ import subprocess  # ruff: ignore[suspicious-subprocess-import] - starts our own
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from alembic import command
-from alembic.config import Config
 
 from app import admin, logs
 from app.main import contract_document, create_app
+from app.persistence.schema import migrate
 from app.services.access.keys import NoKeyError
 from app.services.health import ROOT
 from app.services.storage.data_folder import ForeignFolderError
@@ -98,13 +98,6 @@ def end_on_terminate(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def migrate(url: str) -> None:
-    """Bring the database to the head of the migrations."""
-    config = Config(str(ROOT / "alembic.ini"))
-    config.attributes["url"] = url
-    command.upgrade(config, "head")
-
-
 def is_loopback(host: str) -> bool:
     """Whether an address to listen on is reached from this machine only."""
     try:
@@ -113,23 +106,63 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def administer(arguments: Sequence[str]) -> int:
+    """``spice-select admin``: API keys, projects, the data folder.
+
+    Args:
+        arguments: Behind the name of the command.
+
+    Returns:
+        Exit status: 0 done, 1 refused.
+    """
+    return admin.main(arguments, migrate)
+
+
+def migrate_database(arguments: Sequence[str]) -> int:
+    """``spice-select migrate``: bring the database of ``SPICE_DATABASE_URL`` to this release.
+
+    Args:
+        arguments: Behind the name of the command; there are none but ``--help``.
+
+    Returns:
+        Exit status 0.
+    """
+    argparse.ArgumentParser(prog="spice-select migrate", description=migrate_database.__doc__).parse_args(arguments)
+    migrate()
+    return 0
+
+
 def main() -> None:
-    """Parse the command line and serve until told to stop.
+    """``python -m app``: serve, or one of the other commands.
 
     Raises:
-        SystemExit: After an administrative command, when no API key exists and the address is not a local one, or when
-            the records of the database belong to another data folder.
+        SystemExit: After an administrative command.
     """
-    if sys.argv[1:2] and sys.argv[1] in admin.COMMANDS:
-        raise SystemExit(admin.main(sys.argv[1:], migrate))
-    if sys.argv[1:] == ["openapi"]:
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in admin.COMMANDS:
+        raise SystemExit(administer(arguments))
+    if arguments == ["openapi"]:
         print(json.dumps(contract_document(), indent=1, ensure_ascii=False, sort_keys=True))  # ruff: ignore[print] - what the command is for
         return
-    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
+    serve(arguments, prog="python -m app")
+
+
+def serve(command_line: Sequence[str], prog: str = "spice-select serve") -> None:
+    """``spice-select serve``: the embedded service, until told to stop.
+
+    Args:
+        command_line: Behind the name of the command.
+        prog: Name of the command in its help.
+
+    Raises:
+        SystemExit: When no API key exists and the address is not a local one, or when the records of the database
+            belong to another data folder.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--data-dir", type=Path, default=None)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     changes: dict[str, object] = {}
     if arguments.data_dir is not None:
         changes["data_dir"] = arguments.data_dir.absolute()
@@ -152,9 +185,8 @@ def main() -> None:
         if arguments.data_dir is None or settings.database_url:
             raise SystemExit(str(error)) from error
         where = f"--data-dir {shlex.quote(str(arguments.data_dir))}"
-        raise SystemExit(
-            f"no API key exists: make one with `python -m app keys create --name first {where}`"
-        ) from error
+        keys = f"{prog.removesuffix(' serve')} admin keys" if prog.endswith(" serve") else f"{prog} keys"
+        raise SystemExit(f"no API key exists: make one with `{keys} create --name first {where}`") from error
     try:
         app.state.folder.take()
     except ForeignFolderError as error:

@@ -1,10 +1,46 @@
-"""``python -m workers poll`` (embedded worker) and ``python -m workers dispatch`` (dispatcher for Celery)."""
+"""``spice-select worker`` and ``spice-select dispatcher``; ``python -m workers poll | dispatch`` from a checkout."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from app.settings import Settings
+
+
+def work(arguments: Sequence[str]) -> None:
+    """``spice-select worker``: claim and run units, woken by Celery or by polling the database.
+
+    Args:
+        arguments: Behind the name of the command.
+    """
+    parser = argparse.ArgumentParser(prog="spice-select worker", description="Claim and run units of work.")
+    parser.add_argument(
+        "--poll", action="store_true", help="look into the database instead of waiting for Celery: needs no broker"
+    )
+    if parser.parse_args(arguments).poll:
+        from workers.poller import poll
+
+        poll(Settings())
+        return
+    from workers.celery_app import celery_app
+
+    # One child: a unit uses the whole device. Solo or threaded pools cannot be interrupted and replaced.
+    celery_app.worker_main(["worker", "--pool", "prefork", "--concurrency", "1", "--loglevel", "info"])
+
+
+def send_notifications(arguments: Sequence[str]) -> None:
+    """``spice-select dispatcher``: notify Celery workers of runnable units, and end what nobody else ends.
+
+    Args:
+        arguments: Behind the name of the command; there are none but ``--help``.
+    """
+    parser = argparse.ArgumentParser(prog="spice-select dispatcher", description=send_notifications.__doc__)
+    parser.parse_args(arguments)
+    from workers.celery_tasks import backlog, ring
+    from workers.dispatcher import dispatch
+
+    dispatch(Settings(), ring, backlog)
 
 
 def main() -> None:
@@ -22,10 +58,7 @@ def main() -> None:
 
         run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd)
     else:
-        from workers.celery_tasks import backlog, ring
-        from workers.dispatcher import dispatch
-
-        dispatch(settings, ring, backlog)
+        send_notifications([])
 
 
 if __name__ == "__main__":

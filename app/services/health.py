@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.persistence.schema import newest_revision
 from app.persistence.session import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,10 +30,7 @@ class Health:
     @cached_property
     def head(self) -> str | None:
         """The migration that this code is written for; read when first asked for, as that takes a moment."""
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-
-        return ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini"))).get_current_head()
+        return newest_revision()
 
     def checks(self) -> dict[str, str | None]:
         """Name of each check to what is wrong, or None."""

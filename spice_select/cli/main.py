@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from spice_select.cli import datasets, estimate, evaluation, evaluations, jobs, local, pull, webhooks
+from spice_select.cli import datasets, estimate, evaluation, evaluations, jobs, local, pull, server, webhooks
 from spice_select.cli.output import Exit, error_json, print_error, print_json
 from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
 
@@ -39,6 +39,7 @@ app.command("hold-out")(evaluation.hold_out)
 app.command("evaluate")(evaluation.evaluate)
 app.command("verify")(local.verify)
 app.command("version")(local.version)
+server.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -20,7 +20,7 @@ def direct_requirements(*extras: str) -> list[Requirement]:
     lines = list(project["dependencies"])
     for extra in extras:
         lines += project["optional-dependencies"][extra]
-    return [Requirement(line) for line in lines]
+    return [requirement for requirement in map(Requirement, lines) if requirement.name != "spice-select"]
 
 
 def closure(requirements: Iterable[Requirement], leaves: frozenset[str] = frozenset()) -> set[str]:

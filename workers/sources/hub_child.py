@@ -99,7 +99,12 @@ def paths_of(repo: str, commit: str, config: str | None, split: str) -> list[str
     Raises:
         RefusalError: No such configuration or split, files in a format that is not read, or files from elsewhere.
     """  # ruff: ignore[docstring-missing-exception] - what _answered() makes is one
-    import datasets
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise RefusalError(
+            "source-not-allowed", "this worker cannot read from the hub: pip install 'spice-select[hub]'"
+        ) from error
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import HfHubHTTPError
 
