@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from app.logs import get_logger
 from app.services.units.service import Claim, Report, UnitService
 from app.settings import Settings
+from app.status import JobStatus
 from spice_select.models.memory import held_bytes
+from spice_select.pipeline.progress import PhaseTimer
 
 REPORT_SECONDS = 1.0
 LEASE_SHARE = 0.75
@@ -45,6 +47,7 @@ class Heartbeat:
         self._report = Report(phase=None, completed=0, total=None, measure=None, rate=None)
         self._phase_began = self._moved_at = self._renewed_at = time.monotonic()
         self._already = 0
+        self._timer = PhaseTimer()
         self._end = threading.Event()
         self._beat_now = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{claim.unit_id}", daemon=True)
@@ -62,6 +65,7 @@ class Heartbeat:
 
     def phase(self, name: str, total: int | None = None, measure: str | None = None, *, already: int = 0) -> None:
         """Say which step begins, and how much of it had been done before; told at once."""
+        self._timer.enter(name)
         self._phase_began = self._moved_at = time.monotonic()
         self._already = already
         self._report = Report(phase=name, completed=already, total=total, measure=measure, rate=None)
@@ -87,6 +91,14 @@ class Heartbeat:
     def should_stop(self) -> bool:
         """Whether the work is to end at the next chance: lost lease, cancelled job, or the process is going down."""
         return self.lost or self.stop is not None or self.shutdown.is_set()
+
+    def stop_reason(self) -> bool | Literal["deadline"]:
+        """``should_stop`` of a selection, which keeps its prefix and says why it ended."""
+        return "deadline" if self.stop == JobStatus.EXPIRED else self.should_stop()
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each phase so far."""
+        return self._timer.seconds()
 
     def _run(self) -> None:
         while not self._end.is_set():

@@ -1,4 +1,4 @@
-"""One claimed unit from its brief to its commit, whoever claimed it: the Celery task or the polling loop."""
+"""One claimed unit from its inputs to its commit, whoever claimed it: the Celery task or the polling loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -18,39 +18,23 @@ from app.errors import ServiceError, storage_is_full
 from app.logs import get_logger
 from app.persistence.session import Database
 from app.services.storage.data_folder import SharedFolder
-from app.services.units.commits import CommitService
-from app.services.units.inputs import ClaimGoneError, SelectInputs, UnitInputService
+from app.services.units.commits import Outcome, commit_unit
+from app.services.units.inputs import ClaimGoneError
 from app.services.units.service import Claim, UnitService
 from app.settings import Settings
-from app.status import UnitKind
 from app.storage import ArtifactStore
 from spice_select.errors import DeviceLostError, SpiceError, Stopped
 from spice_select.models.device_errors import as_device_error
 from workers.background.registration import start_registration
 from workers.background.remote_sweep import start_remote_sweep
 from workers.heartbeat import Heartbeat
-
-if TYPE_CHECKING:
-    from workers.units.compute import Compute
-    from workers.units.evaluate import EvaluationUnits
+from workers.storage.errors import ArtifactsLostError
+from workers.units.registry import make_handlers
+from workers.units.resources import Resources
 
 COMMIT_TRIES = 5
 COLLECT_SECONDS = 5.0
 """Least time between two rounds of the garbage collector: of units of a second each not every one pays for its own."""
-
-
-class ArtifactsLostError(Exception):
-    """Weights, shards or choices of parts that a unit needs are missing or rotten; their units have to run again.
-
-    Args:
-        unit_ids: The units that made them.
-        detail: Which files, and what is wrong.
-    """
-
-    def __init__(self, unit_ids: list[str], detail: str) -> None:
-        super().__init__(detail)
-        self.unit_ids = unit_ids
-        self.detail = detail
 
 
 class UnitRunner:
@@ -72,47 +56,25 @@ class UnitRunner:
         self.store = ArtifactStore(settings.data_dir)
         self.folder = SharedFolder(settings, self.database)
         self.units = UnitService(self.database, settings)
-        self.briefs = UnitInputService(self.database)
-        self.commits = CommitService(self.database)
-        self._compute: Compute | None = None
-        self._trials: EvaluationUnits | None = None
-        self._compute_lock = threading.Lock()
+        self.resources = Resources(settings, self.store, self.units)
+        self.handlers = make_handlers(self.resources)
         self._collected_at: float | None = None
 
-    @property
-    def compute(self) -> Compute:
-        """The part that needs torch, loaded on first use: an ingest must not wait for it."""
-        with self._compute_lock:
-            if self._compute is None:
-                from workers.units.compute import Compute
-
-                self._compute = Compute(self.settings, self.store)
-            return self._compute
-
-    @property
-    def trials(self) -> EvaluationUnits:
-        """The part that evaluates, loaded on first use."""
-        if self._trials is None:
-            from workers.units.evaluate import EvaluationUnits
-
-            self._trials = EvaluationUnits(self.compute, self.store)
-        return self._trials
-
     def warm_up(self) -> None:
-        """Load torch in the background, so that the first gradients need not wait for it.
+        """Load torch in the background, so that the first selection need not wait for it.
 
         For a process that does nothing else: what the libraries brought is taken from the garbage collector for good.
-        From then on the process says that it lives and what memory it has.
+        From then on the process says that it lives and what memory it has. Models bring transformers when they come.
         """
 
         def load() -> None:
-            assert self.compute
-            gc.collect()
-            gc.freeze()
+            self.resources.load_selection()
+
+            self.resources.keep_libraries()
             self._collected_at = time.monotonic()
-            start_registration(self.database, self.owner, self.compute.device, self.shutdown)
-            if self.compute.shards.is_remote:
-                start_remote_sweep(self.settings, self.database, self.owner, self.compute.shards, self.shutdown)
+            start_registration(self.database, self.owner, self.resources.device, self.shutdown)
+            if self.resources.shards.is_remote:
+                start_remote_sweep(self.settings, self.database, self.owner, self.resources.shards, self.shutdown)
 
         threading.Thread(target=load, name="warm-up", daemon=True).start()
 
@@ -163,8 +125,7 @@ class UnitRunner:
                     if ended.startswith("failed"):
                         tracing.failed(span, ended)
         finally:
-            if self._compute is not None:
-                self._compute.shards.release()
+            self.resources.shards.release()
             structlog.contextvars.unbind_contextvars("unit_id", "kind", "epoch", "job_id")
             tracing.flush()
             self._collect()
@@ -182,17 +143,7 @@ class UnitRunner:
     def _guarded(self, claim: Claim, heartbeat: Heartbeat) -> str:
         log = get_logger()
         try:
-            work: dict[UnitKind, Callable[[Claim, Heartbeat], bool]] = {
-                UnitKind.INGEST: self._ingest,
-                UnitKind.WARMUP: self._warmup,
-                UnitKind.GRADIENTS: self._gradients,
-                UnitKind.SELECT_PART: self._part,
-                UnitKind.SELECT: self._select,
-                UnitKind.EVALUATION_PLAN: self._plan,
-                UnitKind.EVALUATION_TRAINING: self._train,
-                UnitKind.EVALUATION_REPORT: self._report,
-            }
-            return "committed" if work[claim.kind](claim, heartbeat) else "stale"
+            return "committed" if self._work(claim, heartbeat) else "stale"
         except Stopped:
             if heartbeat.lost:
                 return "lease_lost" if heartbeat.stop is None else "stopped"
@@ -225,6 +176,22 @@ class UnitRunner:
             self.wedged()
         return f"failed: {code}"
 
+    def _work(self, claim: Claim, heartbeat: Heartbeat) -> bool:
+        """Load, run and commit; whether it counts."""
+        handler = self.handlers[claim.kind]
+        with self.database.read() as session:
+            inputs = handler.load(session, claim)
+        with self.store.scratch() as folder:
+            outcome = handler.run(claim, inputs, heartbeat, folder)
+            committed = bool(self._tell(lambda: self.commit(claim, outcome)))
+        if committed:
+            handler.clean_up(claim)
+        return committed
+
+    def commit(self, claim: Claim, outcome: Outcome) -> bool:
+        """Make an outcome count; False when the lease was stale."""
+        return commit_unit(self.database, claim, self.handlers[claim.kind], outcome)
+
     def _tell(self, call: Callable[[], Any]) -> Any:
         """Call the database, again when the connection broke: commits are safe to repeat, the epoch sees to it."""
         for attempt in range(1, COMMIT_TRIES):
@@ -234,62 +201,3 @@ class UnitRunner:
                 get_logger().warning("database_retry", attempt=attempt, error=str(error))
                 time.sleep(min(2.0**attempt / 4, 4.0))
         return call()
-
-    def _ingest(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        from workers.units.ingest import ingest
-
-        brief = self.briefs.ingest(claim)
-        with self.store.scratch() as folder:
-            outcome = ingest(claim, brief, self.store, self.units, folder, heartbeat)
-            return bool(self._tell(lambda: self.commits.ingest(claim, outcome)))
-
-    def _warmup(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        heartbeat.phase("loading_model")
-        outcome = self.compute.warmup(claim, self.briefs.warmup(claim), heartbeat)
-        return bool(self._tell(lambda: self.commits.warmup(claim, outcome)))
-
-    def _gradients(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        heartbeat.phase("loading_model")
-        brief = self.briefs.gradients(claim)
-        outcome = self.compute.gradients(claim, brief, heartbeat)
-        return bool(self._tell(lambda: self.commits.gradients(claim, outcome)))
-
-    def _part(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        heartbeat.phase("loading_gradients")
-        outcome = self.compute.part(claim, self.briefs.select(claim), heartbeat)
-        return bool(self._tell(lambda: self.commits.part(claim, outcome)))
-
-    def _select(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        brief = self.briefs.select(claim)
-        if brief.config.schedule.kind == "periodic":
-            return self._periodic(claim, brief, heartbeat)
-        heartbeat.phase("loading_gradients")
-        with self.store.scratch() as folder:
-            outcome = self.compute.select(claim, brief, folder, heartbeat)
-            return bool(self._tell(lambda: self.commits.selection(claim, outcome)))
-
-    def _periodic(self, claim: Claim, brief: SelectInputs, heartbeat: Heartbeat) -> bool:
-        from workers.storage.checkpoints import StoredCheckpoints
-
-        heartbeat.phase("loading_model")
-        checkpoints = StoredCheckpoints(self.store, self.units, claim, brief)
-        with self.store.scratch() as folder:
-            outcome = self.compute.periodic(claim, brief, checkpoints, folder, heartbeat)
-            committed = bool(self._tell(lambda: self.commits.selection(claim, outcome)))
-        if committed:
-            checkpoints.clear()
-        return committed
-
-    def _plan(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        heartbeat.phase("loading_model")
-        outcome = self.trials.plan(claim, self.briefs.evaluation(claim), heartbeat)
-        return bool(self._tell(lambda: self.commits.plan(claim, outcome)))
-
-    def _train(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        heartbeat.phase("loading_model")
-        outcome = self.trials.train(claim, self.briefs.evaluation(claim), heartbeat)
-        return bool(self._tell(lambda: self.commits.training(claim, outcome)))
-
-    def _report(self, claim: Claim, heartbeat: Heartbeat) -> bool:
-        result = self.trials.report(claim, self.briefs.evaluation(claim), heartbeat)
-        return bool(self._tell(lambda: self.commits.report(claim, result)))

@@ -1,4 +1,4 @@
-"""Rows of the source that are settled before the choice, as rows of the pool that is chosen from."""
+"""The constraints of a selection: rows of the source that it must hold, or must not, as candidates of its pool."""
 
 from __future__ import annotations
 
@@ -23,42 +23,44 @@ MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What is settled before the choice, as arguments of ``select``.
+class ResolvedConstraints:
+    """The constraints of a selection as candidates of its pool.
 
     Attributes:
-        must_include: GradientMatrix that are chosen before any other.
-        exclude: GradientMatrix that are never chosen.
-        given: Gradients already owned, float32 of shape (m, d), or None.
+        must_include: Candidates that are selected before any other.
+        exclude: Candidates that are never selected.
+        base_selection: Gradients of an earlier selection that this one adds to, float32 of shape (m, d), or None.
     """
 
     must_include: list[int]
     exclude: list[int]
-    given: NDArray[np.float32] | None
+    base_selection: NDArray[np.float32] | None
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for ``select`` and its random control."""
-        return {"must_include": self.must_include, "exclude": self.exclude, "given": self.given}
+        """Keyword arguments for ``select`` and its random baseline."""
+        return {"must_include": self.must_include, "exclude": self.exclude, "given": self.base_selection}
 
 
-def settle(conditions: Conditions, pool: Pool, rows_shards: Sequence[Path], owned: Sequence[int] = ()) -> Settled:
-    """Look up the rows of the conditions in the pool.
+def resolve(
+    conditions: Conditions, pool: Pool, rows_shards: Sequence[Path], base_rows: Sequence[int] = ()
+) -> ResolvedConstraints:
+    """Look up the rows of the constraints in the pool.
 
     Args:
         conditions: Rows by their number in the source.
         pool: The pool.
-        rows_shards: The intake's ``rows-*.parquet``, in order.
-        owned: Rows of the source that are already owned, of which none is chosen again.
+        rows_shards: The ``rows-*.parquet`` of the ingest, in order.
+        base_rows: Rows of the source in the base selection; none of them is selected again.
 
     Returns:
-        What is settled; excluded rows that are no candidates need no excluding.
+        The constraints; excluded rows that are no candidates need no excluding.
 
     Raises:
-        BudgetError: Nothing is left to choose from.
-        PoolError: A row that must be included or is owned, and is no candidate.
+        BudgetError: Nothing is left to select from.
+        PoolError: A row that must be included, or is in the base selection, is no candidate.
     """
-    if not (conditions.must_include or conditions.exclude or owned):
-        return Settled([], [], None)
+    if not (conditions.must_include or conditions.exclude or base_rows):
+        return ResolvedConstraints([], [], None)
     sources = read_source_rows(rows_shards)
     candidate_of = {int(sources[position]): row for row, position in enumerate(pool.positions.tolist())}
     reasons = {int(sources[item["row"]]): item["code"] for item in pool.excluded}
@@ -69,26 +71,26 @@ def settle(conditions: Conditions, pool: Pool, rows_shards: Sequence[Path], owne
     ]
     if missing:
         raise PoolError(f"must_include: {missing[0]['detail']}", errors=missing[:MOST_NAMED])
-    if not candidate_of.keys() >= set(owned):
+    if not candidate_of.keys() >= set(base_rows):
         raise PoolError("rows that are owned already are no candidates of this pool", pointer="#/given_job")
-    mine = sorted({candidate_of[row] for row in owned})
-    exclude = sorted({candidate_of[row] for row in conditions.exclude if row in candidate_of} | set(mine))
+    base = sorted({candidate_of[row] for row in base_rows})
+    exclude = sorted({candidate_of[row] for row in conditions.exclude if row in candidate_of} | set(base))
     must_include = sorted({candidate_of[row] for row in conditions.must_include})
-    both = set(must_include) & set(mine)
+    both = set(must_include) & set(base)
     if both:
         rows = sorted(int(sources[pool.positions[row]]) for row in both)
         raise PoolError(f"rows {rows[:MOST_NAMED]} must be included and are owned already", pointer="#/must_include")
     if len(exclude) == len(pool.positions):
         raise BudgetError("every candidate is excluded or owned", pointer="#/exclude")
-    return Settled(must_include, exclude, np.array(pool.features[np.array(mine)]) if mine else None)
+    return ResolvedConstraints(must_include, exclude, np.array(pool.features[np.array(base)]) if base else None)
 
 
 def read_base_selection(folder: Path, fingerprint: str) -> tuple[list[int], BaseSelectionFacts]:
-    """The choice in a result folder, as one that is owned already.
+    """The selection in a result folder, as the base of another.
 
     Args:
         folder: A folder with the files of a result.
-        fingerprint: Of the gradients it must have been chosen by.
+        fingerprint: Of the gradients that it must have been made on.
 
     Returns:
         Its rows by their number in the source, and what to say about it.
@@ -116,7 +118,7 @@ def read_source_rows(rows_shards: Sequence[Path]) -> NDArray[np.int64]:
     """Row in the source of every usable row, int64 of shape (number of usable rows,).
 
     Args:
-        rows_shards: The intake's ``rows-*.parquet``, in order.
+        rows_shards: The ``rows-*.parquet`` of the ingest, in order.
     """
     columns = [pq.read_table(path, columns=["source_row"]).column(0).to_numpy() for path in rows_shards]
     return np.concatenate(columns).astype(np.int64)

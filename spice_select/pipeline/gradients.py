@@ -25,8 +25,9 @@ from spice_select.ingest import DatasetManifest, IntakeLimits, read_dataset
 from spice_select.models.batch_memory import MOST_ON_GPU, most_tokens
 from spice_select.models.model_files import BUILTIN, folder_digest
 from spice_select.models.proxy import Proxy, load_proxy
+from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.periodic import load_tunable
-from spice_select.pipeline.pool import load_pool, measure_shard
+from spice_select.pipeline.pool import load_pool
 from spice_select.pipeline.progress import Clock
 from spice_select.pipeline.warmup import Warmup, make_warmup, put_on_proxy, read_warmup
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, TargetFacts, WarmupFacts, is_commit
@@ -136,7 +137,7 @@ class LocalGradients:
         """The proxy model after its warm-up, in the type it is tuned in, for a schedule that goes on tuning it.
 
         Args:
-            shards: The intake's ``rows-*.parquet``, in order.
+            shards: The ``rows-*.parquet`` of the ingest, in order.
         """
         self._warm_up(shards, known_revision(self._config.proxy) or self._load().revision)
         return self._load()
@@ -145,7 +146,7 @@ class LocalGradients:
         self, source: Path, scratch: Path, limits: IntakeLimits | None
     ) -> tuple[np.ndarray | StackedArrays, TargetFacts]:
         """Gradients of the samples of another file by the same proxy, shape (m, d), and what to say about it."""
-        self._clock.enter("validating", unit="bytes")
+        self._clock.phase("validating", measure="bytes")
         manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)
         other = LocalGradients(self._config, manifest, self._cache, self._device, self._clock, self._should_stop)
         other._proxy, other._warmed, other.pool_sha256 = self._proxy, self._warmed, self.pool_sha256
@@ -156,9 +157,9 @@ class LocalGradients:
         return features, TargetFacts(facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
 
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
-        self._clock.enter("computing_gradients", unit="samples")
+        self._clock.phase("computing_gradients", measure="samples")
         total = self._manifest.num_usable
-        self._clock.tell(first, total, self._tokens)
+        self._clock.advance(first, total, self._tokens)
         shard = measure_shard(
             rows,
             first,
@@ -170,7 +171,9 @@ class LocalGradients:
                 "proxy": asdict(facts),
                 **({} if self._warmed is None else {"warmup": self._warmed.sha256}),
             },
-            on_progress=lambda completed, _n, tokens: self._clock.tell(first + completed, total, self._tokens + tokens),
+            on_progress=lambda completed, _n, tokens: self._clock.advance(
+                first + completed, total, self._tokens + tokens
+            ),
             should_stop=self._should_stop,
         )
         self._tokens += int(shard.tokens.sum())
@@ -190,14 +193,14 @@ class LocalGradients:
             # Half precision would lose what the file of the model says: tuning starts from all of it.
             half = self._config.gradients.dtype == "bfloat16"
             proxy = load_tunable(self._config.proxy, self._config, device=self._device) if half else self._load()
-            self._clock.enter("warming_up")
+            self._clock.phase("warming_up")
             warmup = make_warmup(
                 path,
                 shards,
                 proxy,
                 config,
                 fingerprint,
-                on_progress=self._clock.tell,
+                on_progress=self._clock.advance,
                 should_stop=self._should_stop,
             )
             self._cache.keep(name)
@@ -209,7 +212,7 @@ class LocalGradients:
     def _load(self) -> Proxy:
         """The proxy model, with what the warm-up left on it once that is known."""
         if self._proxy is None:
-            self._clock.enter("loading_model")
+            self._clock.phase("loading_model")
             periodic = self._config.schedule.kind == "periodic"
             self._proxy = (
                 load_tunable(self._config.proxy, self._config, device=self._device)

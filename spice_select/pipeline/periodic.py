@@ -1,15 +1,16 @@
-"""The schedule ``periodic`` from the rows of a data set to a selection: what worker and library both call."""
+"""The schedule ``periodic`` from the rows of a data set to a selection: library and worker both call it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spice_select.config import PeriodicSchedule, ProxyConfig, RunConfig
 from spice_select.errors import EmptyPoolError
 from spice_select.models.proxy import Proxy, load_proxy
-from spice_select.pipeline.pool import UNUSABLE, read_conversations
+from spice_select.pipeline.measure import UNUSABLE, read_conversations
+from spice_select.pipeline.progress import PhaseReport
 from spice_select.records.packed_examples import TokenPool
 from spice_select.records.tokenize import encode
 from spice_select.results.outcome import Choice
@@ -20,8 +21,20 @@ from spice_select.training.warmup import tuning_type
 if TYPE_CHECKING:
     import torch
 
-OnWindow = Callable[[Progress, Callable[[], Any]], None]
-"""Told after every window; see ``periodic.select_periodically``."""
+
+class Checkpoints(Protocol):
+    """Where the progress of a periodic selection is kept between windows."""
+
+    def load(self) -> Checkpoint | None:
+        """The latest checkpoint; None where there is none that can be trusted."""
+
+    def save(self, progress: Progress, weights: Callable[[], Any]) -> None:
+        """Keep a checkpoint.
+
+        Args:
+            progress: What was selected so far.
+            weights: Called for the trained weights when they have changed.
+        """
 
 
 def load_tunable(proxy: ProxyConfig, config: RunConfig, *, device: str | torch.device = "cpu") -> Proxy:
@@ -36,30 +49,37 @@ def load_tunable(proxy: ProxyConfig, config: RunConfig, *, device: str | torch.d
     return load_proxy(proxy, config.gradients.model_copy(update={"dtype": name}), device=device)
 
 
-def run_periodic(
+def select_by_windows(
     rows_shards: Sequence[Path],
     proxy: Proxy,
     config: RunConfig,
     *,
-    start: Checkpoint | None = None,
-    on_window: OnWindow | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    should_stop: StopRequest | None = None,
+    checkpoints: Checkpoints,
+    report: PhaseReport,
+    should_stop: StopRequest,
 ) -> Choice:
-    """Choose from the rows of a data set window by window.
+    """Select from the rows of a data set window by window, continued from the last checkpoint where there is one.
 
     Args:
-        rows_shards: The intake's ``rows-*.parquet``, in order.
+        rows_shards: The ``rows-*.parquet`` of the ingest, in order.
         proxy: From ``load_tunable``, warmed up if that is asked for; changed in place.
         config: Settings of the run.
-        start: Where an earlier run was interrupted.
-        on_window: Called after every window, for a checkpoint.
-        on_progress: Called as (samples measured, all samples).
+        checkpoints: Where the progress is kept after every window.
+        report: Told about every step, as (samples measured, all samples).
         should_stop: Asked often; windows that are done are the result.
 
     Raises:
         EmptyPoolError: No row can be learned from.
     """
+    begun = False
+
+    def advance(completed: int, total: int) -> None:
+        nonlocal begun
+        if not begun:
+            report.phase("choosing_windows", total=total, measure="samples", already=completed)
+            begun = True
+        report.advance(completed, total)
+
     pool, kept, truncated = TokenPool(), list[int](), set[int]()
     excluded: list[dict[str, Any]] = []
     first = 0
@@ -79,9 +99,9 @@ def run_periodic(
         proxy.model,
         pool,
         config,
-        start=start,
-        on_window=on_window,
-        on_progress=on_progress,
+        start=checkpoints.load(),
+        on_window=checkpoints.save,
+        on_progress=advance,
         should_stop=should_stop,
     )
     lost = {item["row"]: item["code"] for item in chosen.progress.excluded}
@@ -103,12 +123,12 @@ def run_periodic(
 
 
 def _curve(chosen: Chosen, points: int = 64) -> list[tuple[int, float]]:
-    picks, utility, found = 0, 0.0, list[tuple[int, float]]()
+    picks, utility, curve = 0, 0.0, list[tuple[int, float]]()
     for report in chosen.progress.reports:
         picks, utility = picks + int(report.selected), utility + report.random_utility
-        found.append((picks, utility))
-    stride = max(1, len(found) // points)
-    return [point for place, point in enumerate(found) if (len(found) - 1 - place) % stride == 0]
+        curve.append((picks, utility))
+    stride = max(1, len(curve) // points)
+    return [point for place, point in enumerate(curve) if (len(curve) - 1 - place) % stride == 0]
 
 
 def _report(chosen: Chosen, config: RunConfig) -> dict[str, Any]:

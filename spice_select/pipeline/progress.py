@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from spice_select.models.memory import held_bytes
 
@@ -31,8 +32,55 @@ class RunProgress:
     memory_bytes: int | None = None
 
 
+class PhaseReport(Protocol):
+    """Where a run says how far it is: the clock of this process, or the heartbeat of a unit."""
+
+    def phase(self, name: str, total: int | None = None, measure: str | None = None, *, already: int = 0) -> None:
+        """Begin a phase.
+
+        Args:
+            name: See ``RunProgress.phase``.
+            total: What is to be done, where it is known.
+            measure: What is counted.
+            already: What of it was done before.
+        """
+
+    def advance(self, completed: int, total: int | None = None, tokens: int | None = None) -> None:
+        """Report a count of the present phase.
+
+        Args:
+            completed: Done so far.
+            total: To be done; None leaves what was said before.
+            tokens: Tokens that went through the model so far, where they are counted.
+        """
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each phase so far."""
+
+
+class PhaseTimer:
+    """Remembers how long each phase took."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, float] = {}
+        self._phase, self._since = "", time.monotonic()
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase; the one before ends."""
+        self.seconds()
+        self._phase = phase
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each phase so far."""
+        now = time.monotonic()
+        if self._phase:
+            self._phases[self._phase] = round(self._phases.get(self._phase, 0.0) + now - self._since, 3)
+        self._since = now
+        return dict(self._phases)
+
+
 class Clock:
-    """Reports steps and remembers how long each phase took, in seconds.
+    """Reports phases to a callback and remembers how long each took.
 
     Args:
         on_progress: Told about every step.
@@ -40,24 +88,23 @@ class Clock:
 
     def __init__(self, on_progress: Callable[[RunProgress], None] | None) -> None:
         self._on_progress = on_progress
-        self._phases: dict[str, float] = {}
-        self._phase, self._unit, self._since = "", "steps", time.monotonic()
+        self._timer = PhaseTimer()
+        self._phase, self._measure, self._total = "", "steps", 0
 
-    def enter(self, phase: str, *, unit: str = "steps") -> None:
+    def phase(self, name: str, total: int | None = None, measure: str | None = None, *, already: int = 0) -> None:
         """Begin a phase."""
-        self.seconds()
-        self._phase, self._unit = phase, unit
-        self.tell(0, 0)
+        self._timer.enter(name)
+        self._phase, self._measure = name, measure or "steps"
+        self.advance(already, total or 0)
 
-    def tell(self, completed: int, total: int, tokens: int = 0) -> None:
+    def advance(self, completed: int, total: int | None = None, tokens: int | None = None) -> None:
         """Report a count of the present phase."""
+        if total is not None:
+            self._total = total
         if self._on_progress is not None:
-            self._on_progress(RunProgress(self._phase, completed, total, self._unit, tokens, held_bytes()))
+            progress = RunProgress(self._phase, completed, self._total, self._measure, tokens or 0, held_bytes())
+            self._on_progress(progress)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds per phase so far."""
-        now = time.monotonic()
-        if self._phase:
-            self._phases[self._phase] = round(self._phases.get(self._phase, 0.0) + now - self._since, 3)
-        self._since = now
-        return dict(self._phases)
+        """Seconds of each phase so far."""
+        return self._timer.seconds()

@@ -25,11 +25,13 @@ from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, it
 from spice_select.models.device_errors import device_errors
 from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.gradients import LocalGradients
-from spice_select.pipeline.pool import Pool, load_pool, measure_shard
+from spice_select.pipeline.local import LocalRows, select_locally
+from spice_select.pipeline.measure import measure_shard
+from spice_select.pipeline.pool import Pool, load_pool
 from spice_select.pipeline.progress import Clock, RunProgress
-from spice_select.pipeline.select import select_by_windows, select_offline
+from spice_select.pipeline.write import write_choice
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
-from spice_select.results.write import RankingRow, summarise, write_results
+from spice_select.results.write import RankingRow
 from spice_select.selection.result import Selection, StopRequest
 from spice_select.selection.validation import check_quotas, check_settings, check_target, group_of
 from spice_select.storage.cache import Cache
@@ -117,32 +119,22 @@ def run(
 
     with device_errors(), ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spice-select-")))
-        clock.enter("validating", unit="bytes")
+        clock.phase("validating", measure="bytes")
         manifest = read_dataset(
-            source, scratch / "rows", options, limits, lambda _rows, done, total: clock.tell(done, total), stops
+            source, scratch / "rows", options, limits, lambda _rows, done, total: clock.advance(done, total), stops
         )
         shards = [scratch / "rows" / shard.name for shard in manifest.shards]
         _check_settings(config, manifest, shards, has_target=target is not None)
         kept = Cache(cache or scratch, scratch)
         gradients = LocalGradients(config, manifest, kept, device, clock, stops)
         requested, config = config.gradients.batch_tokens, gradients.resolve_batches()
-        if config.schedule.kind == "periodic":
-            local = select_by_windows(config, shards, gradients, _checkpoints(kept), clock, asked)
-        else:
-            there = scratch / "target"
-            local = select_offline(
-                config, shards, gradients, clock, asked, given=given, target=target, scratch=there, limits=limits
-            )
-        choice = local.choice
-        clock.enter("writing_files")
-        summary = summarise(
-            choice.selection,
-            tokens=choice.tokens,
-            excluded=choice.excluded,
-            truncated=choice.truncated,
-            random_utility=choice.random_utility,
-            schedule=choice.schedule,
+        rows = LocalRows(shards, [scratch / "rows" / shard.name for shard in manifest.source_shards])
+        there = scratch / "target"
+        local = select_locally(
+            config, rows, gradients, kept, clock, asked, base=given, target=target, scratch=there, limits=limits
         )
+        choice = local.choice
+        clock.phase("writing_files")
         facts = RunFacts(
             dataset=DatasetFacts.from_manifest(manifest, name=name or source.name, reference=source.name),
             proxy=local.proxy,
@@ -155,30 +147,21 @@ def run(
             started_on=started,
             finished_on=datetime.now(UTC),
             builder="library",
-            given=local.given,
+            given=local.base,
             target=local.target,
-            warmup=local.warmup,
+            warmup=gradients.warmup,
             automatic_batches=requested == "auto",
         )
-        target = out or scratch / "out"
-        target.mkdir(parents=True, exist_ok=True)
-        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".spice-select-", dir=target)))
-        written = write_results(
-            staging,
-            rows_shards=shards,
-            source_shards=[scratch / "rows" / shard.name for shard in manifest.source_shards],
-            selection=choice.selection,
-            positions=choice.positions,
-            tokens=choice.tokens,
-            summary=summary,
-            facts=facts,
-        )
+        folder = out or scratch / "out"
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".spice-select-", dir=folder)))
+        summary, written = write_choice(staging, choice, rows, facts)
         files: dict[str, Path] = {}
         for file in written.files if out is not None else ():
-            files[file.name] = (staging / file.name).replace(target / file.name)
+            files[file.name] = (staging / file.name).replace(folder / file.name)
     numbers = {**summary, "seconds": clock.seconds(), "proxy": asdict(local.proxy), "device": facts.device}
-    if local.warmup is not None:
-        numbers["warmup"] = asdict(local.warmup)
+    if gradients.warmup is not None:
+        numbers["warmup"] = asdict(gradients.warmup)
     return RunResult(
         manifest,
         choice.selection,
@@ -236,17 +219,6 @@ def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequen
             if row.source_row not in set(never)
         )
         check_quotas(config, groups)
-
-
-def _checkpoints(cache: Cache) -> Path:
-    """The folder for checkpoints.
-
-    Raises:
-        ConfigError: The cache is at an address: checkpoints are replaced in turns, which only a folder can do.
-    """
-    if not cache.is_local:
-        raise ConfigError("the schedule periodic keeps checkpoints and needs a folder as its cache", pointer="#/cache")
-    return cache.folder
 
 
 def _device_name(device: str) -> str:

@@ -117,10 +117,14 @@ class CheckpointFolder:
     Args:
         folder: Made when missing.
         fingerprint: Of the run.
+
+    Attributes:
+        saved: Whether this object has saved a checkpoint.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._folder, self._fingerprint = folder, fingerprint
+        self.saved = False
         self._weights: tuple[int, str] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -144,6 +148,7 @@ class CheckpointFolder:
             progress: What was chosen.
             weights: Called for the trained weights when they have changed.
         """
+        self.saved = True
         steps = len(progress.step_losses)
         if steps and (self._weights is None or self._weights[0] != steps):
             path = self._weights_path(steps)

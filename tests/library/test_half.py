@@ -13,7 +13,8 @@ from spice_select.arrays import StoreDtype, narrowed, rounded, widened
 from spice_select.fingerprint import gradient_fingerprint
 from spice_select.ingest import IntakeOptions, read_dataset
 from spice_select.models.proxy import load_proxy
-from spice_select.pipeline.pool import load_pool, measure_shard, open_pool
+from spice_select.pipeline.measure import measure_shard
+from spice_select.pipeline.pool import load_pool, open_pool
 from spice_select.storage.shards import read_shard, write_shard
 from tests.fixtures.results import alpaca, jsonl
 

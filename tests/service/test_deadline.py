@@ -16,11 +16,11 @@ from tests.fixtures.service import InProcessService, jsonl, sums
 def test_a_deadline_that_passes_while_selecting_keeps_the_prefix(
     any_service: InProcessService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import workers.units.compute
+    import spice_select.pipeline.select
 
     dataset = any_service.push(jsonl(sums(20)))
     job = any_service.submit(dataset["id"], budget={"count": 12}, deadline_seconds=3600)
-    real, units = workers.units.compute.select, any_service.runner.units
+    real, units = spice_select.pipeline.select.select, any_service.runner.units
 
     def select_slowly(*args: Any, on_progress: Any, should_stop: Any, **kwargs: Any) -> Any:
         def advance(picked: int, total: int) -> None:
@@ -37,7 +37,7 @@ def test_a_deadline_that_passes_while_selecting_keeps_the_prefix(
         return real(*args, on_progress=advance, should_stop=should_stop, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers.units.compute, "select", select_slowly)
+        patch.setattr(spice_select.pipeline.select, "select", select_slowly)
         any_service.drain()
     ended = any_service.job(job["id"])
     assert (ended["status"], ended["partial"]) == ("expired", True)

@@ -203,11 +203,11 @@ def test_a_queued_job_is_cancelled_at_once(any_service: InProcessService, ready:
 def test_a_job_cancelled_while_selecting_keeps_its_prefix(
     any_service: InProcessService, ready: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import workers.units.compute
+    import spice_select.pipeline.select
 
     job = any_service.submit(ready["id"], budget={"count": 12})
     stopped = threading.Event()
-    real = workers.units.compute.select
+    real = spice_select.pipeline.select.select
 
     def select_slowly(*args: Any, on_progress: Any, should_stop: Any, **kwargs: Any) -> Any:
         # The real selection, with the cancel sent after its third pick and the worker's own question asked until
@@ -224,7 +224,7 @@ def test_a_job_cancelled_while_selecting_keeps_its_prefix(
 
         return real(*args, on_progress=advance, should_stop=should_stop, **kwargs)
 
-    monkeypatch.setattr(workers.units.compute, "select", select_slowly)
+    monkeypatch.setattr(spice_select.pipeline.select, "select", select_slowly)
     any_service.drain()
     assert stopped.is_set()
     job = any_service.job(job["id"])

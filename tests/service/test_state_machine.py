@@ -23,13 +23,16 @@ from sqlalchemy import select, update
 from app.persistence.repositories import OwnedUnits, Units
 from app.persistence.tables import Evaluation, Event, File, Job, SelectedSample, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units.commits import GradientsOutcome, PartOutcome, PlanOutcome, SelectionOutcome, TrainingOutcome
+from app.services.units.commits import Outcome
 from app.services.units.service import Claim, Report
 from app.status import EVALUATING, TERMINAL, EvaluationStatus, JobStatus, UnitKind, UnitState, may_move
 from spice_select.ingest import SHARD_ROWS
 from tests.fixtures.examples import examples
 from tests.fixtures.service import InProcessService, jsonl, sums
 from tests.soak.chaos.sabotage import open_the_fence
+from workers.units.evaluation_plan import PlanOutcome
+from workers.units.evaluation_report import ReportOutcome
+from workers.units.select import SelectionOutcome
 
 SHARDS = 2
 ENDS = {f"job.{status}" for status in TERMINAL}
@@ -59,7 +62,7 @@ class Histories(RuleBasedStateMachine):
         self.statuses: dict[str, JobStatus] = {}
         self.results: dict[str, Any] = {}
         self.units = self.service.runner.units
-        self.commits = self.service.runner.commits
+        self.commit_outcome = self.service.runner.commit
         self.database = self.service.runner.database
 
     @rule(target=jobs, gradients=st.integers(0, 1))
@@ -90,16 +93,14 @@ class Histories(RuleBasedStateMachine):
         """Commit something that only this claim can have made."""
         name = f"{claim.unit_id}.{claim.epoch}"
         if claim.kind == UnitKind.GRADIENTS:
-            return self.commits.gradients(
-                claim,
-                GradientsOutcome(f"{claim.epoch:064x}", {"samples": 1, "tokens": 9, "seconds": 0.1, "device": "cpu"}),
-            )
+            result = {"samples": 1, "tokens": 9, "seconds": 0.1, "device": "cpu"}
+            return self.commit_outcome(claim, Outcome(f"{claim.epoch:064x}", result))
         if claim.kind == UnitKind.SELECT_PART:
-            return self.commits.part(claim, PartOutcome(f"{claim.epoch:064x}", {"picks": 1}))
+            return self.commit_outcome(claim, Outcome(f"{claim.epoch:064x}", {"picks": 1}))
         pick = {"source_row": claim.epoch, "row_sha256": "0" * 64, "tokens": 1}
         numbers = dict.fromkeys(("gain", "base_gain", "epsilon", "conflict", "score"), 0.0)
-        outcome = SelectionOutcome({"selected": 1, "made_by": name}, [{"rank": 1, **pick, **numbers}], [], False)
-        return self.commits.selection(claim, outcome)
+        result, ranking = {"selected": 1, "made_by": name}, [{"rank": 1, **pick, **numbers}]
+        return self.commit_outcome(claim, SelectionOutcome(None, {"selected": 1}, result, ranking, [], False))
 
     @rule(claim=claims)
     def heartbeat(self, claim: Claim) -> None:
@@ -297,11 +298,13 @@ class JudgedHistories(CutHistories):
     def finish(self, claim: Claim) -> bool:
         name = f"{claim.epoch:064x}"
         if claim.kind == UnitKind.EVALUATION_PLAN:
-            return self.commits.plan(claim, PlanOutcome(name, TRAININGS, 3, {"arms": []}))
+            return self.commit_outcome(claim, PlanOutcome(name, {"arms": []}, TRAININGS, 3))
         if claim.kind == UnitKind.EVALUATION_TRAINING:
-            return self.commits.training(claim, TrainingOutcome(name, {"arm": "random", "seed": claim.shard}))
+            return self.commit_outcome(claim, Outcome(name, {"arm": "random", "seed": claim.shard}))
         if claim.kind == UnitKind.EVALUATION_REPORT:
-            return self.commits.report(claim, {"verdict": "cannot_tell", "sentence": name})
+            return self.commit_outcome(
+                claim, ReportOutcome(None, {"verdict": "cannot_tell"}, {"verdict": "cannot_tell", "sentence": name})
+            )
         return super().finish(claim)
 
     @invariant()

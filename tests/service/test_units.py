@@ -12,14 +12,14 @@ from sqlalchemy import select, update
 from app.persistence.repositories import Units
 from app.persistence.tables import Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units.commits import GradientsOutcome
+from app.services.units.commits import Outcome
 from app.services.units.service import Claim, Report, UnitService
 from app.settings import Settings
 from app.status import UnitKind
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 NOTHING = Report(phase="computing_gradients", completed=0, total=None, measure="samples", rate=None)
-OUTCOME = GradientsOutcome("0" * 64, {"samples": 1})
+OUTCOME = Outcome("0" * 64, {"samples": 1})
 
 
 @pytest.fixture
@@ -79,19 +79,19 @@ def test_of_many_claimants_one_wins(any_service: InProcessService, job: dict[str
 def test_an_expired_lease_is_claimable_and_its_old_holder_is_fenced_off(
     any_service: InProcessService, job: dict[str, Any]
 ) -> None:
-    units, commits = any_service.runner.units, any_service.runner.commits
+    units, commit = any_service.runner.units, any_service.runner.commit
     zombie = claim_next(units, "zombie")
     expire_leases(any_service)
     heir = claim_next(units, "heir")
     assert (heir.unit_id, heir.epoch) == (zombie.unit_id, zombie.epoch + 1)
     assert units.heartbeat(zombie, NOTHING).held is False
-    assert commits.gradients(zombie, OUTCOME) is False
+    assert commit(zombie, OUTCOME) is False
     units.fail(zombie, "internal", "from beyond the grave")
     units.release(zombie)
     assert unit_row(any_service, heir.unit_id).state == "leased", "the zombie has changed nothing"
     assert units.heartbeat(heir, NOTHING).held is True
-    assert commits.gradients(heir, OUTCOME) is True
-    assert commits.gradients(heir, OUTCOME) is True, "a retry after a lost answer is a success"
+    assert commit(heir, OUTCOME) is True
+    assert commit(heir, OUTCOME) is True, "a retry after a lost answer is a success"
     with any_service.runner.database.read() as session:
         assert [commit.owner for commit in session.scalars(select(UnitCommit)) if commit.artifact_sha256] == ["heir"]
 
@@ -231,6 +231,6 @@ def test_a_cancelled_job_is_never_turned_into_another_state(any_service: InProce
     shard = claim_next(units)
     assert any_service.http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
     assert units.heartbeat(shard, NOTHING).stop == "cancelled", "the shard's worker learns that nobody waits"
-    assert any_service.runner.commits.gradients(shard, OUTCOME) is True, "a late shard still counts for its set"
+    assert any_service.runner.commit(shard, OUTCOME) is True, "a late shard still counts for its set"
     assert any_service.job(job["id"])["status"] == "cancelled"
     assert any_service.drain() == 0

@@ -57,12 +57,12 @@ def far(sqlite_url: str, s3: str, tmp_path: Path) -> Iterator[InProcessService]:
 
 
 def objects(service: InProcessService) -> dict[str, bytes]:
-    store = service.runner.compute.shards.far
+    store = service.runner.resources.shards.far
     return {name: store._system.cat_file(f"{store._root}/{name}") for name in store.ages()}
 
 
 def overwrite(service: InProcessService, name: str, payload: bytes) -> None:
-    store = service.runner.compute.shards.far
+    store = service.runner.resources.shards.far
     store._system.pipe_file(f"{store._root}/{name}", payload)
 
 
@@ -174,7 +174,7 @@ def test_an_object_that_is_not_what_it_should_be_is_made_again_once(
     changed = bytearray(payload)
     changed[-3] ^= 1
     if fault == "gone":
-        far.runner.compute.shards.far.remove([name])
+        far.runner.resources.shards.far.remove([name])
     else:
         overwrite(far, name, bytes(changed))
     again = far.submit(job["dataset_id"], gradients=SMALL)
@@ -188,7 +188,7 @@ def test_an_object_that_is_not_what_it_should_be_is_made_again_once(
     now = objects(far)
     [fresh] = set(now) - {name}
     assert now[fresh] == payload
-    assert sweep_remote(far.runner.database, far.runner.compute.shards.far, 0) == (fault != "gone")
+    assert sweep_remote(far.runner.database, far.runner.resources.shards.far, 0) == (fault != "gone")
     assert list(objects(far)) == [fresh]
 
 
@@ -219,12 +219,12 @@ def test_a_worker_killed_before_its_commit_leaves_nothing_for_good(
             raise Killed
 
         with monkeypatch.context() as patched:
-            patched.setattr(service.runner.commits, "gradients", killed)
+            patched.setattr(service.runner, "commit", killed)
             with pytest.raises(Killed):
                 step(service.runner)
         [orphan] = objects(service)
         overwrite(service, "notes/of-somebody-else.txt", b"not ours")
-        database, store = service.runner.database, service.runner.compute.shards.far
+        database, store = service.runner.database, service.runner.resources.shards.far
         assert sweep_remote(database, store, 3600) == 0, "its record may be on the way"
         deadline = threading.Event()
         while service.job(job["id"])["status"] != "succeeded":
@@ -248,7 +248,7 @@ def test_gradients_that_expire_are_swept_and_made_again_when_wanted(
     with InProcessService(any_database_url, tmp_path / "far", **settings) as service:
         job = posted(service)
         service.drain()
-        database, store = service.runner.database, service.runner.compute.shards.far
+        database, store = service.runner.database, service.runner.resources.shards.far
         assert sweep_remote(database, store, 0) == 0, "a record names it"
         retention = Retention(database, ArtifactStore(service.settings.data_dir), service.settings)
         assert retention.sweep()["gradient_sets_expired"] == 1
@@ -282,7 +282,7 @@ def test_after_its_gradients_expired_a_deleted_data_set_has_left_nothing_at_eith
         assert service.http.delete(f"/v1/datasets/{job['dataset_id']}").status_code == 204
         database = service.runner.database
         Retention(database, ArtifactStore(service.settings.data_dir), service.settings).sweep()
-        assert sweep_remote(database, service.runner.compute.shards.far, 0) == 1
+        assert sweep_remote(database, service.runner.resources.shards.far, 0) == 1
         assert objects(service) == {}
         assert [path for path in (tmp_path / "far" / "objects").rglob("*") if path.is_file()] == []
 
@@ -310,7 +310,7 @@ def test_no_bucket_is_made(s3: str, tmp_path: Path) -> None:
 def test_a_bucket_that_is_gone_costs_no_gradients(far: InProcessService, tmp_path: Path) -> None:
     job = posted(far)
     far.drain()
-    store = far.runner.compute.shards.far
+    store = far.runner.resources.shards.far
     store.remove(list(objects(far)))
     store._system.rmdir(store._root.partition("/")[0])
     other = second_worker(far, tmp_path / "elsewhere")
@@ -339,7 +339,7 @@ def test_records_from_before_and_after_the_address_was_set_go_together(
         files(service, fresh["id"])
     with InProcessService(sqlite_url, tmp_path / "data", max_attempts=1) as without:
         lost = without.submit(job["dataset_id"], gradients={**SMALL, "seed": 1})
-        without.runner.compute.shards.copies = None
+        without.runner.resources.shards.copies = None
         without.drain()
         ended = without.job(lost["id"])
         assert ended["error"]["code"] == "store-unreachable"

@@ -191,7 +191,8 @@ def test_a_part_that_fails_is_tried_again_and_ends_the_job_when_it_never_succeed
     service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[int] = []
-    real = service.runner.compute.part
+    handler = service.runner.handlers[UnitKind.SELECT_PART]
+    real = handler.run
     stubborn = False
 
     def sometimes(claim: Claim, *args: Any) -> Any:
@@ -200,7 +201,7 @@ def test_a_part_that_fails_is_tried_again_and_ends_the_job_when_it_never_succeed
             raise RuntimeError("made up")
         return real(claim, *args)
 
-    monkeypatch.setattr(service.runner.compute, "part", sometimes)
+    monkeypatch.setattr(handler, "run", sometimes)
     service.drain()
     assert service.job(job["id"])["status"] == "succeeded"
     assert events(service, job["id"]).count("unit.failed") == 2

@@ -17,13 +17,13 @@ from app.persistence.types import clock
 from app.services.storage.checkpoints import sweep_checkpoints
 from app.services.units.service import Claim, UnitService
 from app.status import UnitKind
+from spice_select.models import proxy as proxy_module
 from spice_select.pipeline.run import run
 from spice_select.results.verify import verify_folder
 from tests.fixtures.service import InProcessService, jsonl, sums
 from workers.heartbeat import Heartbeat
 from workers.run_unit import UnitRunner
 from workers.storage.checkpoints import StoredCheckpoints
-from workers.units import compute
 
 ROWS, COUNT, WINDOWS = 40, 10, 5
 BODY: dict[str, Any] = {
@@ -378,8 +378,8 @@ def test_an_older_worker_leaves_it_alone_and_a_model_that_was_tuned_serves_nobod
         older.setattr(scheduling, "SCHEMA_VERSION", 3)
         assert service.drain() == 0
     loaded: list[str] = []
-    real = compute.load_proxy
-    monkeypatch.setattr(compute, "load_proxy", lambda *a, **k: loaded.append("") or real(*a, **k))
+    real = proxy_module.load_proxy
+    monkeypatch.setattr(proxy_module, "load_proxy", lambda *a, **k: loaded.append("") or real(*a, **k))
     offline = {"budget": {"count": 3}, "gradients": {"sketch_dim": 4, "max_length": 64}}
     first = service.submit(job["dataset_id"], **offline)
     service.drain()

@@ -9,6 +9,7 @@ import pytest
 from spice_select.arrays import StackedArrays
 from spice_select.pipeline.pool import Pool
 from tests.fixtures.service import InProcessService, jsonl, sums
+from workers.units.stored_selection import StoredSelection
 
 COMPARED = ("selected.jsonl", "ranking.parquet", "trace.parquet")
 
@@ -20,18 +21,18 @@ def test_a_pool_larger_than_the_memory_is_left_on_the_disk(
     service: InProcessService, monkeypatch: pytest.MonkeyPatch, selection: dict[str, Any]
 ) -> None:
     dataset = service.push(jsonl(sums(24)))
-    compute = service.runner.compute
     loaded: list[Pool] = []
-    ordinary, load = compute._pool, compute._fitting
+    ordinary = StoredSelection.pool
 
-    def noted(*arguments: Any) -> Pool:
-        loaded.append(ordinary(*arguments))
+    def noted(self: StoredSelection) -> Pool:
+        loaded.append(ordinary(self))
         return loaded[-1]
 
-    monkeypatch.setattr(compute, "_pool", noted)
+    monkeypatch.setattr(StoredSelection, "pool", noted)
     results = []
     for memory in (2**30, 1):
-        monkeypatch.setitem(load.keywords, "memory_bytes", memory)
+        settings = service.settings.model_copy(update={"worker_memory_bytes": memory})
+        monkeypatch.setattr(service.runner.resources, "settings", settings)
         job = service.submit(dataset["id"], budget={"count": 6}, selection=selection)
         service.drain()
         assert service.job(job["id"])["status"] == "succeeded"

@@ -16,6 +16,7 @@ from app.persistence.repositories import Units
 from app.persistence.tables import Unit, UnitCommit
 from app.persistence.types import clock
 from app.settings import Settings
+from app.status import UnitKind
 from tests.fixtures.service import InProcessService, jsonl, sums
 from workers import run_unit
 from workers.heartbeat import Heartbeat
@@ -61,15 +62,16 @@ def test_a_lost_gradient_shard_is_computed_again(service: InProcessService, job:
 def test_a_disk_that_keeps_eating_shards_ends_the_job(
     service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = service.runner.commits.gradients
+    real = service.runner.commit
 
     def commit_and_lose(claim: Any, outcome: Any) -> bool:
         done = real(claim, outcome)
-        for path in shard_paths(service):
-            path.unlink()
+        if claim.kind == UnitKind.GRADIENTS:
+            for path in shard_paths(service):
+                path.unlink()
         return done
 
-    monkeypatch.setattr(service.runner.commits, "gradients", commit_and_lose)
+    monkeypatch.setattr(service.runner, "commit", commit_and_lose)
     assert service.drain(40) < 40
     ended = service.job(job["id"])
     assert (ended["status"], ended["error"]["code"]) == ("failed", "artifact-lost")
@@ -88,7 +90,8 @@ def test_an_unexpected_error_is_recorded_and_tried_again(
     service: InProcessService, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[int] = []
-    real = service.runner.compute.gradients
+    handler = service.runner.handlers[UnitKind.GRADIENTS]
+    real = handler.run
 
     def sometimes(*args: Any) -> Any:
         tries.append(1)
@@ -96,7 +99,7 @@ def test_an_unexpected_error_is_recorded_and_tried_again(
             raise RuntimeError("secret detail of the machine")
         return real(*args)
 
-    monkeypatch.setattr(service.runner.compute, "gradients", sometimes)
+    monkeypatch.setattr(handler, "run", sometimes)
     service.drain()
     assert service.job(job["id"])["status"] == "succeeded"
     text = service.http.get(f"/v1/jobs/{job['id']}/events").text
@@ -110,7 +113,7 @@ def test_running_out_of_memory_is_a_failure_of_its_own(
     def hungry(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(service.runner.compute, "gradients", hungry)
+    monkeypatch.setattr(service.runner.handlers[UnitKind.GRADIENTS], "run", hungry)
     service.drain()
     assert service.job(job["id"])["error"]["code"] == "out-of-memory"
 

@@ -17,11 +17,11 @@ from app.persistence.types import clock
 from app.services.units.service import Claim, Report
 from app.status import UnitKind, UnitState
 from spice_select.ingest import SHARD_ROWS
+from spice_select.pipeline import warmup as warmup_files
 from spice_select.pipeline.run import run
 from spice_select.results.verify import verify_folder
 from tests.fixtures.service import InProcessService, jsonl, sums
 from workers.run_unit import UnitRunner
-from workers.units import compute
 
 ROWS, COUNT = 24, 5
 GRADIENTS = {
@@ -237,7 +237,7 @@ def test_a_warm_up_that_fails_ends_the_job_and_is_tried_again_by_the_next(
         def fail(*_: Any, **__: Any) -> None:
             raise RuntimeError("made up")
 
-        broken.setattr(compute, "make_warmup", fail)
+        broken.setattr(warmup_files, "make_warmup", fail)
         job = submit(service)
         assert service.drain() == service.settings.max_attempts
     ended = service.job(job["id"])

@@ -12,6 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from app.persistence.tables import Unit, UnitCommit
+from app.services.units.commits import Outcome
+from app.services.units.service import Claim
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 
@@ -21,20 +23,20 @@ def service(any_database_url: str, tmp_path: Path) -> Iterator[InProcessService]
         yield running
 
 
-@pytest.mark.parametrize("kind", ["gradients", "selection"])
+@pytest.mark.parametrize("kind", ["gradients", "select"])
 def test_a_connection_cut_at_the_answer_to_a_commit_makes_one_commit(
     service: InProcessService, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     job = service.submit(service.push(jsonl(sums(6)))["id"])
-    commit, cuts = getattr(service.runner.commits, kind), iter([1])
+    commit, cuts = service.runner.commit, iter([1])
 
-    def cut(*arguments: Any) -> bool:
-        done = bool(commit(*arguments))
-        if next(cuts, None) is not None:
+    def cut(claim: Claim, outcome: Outcome) -> bool:
+        done = commit(claim, outcome)
+        if claim.kind == kind and next(cuts, None) is not None:
             raise OperationalError("COMMIT", {}, ConnectionError("server closed the connection"))
         return done
 
-    monkeypatch.setattr(service.runner.commits, kind, cut)
+    monkeypatch.setattr(service.runner, "commit", cut)
     service.drain()
     assert service.job(job["id"])["status"] == "succeeded"
     with service.runner.database.read() as session:

@@ -6,7 +6,6 @@ nothing, and deletes only what it has itself replaced.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -29,13 +28,13 @@ class StoredCheckpoints:
         store: Where the folder is.
         units: Where it is written down which files count.
         claim: The lease.
-        brief: Of the job; says what was written down last.
+        inputs: Of the job; says what was written down last.
     """
 
-    def __init__(self, store: ArtifactStore, units: UnitService, claim: Claim, brief: SelectInputs) -> None:
-        self._units, self._claim, self._fingerprint = units, claim, brief.gradient_set.fingerprint
-        self._folder = store.checkpoints(brief.job.id)
-        self._noted: dict[str, Any] = brief.checkpoint or {}
+    def __init__(self, store: ArtifactStore, units: UnitService, claim: Claim, inputs: SelectInputs) -> None:
+        self._units, self._claim, self._fingerprint = units, claim, inputs.gradient_set.fingerprint
+        self._folder = store.checkpoints(inputs.job.id)
+        self._noted: dict[str, Any] = inputs.checkpoint or {}
 
     def load(self) -> Checkpoint | None:
         """The latest checkpoint; None where there is none that can be trusted."""
@@ -81,10 +80,6 @@ class StoredCheckpoints:
         for old in {self._noted.get("progress"), self._noted.get("weights")} - {name, sha256, None}:
             (self._folder / str(old)).unlink(missing_ok=True)
         self._noted = noted
-
-    def clear(self) -> None:
-        """Remove the files of a job that has its result."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _named(self, write: Callable[[Any], str]) -> str:
         draft = self._folder / f"draft-{self._claim.epoch}"

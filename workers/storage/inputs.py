@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from app.errors import ServiceError
-from app.services.units.inputs import SelectInputs, UnitArtifact, WarmedUp
+from app.services.units.inputs import UnitArtifact, WarmedUp
 from app.storage import ArtifactStore, file_sha256
-from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, MismatchedShardError
 from spice_select.pipeline.pool import Pool
-from spice_select.pipeline.warmup import Warmup, read_warmup
-from spice_select.selection.partitions import Part
-from spice_select.storage.partition_files import read_part
-from workers.run_unit import ArtifactsLostError
+from workers.storage.errors import ArtifactsLostError
 from workers.storage.gradient_store import GradientStore
+
+if TYPE_CHECKING:
+    from spice_select.pipeline.warmup import Warmup
 
 Load = Callable[[Sequence[tuple[Path, str | None]], Sequence[str]], Pool]
 """A way to put a pool together from its shards and what they must have been made from."""
@@ -41,7 +40,7 @@ def stored_pool(
         shards: Its gradient shards, in order.
         fingerprint: Of their set: what a shard was made from that does not say so itself.
         warmup: What the proxy model was warmed up to; a shard that was taken with other weights is made again.
-        load: Of ``pool_shards``; decides whether the gradients come into memory or stay on the disk.
+        load: Of ``pipeline.pool``; decides whether the gradients come into memory or stay on the disk.
         on_progress: Called as (shards fetched, all of them) while they come from an address.
         should_stop: Asked before each of those.
 
@@ -82,42 +81,9 @@ def stored_warmup(store: ArtifactStore, project_id: str, warmup: WarmedUp) -> Wa
     Raises:
         ArtifactsLostError: They are missing or rotten; names the unit that made them.
     """
+    from spice_select.pipeline.warmup import read_warmup  # a selection does without what it imports
+
     try:
         return read_warmup(store.path(project_id, warmup.sha256), warmup.fingerprint, warmup.sha256)
     except (ServiceError, CorruptShardError, MismatchedShardError) as error:
         raise ArtifactsLostError([warmup.unit_id], "the weights of the warm-up are missing or changed") from error
-
-
-def part_header(brief: SelectInputs, number: int) -> dict[str, Any]:
-    """What the choice from a part says about itself: everything that decides it."""
-    return {
-        "fingerprint": brief.gradient_set.fingerprint,
-        "selection": brief.config.selection.digest(),
-        "part": number,
-    }
-
-
-def stored_parts(store: ArtifactStore, project_id: str, brief: SelectInputs, size: int) -> list[Part]:
-    """What the parts of a pool chose.
-
-    Args:
-        store: Artifacts.
-        project_id: Owner.
-        brief: Names the choices.
-        size: GradientMatrix of the pool: it has no more parts than that.
-
-    Raises:
-        ArtifactsLostError: ResultReader are missing or rotten, or were made by another version; names their units.
-    """
-    assert isinstance(brief.config.selection.scope, PartitionedScope)
-    parts: list[Part] = []
-    lost: list[str] = []
-    for number, made in enumerate(brief.parts[: min(brief.config.selection.scope.parts, size)]):
-        try:
-            path = store.path(project_id, made.sha256)
-            parts.append(read_part(path, made.sha256, part_header(brief, number)))
-        except (ServiceError, CorruptShardError, MismatchedShardError):
-            lost.append(made.unit_id)
-    if lost:
-        raise ArtifactsLostError(lost, f"the choices of {len(lost)} of {len(brief.parts)} parts are missing or changed")
-    return parts

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.errors import ServiceError
+from app.persistence.repositories import Datasets, Events
 from app.services.compat import understood
-from app.services.units.commits import IngestOutcome
-from app.services.units.inputs import IngestInputs
+from app.services.units.commits import Outcome
 from app.services.units.service import Claim, UnitService
+from app.status import DatasetStatus, UnitKind
 from app.storage import ArtifactStore
 from spice_select.errors import ConfigError, Stopped
 from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, read_dataset
@@ -23,61 +24,120 @@ from spice_select.ingest.manifest import ShardInfo
 from spice_select.ingest.source_urls import parse_source
 from workers.heartbeat import Heartbeat
 from workers.sources import Meter, fetch
+from workers.units.handler import UnitHandler
 
 LISTED_FILES = 1000
 """Files of a source that its data set lists; the count is always whole."""
 
 
-def ingest(
-    claim: Claim, brief: IngestInputs, store: ArtifactStore, units: UnitService, folder: Path, heartbeat: Heartbeat
-) -> IngestOutcome:
-    """Fetch what is not here, parse it in a limited child process and move what came out into the store.
+@dataclass(frozen=True)
+class IngestInputs:
+    """Which bytes, or where they come from, and how the client said to read them."""
 
-    Args:
-        claim: The lease.
-        brief: Which bytes, and how the client said to read them.
-        store: Artifacts.
-        units: Told what a source stands for; has the settings.
-        folder: Scratch folder; must outlive the outcome's ``rejected``.
-        heartbeat: Told the progress.
+    sha256: str
+    requested: dict[str, Any]
+    source: dict[str, Any] | None
+    resolved_source: dict[str, Any] | None
 
-    Raises:
-        DatasetError: The file as a whole cannot be used.
-        ServiceError: The source cannot be fetched.
-        Stopped: The heartbeat said so.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by read_dataset()
-    settings, out = units.settings, folder / "rows"
-    resolved: dict[str, Any] = {}
-    if brief.source is None:
-        place = store.path(claim.project_id, brief.sha256)
-    else:
-        place = folder / "source"
-        place.mkdir()
-        resolved = {"resolved_source": _fetched(claim, brief.source, brief.resolved_source, place, units, heartbeat)}
-    heartbeat.phase("validating", measure="bytes")
-    manifest = read_dataset(
-        place,
-        out,
-        understood(IntakeOptions, brief.requested, f"data set {claim.dataset_id}"),
-        IntakeLimits(
-            max_bytes=settings.max_upload_bytes,
-            max_rows=settings.max_rows,
-            max_row_bytes=settings.max_row_bytes,
-            memory_bytes=settings.ingest_memory_bytes,
-            wall_seconds=settings.ingest_seconds,
-        ),
-        on_progress=lambda _rows, done, total: heartbeat.advance(done, total),
-        should_stop=heartbeat.should_stop,
-    )
-    shards = [
-        {**_kept(store, claim, out, shard), "last_source_row": last, "text_bytes": text}
-        for shard, last, text in ((shard, *_looked_at(out / shard.name)) for shard in manifest.shards)
-    ]
-    source_shards = [_kept(store, claim, out, shard) for shard in manifest.source_shards]
-    values = _columns(manifest, shards, source_shards) | resolved
-    if resolved:
-        values |= {"bytes": manifest.bytes, "sha256": manifest.sha256}
-    return IngestOutcome(values, _rejected(out / "rejected.jsonl"))
+
+@dataclass(frozen=True)
+class RejectedRows:
+    """Rows that cannot be used, as the ingest listed them; may be read again when a commit is repeated.
+
+    Attributes:
+        path: One row on each line: ``row``, ``code``, ``detail``. Missing where there is none.
+    """
+
+    path: Path
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each row."""
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+@dataclass(frozen=True)
+class IngestOutcome(Outcome):
+    """A parsed data set.
+
+    Attributes:
+        values: Columns of the data set's row.
+        rejected: Rows that cannot be used: ``row``, ``code``, ``detail``.
+    """
+
+    values: dict[str, Any]
+    rejected: Iterable[dict[str, Any]]
+
+
+class IngestHandler(UnitHandler[IngestInputs, IngestOutcome]):
+    """Parses a data set."""
+
+    kind = UnitKind.INGEST
+
+    def load(self, session: Any, claim: Claim) -> IngestInputs:
+        """Read which bytes it is about."""
+        dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+        return IngestInputs(
+            sha256=dataset.sha256,
+            requested=dataset.requested,
+            source=dataset.source,
+            resolved_source=dataset.resolved_source,
+        )
+
+    def run(self, claim: Claim, inputs: IngestInputs, heartbeat: Heartbeat, folder: Path) -> IngestOutcome:
+        """Fetch what is not here, parse it in a limited child process and move what came out into the store.
+
+        Raises:
+            DatasetError: The file as a whole cannot be used.
+            ServiceError: The source cannot be fetched.
+            Stopped: The heartbeat said so.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by read_dataset()
+        store, units = self.resources.store, self.resources.units
+        settings, out = units.settings, folder / "rows"
+        resolved: dict[str, Any] = {}
+        if inputs.source is None:
+            source = store.path(claim.project_id, inputs.sha256)
+        else:
+            source = folder / "source"
+            source.mkdir()
+            fetched = _fetched(claim, inputs.source, inputs.resolved_source, source, units, heartbeat)
+            resolved = {"resolved_source": fetched}
+        heartbeat.phase("validating", measure="bytes")
+        manifest = read_dataset(
+            source,
+            out,
+            understood(IntakeOptions, inputs.requested, f"data set {claim.dataset_id}"),
+            IntakeLimits(
+                max_bytes=settings.max_upload_bytes,
+                max_rows=settings.max_rows,
+                max_row_bytes=settings.max_row_bytes,
+                memory_bytes=settings.ingest_memory_bytes,
+                wall_seconds=settings.ingest_seconds,
+            ),
+            on_progress=lambda _rows, done, total: heartbeat.advance(done, total),
+            should_stop=heartbeat.should_stop,
+        )
+        shards = [
+            {**_kept(store, claim, out, shard), "last_source_row": last, "text_bytes": text}
+            for shard, last, text in ((shard, *_looked_at(out / shard.name)) for shard in manifest.shards)
+        ]
+        source_shards = [_kept(store, claim, out, shard) for shard in manifest.source_shards]
+        values = _columns(manifest, shards, source_shards) | resolved
+        if resolved:
+            values |= {"bytes": manifest.bytes, "sha256": manifest.sha256}
+        record = {"num_usable": values["num_usable"]}
+        return IngestOutcome(None, record, values, RejectedRows(out / "rejected.jsonl"))
+
+    def commit(self, session: Any, claim: Claim, outcome: IngestOutcome) -> None:
+        """Make the data set ready."""
+        datasets = Datasets(session)
+        if datasets.settle(claim.dataset_id, DatasetStatus.READY, outcome.values):
+            datasets.reject_rows(claim.dataset_id, outcome.rejected)
+            data = {key: outcome.values[key] for key in ("num_rows", "num_usable", "num_rejected")}
+            Events(session).append(claim.project_id, "dataset.ready", dataset_id=claim.dataset_id, data=data)
 
 
 def _fetched(
@@ -96,8 +156,8 @@ def _fetched(
     settings = units.settings
     heartbeat.phase("fetching", measure="bytes")
 
-    def pin(found: dict[str, Any]) -> None:
-        if not units.pin_source(claim, found):
+    def pin(revision: dict[str, Any]) -> None:
+        if not units.pin_source(claim, revision):
             raise Stopped("the data set is somebody else's by now")
 
     meter = Meter(settings.max_upload_bytes, settings.source_seconds, heartbeat.advance, heartbeat.should_stop)
@@ -107,14 +167,15 @@ def _fetched(
     except ConfigError as error:  # whoever stored it could read it
         detail = f"data set {claim.dataset_id} has a source that this release cannot read: {error.detail}"
         raise ServiceError("newer-settings", detail) from error
-    found = fetch(asked, folder, settings, meter, pinned=pinned, pin=pin)
+    fetched = fetch(asked, folder, settings, meter, pinned=pinned, pin=pin)
     listed = [
-        {key: value for key, value in asdict(file).items() if value is not None} for file in found.files[:LISTED_FILES]
+        {key: value for key, value in asdict(file).items() if value is not None}
+        for file in fetched.files[:LISTED_FILES]
     ]
     return {
-        "uri": found.uri,
-        **({"revision": found.revision} if found.revision is not None else {}),
-        "num_files": len(found.files),
+        "uri": fetched.uri,
+        **({"revision": fetched.revision} if fetched.revision is not None else {}),
+        "num_files": len(fetched.files),
         "files": listed,
     }
 
@@ -136,11 +197,3 @@ def _columns(
 ) -> dict[str, Any]:
     taken = {"bytes", "sha256", "shards", "source_shards", "schema_version"}
     return {**manifest.model_dump(exclude=taken), "shards": shards, "source_shards": source_shards}
-
-
-def _rejected(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)

@@ -1,4 +1,4 @@
-"""What a worker needs to know to do a claimed unit, read in one go so that it holds no transaction while it works."""
+"""What several kinds of unit need to know to be done, read in one go: no transaction is open while a worker works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from app.errors import ServiceError
 from app.persistence.repositories import Datasets, Evaluations, GradientSets, Jobs, Units
-from app.persistence.session import Database
 from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Unit, UnitCommit
 from app.services.compat import understood
 from app.services.units.service import Claim
@@ -22,27 +21,6 @@ class ClaimGoneError(Exception):
 
 
 @dataclass(frozen=True)
-class IngestInputs:
-    """To parse: which bytes, or where they come from, and how the client said to read them."""
-
-    sha256: str
-    requested: dict[str, Any]
-    source: dict[str, Any] | None
-    resolved_source: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class WarmupInputs:
-    """To warm up: which rows the proxy model may see, and how."""
-
-    rows_sha256: list[str]
-    fingerprint: str
-    proxy: ProxyConfig
-    proxy_revision: str
-    gradients: GradientConfig
-
-
-@dataclass(frozen=True)
 class WarmedUp:
     """The weights that a warm-up left, and the unit that made them."""
 
@@ -53,21 +31,8 @@ class WarmedUp:
 
 
 @dataclass(frozen=True)
-class GradientsInputs:
-    """To measure: which rows, with which proxy model, how."""
-
-    rows_sha256: str
-    first_position: int
-    fingerprint: str
-    proxy: ProxyConfig
-    proxy_revision: str
-    gradients: GradientConfig
-    warmup: WarmedUp | None
-
-
-@dataclass(frozen=True)
 class UnitArtifact:
-    """A stored gradient shard, or the choice from a part, and the unit that made it."""
+    """A stored gradient shard, or the selection from a part, and the unit that made it."""
 
     unit_id: str
     sha256: str
@@ -78,7 +43,7 @@ class UnitArtifact:
 
 @dataclass(frozen=True)
 class BaseSelectionInput:
-    """The choice of another job on the same data set and gradients, whose rows are owned already.
+    """The selection of another job on the same data set and gradients that a job adds to.
 
     Attributes:
         job_id: That job.
@@ -110,12 +75,12 @@ class SelectInputs:
         gradient_set: The gradients it chooses by.
         config: The job's settings.
         shards: Gradient shards in the order of the pool.
-        parts: What the parts of the pool chose, in their order; empty when the pool is not cut, or not done.
+        parts: What was selected from each part of the pool, in order; empty when it is not cut, or not done.
         created_at: When the job was made.
-        given: The choice of another job that it is to add to.
+        base: The selection of another job that it is to add to.
         target: What it is to be close to.
         warmup: The weights that its gradients are taken with, where the proxy model was warmed up.
-        checkpoint: What the choice by windows can be continued from.
+        checkpoint: What a selection by windows can be continued from.
     """
 
     job: Job
@@ -125,7 +90,7 @@ class SelectInputs:
     shards: list[UnitArtifact]
     parts: list[UnitArtifact]
     created_at: datetime
-    given: BaseSelectionInput | None = None
+    base: BaseSelectionInput | None = None
     target: TargetInputs | None = None
     warmup: WarmedUp | None = None
     checkpoint: dict[str, Any] | None = None
@@ -158,125 +123,66 @@ class EvaluationInputs:
     trainings: list[UnitArtifact]
 
 
-class UnitInputService:
-    """Reads briefs.
+def selection_inputs(session: Any, claim: Claim) -> SelectInputs:
+    """What a ``select`` or ``select_part`` unit is to do.
 
-    Args:
-        database: Where the records are.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    def ingest(self, claim: Claim) -> IngestInputs:
-        """What an ``ingest`` unit is to do."""
-        with self.database.read() as session:
-            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
-            return IngestInputs(
-                sha256=dataset.sha256,
-                requested=dataset.requested,
-                source=dataset.source,
-                resolved_source=dataset.resolved_source,
-            )
-
-    def warmup(self, claim: Claim) -> WarmupInputs:
-        """What a ``warmup`` unit is to do: any set that waits for it says how, they agree in all that matters."""
-        with self.database.read() as session:
-            unit = Units(session).get(claim.unit_id)
-            gradient_set = GradientSets(session).of_warmup(claim.unit_id)[0]
-            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
-            if dataset.deleted_at is not None:  # another one with the same rows wants it, in files of its own
-                dataset = GradientSets(session).pool_in_use(claim.unit_id) or dataset
-        assert unit is not None
-        assert unit.fingerprint is not None
-        return WarmupInputs(
-            rows_sha256=[shard["sha256"] for shard in dataset.shards or []],
-            fingerprint=unit.fingerprint,
-            **_proxy_of(gradient_set),
-        )
-
-    def gradients(self, claim: Claim) -> GradientsInputs:
-        """What a ``gradients`` unit is to do."""
-        assert claim.gradient_set_id is not None
-        assert claim.shard is not None
-        with self.database.read() as session:
-            gradient_set = GradientSets(session).get(claim.project_id, claim.gradient_set_id)
-            unit = Units(session).get(claim.unit_id)
-            dataset = Datasets(session).get_even_deleted(claim.dataset_id)
-            if dataset.deleted_at is not None:  # another one with the same conversations wants it
-                dataset = GradientSets(session).dataset_in_use(claim.gradient_set_id) or dataset
-            warmup = _warmed_up(session, claim.gradient_set_id)
-        assert gradient_set is not None
-        shards = dataset.shards or []
-        return GradientsInputs(
-            rows_sha256=shards[claim.shard]["sha256"],
-            first_position=sum(shard["rows"] for shard in shards[: claim.shard]),
-            fingerprint=(unit.fingerprint if unit is not None else None) or gradient_set.fingerprint,
-            warmup=warmup,
-            **_proxy_of(gradient_set),
-        )
-
-    def select(self, claim: Claim) -> SelectInputs:
-        """What a ``select`` or ``select_part`` unit is to do.
-
-        Raises:
-            ClaimGoneError: The job was deleted since the unit was claimed.
-            ServiceError: ``newer-settings``.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
-        assert claim.job_id is not None
-        with self.database.read() as session:
-            job = Jobs(session).get(claim.project_id, claim.job_id)
-            if job is None:
-                raise ClaimGoneError
-            gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
-            assert gradient_set is not None
-            config = understood(RunConfig, job.config, f"job {job.id}")
-            unit = Units(session).get(claim.unit_id)
-            return SelectInputs(
-                job=job,
-                dataset=Datasets(session).get_even_deleted(job.dataset_id),
-                gradient_set=gradient_set,
-                config=config,
-                shards=_artifacts(Units(session).shard_commits(gradient_set.id)),
-                parts=_artifacts(Units(session).part_commits(job.id)),
-                created_at=job.created_at,
-                given=_given(session, claim.project_id, config.conditions.given_job),
-                target=_target(session, job),
-                warmup=_warmed_up(session, gradient_set.id),
-                checkpoint=None if unit is None else unit.checkpoint,
-            )
-
-    def evaluation(self, claim: Claim) -> EvaluationInputs:
-        """What a unit of an evaluation is to do.
-
-        Raises:
-            ClaimGoneError: The job was deleted since the unit was claimed.
-            ServiceError: ``newer-settings``.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
-        assert claim.evaluation_id is not None
-        with self.database.read() as session:
-            evaluations = Evaluations(session)
-            evaluation = evaluations.get(claim.project_id, claim.evaluation_id)
-            assert evaluation is not None
-            job = Jobs(session).get(claim.project_id, evaluation.job_id)
-            if job is None:
-                raise ClaimGoneError
-            holdout = evaluation.holdout_dataset_id
-            plans = _artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_PLAN))
-            return EvaluationInputs(
-                evaluation=evaluation,
-                dataset=Datasets(session).get_even_deleted(evaluation.dataset_id),
-                holdout=None if holdout is None else Datasets(session).get_even_deleted(holdout),
-                chosen=Jobs(session).selected_rows(job.id),
-                excluded=understood(RunConfig, job.config, f"job {job.id}").conditions.exclude,
-                config=understood(EvaluationConfig, evaluation.config, f"evaluation {evaluation.id}"),
-                model=understood(ProxyConfig, evaluation.model, f"evaluation {evaluation.id}"),
-                plan=plans[0] if plans else None,
-                trainings=_artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_TRAINING)),
-            )
+    Raises:
+        ClaimGoneError: The job was deleted since the unit was claimed.
+        ServiceError: ``newer-settings``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
+    assert claim.job_id is not None
+    job = Jobs(session).get(claim.project_id, claim.job_id)
+    if job is None:
+        raise ClaimGoneError
+    gradient_set = GradientSets(session).get(claim.project_id, job.gradient_set_id)
+    assert gradient_set is not None
+    config = understood(RunConfig, job.config, f"job {job.id}")
+    unit = Units(session).get(claim.unit_id)
+    return SelectInputs(
+        job=job,
+        dataset=Datasets(session).get_even_deleted(job.dataset_id),
+        gradient_set=gradient_set,
+        config=config,
+        shards=artifacts(Units(session).shard_commits(gradient_set.id)),
+        parts=artifacts(Units(session).part_commits(job.id)),
+        created_at=job.created_at,
+        base=_base_selection(session, claim.project_id, config.conditions.given_job),
+        target=_target(session, job),
+        warmup=warmed_up(session, gradient_set.id),
+        checkpoint=None if unit is None else unit.checkpoint,
+    )
 
 
-def _proxy_of(gradient_set: GradientSet) -> dict[str, Any]:
+def evaluation_inputs(session: Any, claim: Claim) -> EvaluationInputs:
+    """What a unit of an evaluation is to do.
+
+    Raises:
+        ClaimGoneError: The job was deleted since the unit was claimed.
+        ServiceError: ``newer-settings``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by understood()
+    assert claim.evaluation_id is not None
+    evaluations = Evaluations(session)
+    evaluation = evaluations.get(claim.project_id, claim.evaluation_id)
+    assert evaluation is not None
+    job = Jobs(session).get(claim.project_id, evaluation.job_id)
+    if job is None:
+        raise ClaimGoneError
+    holdout = evaluation.holdout_dataset_id
+    plans = artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_PLAN))
+    return EvaluationInputs(
+        evaluation=evaluation,
+        dataset=Datasets(session).get_even_deleted(evaluation.dataset_id),
+        holdout=None if holdout is None else Datasets(session).get_even_deleted(holdout),
+        chosen=Jobs(session).selected_rows(job.id),
+        excluded=understood(RunConfig, job.config, f"job {job.id}").conditions.exclude,
+        config=understood(EvaluationConfig, evaluation.config, f"evaluation {evaluation.id}"),
+        model=understood(ProxyConfig, evaluation.model, f"evaluation {evaluation.id}"),
+        plan=plans[0] if plans else None,
+        trainings=artifacts(evaluations.commits(evaluation.id, UnitKind.EVALUATION_TRAINING)),
+    )
+
+
+def proxy_of(gradient_set: GradientSet) -> dict[str, Any]:
     """The proxy model of a set and how it measures."""
     config, owner = gradient_set.config, f"gradient set {gradient_set.id}"
     return {
@@ -286,7 +192,7 @@ def _proxy_of(gradient_set: GradientSet) -> dict[str, Any]:
     }
 
 
-def _warmed_up(session: Any, gradient_set_id: str) -> WarmedUp | None:
+def warmed_up(session: Any, gradient_set_id: str) -> WarmedUp | None:
     """What the warm-up of a gradient set left; None for one without."""
     made = Units(session).warmup_commit(gradient_set_id)
     if made is None:
@@ -301,11 +207,11 @@ def _target(session: Any, job: Job) -> TargetInputs | None:
     gradient_set = GradientSets(session).get(job.project_id, job.target_gradient_set_id)
     assert gradient_set is not None
     dataset = Datasets(session).get_even_deleted(job.target_dataset_id)
-    return TargetInputs(dataset, gradient_set.fingerprint, _artifacts(Units(session).shard_commits(gradient_set.id)))
+    return TargetInputs(dataset, gradient_set.fingerprint, artifacts(Units(session).shard_commits(gradient_set.id)))
 
 
-def _given(session: Any, project_id: str, job_id: str | None) -> BaseSelectionInput | None:
-    """The choice that a job is to add to.
+def _base_selection(session: Any, project_id: str, job_id: str | None) -> BaseSelectionInput | None:
+    """The selection that a job is to add to.
 
     Raises:
         ServiceError: ``given-job-unusable`` when it is gone.
@@ -320,7 +226,8 @@ def _given(session: Any, project_id: str, job_id: str | None) -> BaseSelectionIn
     return BaseSelectionInput(job_id, ranking.sha256, Jobs(session).selected_rows(job_id))
 
 
-def _artifacts(made: list[tuple[Unit, UnitCommit]]) -> list[UnitArtifact]:
+def artifacts(made: list[tuple[Unit, UnitCommit]]) -> list[UnitArtifact]:
+    """What committed units stored, in their order."""
     return [
         UnitArtifact(unit.id, commit.artifact_sha256 or "", commit.result, unit.fingerprint) for unit, commit in made
     ]

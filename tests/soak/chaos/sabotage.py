@@ -23,11 +23,11 @@ from app.persistence.repositories import Units
 from app.persistence.repositories.rows import affected
 from app.persistence.tables import Unit
 from app.services.jobs import service
-from app.services.units.commits import CommitService
-from app.services.units.inputs import GradientsInputs, UnitInputService
+from app.services.units.commits import Outcome
 from app.services.units.service import Claim
 from app.settings import Settings
 from app.status import UnitState
+from workers.units.gradients import GradientsHandler, GradientsInputs
 
 __all__ = ["create_app"]
 
@@ -80,27 +80,28 @@ SABOTAGE = {"ringing": ring_once, "fence": open_the_fence, "idempotency": forget
 
 def hold_commits(folder: Path) -> None:
     """Let a test stop a worker at the worst moment: the artifact is stored, the commit is not made."""
-    commit = CommitService.gradients
+    run = GradientsHandler.run
 
-    def gradients(self: CommitService, claim: Claim, outcome: Any) -> bool:
+    def run_and_wait(self: GradientsHandler, claim: Claim, *args: Any) -> Outcome:
+        outcome = run(self, claim, *args)
         (folder / f"{claim.unit_id}.{claim.epoch}").touch()
         while (folder / f"hold.{claim.epoch}").exists():
             time.sleep(0.05)
-        return commit(self, claim, outcome)
+        return outcome
 
-    CommitService.gradients = gradients  # type: ignore[method-assign]
+    GradientsHandler.run = run_and_wait  # type: ignore[method-assign]
 
 
 def hold_beginnings(folder: Path) -> None:
     """Let a test reach a worker that holds a lease and has done nothing for it yet."""
-    read = UnitInputService.gradients
+    load = GradientsHandler.load
 
-    def gradients(self: UnitInputService, claim: Claim) -> GradientsInputs:
+    def wait_and_load(self: GradientsHandler, session: Any, claim: Claim) -> GradientsInputs:
         while (folder / f"begin.{claim.epoch}").exists():
             time.sleep(0.05)
-        return read(self, claim)
+        return load(self, session, claim)
 
-    UnitInputService.gradients = gradients  # type: ignore[method-assign]
+    GradientsHandler.load = wait_and_load  # type: ignore[method-assign]
 
 
 if name := os.environ.get("SPICE_TEST_SABOTAGE"):

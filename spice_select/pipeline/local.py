@@ -1,0 +1,153 @@
+"""A selection on this machine, by either schedule: where its inputs are, and what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spice_select.arrays import StackedArrays
+from spice_select.config import RunConfig
+from spice_select.errors import ConfigError, Stopped
+from spice_select.fingerprint import periodic_fingerprint
+from spice_select.ingest import IntakeLimits
+from spice_select.models.memory import host_bytes
+from spice_select.pipeline.constraints import read_base_selection
+from spice_select.pipeline.gradients import LocalGradients
+from spice_select.pipeline.periodic import select_by_windows
+from spice_select.pipeline.pool import Pool, pool_within
+from spice_select.pipeline.progress import Clock
+from spice_select.pipeline.select import select_from_pool
+from spice_select.results.outcome import Choice
+from spice_select.results.run_metadata import BaseSelectionFacts, ProxyFacts, TargetFacts, WarmupFacts
+from spice_select.selection.partitions import Part
+from spice_select.selection.result import StopRequest
+from spice_select.storage.cache import Cache
+from spice_select.storage.checkpoints import CheckpointFolder
+
+
+@dataclass
+class LocalRows:
+    """The rows of a data set in a folder.
+
+    Attributes:
+        rows_shards: The ``rows-*.parquet`` of the ingest, in order.
+        source_shards: The ``source-*.parquet`` of the ingest, in order.
+    """
+
+    rows_shards: Sequence[Path]
+    source_shards: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class LocalSelection:
+    """What was selected on this machine, and from what.
+
+    Attributes:
+        choice: What was selected.
+        proxy: The proxy model.
+        fingerprint: Name of the gradients, or of the course of a periodic run.
+        reused: Whether nothing had to be measured.
+        warmup: The warm-up, if any.
+        base: The base selection, if any.
+        target: The data set that the selection was to be close to, if any.
+    """
+
+    choice: Choice
+    proxy: ProxyFacts
+    fingerprint: str
+    reused: bool
+    warmup: WarmupFacts | None
+    base: BaseSelectionFacts | None = None
+    target: TargetFacts | None = None
+
+
+class _LocalStorage(LocalRows):
+    """The inputs of an offline selection in a cache of this machine."""
+
+    def __init__(
+        self,
+        rows: LocalRows,
+        gradients: LocalGradients,
+        shards: list[Path],
+        *,
+        base_rows: Sequence[int],
+        target: Path | None,
+        scratch: Path,
+        limits: IntakeLimits | None,
+    ) -> None:
+        super().__init__(rows.rows_shards, rows.source_shards)
+        self._gradients, self._shards = gradients, shards
+        self._base_rows, self._target, self._scratch, self._limits = base_rows, target, scratch, limits
+        self.target_facts: TargetFacts | None = None
+
+    def pool(self) -> Pool:
+        return pool_within([(path, None) for path in self._shards], self._gradients.prints, host_bytes())
+
+    def base_rows(self) -> Sequence[int]:
+        return self._base_rows
+
+    def target_gradients(self) -> np.ndarray | StackedArrays | None:
+        if self._target is None:
+            return None
+        features, self.target_facts = self._gradients.beside(self._target, self._scratch, self._limits)
+        return features
+
+    def parts(self, _size: int) -> list[Part] | None:
+        return None
+
+
+def select_locally(
+    config: RunConfig,
+    rows: LocalRows,
+    gradients: LocalGradients,
+    cache: Cache,
+    clock: Clock,
+    asked: StopRequest,
+    *,
+    base: Path | None,
+    target: Path | None,
+    scratch: Path,
+    limits: IntakeLimits | None,
+) -> LocalSelection:
+    """Compute what is missing, then select by the schedule of the settings.
+
+    Args:
+        config: Settings of the run.
+        rows: The rows.
+        gradients: The proxy model, its warm-up and the gradients.
+        cache: Where checkpoints are kept.
+        clock: Told about every step.
+        asked: Whether to stop, and why.
+        base: Folder of an earlier result that this selection adds to.
+        target: File that the selection is to be close to.
+        scratch: Folder for the rows of ``target``.
+        limits: Caps on ``target``.
+
+    Raises:
+        ConfigError: A periodic run whose cache is no folder.
+        Stopped: Before the first window of a periodic run was done.
+    """
+    shards = list(rows.rows_shards)
+    if config.schedule.kind == "periodic":
+        if not cache.is_local:  # checkpoints replace each other, which only a folder can do
+            raise ConfigError(
+                "the schedule periodic keeps checkpoints and needs a folder as its cache", pointer="#/cache"
+            )
+        tuned = gradients.tunable(shards)
+        proxy = ProxyFacts.of(tuned)
+        fingerprint = periodic_fingerprint(pool=gradients.pool_sha256, proxy_revision=proxy.revision, config=config)
+        checkpoints = CheckpointFolder(cache.folder / "periodic" / fingerprint, fingerprint)
+        choice = select_by_windows(shards, tuned, config, checkpoints=checkpoints, report=clock, should_stop=asked)
+        if choice.schedule is None or not choice.schedule["windows_done"]:
+            raise Stopped("stopped before the first window was done")
+        return LocalSelection(choice, proxy, fingerprint, not checkpoints.saved, gradients.warmup)
+    paths, proxy = gradients.fill(shards)
+    fingerprint = gradients.fingerprint(proxy.revision)
+    base_rows, base_facts = ([], None) if base is None else read_base_selection(base, fingerprint)
+    storage = _LocalStorage(rows, gradients, paths, base_rows=base_rows, target=target, scratch=scratch, limits=limits)
+    choice = select_from_pool(config, storage, clock, asked)
+    facts = storage.target_facts
+    return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, base=base_facts, target=facts)

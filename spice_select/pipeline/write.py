@@ -1,0 +1,54 @@
+"""The files and numbers of a selection, by whichever schedule and on whichever machine it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spice_select.pipeline.select import RowStorage
+from spice_select.results.composition import composition
+from spice_select.results.outcome import Choice
+from spice_select.results.run_metadata import RunFacts
+from spice_select.results.write import Written, summarise, write_results
+
+
+def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFacts) -> tuple[dict[str, Any], Written]:
+    """Write the files of a result.
+
+    Args:
+        folder: An empty folder, or one that is not there yet.
+        choice: What was selected.
+        storage: Where the rows are.
+        facts: What the provenance says about the run.
+
+    Returns:
+        The numbers of the result on one page, and what was written.
+    """
+    summary = summarise(
+        choice.selection,
+        tokens=choice.tokens,
+        excluded=choice.excluded,
+        truncated=choice.truncated,
+        random_utility=choice.random_utility,
+        schedule=choice.schedule,
+    )
+    summary["random_control"]["curve"] = choice.random_curve
+    quotas = facts.config.selection.quotas
+    summary["composition"] = composition(
+        tokens=choice.tokens,
+        chosen=choice.selection.indices,
+        positions=choice.positions,
+        rows_shards=storage.rows_shards,
+        column=quotas.column if quotas is not None else None,
+    )
+    written = write_results(
+        folder,
+        rows_shards=storage.rows_shards,
+        source_shards=storage.source_shards,
+        selection=choice.selection,
+        positions=choice.positions,
+        tokens=choice.tokens,
+        summary=summary,
+        facts=facts,
+    )
+    return summary, written
