@@ -10,6 +10,9 @@ EXAMPLES ?= 200
 PORT ?= 8000
 DATA_DIR ?= spice-data
 
+# Tests and services start many processes, each of which would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test soak mutants check openapi client format serve bench chaos load fuzz requests upgrade clean
 
