@@ -52,13 +52,26 @@ def run_tests(checkout: Path, arguments: list[str], files: tuple[str, ...]) -> t
         arguments: Which of the tests.
         files: Their files.
     """
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *arguments, *files],
         cwd=checkout, env=environment, capture_output=True, text=True, timeout=60 * MINUTES, check=False,
     )  # fmt: skip
     failures = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     return done.returncode, failures[0] if failures else done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def write(path: Path, source: str) -> None:
+    """Change a module, and forget what was compiled of it: a change of equal length within a second would go unseen.
+
+    Args:
+        path: Its file.
+        source: What it holds from now on.
+    """
+    path.write_text(source, encoding="utf-8")
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+        compiled.unlink()
 
 
 def catch(checkout: Path, fault: Fault) -> tuple[str, str]:
@@ -76,7 +89,7 @@ def catch(checkout: Path, fault: Fault) -> tuple[str, str]:
     whole = path.read_text(encoding="utf-8") if path.exists() else ""
     if whole.count(fault.old) != 1:
         return "vanished", f"{fault.file} holds {whole.count(fault.old)} times: {fault.old.strip().splitlines()[0]}"
-    path.write_text(whole.replace(fault.old, fault.new), encoding="utf-8")
+    write(path, whole.replace(fault.old, fault.new))
     try:
         for command, arguments in COMMANDS.items():
             code, said = run_tests(checkout, arguments, fault.tests)
@@ -88,7 +101,7 @@ def catch(checkout: Path, fault: Fault) -> tuple[str, str]:
     except subprocess.TimeoutExpired:
         return "make test", f"the tests did not end within {MINUTES} minutes"
     finally:
-        path.write_text(whole, encoding="utf-8")
+        write(path, whole)
 
 
 def main() -> int:
