@@ -64,14 +64,27 @@ def test_the_schema_notices_mistakes() -> None:
             kubernetes_validate.validate({**worker, "spec": {**worker["spec"], **change}}, VERSIONS[-1], strict=True)
 
 
+def kustomization(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / name / "kustomization.yaml").read_text(encoding="utf-8"))
+    return found
+
+
 def test_the_kustomizations_name_every_file_and_every_image_of_ours() -> None:
-    base, gpu = (
-        yaml.safe_load((FOLDER / name / "kustomization.yaml").read_text(encoding="utf-8")) for name in (".", "gpu")
-    )
-    assert set(base["resources"]) | {"secret.example.yaml"} == {path.name for path in FILES if path.parent == FOLDER}
-    assert set(gpu["resources"]) - {".."} == {path.name for path in FILES if path.parent == FOLDER / "gpu"}
+    base, gpu = kustomization("base"), kustomization("gpu")
+    inside = {name: {path.name for path in FILES if path.parent == FOLDER / name} for name in (".", "base", "gpu")}
+    assert set(base["resources"]) | {"secret.example.yaml"} == inside["base"]
+    assert set(gpu["resources"]) - {"../base"} == inside["gpu"]
+    assert (kustomization(".")["resources"], inside["."]) == (["base"], set())
     ours = {container["image"] for owner in POD_OWNERS for container in pod(owner)["containers"]}
     assert {image["name"] for image in base["images"] + gpu["images"]} == {name for name in ours if "/" not in name}
+
+
+@pytest.mark.parametrize("name", [".", "base", "gpu"])
+def test_no_kustomization_contains_one_that_it_builds_on(name: str) -> None:
+    """kubectl calls that a cycle; tests/soak/deployment builds them all with the real one."""
+    folder = (FOLDER / name).resolve()
+    built_on = [(folder / entry).resolve() for entry in kustomization(name)["resources"]]
+    assert not [other for other in built_on if other.is_dir() and folder.is_relative_to(other)]
 
 
 def test_pods_run_what_compose_runs() -> None:
