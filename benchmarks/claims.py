@@ -24,8 +24,8 @@ import spice_select as ss
 from benchmarks.intervals import INTERVALS, chosen_with, intervals
 from benchmarks.machine import describe
 from benchmarks.proxies import gradients_of, pool_and_text
-from benchmarks.quality.material import encoded
-from benchmarks.quality.render import shell
+from benchmarks.toy.material import encoded
+from benchmarks.toy.render import shell
 from spice_select.selection.baselines import random_order
 from spice_select.selection.logdet import log_determinant
 
@@ -52,7 +52,7 @@ OUT_OF_REACH = [
         "claim": "Trained on a tenth, Qwen2-7B and LLaMA2-7B score higher on eight benchmarks than on everything",
         "rule": "needs models of 7B weights and the eight benchmarks",
         "verdict": "not testable here",
-        "numbers": "what a tenth is worth to models of less than a million weights is in benchmarks/quality/README.md",
+        "numbers": "what a tenth is worth to models of less than a million weights is in benchmarks/toy/README.md",
     },
     {
         "claim": "Choosing and training takes about 20 GPU-hours",
@@ -218,7 +218,7 @@ def lambdas(gradients: torch.Tensor, count: int, spice: Any) -> dict[str, Any]:
 
 
 def without_penalty(found: dict[str, Any]) -> dict[str, Any]:
-    """What training says of lambda 0, from the published comparison of benchmarks/quality."""
+    """What training says of lambda 0, from the published comparison of benchmarks/toy."""
     arms = {arm["name"]: arm["loss_by_seed"] for arm in found["stages"][0]["arms"]}
     worse = torch.tensor(arms["fisher"], dtype=torch.float64) - torch.tensor(arms["spice"], dtype=torch.float64)
     half = float(student.ppf(0.975, len(worse) - 1)) * float(worse.std()) / len(worse) ** 0.5
@@ -228,7 +228,7 @@ def without_penalty(found: dict[str, Any]) -> dict[str, Any]:
         "held where the 95 % interval of the difference over seeds is above zero",
         mean - half > 0,
         f"held-out loss of lambda 0 minus that of lambda 0.1: {mean:+.4f} ({mean - half:+.4f} to {mean + half:+.4f})"
-        f" nats a token, {len(worse)} seeds, the table of benchmarks/quality/README.md",
+        f" nats a token, {len(worse)} seeds, the table of benchmarks/toy/README.md",
     )
 
 

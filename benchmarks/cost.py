@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM
 
 import spice_select as ss
 from benchmarks.machine import describe
-from benchmarks.quality.material import encoded, parts, read
-from benchmarks.quality.models import Size, make_tokenizer, shape_of
+from benchmarks.toy.material import encoded, parts, read
+from benchmarks.toy.models import Size, make_tokenizer, shape_of
 from spice_select.evaluation.settings import TrainingConfig
 from spice_select.evaluation.training import schedule_of
 from spice_select.records.tokenize import Example

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 import spice_select as ss
-from benchmarks.quality.material import dealt, encoded, parts, read
-from benchmarks.quality.models import Architecture, Size, make_tokenizer, pretrained
+from benchmarks.toy.material import dealt, encoded, parts, read
+from benchmarks.toy.models import Architecture, Size, make_tokenizer, pretrained
 from spice_select.config import digest_of
 
 MODELS: dict[str, tuple[Architecture, tuple[int, int, int]]] = {

@@ -1,7 +1,7 @@
 """Settings under a name: ``paper`` as published, ``recommended`` as our measurements stand.
 
 A preset fills in what was not set; what was set stays. What came of it is recorded as plain settings, the name beside
-them. Benchmarks behind ``recommended``: ``benchmarks/quality/settings.md``.
+them. Benchmarks behind ``recommended``: ``benchmarks/toy/settings.md``.
 """
 
 from __future__ import annotations

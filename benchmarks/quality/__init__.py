@@ -1,1 +1,1 @@
-"""Does a chosen tenth train better? Models made in code, tuned on what each method chooses."""
+"""Does selection beat random rows on a real language model? The protocol is ``docs/evaluation-protocol.md``."""

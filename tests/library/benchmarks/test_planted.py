@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.quality import planted
+from benchmarks.toy import planted
 
 
 def mean(values: list[float]) -> float:

@@ -1,95 +1,257 @@
-"""The published comparison says what was measured, and what was measured is what the library's instrument says."""
+"""The runner of the evaluation protocol: pools as it says, units made once, results that follow from the losses."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import multiprocessing
+import random
 from pathlib import Path
-from typing import get_args
 
+import numpy as np
 import pytest
-import torch
-from tokenizers import pre_tokenizers
+from scipy.stats import ttest_1samp
 
-import spice_select as ss
-from benchmarks.quality.models import Architecture, Size, make_tokenizer, pretrained
-from benchmarks.quality.render import plot, report, shell
-from benchmarks.quality.stages import Judges, stage_of, trained
-from spice_select.evaluation.experiment import run_experiment, standard_arms
-from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig
-from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
+from benchmarks.quality.arms import Pool
+from benchmarks.quality.cache import BusyError, Cache
+from benchmarks.quality.comparisons import advantage, detectable, holm
+from benchmarks.quality.corpus import FILES, NGRAM, STRONG, Row, ShortEnough, draw_pool, read_corpus
+from benchmarks.quality.features import Features
+from benchmarks.quality.pages import differences, page
+from benchmarks.quality.report import write_report
+from benchmarks.quality.rules import select_for_targets, whitened
+from benchmarks.quality.runner import Runner
+from benchmarks.quality.scales import TASKS, Cell, Protocol, Scale
 
 FOLDER = Path(__file__).parents[3] / "benchmarks" / "quality"
-BUNDLED = Path(__file__).parents[3] / "examples" / "bundled.jsonl"
+WORDS = [a + b for a in "bdfglmnprst" for b in ("ala", "eno", "iri", "oka", "uta", "emi", "ane", "olu")]
 
 
-def test_the_report_is_written_from_the_figures() -> None:
-    found = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
-    assert (FOLDER / "README.md").read_text(encoding="utf-8") == report(found)
-    for stage in found["stages"]:
-        assert (FOLDER / f"{stage['model']}.svg").read_text(encoding="utf-8") == plot(stage)
+def _text(draw: random.Random, words: int) -> str:
+    return " ".join(draw.choice(WORDS) for _ in range(words))
 
 
-def test_a_verdict_follows_its_interval() -> None:
-    found = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
-    for arm in (arm for stage in found["stages"] for arm in stage["arms"] if arm["advantage"] is not None):
-        low, high = arm["advantage"]["low"], arm["advantage"]["high"]
-        assert arm["sign"] == (1 if low > 0 else -1 if high < 0 else 0), arm["name"]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of the shape that the protocol reads, in words of no language."""
+    folder, draw = tmp_path_factory.mktemp("data"), random.Random(5)
+    rows: dict[str, list[dict[str, object]]] = {
+        "math": [{"question": _text(draw, 9), "answer": _text(draw, 12)} for _ in range(120)],
+        "math_test": [{"question": _text(draw, 9), "answer": _text(draw, 12)} for _ in range(360)],
+        "code": [{"instruction": _text(draw, 9), "input": "", "output": _text(draw, 12)} for _ in range(820)],
+        "chat": [
+            {
+                "messages": [
+                    {"role": "user", "content": prompt},
+                    {"role": "assistant", "content": _text(draw, 12)},
+                ],
+                "source": source,
+            }
+            for prompt in (_text(draw, 9) for _ in range(440))
+            for source in (*STRONG, "weak")
+        ],
+    }
+    # One pool row says what a test row says.
+    rows["math"][0] = dict(rows["math_test"][0])
+    for name, file in FILES.items():
+        with gzip.open(folder / file, "wt", encoding="utf-8") as out:
+            out.writelines(json.dumps(row) + "\n" for row in rows[name])
+    return folder
 
 
-def test_a_comparison_that_was_cut_off_goes_on_and_is_the_experiment_of_the_library(tmp_path: Path) -> None:
-    rows = [json.loads(line) for line in BUNDLED.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row["label"] == "clean"][:70]
-    examples = ss.load_examples(rows, build_tiny_tokenizer(), max_length=128)
-    pool, held, others = examples[:40], examples[40:60], examples[60:]
-    groups = [row["group"] for row in rows]
-    judges = Judges(held, groups[40:60], [("worked answer" if place % 2 else "final answer", e)
-                                          for place, e in enumerate(others)])  # fmt: skip
-    config = EvaluationConfig(training=TrainingConfig(epochs=1, batch_rows=4, learning_rate=3e-3), seeds=2)
-    tokens = [len(example.input_ids) for example in pool]
-    arms = standard_arms("spice", [3, 1, 4, 15], tokens=tokens, groups=groups[:40], config=config)
-    model = build_tiny_model()
-    first = trained(model, pool, judges, arms, config, 4, tmp_path)
-    kept = sorted(tmp_path.iterdir())
-    kept[0].unlink()
-    untouched = {path: path.stat().st_mtime_ns for path in kept[1:]}
-    again = trained(model, pool, judges, arms, config, 4, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in kept[1:]} == untouched
-    for before, after in zip(first.arms, again.arms, strict=True):
-        assert torch.equal(before.losses, after.losses)
-    slower = config.model_copy(update={"training": config.training.model_copy(update={"learning_rate": 1e-4})})
-    trained(model, pool, judges, arms[:1], slower, 4, tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(kept) + 2, "a training of other settings was taken for this one"
-
-    plain = run_experiment(model, pool, held, arms, config, count=4, held_out_groups=groups[40:60])
-    stage = stage_of("proxy", first, judges, {}, 3e-3, {}, config.confidence)
-    assert stage["base"] == pytest.approx(float(plain.base.mean()), abs=1e-6)
-    for arm in stage["arms"]:
-        twin = plain.arm(arm["name"])
-        assert arm["loss"] == pytest.approx(float(twin.losses.mean()), abs=1e-6)
-        by_group = plain.group_losses(arm["name"])
-        assert {name: arm["parts"][name]["loss"] for name in by_group} == pytest.approx(by_group, abs=1e-6)
-        assert {"worked answer", "final answer"} == set(arm["parts"]) - set(by_group)
-    answers = first.arm("spice").losses[:, len(held) :]
-    assert stage["arms"][0]["parts"]["final answer"]["loss"] == pytest.approx(float(answers[:, ::2].mean()))
-    assert stage["arms"][0]["verdict"] == plain.verdicts["spice"].sentence
+SMALL = Scale(
+    pool_rows=60,
+    max_tokens=128,
+    target_rows=4,
+    test_rows=4,
+    rates=[1e-3, 3e-3],
+    cells=[
+        Cell(pool="dirty", budget=0.2, arms=["untuned", "targeted_a", "random_length", "junk"], draws=2, seeds=1),
+        Cell(pool="clean", budget=0.2, arms=["wrong_target", "embedding"], draws=1, seeds=1),
+    ],
+)
 
 
-def test_a_long_command_is_broken_between_options() -> None:
-    command = "python -m benchmarks.quality " + " ".join(f"--option-{number} {number}" for number in range(12))
-    lines = shell(command)
-    assert len(lines) > 1
-    assert " ".join(line.removesuffix(" \\").strip() for line in lines) == command
-    assert all(line.lstrip().startswith("--") for line in lines[1:])
+@pytest.fixture(scope="module")
+def runner(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    work = Cache(tmp_path_factory.mktemp("work"))
+    made = Runner(SMALL, data, "builtin:tiny", work, "cpu", "float32")
+    assert made.run(None)
+    return made
 
 
-def test_every_model_reads_text_as_it_did_in_training(tmp_path: Path) -> None:
-    documents = [json.loads(line)["output"] for line in BUNDLED.read_text(encoding="utf-8").splitlines()]
-    documents = ["In 1987 she paid  $1,250.\n\n  Then it's 48 + 1024 =\t1072.", *documents[:100]]
-    tokenizer = make_tokenizer(documents, 600)
-    size = Size(16, 1, 1, 2048)
-    for architecture in get_args(Architecture):
-        pretrained(documents, tokenizer, size, seed=0, folder=tmp_path / architecture, architecture=architecture)
-    # transformers gives a tokenizer beside a Qwen2 model the cut of Qwen2, whatever was saved.
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    with pytest.raises(RuntimeError, match="otherwise"):
-        pretrained(documents, tokenizer, size, seed=0, folder=tmp_path / "other")
+def test_a_dirty_pool_has_the_noise_and_the_thirds_of_the_protocol(runner: Runner) -> None:
+    draw = runner.draw("dirty", 0)
+    kinds = [row.kind for row in draw.pool]
+    assert kinds.count("clean") == 42
+    assert sorted(kinds.count(kind) for kind in set(kinds) - {"clean"}) == [3, 3, 4, 4, 4]
+    clean = [row for row in draw.pool if row.kind == "clean"]
+    assert {task: sum(row.task == task for row in clean) for task in TASKS} == dict.fromkeys(TASKS, 14)
+    copied = {(row.prompt, row.response) for row in clean}
+    assert all((row.prompt, row.response) in copied for row in draw.pool if row.kind == "duplicate")
+    assert all((row.prompt, row.response) not in copied for row in draw.pool if row.kind not in ("clean", "duplicate"))
+
+
+def test_no_row_that_judges_is_in_the_pool_nor_shares_eight_words_with_it(runner: Runner) -> None:
+    def ngrams(row: Row) -> set[tuple[str, ...]]:
+        words = f"{row.prompt} {row.response}".lower().split()
+        return {tuple(words[start : start + NGRAM]) for start in range(len(words) - NGRAM + 1)}
+
+    for kind in ("dirty", "clean", "source"):
+        draw = runner.draw(kind, 0)
+        target, settings = ([r for rows in part.values() for r in rows] for part in (draw.targets, draw.settings))
+        test = [row for rows in draw.test.values() for row in rows]
+        prompts = [{row.prompt for row in rows} for rows in (draw.pool, target, settings, test)]
+        assert not any(prompts[a] & prompts[b] for a in range(4) for b in range(a))
+        judging = set().union(*(ngrams(row) for row in (*target, *settings, *test)))
+        assert not any(judging & ngrams(row) for row in draw.pool)
+
+
+def test_a_contaminated_row_is_counted(data: Path) -> None:
+    scale = SMALL.model_copy(update={"pool_rows": 330, "test_rows": 300})
+    plain = ShortEnough(None, scale)
+    draw = draw_pool(read_corpus(data, scale, plain), "dirty", 0, scale, plain)
+    assert draw.counts["contaminated"]["math"] == 1
+
+
+def test_another_draw_has_other_rows_and_the_same_test_rows(runner: Runner) -> None:
+    one, two = runner.draw("dirty", 0), runner.draw("dirty", 1)
+    assert one.test == two.test
+    assert {row.prompt for row in one.pool} != {row.prompt for row in two.pool}
+    assert one.targets != two.targets
+
+
+def test_arms_take_the_budget_and_the_control_the_lengths(runner: Runner) -> None:
+    for line in runner.plan():
+        if line.arm == "untuned":
+            continue
+        pool = runner.pool(line.pool, line.draw, line.budget)
+        rows = runner.selected(line)
+        assert len(set(rows)) == len(rows)
+        taken = sum(pool.response_tokens[row] for row in rows)
+        assert abs(taken - pool.budget_tokens) <= max(pool.response_tokens) / 2
+    junk = next(line for line in runner.plan() if line.arm == "junk")
+    kinds = {runner.draw("dirty", 0).pool[row].kind for row in runner.selected(junk)}
+    assert kinds <= {"mismatched", "cut_short", "random", "refusal"}
+
+
+def test_what_is_finished_is_not_done_again(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("trained or measured again")
+
+    monkeypatch.setattr("benchmarks.quality.runner.trained", never)
+    monkeypatch.setattr(Features, "_take", never)
+    monkeypatch.setattr(Pool, "rows_of", never)
+    assert runner.run(None)
+
+
+def test_a_second_process_with_the_same_folder_gets_the_same_losses(data: Path, runner: Runner, tmp_path: Path) -> None:
+    cells = [SMALL.cells[0].model_copy(update={"arms": ["targeted_a"], "draws": 1})]
+    other = Runner(SMALL.model_copy(update={"cells": cells}), data, "builtin:tiny", Cache(tmp_path), "cpu", "float32")
+    assert not other.run(-1.0)  # no time at all: nothing is begun
+    assert other.run(None)
+    line = next(other.plan())
+    assert other.result(line)["losses"] == runner.result(line)["losses"]
+    assert other.result(line)["rate"] in SMALL.rates
+
+
+def test_the_report_is_written_from_the_losses(runner: Runner, tmp_path: Path) -> None:
+    write_report(runner, "cpu", tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in runner.plan() if (line.pool, line.arm) == ("dirty", "targeted_a")]
+    gains = []
+    for line in lines:
+        tests = 3 * SMALL.test_rows
+        control = next(o for o in runner.plan() if (o.pool, o.arm, o.draw) == ("dirty", "random_length", line.draw))
+        losses = (np.mean(runner.result(one)["losses"][:tests]) for one in (control, line))
+        gains.append(float(np.subtract(*losses)))
+    assert f"against `random_length`: {np.mean(gains):+.4f}" in text
+    (tmp_path / "README.md").unlink()
+    page(tmp_path)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_the_published_page_is_written_from_the_published_results(tmp_path: Path) -> None:
+    for file in (*FOLDER.glob("*.json"), *FOLDER.glob("*.parquet")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    page(tmp_path)
+    for file in (*tmp_path.glob("*.md"), *tmp_path.glob("*.svg")):
+        assert (FOLDER / file.name).read_text(encoding="utf-8") == file.read_text(encoding="utf-8")
+    assert sum(file.stat().st_size for file in FOLDER.glob("*.[jp]*")) < 5_000_000
+
+
+def test_the_protocol_file_can_be_read() -> None:
+    scales = Protocol.read(FOLDER / "protocol.toml").scales
+    primary = scales["cpu"].cells[0]
+    assert (primary.pool, primary.budget, primary.draws, primary.seeds) == ("dirty", 0.05, 8, 2)
+    assert scales["cpu"].pool_rows >= 4000
+    assert len(scales["cpu"].rates) == 4
+
+
+def _make_slowly(folder: str, started: object, go: object) -> None:
+    def make() -> int:
+        started.set()  # type: ignore[attr-defined]
+        go.wait(60)  # type: ignore[attr-defined]
+        return 1
+
+    Cache(Path(folder)).facts("kind", "key", make)
+
+
+def test_a_unit_in_the_making_is_busy_and_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started, go = context.Event(), context.Event()
+    process = context.Process(target=_make_slowly, args=(str(tmp_path), started, go))
+    process.start()
+    assert started.wait(60)
+    cache = Cache(tmp_path)
+    with pytest.raises(BusyError):
+        cache.facts("kind", "key", lambda: 2)
+    assert cache.facts("kind", "other key", lambda: 3) == 3
+    process.kill()
+    process.join()
+    assert cache.facts("kind", "key", lambda: 4) == 4
+    assert cache.facts("kind", "key", lambda: 5) == 4
+
+
+def test_the_interval_is_students_and_holm_corrects() -> None:
+    values = [0.011, 0.004, 0.018, 0.009]
+    one, other = advantage(values), ttest_1samp(values, 0.0)
+    assert one.p == pytest.approx(other.pvalue)
+    assert (one.low, one.high) == pytest.approx(tuple(other.confidence_interval(0.95)))
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+
+
+def test_the_detectable_difference_is_detected_with_that_probability() -> None:
+    drawn = np.random.default_rng(0)
+    shift = detectable(2.0, 8)
+    samples = drawn.normal(shift, 2.0, size=(20_000, 8))
+    p_values = ttest_1samp(samples, 0.0, axis=1).pvalue
+    assert float((p_values < 0.05).mean()) == pytest.approx(0.8, abs=0.01)
+
+
+def test_differences_pair_draws_and_seeds() -> None:
+    def losses(value: float) -> dict[str, float]:
+        return dict.fromkeys(TASKS, value)
+
+    arms = {
+        "random_length": {0: {0: losses(2.0), 1: losses(4.0)}, 1: {0: losses(3.0)}},
+        "a": {0: {0: losses(1.0), 1: losses(1.0)}, 1: {1: losses(9.0)}, 2: {0: losses(0.0)}},
+    }
+    assert differences(arms, "a") == [2.0]
+
+
+def test_rule_a_follows_the_targets_and_whitening_makes_moments_equal() -> None:
+    drawn = np.random.default_rng(1)
+    pool = drawn.normal(size=(300, 12)) * np.array([5.0] * 4 + [1.0] * 4 + [0.2] * 4)
+    pool /= np.linalg.norm(pool, axis=1, keepdims=True)
+    pool[7] = 0.0
+    white, _ = whitened(pool, [pool[:3]], [4, 8], damping=1e-6)
+    assert not white[7].any()
+    first = white[np.linalg.norm(white, axis=1) > 0][:, :4]
+    moment = first.T @ first
+    assert moment / np.trace(moment) == pytest.approx(np.eye(4) / 4, abs=0.02)
+    picks = select_for_targets(white, [white[:5]], 20, "matching", 0.0)
+    chosen, mean = white[picks].mean(axis=0), white[:5].mean(axis=0)
+    drawn_mean = white[drawn.permutation(300)[:20]].mean(axis=0)
+    assert np.linalg.norm(chosen - mean) < np.linalg.norm(drawn_mean - mean)
+    assert 7 not in picks

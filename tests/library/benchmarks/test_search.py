@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 import spice_select as ss
-from benchmarks.quality import other_forms
-from benchmarks.quality.candidates import TRIED, forms_of, rows_of
-from benchmarks.quality.docstrings import functions
-from benchmarks.quality.loops import LOOPS
-from benchmarks.quality.material import dealt, encoded, read
-from benchmarks.quality.search import PAGE, RESULTS, arguments, measure
-from benchmarks.quality.search_page import page
+from benchmarks.toy import other_forms
+from benchmarks.toy.candidates import TRIED, forms_of, rows_of
+from benchmarks.toy.docstrings import functions
+from benchmarks.toy.loops import LOOPS
+from benchmarks.toy.material import dealt, encoded, read
+from benchmarks.toy.search import PAGE, RESULTS, arguments, measure
+from benchmarks.toy.search_page import page
 
 BUNDLED = Path(__file__).parents[3] / "examples" / "bundled.jsonl"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.quality.search_rows import say, write
-from benchmarks.quality.search_table import by_label, told
+from benchmarks.toy.search_rows import say, write
+from benchmarks.toy.search_table import by_label, told
 from spice_select.config import digest_of
 from spice_select.evaluation.experiment import Arm, Experiment, Turn, judged, result_of, run_training
 from spice_select.evaluation.settings import EvaluationConfig

@@ -30,7 +30,7 @@ NOTES = {
         "+0.0127), herding +0.0021 (-0.0035 to +0.0076) and spice -0.0128 (-0.0204 to -0.0052).",
     ],
     "report, another pool": [
-        "Rows made in code from the installed packages (`python -m benchmarks.quality.docstrings FILE`): a function",
+        "Rows made in code from the installed packages (`python -m benchmarks.toy.docstrings FILE`): a function",
         "asks for its documentation. The model was pre-trained on text of this pool; the settings are those that were",
         "leading before, and only the learning rate was found anew. A third of the rows have no answer left at",
         "192 tokens, so that the pools share most of their rows.",
@@ -51,7 +51,7 @@ otherwise than in training.
 trainings, so that a stage that was cut off goes on. The figures of a stage are what `--json` prints.
 
 ```sh
-search="python -m benchmarks.quality.search --epochs 1 --json"
+search="python -m benchmarks.toy.search --epochs 1 --json"
 rows="--pool POOL --group domain --cache CACHE"
 $search $rows --stage tune --answers ANSWERS  # all settings; --settings names some
 $search $rows --stage report --replicates 24 --settings "matching 3;herding;spice" \\
@@ -60,7 +60,7 @@ $search $rows --model target --stage tune --replicates 1 --settings "matching 3"
 $search $rows --model target --stage report --replicates 12 --settings "matching 3;herding;spice" \\
   --controls "full;junk;one_group"
 
-python -m benchmarks.quality.docstrings OTHER.jsonl
+python -m benchmarks.toy.docstrings OTHER.jsonl
 other="--pool OTHER.jsonl --group package --cache OTHER --proxy 64,3,2,700000"
 $search $other --stage tune --replicates 1 --settings "matching 3"  # its learning rate
 $search $other --stage report --replicates 12 --settings "matching 3;herding;spice" \\
@@ -73,14 +73,14 @@ def page(found: dict[str, Any]) -> str:
     """The stages as Markdown, in the order they were run.
 
     Args:
-        found: Figures of each stage by its name, as ``benchmarks.quality.search`` prints them.
+        found: Figures of each stage by its name, as ``benchmarks.toy.search`` prints them.
     """
     first = next(iter(found.values()))
     settings, machine = first["settings"], first["machine"]
     lines = [
         "# Which settings train better than random rows?",
         "",
-        "Written by `python -m benchmarks.quality.search --render` from `search.json`, which holds what the command",
+        "Written by `python -m benchmarks.toy.search --render` from `search.json`, which holds what the command",
         "printed for each stage. In every replicate a pool of its own is drawn from the rows of the split; every",
         "setting chooses from it, random rows are drawn twice, and each is trained on from the same start for the same",
         "steps and tokens. Advantage: held-out loss of random rows (mean of two draws) minus that of the choice, nats",

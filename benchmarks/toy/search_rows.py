@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 import spice_select as ss
-from benchmarks.quality.candidates import Form, forms_of
-from benchmarks.quality.material import dealt, encoded, parts, read, text_of
-from benchmarks.quality.models import make_tokenizer, pretrained
-from benchmarks.quality.other_forms import OTHER_FORMS
+from benchmarks.toy.candidates import Form, forms_of
+from benchmarks.toy.material import dealt, encoded, parts, read, text_of
+from benchmarks.toy.models import make_tokenizer, pretrained
+from benchmarks.toy.other_forms import OTHER_FORMS
 from spice_select.config import digest_of
 from spice_select.evaluation.hold_out import near_duplicates_of
 from spice_select.records.tokenize import IGNORED, Example

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import spice_select as ss
-from benchmarks.quality.loops import loop_rows
+from benchmarks.toy.loops import loop_rows
 from spice_select.records.tokenize import Example
 
 RAW = ss.GradientConfig(normalize="none")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.quality.search_rows import Side
+from benchmarks.toy.search_rows import Side
 from spice_select.evaluation.statistics import advantage
 from spice_select.records.tokenize import Example
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.quality.search``: which settings train better than random rows?
+"""``python -m benchmarks.toy.search``: which settings train better than random rows?
 
 Settings are compared on one split (``--stage tune``) and the leading ones on another (``--stage report``) whose rows,
 pools and held-out rows share nothing with the first. A replicate draws a pool of its own from the rows of its split,
@@ -22,12 +22,12 @@ import torch
 
 import spice_select as ss
 from benchmarks.machine import describe
-from benchmarks.quality.candidates import TRIED, rows_of
-from benchmarks.quality.loops import LOOPS, loop_rows
-from benchmarks.quality.models import Size
-from benchmarks.quality.search_page import page
-from benchmarks.quality.search_rows import STAGES, Side, answers_of, models_of, say, side_of, splits_of, write
-from benchmarks.quality.search_table import DRAWS, arms_of, by_label
+from benchmarks.toy.candidates import TRIED, rows_of
+from benchmarks.toy.loops import LOOPS, loop_rows
+from benchmarks.toy.models import Size
+from benchmarks.toy.search_page import page
+from benchmarks.toy.search_rows import STAGES, Side, answers_of, models_of, say, side_of, splits_of, write
+from benchmarks.toy.search_table import DRAWS, arms_of, by_label
 from spice_select.evaluation.controls import one_group_rows, stratified_rows
 from spice_select.evaluation.experiment import Arm, run_training
 from spice_select.evaluation.settings import EvaluationConfig, TrainingConfig

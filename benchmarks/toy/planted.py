@@ -1,4 +1,4 @@
-"""``python -m benchmarks.quality.planted``: what becomes of planted rows, method by method.
+"""``python -m benchmarks.toy.planted``: what becomes of planted rows, method by method.
 
 The bundled data set says of every row whether it is clean, a duplicate, a contradiction or junk; the methods do not see
 that. Chosen with the untrained ``builtin:tiny`` and with a small model trained from scratch on the clean rows' text.
@@ -21,8 +21,8 @@ import torch
 
 import spice_select as ss
 from benchmarks.machine import describe
-from benchmarks.quality.material import encoded, parts
-from benchmarks.quality.models import Size, make_tokenizer, pretrained
+from benchmarks.toy.material import encoded, parts
+from benchmarks.toy.models import Size, make_tokenizer, pretrained
 from spice_select.evaluation.training import losses_of
 from spice_select.selection.baselines import random_order
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--only", default=";".join(METHODS), help="methods, separated by ';'")
     parser.add_argument("--proxies", default=";".join(PROXIES), help="proxies, separated by ';'")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="keep the figures and write benchmarks/quality/planted.md")
+    parser.add_argument("--write", action="store_true", help="keep the figures and write benchmarks/toy/planted.md")
     parser.add_argument("--render", action="store_true", help="only write the page again from the figures kept")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args()
@@ -221,7 +221,7 @@ def report(found: Mapping[str, Any]) -> str:
     lines = [
         "# What becomes of planted rows",
         "",
-        "Written by `python -m benchmarks.quality.planted --write`. The bundled data set labels its rows; no method",
+        "Written by `python -m benchmarks.toy.planted --write`. The bundled data set labels its rows; no method",
         "sees the labels. Shares of the chosen tenth: duplicates, contradictions, junk, and redundant rows, of whose",
         "family (a question with its copies and contradictions) another row was chosen as well."
         f" torch {machine['torch']},",

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.quality.docstrings FILE``: a pool made in code, from the installed packages.
+"""``python -m benchmarks.toy.docstrings FILE``: a pool made in code, from the installed packages.
 
 Every documented function asks for its documentation: ``instruction`` is the function without its docstring, ``output``
 the docstring, ``package`` where it is from. Nothing is imported and nothing is fetched; the packages are those that

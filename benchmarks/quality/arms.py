@@ -1,0 +1,258 @@
+"""The rows that each arm trains on."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+import spice_select as ss
+from benchmarks.quality.corpus import Draw, Row
+from benchmarks.quality.features import Features, Measured, response_tokens
+from benchmarks.quality.rules import Rule, select_for_targets, whitened
+from spice_select.records.tokenize import Example
+from spice_select.selection.baselines import length_matched_order
+
+PER_SEED = ("random", "random_length", "random_source", "oracle", "junk")
+"""Arms that draw anew for every training seed."""
+
+
+@dataclass
+class Pool:
+    """One pool draw, measured by the proxy.
+
+    Attributes:
+        draw: Its rows.
+        features: Measures rows.
+        budget: Share of the pool's response tokens.
+    """
+
+    draw: Draw
+    features: Features
+    budget: float
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """The pool as the model sees it."""
+        return self.features.examples([row.record for row in self.draw.pool])
+
+    @cached_property
+    def response_tokens(self) -> list[int]:
+        """Learned tokens of each row."""
+        return [response_tokens(example) for example in self.examples]
+
+    @cached_property
+    def budget_tokens(self) -> float:
+        """Response tokens that an arm may take."""
+        return self.budget * sum(self.response_tokens)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """Gradients and losses of the pool."""
+        return self.features.measured(self.examples)
+
+    @cached_property
+    def targets(self) -> list[np.ndarray]:
+        """Gradients of each task's target rows."""
+        return [self.gradients(rows) for rows in self.draw.targets.values()]
+
+    @cached_property
+    def whitened(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Pool and targets, whitened."""
+        return whitened(self.measured.features, self.targets, self.features.block_sizes)
+
+    def gradients(self, rows: Sequence[Row]) -> np.ndarray:
+        """Gradients of rows beside the pool, of unit length, float32 of shape (m, d).
+
+        Args:
+            rows: The rows.
+        """
+        return self.features.measured(self.features.examples([row.record for row in rows])).features
+
+    def within_budget(self, order: Sequence[int]) -> list[int]:
+        """The beginning of an order whose response tokens are as close to the budget as its last row allows.
+
+        Args:
+            order: Rows, best first.
+        """
+        rows: list[int] = []
+        total = 0
+        for row in order:
+            more = total + self.response_tokens[row]
+            if rows and abs(more - self.budget_tokens) > abs(total - self.budget_tokens):
+                break
+            rows.append(int(row))
+            total = more
+        return rows
+
+    def rows_of(self, arm: str, seed: int) -> list[int]:
+        """The rows that an arm trains on, within the budget.
+
+        Args:
+            arm: Its name.
+            seed: Training seed.
+        """
+        if arm == "full":
+            return list(range(len(self.draw.pool)))
+        count = min(len(self.examples), int(4 * self.budget * len(self.examples)) + 1)
+        while True:
+            rows = self.within_budget(_ARMS[arm](self, count, seed))
+            if len(rows) < count or count == len(self.examples):
+                return rows
+            count = min(len(self.examples), 2 * count)
+
+
+def _targeted(rule: Rule, information: float, *, white: bool) -> Callable[[Pool, int, int], Sequence[int]]:
+    def order(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+        rows, targets = pool.whitened if white else (pool.measured.features, pool.targets)
+        return select_for_targets(rows, targets, count, rule, information)
+
+    return order
+
+
+def _untargeted(*, raw: bool) -> Callable[[Pool, int, int], Sequence[int]]:
+    def order(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+        gradients = torch.from_numpy(pool.measured.features)
+        if raw:
+            gradients = gradients * torch.from_numpy(pool.measured.norms).float()[:, None]
+        alive = torch.nonzero(gradients.any(dim=1)).flatten()
+        config = ss.SelectionConfig(budget=ss.Budget(count=min(count, len(alive))), conflict_penalty=0.1)
+        return [int(alive[place]) for place in ss.select(gradients[alive], config).indices]
+
+    return order
+
+
+def _screened(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+    """No target: without rows of outlying loss, information gain x 3 and matching of the pool's mean x 1."""
+    losses = pool.measured.losses
+    middle = np.median(losses)
+    spread = 1.4826 * np.median(np.abs(losses - middle))
+    gradients = torch.from_numpy(pool.measured.features)
+    kept = torch.nonzero(torch.from_numpy(losses <= middle + 3 * spread) & gradients.any(dim=1)).flatten()
+    config = ss.SelectionConfig(budget=ss.Budget(count=min(count, len(kept))), matching_weight=1 / 3)
+    return [int(kept[place]) for place in ss.select(gradients[kept], config).indices]
+
+
+def _random(pool: Pool, _count: int, seed: int) -> Sequence[int]:
+    return _shuffled(range(len(pool.examples)), f"random {seed}")
+
+
+def _random_length(pool: Pool, _count: int, seed: int) -> Sequence[int]:
+    lengths = torch.tensor(pool.response_tokens, dtype=torch.float64)
+    matched = length_matched_order(lengths, pool.rows_of("targeted_a", 0), seed + 10_007)
+    return [*matched.tolist(), *set(range(len(lengths))).difference(matched.tolist())]
+
+
+def _random_source(pool: Pool, _count: int, seed: int) -> Sequence[int]:
+    """Random rows with the domains and sources of targeted_a, in turn as they come there."""
+    labels = [f"{row.task} {row.source}" for row in pool.draw.pool]
+    waiting: dict[str, list[int]] = {}
+    for row in _shuffled(range(len(labels)), f"source {seed}"):
+        waiting.setdefault(labels[row], []).append(row)
+    picks = pool.rows_of("targeted_a", 0)
+    wanted = Counter(labels[row] for row in picks)
+    rows: list[int] = []
+    while any(waiting[label] for label in wanted):
+        for label in _shuffled([labels[row] for row in picks], f"order {seed} {len(rows)}"):
+            if waiting[label]:
+                rows.append(waiting[label].pop())
+    return rows
+
+
+def _oracle(pool: Pool, _count: int, seed: int) -> Sequence[int]:
+    """Random clean rows of the targets' tasks, the tasks in turn."""
+    clean = {
+        task: _shuffled(
+            [place for place, row in enumerate(pool.draw.pool) if row.kind == "clean" and row.task == task],
+            f"oracle {seed} {task}",
+        )
+        for task in pool.draw.targets
+    }
+    return _in_turn(list(clean.values()))
+
+
+def _junk(pool: Pool, _count: int, seed: int) -> Sequence[int]:
+    junk = [place for place, row in enumerate(pool.draw.pool) if row.kind not in ("clean", "duplicate")]
+    return _shuffled(junk, f"junk {seed}")
+
+
+def _less(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
+    means = np.concatenate(pool.targets).mean(axis=0)
+    return np.argsort(-(pool.measured.features @ means), kind="stable").tolist()
+
+
+def _less_turns(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
+    return _in_turn(
+        [np.argsort(-(pool.measured.features @ rows.mean(axis=0)), kind="stable").tolist() for rows in pool.targets]
+    )
+
+
+def _embedding(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
+    rows = pool.features.embedded(pool.examples)
+    judges = [
+        pool.features.embedded(pool.features.examples([row.record for row in targets]))
+        for targets in pool.draw.targets.values()
+    ]
+    turns = [
+        np.argsort(-(rows @ judge), kind="stable").tolist() for turn in zip(*judges, strict=False) for judge in turn
+    ]
+    return _in_turn(turns)
+
+
+def _longest(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
+    return np.argsort(-np.array(pool.response_tokens), kind="stable").tolist()
+
+
+def _wrong_target(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+    """Rule A for the tasks that the pool is not selected for."""
+    others = [pool.gradients(rows) for rows in pool.draw.others.values()]
+    white, targets = whitened(pool.measured.features, others, pool.features.block_sizes)
+    return select_for_targets(white, targets, count, "matching", 1.0)
+
+
+def _in_turn(orders: Sequence[Sequence[int]]) -> list[int]:
+    """Each order's best row that is not taken yet, one order after the other."""
+    taken: set[int] = set()
+    places = [0] * len(orders)
+    rows: list[int] = []
+    while True:
+        before = len(rows)
+        for turn, order in enumerate(orders):
+            while places[turn] < len(order) and order[places[turn]] in taken:
+                places[turn] += 1
+            if places[turn] < len(order):
+                rows.append(int(order[places[turn]]))
+                taken.add(rows[-1])
+        if len(rows) == before:
+            return rows
+
+
+def _shuffled(items: Sequence, seed: str) -> list:
+    return random.Random(seed).sample(list(items), len(items))
+
+
+_ARMS: dict[str, Callable[[Pool, int, int], Sequence[int]]] = {
+    "random": _random,
+    "random_length": _random_length,
+    "random_source": _random_source,
+    "targeted_a": _targeted("matching", 1.0, white=True),
+    "targeted_a_plain": _targeted("matching", 1.0, white=False),
+    "targeted_a_eta0": _targeted("matching", 0.0, white=True),
+    "targeted_b": _targeted("relevance", 0.3, white=True),
+    "targeted_b_plain": _targeted("relevance", 0.3, white=False),
+    "spice_0_1_0": _untargeted(raw=False),
+    "paper": _untargeted(raw=True),
+    "less": _less,
+    "less_turns": _less_turns,
+    "embedding": _embedding,
+    "longest": _longest,
+    "untargeted": _screened,
+    "oracle": _oracle,
+    "junk": _junk,
+    "wrong_target": _wrong_target,
+}

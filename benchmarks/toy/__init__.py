@@ -1,0 +1,1 @@
+"""Does a chosen tenth train better? Models made in code, tuned on what each method chooses."""
