@@ -29,7 +29,7 @@ from app.api.routes import (
     uploads,
     webhooks,
 )
-from app.api.schemas.problems import ProblemRead
+from app.api.schemas.common import ProblemRead
 from app.api.sse import EventHub, told_to_end
 from app.outbound import Guard, Policy
 from app.persistence.session import Database
@@ -42,7 +42,7 @@ from app.services.evaluations.service import EvaluationService
 from app.services.health import Health
 from app.services.jobs.deletion import JobDeletion
 from app.services.jobs.edits import JobEdits
-from app.services.jobs.gradient_sets import GradientSetService
+from app.services.jobs.planning import GradientSetService
 from app.services.jobs.proxies import Proxies
 from app.services.jobs.service import JobService
 from app.services.metrics import ProcessMetrics

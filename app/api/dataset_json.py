@@ -9,9 +9,9 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from app.api.middleware import strict_json
 from app.api.problems import BodyError
 from app.api.schemas.datasets import DatasetCreate
-from app.api.strict_json import strict_json
 from app.errors import ServiceError
 from spice_select.ingest.containers import BOM, first_line_is_whole
 

@@ -25,7 +25,7 @@ from app.services.evaluations.service import EvaluationService
 from app.services.idempotency import parse_key
 from app.services.jobs.deletion import JobDeletion
 from app.services.jobs.edits import JobEdits
-from app.services.jobs.gradient_sets import GradientSetService
+from app.services.jobs.planning import GradientSetService
 from app.services.jobs.service import Filters, JobService
 from app.services.notify.events import EventService
 from app.services.notify.webhooks import WebhookService

@@ -8,22 +8,19 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from app.api.estimates import EstimateRead
 from app.api.file_response import client_has
 from app.api.pagination import encode_cursor
 from app.api.problems import base_url
+from app.api.schemas.common import Page, ProblemRead, ProgressRead, as_shown
 from app.api.schemas.datasets import DatasetRead, SourceRead
+from app.api.schemas.estimates import EstimateRead
 from app.api.schemas.evaluations import EvaluationRead
 from app.api.schemas.files import Digest
 from app.api.schemas.gradient_sets import GradientSetRead, ShardRead
 from app.api.schemas.jobs import JobRead, QueueRead
-from app.api.schemas.pages import Page
 from app.api.schemas.parent_run import ParentRun
-from app.api.schemas.problems import ProblemRead
-from app.api.schemas.progress import ProgressRead
 from app.api.schemas.uploads import PartRead, UploadRead
 from app.persistence.tables import Dataset, GradientSet, Job
-from app.services.compat import as_shown
 from app.services.datasets.service import DatasetView
 from app.services.datasets.uploads import UploadView, num_parts
 from app.services.evaluations.service import EvaluationView

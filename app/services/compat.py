@@ -1,7 +1,7 @@
-"""Settings as they were written down, perhaps by a newer release: an upgrade is under way, or was taken back.
+"""Stored settings to act upon, perhaps those of a newer release: an upgrade is under way, or was taken back.
 
-What is shown is never refused: settings that this release cannot read are shown exactly as they were stored. What is
-acted upon must be understood whole: a setting that is left out could change what comes out.
+They must be understood whole: a setting that is left out could change the result. What is only shown is never refused
+(``app.api.schemas.common.as_shown``).
 """
 
 from __future__ import annotations
@@ -16,23 +16,6 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 NAMED = 5
 """Settings that an error names."""
-
-
-def as_shown(model: type[BaseModel], stored: dict[str, Any]) -> dict[str, Any]:
-    """Stored settings for a reader.
-
-    Args:
-        model: How this release knows them.
-        stored: What was written down.
-
-    Returns:
-        With the defaults of what an older release did not know; exactly as stored where a newer release wrote what
-        this one cannot read.
-    """
-    try:
-        return model.model_validate(stored).model_dump(mode="json")
-    except ValidationError:
-        return stored
 
 
 def understood(model: type[Settings], stored: dict[str, Any], owner: str) -> Settings:

@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.persistence.repositories.metrics import MetricQueries, RecentJob, RecentUnit
+from app.persistence.repositories.history import MetricQueries, RecentJob, RecentUnit
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.status import DatasetStatus, DeliveryState, JobStatus, UnitKind, UnitState

@@ -12,11 +12,10 @@ import pytest
 
 import spice_select.errors
 from app.api.openapi import example_of
+from app.api.schemas.common import ProblemRead, ProgressRead
 from app.api.schemas.datasets import DatasetRead
 from app.api.schemas.evaluations import EvaluationCreate
 from app.api.schemas.jobs import JobCreate, JobRead
-from app.api.schemas.problems import ProblemRead
-from app.api.schemas.progress import ProgressRead
 from app.errors import PROBLEMS
 from app.settings import Settings
 from spice_select.config import RunConfig

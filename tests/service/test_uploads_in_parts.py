@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from app.persistence.repositories.uploads import Uploads
+from app.persistence.repositories.artifacts import Uploads
 from app.persistence.tables import PartUpload
 from app.persistence.types import clock
 from app.services.datasets.uploads import UploadService

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from app.ids import DEFAULT_PROJECT
 from app.persistence.repositories import Events, WebhookDeliveries
-from app.persistence.repositories.events import _write_pending
+from app.persistence.repositories.history import _write_pending
 from app.persistence.session import Database
 from app.persistence.tables import WebhookDelivery
 from app.persistence.types import clock

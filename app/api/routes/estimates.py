@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api import deps
-from app.api.estimates import EstimateRead
 from app.api.middleware import StrictRoute
 from app.api.routes.evaluations import evaluation_request
 from app.api.routes.jobs import job_request
+from app.api.schemas.estimates import EstimateRead
 from app.api.schemas.evaluations import EvaluationCreate, EvaluationEstimateRead
 from app.api.schemas.jobs import JobCreate
 

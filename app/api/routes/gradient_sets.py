@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from app.api import deps, pagination, serializers
 from app.api.middleware import StrictRoute
+from app.api.schemas.common import Page
 from app.api.schemas.gradient_sets import GradientSetRead
-from app.api.schemas.pages import Page
 
 router = APIRouter(prefix="/v1/gradient-sets", tags=["gradient sets"], route_class=StrictRoute)
 

@@ -12,8 +12,8 @@ from app.api import deps, pagination, serializers
 from app.api.long_poll import Wait, until_changed
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
+from app.api.schemas.common import Page
 from app.api.schemas.jobs import JobCreate, JobRead, JobUpdate, SampleRead
-from app.api.schemas.pages import Page
 from app.services.jobs.service import JobRequest, JobView
 from app.status import ACTIVE, JobStatus
 from spice_select.config import digest_of

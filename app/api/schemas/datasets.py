@@ -7,11 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.fields import Metadata, Name
+from app.api.schemas.common import Json, Metadata, Name, ProblemRead, ProgressRead, Shown
 from app.api.schemas.files import Digest
-from app.api.schemas.problems import ProblemRead
-from app.api.schemas.progress import ProgressRead
-from app.api.schemas.stored import Json, Shown
 from app.status import DatasetStatus
 from spice_select.ingest import IntakeOptions
 from spice_select.ingest.source_urls import Source

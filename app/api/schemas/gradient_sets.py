@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from app.api.schemas.problems import ProblemRead
+from app.api.schemas.common import ProblemRead
 
 
 class ShardRead(BaseModel):

@@ -7,12 +7,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from app.api.estimates import EstimateRead
-from app.api.schemas.fields import Metadata, MetadataKey, MetadataValue, Name, printable
+from app.api.schemas.common import (
+    Json,
+    Metadata,
+    MetadataKey,
+    MetadataValue,
+    Name,
+    ProblemRead,
+    ProgressRead,
+    Shown,
+    printable,
+)
+from app.api.schemas.estimates import EstimateRead
 from app.api.schemas.parent_run import ParentRun
-from app.api.schemas.problems import ProblemRead
-from app.api.schemas.progress import ProgressRead
-from app.api.schemas.stored import Json, Shown
 from app.services.jobs.edits import JobEdit
 from app.status import JobStatus
 from spice_select.config import (

@@ -7,8 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from app.persistence.repositories.listing import ListFilter
-from app.persistence.repositories.rows import affected
+from app.persistence.repositories.rows import ListFilter, affected
 from app.persistence.tables import Evaluation, Unit, UnitCommit
 from app.persistence.types import clock
 from app.status import EVALUATING, EvaluationStatus, UnitKind, UnitState

@@ -24,8 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from app.persistence.repositories.listing import ListFilter
-from app.persistence.repositories.rows import affected, insert_all, insert_into, table_of
+from app.persistence.repositories.rows import ListFilter, affected, insert_all, insert_into, table_of
 from app.persistence.tables import File, GradientSet, Job, Project, SelectedSample, Unit
 from app.persistence.types import clock, seconds_between
 from app.status import ACTIVE, JobStatus, UnitState

@@ -1,18 +1,19 @@
-"""Pieces that several repositories share: bulk insert, insert-unless-there, the database's now."""
+"""What several repositories share: bulk insert, insert-unless-there, conditions of lists, the database's now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from itertools import islice
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Insert, Table, insert, literal, select
+from sqlalchemy import JSON, CursorResult, Insert, Select, Table, insert, literal, select, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.persistence.tables import Base
+from app.persistence.tables import Base, Dataset, Evaluation, Job
 from app.persistence.types import clock
 
 BATCH_ROWS = 5000
@@ -86,3 +87,36 @@ def _insertion(session: Session, table: type[Base], row: dict[str, Any]) -> post
 def affected(result: Any) -> int:
     """Number of rows an UPDATE or DELETE touched."""
     return int(cast("CursorResult[Any]", result).rowcount)
+
+
+@dataclass(frozen=True)
+class ListFilter:
+    """Which entries are wanted; what is None or empty allows all.
+
+    Attributes:
+        status: State.
+        dataset_id: Data set, of jobs.
+        metadata: Key-values that all have to be there.
+        created_after: Made at this time or later.
+        created_before: Made before this time.
+    """
+
+    status: str | None = None
+    dataset_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def applied(self, query: Select[Any], table: type[Job | Dataset | Evaluation]) -> Select[Any]:
+        """The query, narrowed down."""
+        if self.status is not None:
+            query = query.where(table.status == self.status)
+        if self.dataset_id is not None and table is Job:
+            query = query.where(Job.dataset_id == self.dataset_id)
+        for key, value in self.metadata.items():
+            query = query.where(type_coerce(table.metadata_, JSON)[key].as_string() == value)
+        if self.created_after is not None:
+            query = query.where(table.created_at >= self.created_after)
+        if self.created_before is not None:
+            query = query.where(table.created_at < self.created_before)
+        return query

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.persistence.repositories import GradientSets, Units, Workers
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, Worker
-from app.services.jobs.gradient_sets import pool_of, set_fingerprint
+from app.services.jobs.planning import pool_of, set_fingerprint
 from app.services.jobs.proxies import ResolvedProxy
 from app.settings import Settings
 from app.status import GradientSetStatus

@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from app.errors import ServiceError
 from app.persistence.repositories import GradientSets, RunHistory, Units
-from app.persistence.repositories.run_history import RecordedSelection, RecordedShard
+from app.persistence.repositories.history import RecordedSelection, RecordedShard
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
 from app.services.jobs.batches import ResolvedBatches, WorkerMemory, live_workers
-from app.services.jobs.gradient_sets import pool_of, set_fingerprint
+from app.services.jobs.planning import pool_of, set_fingerprint
 from app.services.jobs.proxies import ResolvedProxy
 from app.settings import Settings
 from app.status import GradientSetStatus

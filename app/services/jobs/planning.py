@@ -1,13 +1,28 @@
-"""The units that a selection becomes: one, or one for each part of a pool and one for the second round."""
+"""What a job becomes: gradient sets that it shares with others, and the units of its selection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from app.errors import ServiceError
-from app.status import UnitKind
+from app.errors import NotFoundError, ServiceError
+from app.ids import new_id
+from app.persistence.repositories import Datasets, GradientSets, Units
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
+from app.persistence.tables import Dataset, GradientSet
+from app.persistence.types import clock
+from app.services.jobs.progress import ShardView, shard_view
+from app.status import GradientSetStatus, UnitKind, UnitState
 from spice_select.config import PartitionedScope, RunConfig, SelectionConfig
+from spice_select.fingerprint import (
+    conversations_sha256,
+    gradient_fingerprint,
+    periodic_fingerprint,
+    pool_sha256,
+    shard_fingerprints,
+    warmup_fingerprint,
+)
 
 MAX_PARTS = 1024
 """Most parts of a job: each is a unit, and a part should be large enough to be worth a worker's while."""
@@ -63,3 +78,191 @@ def selection_units(config: RunConfig, usable: int) -> Iterator[dict[str, Any]]:
         picks = min(wanted, selection.max_count or wanted, usable // parts + (number < usable % parts))
         yield {"kind": UnitKind.SELECT_PART, "shard": number, "total": picks, **newer}
     yield {"kind": UnitKind.SELECT, "shard": None, "total": 0, **newer}
+
+
+_UNMADE = (GradientSetStatus.FAILED, GradientSetStatus.EXPIRED)
+"""States in which nothing is on its way."""
+
+
+class GradientSetService:
+    """What is known of gradient sets.
+
+    Args:
+        database: Where the records are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def get(self, project_id: str, gradient_set_id: str) -> tuple[GradientSet, list[ShardView]]:
+        """One gradient set and its shards, in the order of the pool.
+
+        Raises:
+            NotFoundError: There is none of this id in the project.
+        """
+        with self.database.read() as session:
+            found = GradientSets(session).get(project_id, gradient_set_id)
+            if found is None:
+                raise NotFoundError(f"gradient set {gradient_set_id}")
+            units, moment = Units(session), now(session)
+            done = {unit.id: commit.result for unit, commit in units.shard_commits(gradient_set_id)}
+            return found, [
+                shard_view(unit, done.get(unit.id) if unit.state == UnitState.DONE else None, moment)
+                for unit in units.shards(gradient_set_id)
+            ]
+
+    def page(self, project_id: str, *, before: str | None, limit: int) -> list[GradientSet]:
+        """Gradient sets, newest first."""
+        with self.database.read() as session:
+            return GradientSets(session).page(project_id, before=before, limit=limit)
+
+
+def pool_of(dataset: Dataset) -> str:
+    """Sha256 (hex) of all that a warm-up or a periodic choice can see of a data set."""
+    return pool_sha256(dataset.rows_sha256 or "", dataset.shards or [])
+
+
+def set_fingerprint(dataset: Dataset, config: RunConfig, revision: str, pool: str) -> str:
+    """Name of the gradients of a data set; of the whole course of the choice for the schedule ``periodic``.
+
+    Args:
+        dataset: Whose gradients.
+        config: Settings of the job.
+        revision: Of the proxy model.
+        pool: ``pool_of`` the data set that the job chooses from, which is what a warm-up sees.
+    """
+    if config.schedule.kind == "periodic":
+        return periodic_fingerprint(pool=pool, proxy_revision=revision, config=config)
+    rows = conversations_sha256(dataset.rows_sha256 or "", dataset.shards or [])
+    return gradient_fingerprint(rows_sha256=rows, proxy_revision=revision, config=config.gradients, pool=pool)
+
+
+def needed_sets(
+    session: Any, chosen_from: Dataset, others: Iterable[Dataset], config: RunConfig, revision: str
+) -> dict[str, tuple[GradientSet, bool]]:
+    """The gradient sets of a job by the id of their data set, and whether each is complete already.
+
+    Args:
+        session: The running transaction.
+        chosen_from: The data set that the job chooses from.
+        others: Data sets that are measured beside it, in the same way.
+        config: Settings of the job.
+        revision: Of its proxy model.
+    """
+    warmup = _warmup(session, chosen_from, config, revision)
+    pool = pool_of(chosen_from)
+    # Always in one order, so that two calls cannot deadlock.
+    ordered = sorted({chosen_from, *others}, key=lambda dataset: (dataset.rows_sha256 or "", dataset.id))
+    return {dataset.id: _needed(session, dataset, config, revision, pool, warmup) for dataset in ordered}
+
+
+def _warmup(session: Any, dataset: Dataset, config: RunConfig, revision: str) -> str | None:
+    """Id of the unit that warms the proxy model up on this data set; None where nothing is to be warmed up.
+
+    One unit serves every gradient set of the project that is measured with these weights.
+    """
+    fingerprint = warmup_fingerprint(pool=pool_of(dataset), proxy_revision=revision, config=config.gradients)
+    if fingerprint is None:
+        return None
+    Datasets(session).lock(dataset.id)  # two calls at once must not make two
+    units = Units(session)
+    known = units.named_warmup(dataset.project_id, fingerprint)
+    if known is not None:
+        if known.state == UnitState.DEAD:  # whatever made it fail may have passed
+            units.reopen([known.id])
+        return known.id
+    unit_id = new_id("unit")
+    units.add_all(
+        [
+            {
+                "id": unit_id,
+                "project_id": dataset.project_id,
+                "kind": UnitKind.WARMUP,
+                "dataset_id": dataset.id,
+                "fingerprint": fingerprint,
+                "total": config.gradients.warmup_steps,
+                "schema_version": least_version(config),
+            }
+        ]
+    )
+    return unit_id
+
+
+def _needed(
+    session: Any, dataset: Dataset, config: RunConfig, revision: str, pool: str, warmup: str | None
+) -> tuple[GradientSet, bool]:
+    """Find or make the gradient set, and whether it is complete already."""
+    sets, units = GradientSets(session), Units(session)
+    fingerprint = set_fingerprint(dataset, config, revision, pool)
+    sets.join(dataset.project_id, fingerprint)
+    found = sets.by_fingerprint(dataset.project_id, fingerprint)
+    if found is None:
+        _add(session, dataset, fingerprint, config, revision, pool, warmup)
+        found = sets.by_fingerprint(dataset.project_id, fingerprint)
+    elif found.status in _UNMADE:
+        found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
+    assert found is not None
+    if found.status in _UNMADE:
+        # Whatever made it fail may have passed; the shards that are done stay done.
+        units.reopen([unit.id for unit in units.shards(found.id) if unit.state == UnitState.DEAD])
+        sets.set_status(found.id, GradientSetStatus.COMPUTING)
+    return found, found.status == GradientSetStatus.READY and config.schedule.kind != "periodic"
+
+
+def _add(
+    session: Any,
+    dataset: Dataset,
+    fingerprint: str,
+    config: RunConfig,
+    revision: str,
+    pool: str,
+    warmup: str | None,
+) -> None:
+    """Make the gradient set, with a unit for each shard, unless another call has just made it."""
+    sets, units = GradientSets(session), Units(session)
+    periodic = config.schedule.kind == "periodic"
+    shards: list[Any] = [] if periodic else dataset.shards or []
+    gradient_set_id = new_id("gs")
+    made = sets.add_unless_there(
+        {
+            "id": gradient_set_id,
+            "project_id": dataset.project_id,
+            "fingerprint": fingerprint,
+            "dataset_id": dataset.id,
+            "warmup_unit_id": warmup,
+            "config": {
+                "proxy": config.proxy.model_dump(mode="json"),
+                "proxy_revision": revision,
+                "gradients": config.gradients.model_dump(mode="json"),
+                **({"schedule": config.schedule.model_dump(mode="json")} if periodic else {}),
+            },
+            "status": GradientSetStatus.COMPUTING,
+            "num_shards": len(shards),
+            "num_samples": dataset.num_usable,
+            "created_at": clock(),
+        }
+    )
+    if not made:
+        return
+    prints = shard_fingerprints(shards, proxy_revision=revision, config=config.gradients, pool=pool)
+    unit = {"project_id": dataset.project_id, "kind": UnitKind.GRADIENTS, "dataset_id": dataset.id}
+    rows = [
+        {
+            **unit,
+            "id": new_id("unit"),
+            "gradient_set_id": gradient_set_id,
+            "shard": number,
+            "fingerprint": name,
+            "total": shard["rows"],
+            "schema_version": least_version(config),
+        }
+        for number, (shard, name) in enumerate(zip(shards, prints, strict=True))
+    ]
+    units.add_all(rows)
+    # Rows that were measured for another data set of the project, at the same place, need not be again.
+    made_before = units.made_shards(dataset.project_id, prints)
+    for row in rows:
+        if row["fingerprint"] in made_before:
+            units.adopt(row["id"], made_before[row["fingerprint"]])
+    if not units.unfinished_shards(gradient_set_id):
+        sets.set_status(gradient_set_id, GradientSetStatus.READY)

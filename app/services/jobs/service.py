@@ -16,11 +16,9 @@ from app.services.idempotency import made_before, repeated, replayed
 from app.services.if_match import require_version
 from app.services.jobs.batches import resolve_batches
 from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
-from app.services.jobs.gradient_sets import needed_sets
-from app.services.jobs.planning import check_parts, selection_units
-from app.services.jobs.progress import Progress, Work, job_phase, job_progress
+from app.services.jobs.planning import check_parts, needed_sets, selection_units
+from app.services.jobs.progress import Progress, QueuePosition, Work, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
-from app.services.jobs.queue_position import QueuePosition, queue_position
 from app.services.jobs.validation import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
