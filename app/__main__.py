@@ -180,7 +180,7 @@ def serve(command_line: Sequence[str], prog: str = "spice-select serve") -> None
     }
     app = create_app(settings, worker_alive=lambda: worker.alive())
     try:
-        app.state.keys.refuse_unlocked(settings.auth)
+        app.state.services.keys.refuse_unlocked(settings.auth)
     except NoKeyError as error:
         if arguments.data_dir is None or settings.database_url:
             raise SystemExit(str(error)) from error
@@ -188,7 +188,7 @@ def serve(command_line: Sequence[str], prog: str = "spice-select serve") -> None
         keys = f"{prog.removesuffix(' serve')} admin keys" if prog.endswith(" serve") else f"{prog} keys"
         raise SystemExit(f"no API key exists: make one with `{keys} create --name first {where}`") from error
     try:
-        app.state.folder.take()
+        app.state.services.folder.take()
     except ForeignFolderError as error:
         raise SystemExit(str(error)) from error
     worker = EmbeddedWorker(environment)

@@ -1,4 +1,4 @@
-"""``create_app()``: the HTTP face, put together from settings."""
+"""``create_app()``: the HTTP API, put together from settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from app import logs, tracing
 from app.api import openapi, problems
 from app.api.middleware import RequestMiddleware
-from app.api.rate_limit import RateLimiter
 from app.api.routes import (
     api_keys,
     datasets,
@@ -30,31 +29,9 @@ from app.api.routes import (
     webhooks,
 )
 from app.api.schemas.common import ProblemRead
-from app.api.sse import EventHub, told_to_end
-from app.outbound import Guard, Policy
-from app.persistence.session import Database
-from app.services.access.keys import KeyService
-from app.services.access.secret_box import SecretBox
-from app.services.access.sessions import Sessions
-from app.services.datasets.service import DatasetService
-from app.services.datasets.uploads import UploadService
-from app.services.evaluations.service import EvaluationService
-from app.services.health import Health
-from app.services.jobs.deletion import JobDeletion
-from app.services.jobs.edits import JobEdits
-from app.services.jobs.planning import GradientSetService
-from app.services.jobs.proxies import Proxies
-from app.services.jobs.service import JobService
-from app.services.metrics import ProcessMetrics
-from app.services.notify.events import EventService
-from app.services.notify.webhooks import WebhookService
-from app.services.results.files import ResultService
-from app.services.results.previews import Previews
-from app.services.results.reader import ResultReader
-from app.services.storage.data_folder import SharedFolder
-from app.services.storage.retention import Retention
+from app.api.services import Services
+from app.api.sse import told_to_end
 from app.settings import Settings
-from app.storage import ArtifactStore
 from app.ui import evaluation_form, forms, login, pages, reference, statics
 from app.ui import jobs as job_lists
 from spice_select.version import __version__
@@ -77,27 +54,17 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     settings = settings or Settings()
     logs.configure(settings.log_level, settings.log_format)
     tracing.configure(settings.tracing, "api")
-    database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
-    store = ArtifactStore(settings.data_dir)
-    keys = KeyService(database)
-    folder = SharedFolder(settings, database)
-    events_service = EventService(database)
-    hub = EventHub(
-        events_service,
-        pause=settings.poll_seconds,
-        most=settings.max_event_streams,
-        most_of_project=settings.max_event_streams_of_project,
-    )
+    services = Services.of(settings, worker_alive)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         try:
-            keys.refuse_unlocked(settings.auth)
-            folder.take()
-            with told_to_end(hub.close):
+            services.keys.refuse_unlocked(settings.auth)
+            services.folder.take()
+            with told_to_end(services.hub.close):
                 yield
         finally:
-            database.dispose()
+            services.database.dispose()
 
     app = FastAPI(
         title="SPICE Select",
@@ -112,29 +79,8 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"model": ProblemRead, "description": "A problem (RFC 9457)"}},
     )
-    app.state.settings = settings
-    app.state.store = store
-    app.state.keys = keys
-    app.state.folder = folder
-    app.state.limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds)
-    app.state.hub = hub
-    app.state.measures = ProcessMetrics(database, hub.__len__, settings.data_dir)
-    app.state.events = events_service
-    app.state.datasets = DatasetService(database, store, settings)
-    app.state.uploads = UploadService(database, store, settings)
-    proxies = Proxies(settings)
-    app.state.jobs = JobService(database, store, proxies)
-    app.state.choices = ResultReader(database, store)
-    app.state.gradient_sets = GradientSetService(database)
-    app.state.evaluations = EvaluationService(database, proxies)
-    app.state.job_edits = JobEdits(database)
-    app.state.job_deletion = JobDeletion(database, Retention(database, store, settings))
-    app.state.sessions = Sessions(keys, settings.data_dir)
-    app.state.pictures = Previews(database, app.state.choices)
+    app.state.services = services
     app.state.error_page = pages.error_page
-    app.state.results = ResultService(app.state.jobs, app.state.choices, store, settings)
-    app.state.webhooks = WebhookService(database, SecretBox(settings), Guard(Policy.of(settings)))
-    app.state.health = Health(database, worker_alive)
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/service/test_auth.py walks the contract.
     for module in (
         uploads,

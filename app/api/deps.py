@@ -1,4 +1,4 @@
-"""What routes are handed: services of this process, the caller's project, paging parameters."""
+"""Dependencies of the routes: the services, the caller's project, headers and query parameters."""
 
 from __future__ import annotations
 
@@ -14,119 +14,25 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConst
 from starlette.concurrency import run_in_threadpool
 
 from app.api.pattern_messages import FILE_NAME, METADATA_PAIR, SIGNED_LINK, id_pattern
-from app.api.rate_limit import POLICY, RateLimiter
-from app.api.sse import EventHub
+from app.api.rate_limit import POLICY
+from app.api.services import Services
 from app.errors import ServiceError
 from app.ids import DEFAULT_PROJECT
-from app.services.access.keys import Caller, KeyService
-from app.services.datasets.service import DatasetService
-from app.services.datasets.uploads import UploadService
-from app.services.evaluations.service import EvaluationService
+from app.services.access.keys import Caller
 from app.services.idempotency import parse_key
-from app.services.jobs.deletion import JobDeletion
-from app.services.jobs.edits import JobEdits
-from app.services.jobs.planning import GradientSetService
-from app.services.jobs.service import Filters, JobService
-from app.services.notify.events import EventService
-from app.services.notify.webhooks import WebhookService
-from app.services.results.files import ResultService
-from app.services.results.reader import ResultReader
-from app.settings import Settings
-from app.storage import ArtifactStore
+from app.services.jobs.service import Filters
 
 # A dependency that is a plain function costs a thread, so that even those that wait for nothing are asynchronous.
 # ruff: file-ignore[unused-async]
 
 
-async def settings(request: Request) -> Settings:
-    """Settings of this process."""
-    found: Settings = request.app.state.settings
+async def services(request: Request) -> Services:
+    """The services of this process."""
+    found: Services = request.app.state.services
     return found
 
 
-async def store(request: Request) -> ArtifactStore:
-    """Artifacts."""
-    found: ArtifactStore = request.app.state.store
-    return found
-
-
-async def datasets(request: Request) -> DatasetService:
-    """Use cases of data sets."""
-    found: DatasetService = request.app.state.datasets
-    return found
-
-
-async def uploads(request: Request) -> UploadService:
-    """Use cases of files that are sent in parts."""
-    found: UploadService = request.app.state.uploads
-    return found
-
-
-async def jobs(request: Request) -> JobService:
-    """Use cases of jobs."""
-    found: JobService = request.app.state.jobs
-    return found
-
-
-async def choices(request: Request) -> ResultReader:
-    """What jobs chose."""
-    found: ResultReader = request.app.state.choices
-    return found
-
-
-async def gradient_sets(request: Request) -> GradientSetService:
-    """What is known of gradient sets."""
-    found: GradientSetService = request.app.state.gradient_sets
-    return found
-
-
-async def evaluations(request: Request) -> EvaluationService:
-    """Use cases of evaluations."""
-    found: EvaluationService = request.app.state.evaluations
-    return found
-
-
-async def job_edits(request: Request) -> JobEdits:
-    """Use cases of changing jobs."""
-    found: JobEdits = request.app.state.job_edits
-    return found
-
-
-async def job_deletion(request: Request) -> JobDeletion:
-    """Use case of deleting jobs."""
-    found: JobDeletion = request.app.state.job_deletion
-    return found
-
-
-async def events(request: Request) -> EventService:
-    """Use cases of the event log."""
-    found: EventService = request.app.state.events
-    return found
-
-
-async def results(request: Request) -> ResultService:
-    """Use cases of the files of results."""
-    found: ResultService = request.app.state.results
-    return found
-
-
-async def key_service(request: Request) -> KeyService:
-    """Use cases of API keys."""
-    found: KeyService = request.app.state.keys
-    return found
-
-
-async def webhooks(request: Request) -> WebhookService:
-    """Use cases of webhook endpoints."""
-    found: WebhookService = request.app.state.webhooks
-    return found
-
-
-async def hub(request: Request) -> EventHub:
-    """The open event streams of this process."""
-    found: EventHub = request.app.state.hub
-    return found
-
+ServicesDep = Annotated[Services, Depends(services)]
 
 RESOURCES = {"datasets": "datasets", "webhook-endpoints": "webhooks", "api-keys": "admin", "projects": "admin"}
 """First step of a path below /v1 to the word of its scope; everything else is part of ``jobs``."""
@@ -172,7 +78,7 @@ def _is_local(request: Request) -> bool:
 
 def needs_no_key(request: Request) -> bool:
     """Whether the caller is let in without a key: on this machine, where the settings allow it."""
-    return request.app.state.settings.auth == "loopback" and _is_local(request)
+    return request.app.state.services.settings.auth == "loopback" and _is_local(request)
 
 
 async def caller(request: Request) -> Caller:
@@ -184,7 +90,7 @@ async def caller(request: Request) -> Caller:
     known = request.scope.get("spice.caller")
     if isinstance(known, Caller):
         return known
-    shown, keys = _shown_key(request), request.app.state.keys
+    shown, keys = _shown_key(request), request.app.state.services.keys
     at_once = needs_no_key(request) if shown is None else keys.remembered(shown) is not None
     # A thread is only worth its price where the database is asked.
     found = admit(request) if at_once else await run_in_threadpool(admit, request)
@@ -201,13 +107,12 @@ def admit(request: Request) -> Caller:
     shown = _shown_key(request)
     if shown is None and needs_no_key(request):
         return Caller(DEFAULT_PROJECT, frozenset({"admin"}), None)
-    keys: KeyService = request.app.state.keys
-    found = keys.verify(shown) if shown else None
+    services: Services = request.app.state.services
+    found = services.keys.verify(shown) if shown else None
     if found is None:
         detail = "this API key is not known, expired or revoked" if shown else "an API key is needed"
         raise ServiceError("unauthenticated", detail, headers=CHALLENGE)
-    limiter: RateLimiter = request.app.state.limiter
-    allowance = limiter.take(found.key_id or found.project_id)
+    allowance = services.limiter.take(found.key_id or found.project_id)
     if allowance is not None:
         request.scope["spice.headers"].update(allowance.headers())
         if allowance.exceeded:
@@ -357,20 +262,5 @@ def _as_digits(given: Any) -> Any:
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page."), BeforeValidator(_as_digits)]
 After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]
-DatasetsDep = Annotated[DatasetService, Depends(datasets)]
-UploadsDep = Annotated[UploadService, Depends(uploads)]
-EventsDep = Annotated[EventService, Depends(events)]
-EvaluationsDep = Annotated[EvaluationService, Depends(evaluations)]
-JobsDep = Annotated[JobService, Depends(jobs)]
-ResultReaderDep = Annotated[ResultReader, Depends(choices)]
-GradientSetsDep = Annotated[GradientSetService, Depends(gradient_sets)]
-JobDeletionDep = Annotated[JobDeletion, Depends(job_deletion)]
-JobEditsDep = Annotated[JobEdits, Depends(job_edits)]
-ResultsDep = Annotated[ResultService, Depends(results)]
-StoreDep = Annotated[ArtifactStore, Depends(store)]
-SettingsDep = Annotated[Settings, Depends(settings)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]
-HubDep = Annotated[EventHub, Depends(hub)]
-WebhooksDep = Annotated[WebhookService, Depends(webhooks)]
-KeysDep = Annotated[KeyService, Depends(key_service)]
 MatchDep = Annotated[frozenset[int] | None, Depends(if_match)]

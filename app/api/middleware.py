@@ -127,7 +127,7 @@ class RequestMiddleware:
                 span.set_attributes({"http.response.status_code": status, "spice.request_id": identity})
                 if status >= 500:
                     tracing.failed(span, f"answered {status}")
-            scope["app"].state.measures.answered(verb, route, status, seconds)
+            scope["app"].state.services.metrics.answered(verb, route, status, seconds)
             if route not in UNLOGGED:
                 # What was made has a path of its own; an address in full is a signed link, which opens a file.
                 about = {name: value for name, value in scope.get("path_params", {}).items() if name in LOGGED}

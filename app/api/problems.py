@@ -51,7 +51,7 @@ class BodyError(HTTPException):
 
 def base_url(request: Request) -> str:
     """Base of absolute links: the configured public address, or the one the request came to."""
-    public: str = request.app.state.settings.public_url
+    public: str = request.app.state.services.settings.public_url
     return public.rstrip("/") or str(request.base_url).rstrip("/")
 
 

@@ -23,7 +23,7 @@ def visitor(request: Request) -> Caller:
     word = request.cookies.get(COOKIE)
     if word is None or "authorization" in request.headers or deps.needs_no_key(request):
         return deps.admit(request)
-    found: Caller | None = request.app.state.sessions.caller(word)
+    found: Caller | None = request.app.state.services.sessions.caller(word)
     if found is None:
         raise ServiceError("unauthenticated", "the session is over")
     needed = deps.scope_of(request.method, request.url.path)
@@ -44,7 +44,7 @@ def same_origin(request: Request) -> None:
         ServiceError: ``forbidden``.
     """
     sender = urlsplit(request.headers.get("origin", "")).netloc
-    public = urlsplit(request.app.state.settings.public_url).netloc
+    public = urlsplit(request.app.state.services.settings.public_url).netloc
     if not sender or sender not in {request.headers.get("host", ""), public}:
         raise ServiceError("forbidden", "this form was not sent by a page of this service")
 

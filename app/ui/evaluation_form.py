@@ -23,13 +23,11 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.post("/ui/jobs/{job_id}/evaluations", dependencies=[SameOrigin])
-async def ask(
-    request: Request, job_id: str, visitor: Visitor, shelf: JobPage, service: deps.EvaluationsDep
-) -> Response:
+async def ask(request: Request, job_id: str, visitor: Visitor, shelf: JobPage, services: deps.ServicesDep) -> Response:
     """Queue an evaluation of what the job chose, or show again what was typed with what is wrong."""
     form = await request.form(max_files=0, max_fields=20, max_part_size=4096)
     draft = FormFields({name: text for name in (*LABELS, "once") if isinstance(text := form.get(name), str)})
-    return await run_in_threadpool(_ask, request, job_id, visitor, shelf, service, draft)
+    return await run_in_threadpool(_ask, request, job_id, visitor, shelf, services.evaluations, draft)
 
 
 def _ask(
@@ -50,7 +48,7 @@ def _ask(
 
 
 @router.post("/ui/evaluations/{evaluation_id}/cancel", dependencies=[SameOrigin])
-def cancel(evaluation_id: str, visitor: Visitor, service: deps.EvaluationsDep) -> Response:
+def cancel(evaluation_id: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
     """Give an evaluation up."""
-    view = service.cancel(visitor.project_id, evaluation_id)
+    view = services.evaluations.cancel(visitor.project_id, evaluation_id)
     return RedirectResponse(f"/ui/jobs/{view.evaluation.job_id}#evaluations", 303)

@@ -51,33 +51,33 @@ MORE = {*SELECTION_NUMBERS, *GRADIENT_NUMBERS, *GRADIENT_WORDS, "seed", "priorit
 def new_job(request: Request, visitor: Visitor, like: str = "", dataset_id: str = "") -> Response:
     """The form, empty or filled as another job was."""
     if like:
-        view = request.app.state.jobs.get(visitor.project_id, like)
+        view = request.app.state.services.jobs.get(visitor.project_id, like)
         draft = clone(serializers.job_read(request, view), new_id("page"))
     else:
-        draft = blank(request.app.state.settings.default_proxy, new_id("page"))
+        draft = blank(request.app.state.services.settings.default_proxy, new_id("page"))
         draft.values["dataset_id"] = dataset_id
     return form_page(request, visitor, draft)
 
 
 @router.post("/ui/new", dependencies=[SameOrigin])
-async def submit(request: Request, visitor: Visitor, store: deps.StoreDep, settings: deps.SettingsDep) -> Response:
+async def submit(request: Request, visitor: Visitor, services: deps.ServicesDep) -> Response:
     """Keep the file if there is one, and queue the job as soon as its rows are checked."""
-    with store.scratch() as folder:
-        values, upload, filename = await _read(request, folder, settings.max_upload_bytes)
+    with services.store.scratch() as folder:
+        values, upload, filename = await _read(request, folder, services.settings.max_upload_bytes)
         return await run_in_threadpool(_submit, request, visitor, FormFields(values), upload, filename)
 
 
 @router.post("/ui/jobs/{job_id}/cancel", dependencies=[SameOrigin])
-def cancel(job_id: str, visitor: Visitor, service: deps.JobsDep) -> Response:
+def cancel(job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
     """Stop a job."""
-    service.cancel(visitor.project_id, job_id)
+    services.jobs.cancel(visitor.project_id, job_id)
     return RedirectResponse(f"/ui/jobs/{job_id}", 303)
 
 
 @router.post("/ui/jobs/{job_id}/delete", dependencies=[SameOrigin])
-def delete(request: Request, job_id: str, visitor: Visitor, deletion: deps.JobDeletionDep) -> Response:
+def delete(request: Request, job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
     """Take a job that has ended away, and show those that are left."""
-    deletion.delete(visitor.project_id, job_id, None)
+    services.jobs.delete(visitor.project_id, job_id, None)
     if "hx-request" in request.headers:
         return Response(headers={"HX-Redirect": "/ui"})  # a page of its own, not one inside the page
     return RedirectResponse("/ui", 303)
@@ -109,10 +109,10 @@ async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[dict[st
 
 def _submit(request: Request, visitor: Caller, draft: FormFields, upload: Upload | None, filename: str) -> Response:
     """One step on the way from a form to a job."""
-    state, project = request.app.state, visitor.project_id
+    services, project = request.app.state.services, visitor.project_id
     like = None
     if draft.values.get("like"):
-        like = serializers.job_read(request, state.jobs.get(project, draft.values["like"]))
+        like = serializers.job_read(request, services.jobs.get(project, draft.values["like"]))
     once = draft.values.get("once") or new_id("page")
     source = draft.values.get("source", "").strip()
     if upload is not None:
@@ -125,13 +125,13 @@ def _submit(request: Request, visitor: Caller, draft: FormFields, upload: Upload
     if asked is None or draft.errors:
         return form_page(request, visitor, draft)
     try:
-        view: DatasetView = state.datasets.get(project, asked.dataset_id)
+        view: DatasetView = services.datasets.get(project, asked.dataset_id)
         if view.dataset.status == DatasetStatus.VALIDATING:
             progress = serializers.dataset_read(request, view).progress
             return page("starting.html", visitor=visitor, draft=draft, dataset=view.dataset, progress=progress)
         digest = request_digest(asked)
         # Sent twice, it is one job; changed and sent again, it is another.
-        made, _ = state.jobs.create(project, job_request(asked), key=f"{once[:60]}-{digest}", body=digest)
+        made, _ = services.jobs.create(project, job_request(asked), key=f"{once[:60]}-{digest}", body=digest)
     except NotFoundError as error:
         draft.refuse("dataset_id", error.detail)
         return form_page(request, visitor, draft)
@@ -154,7 +154,7 @@ def _fetch(request: Request, visitor: Caller, draft: FormFields, address: str, o
         raise ServiceError("forbidden", "the API key lacks the scope datasets:write")
     key = f"{once[:60]}-{sha256(address.encode()).hexdigest()}"
     try:
-        view, _ = request.app.state.datasets.fetch_from(
+        view, _ = request.app.state.services.datasets.fetch_from(
             visitor.project_id, parse_source(address), name=None, requested={}, metadata={}, key=key
         )
     except (ServiceError, SpiceError) as error:
@@ -185,7 +185,7 @@ def _keep(request: Request, visitor: Caller, draft: FormFields, upload: Upload, 
     if upload.bytes == 0:
         draft.refuse("file", "the file has no bytes")
         return
-    view, _ = request.app.state.datasets.register(
+    view, _ = request.app.state.services.datasets.register(
         visitor.project_id,
         upload,
         name=filename or None,
@@ -204,16 +204,16 @@ def _touched(draft: FormFields, name: str) -> bool:
 
 def form_page(request: Request, visitor: Caller, draft: FormFields) -> Response:
     """The form with what was typed and what is wrong."""
-    state, project = request.app.state, visitor.project_id
+    services, project = request.app.state.services, visitor.project_id
     datasets = []
     if visitor.may("datasets:read"):
-        found = state.datasets.page(project, Filters(), before=None, limit=MOST_DATASETS)
+        found = services.datasets.page(project, Filters(), before=None, limit=MOST_DATASETS)
         chosen = draft.values.get("dataset_id", "")
         if chosen and all(view.dataset.id != chosen for view in found):
             with suppress(NotFoundError):
-                found.append(state.datasets.get(project, chosen))
+                found.append(services.datasets.get(project, chosen))
         datasets = [view.dataset for view in found if view.dataset.status != DatasetStatus.INVALID]
-    settings = state.settings
+    settings = services.settings
     values: dict[str, Any] = {
         "visitor": visitor,
         "draft": draft,

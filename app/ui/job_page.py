@@ -8,15 +8,11 @@ from fastapi import Depends, Request
 
 from app.api import serializers
 from app.api.problems import base_url
+from app.api.services import Services
 from app.ids import new_id
 from app.persistence.tables import Dataset, Job
 from app.services.access.keys import Caller
-from app.services.datasets.service import DatasetService
-from app.services.evaluations.service import EvaluationService
-from app.services.jobs.service import Filters, JobService
-from app.services.notify.events import EventService
-from app.services.results.previews import Previews
-from app.services.results.reader import ResultReader
+from app.services.jobs.service import Filters
 from app.status import ACTIVE, EVALUATING, DatasetStatus
 from app.ui.evaluation_fields import LABELS, blank
 from app.ui.evaluation_view import WORDS, forest
@@ -38,14 +34,7 @@ class Gathered:
     """
 
     def __init__(self, request: Request) -> None:
-        state = request.app.state
-        self.jobs: JobService = state.jobs
-        self.choices: ResultReader = state.choices
-        self.events: EventService = state.events
-        self.evaluations: EvaluationService = state.evaluations
-        self.datasets: DatasetService = state.datasets
-        self.pictures: Previews = state.pictures
-        self.keys: bool = state.settings.auth == "keys"
+        self.services: Services = request.app.state.services
 
     def job(self, request: Request, visitor: Caller, job_id: str, *, trial: FormFields | None = None) -> dict[str, Any]:
         """A job, and its result where it has one; text of rows only for whoever may read the files it is in.
@@ -57,11 +46,11 @@ class Gathered:
             trial: The form of a new evaluation as it was typed; an empty one when None.
         """
         project = visitor.project_id
-        view = self.jobs.get(project, job_id)
+        view = self.services.jobs.get(project, job_id)
         job = serializers.job_read(request, view)
         values: dict[str, Any] = {"job": job, "ended": view.job.status not in ACTIVE}
         if values["ended"]:
-            values["events"] = self.events.page(project, job_id=job_id, after=0, limit=EVENTS)
+            values["events"] = self.services.events.page(project, job_id=job_id, after=0, limit=EVENTS)
             if job.result is not None:
                 values |= self._result(project, job_id, job.result, job.config.get("selection") or {})
                 values |= self.trials(request, project, job_id)
@@ -74,7 +63,7 @@ class Gathered:
 
     def trials(self, request: Request, project: str, job_id: str) -> dict[str, Any]:
         """The latest evaluations of a job's choice, each with its intervals as drawn."""
-        found = self.evaluations.page(project, Filters(), job_id=job_id, before=None, limit=EVALUATIONS)
+        found = self.services.evaluations.page(project, Filters(), job_id=job_id, before=None, limit=EVALUATIONS)
         return {
             "trials": [
                 (serializers.evaluation_read(request, view), forest(view.evaluation.result or {})) for view in found
@@ -87,19 +76,21 @@ class Gathered:
         """Data sets that could judge the choice of a job."""
         if not visitor.may("datasets:read"):
             return []
-        found = self.datasets.page(visitor.project_id, Filters(status=DatasetStatus.READY), before=None, limit=JUDGES)
+        found = self.services.datasets.page(
+            visitor.project_id, Filters(status=DatasetStatus.READY), before=None, limit=JUDGES
+        )
         return [view.dataset for view in found if view.dataset.id != job.dataset_id]
 
     def plots(self, project: str, job_id: str) -> list[Plot]:
         """The plots of a job; none without a result."""
-        job = self.jobs.get(project, job_id).job
+        job = self.services.jobs.get(project, job_id).job
         if job.result is None or job.status in ACTIVE:
             return []
-        stretches = self.pictures.stretches(project, job_id, job.result["selected"], POINTS)
+        stretches = self.services.previews.stretches(project, job_id, job.result["selected"], POINTS)
         return plots(stretches, job.result, job.config.get("selection") or {})
 
     def _result(self, project: str, job_id: str, result: dict[str, Any], selection: dict[str, Any]) -> dict[str, Any]:
-        stretches = self.pictures.stretches(project, job_id, result["selected"], POINTS)
+        stretches = self.services.previews.stretches(project, job_id, result["selected"], POINTS)
         composition = result.get("composition") or {}
         return {
             "plots": plots(stretches, result, selection),
@@ -109,12 +100,12 @@ class Gathered:
         }
 
     def _files(self, request: Request, project: str, job_id: str, selected: int) -> dict[str, Any]:
-        first, last = self.pictures.excerpts(project, job_id, selected, EXCERPTS)
+        first, last = self.services.previews.excerpts(project, job_id, selected, EXCERPTS)
         return {
-            "files": self.choices.files(project, job_id),
+            "files": self.services.reader.files(project, job_id),
             "first_picks": first,
             "last_picks": last,
-            "uses": uses(base_url(request), job_id, keys=self.keys),
+            "uses": uses(base_url(request), job_id, keys=self.services.settings.auth == "keys"),
         }
 
 

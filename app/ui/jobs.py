@@ -41,8 +41,7 @@ def home(request: Request) -> Response:
 def list_jobs(
     request: Request,
     visitor: Visitor,
-    service: deps.JobsDep,
-    datasets: deps.DatasetsDep,
+    services: deps.ServicesDep,
     status: Annotated[str, Query(max_length=20)] = "",
     dataset_id: Annotated[str, Query(max_length=40)] = "",
     after: deps.After = None,
@@ -51,9 +50,9 @@ def list_jobs(
     chosen = status if status in set(JobStatus) else None
     wanted = Filters(status=chosen, dataset_id=dataset_id or None)
     before = pagination.id_cursor(after, "job")
-    views = service.page(visitor.project_id, wanted, before=before, limit=PAGE_SIZE + 1)
+    views = services.jobs.page(visitor.project_id, wanted, before=before, limit=PAGE_SIZE + 1)
     shown = [serializers.job_read(request, view) for view in views[:PAGE_SIZE]]
-    names = _names(visitor, datasets, {job.dataset_id for job in shown} | ({dataset_id} - {""}))
+    names = _names(visitor, services.datasets, {job.dataset_id for job in shown} | ({dataset_id} - {""}))
     return page(
         "jobs.html",
         visitor=visitor,
@@ -62,7 +61,7 @@ def list_jobs(
         status=chosen,
         statuses=[word.value for word in JobStatus],
         dataset_id=dataset_id,
-        offered=_offered(visitor, datasets, dataset_id, names),
+        offered=_offered(visitor, services.datasets, dataset_id, names),
         address=_address,
         after=after,
         next_cursor=pagination.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
@@ -89,16 +88,16 @@ def _offered(visitor: Caller, datasets: DatasetService, chosen: str, names: dict
 
 
 @router.get("/ui/datasets")
-def list_datasets(request: Request, visitor: Visitor, datasets: deps.DatasetsDep, after: deps.After = None) -> Response:
+def list_datasets(request: Request, visitor: Visitor, services: deps.ServicesDep, after: deps.After = None) -> Response:
     """Data sets, newest first, each with a way to the form of a job on it."""
     before = pagination.id_cursor(after, "ds")
-    views = datasets.page(visitor.project_id, Filters(), before=before, limit=PAGE_SIZE + 1)
+    views = services.datasets.page(visitor.project_id, Filters(), before=before, limit=PAGE_SIZE + 1)
     shown = [serializers.dataset_read(request, view) for view in views[:PAGE_SIZE]]
     return page(
         "datasets.html",
         visitor=visitor,
         datasets=shown,
-        jobs=datasets.jobs_on(visitor.project_id, [dataset.id for dataset in shown]),
+        jobs=services.datasets.jobs_on(visitor.project_id, [dataset.id for dataset in shown]),
         selects=visitor.may("jobs:write"),
         after=after,
         next_cursor=pagination.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
@@ -112,10 +111,10 @@ def _names(visitor: Caller, datasets: DatasetService, ids: set[str]) -> dict[str
 
 
 @router.get("/ui/jobs/{job_id}")
-def show_job(request: Request, job_id: str, visitor: Visitor, shelf: JobPage, datasets: deps.DatasetsDep) -> Response:
+def show_job(request: Request, job_id: str, visitor: Visitor, shelf: JobPage, services: deps.ServicesDep) -> Response:
     """One job."""
     values = shelf.job(request, visitor, job_id)
-    names = _names(visitor, datasets, {values["job"].dataset_id})
+    names = _names(visitor, services.datasets, {values["job"].dataset_id})
     return page("job.html", visitor=visitor, dataset_name=names.get(values["job"].dataset_id), **values)
 
 
@@ -139,7 +138,7 @@ def plot_data(job_id: str, visitor: Visitor, shelf: JobPage) -> Response:
 
 
 @router.get("/ui/jobs/{job_id}/files/{name}")
-def get_file(job_id: str, name: str, visitor: Visitor, choices: deps.ResultReaderDep) -> Response:
+def get_file(job_id: str, name: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
     """A file of the result, saved and never shown: it holds other people's text."""
-    file, path = choices.file(visitor.project_id, job_id, name)
+    file, path = services.reader.file(visitor.project_id, job_id, name)
     return FileResponse(path, media_type=file.media_type, headers=HEADERS, filename=file.name)

@@ -35,11 +35,11 @@ def login(
     next: Annotated[str, Form(max_length=2000)] = "/ui",
 ) -> Response:
     """Begin a session."""
-    word = request.app.state.sessions.begin(key)
+    word = request.app.state.services.sessions.begin(key)
     if word is None:
         return page("login.html", http_status=401, next=_inside(next), wrong=True)
     answer = RedirectResponse(_inside(next), 303)
-    public: str = request.app.state.settings.public_url
+    public: str = request.app.state.services.settings.public_url
     answer.set_cookie(
         COOKIE,
         word,

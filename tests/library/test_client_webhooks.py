@@ -21,7 +21,7 @@ URL = "https://hooks.example.org/spice"
 @pytest.fixture
 def url(sqlite_url: str, tmp_path: Path) -> Iterator[str]:
     with InProcessService(sqlite_url, tmp_path / "data") as service:
-        service.app.state.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
+        service.app.state.services.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
         yield str(service.http.base_url)
 
 

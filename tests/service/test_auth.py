@@ -86,7 +86,7 @@ def two(empty_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tw
         body = {"bytes": 5, "sha256": "0" * 64}
         upload = found.call("first", "POST", "/v1/datasets/uploads", json=body).json()
         found.ids |= {"upload_id": upload["id"], "number": "1"}
-        service.app.state.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
+        service.app.state.services.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
         hook = {"url": "https://hooks.example.org/"}
         found.ids["endpoint_id"] = found.call("first", "POST", "/v1/webhook-endpoints", json=hook).json()["id"]
         ping = found.call("first", "POST", f"/v1/webhook-endpoints/{found.ids['endpoint_id']}/ping").json()
@@ -286,7 +286,7 @@ def test_a_revoked_key_ends_at_once_and_a_rotated_one_after_the_overlap(two: Two
     assert [two.call(name, "GET", "/v1/jobs").status_code for name in ("old", "new")] == [200, 200]
     with two.service.runner.database.write() as session:
         session.execute(update(ApiKey).where(ApiKey.id == made["id"]).values(revoked_at=clock(-1)))
-    two.service.app.state.keys._forget()
+    two.service.app.state.services.keys._forget()
     assert [two.call(name, "GET", "/v1/jobs").status_code for name in ("old", "new")] == [401, 200]
     assert two.call("first", "DELETE", f"/v1/api-keys/{new['id']}").status_code == 204
     assert two.call("new", "GET", "/v1/jobs").status_code == 401

@@ -60,7 +60,7 @@ def known(fuzzed: InProcessService) -> dict[str, Any]:
     dataset = fuzzed.push(jsonl(sums(12)))
     done = fuzzed.submit(dataset["id"])
     fuzzed.drain()
-    fuzzed.app.state.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
+    fuzzed.app.state.services.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
     endpoint = fuzzed.http.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.org/"}).json()["id"]
     return {
         "dataset_id": dataset["id"],

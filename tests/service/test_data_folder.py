@@ -108,7 +108,7 @@ def test_an_api_with_another_folder_does_not_start_until_it_is_adopted(
     monkeypatch.setattr("sys.argv", ["app", "--port", "1", "--data-dir", str(tmp_path / "two")])
     with pytest.raises(SystemExit, match="folder adopt"):
         command.main()
-    made[0].state.keys.database.dispose()
+    made[0].state.services.keys.database.dispose()
     monkeypatch.setattr("sys.argv", ["app", "folder", "adopt", "--data-dir", str(tmp_path / "two")])
     printed = io.StringIO()
     monkeypatch.setattr("sys.stdout", printed)

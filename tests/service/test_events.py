@@ -193,7 +193,7 @@ def test_a_stream_too_many_is_refused_and_a_closed_one_makes_room(
             assert int(refused.headers["retry-after"]) > 0
             assert service.http.get("/v1/events").status_code == 200, "pages take no place"
         deadline = time.monotonic() + 10
-        while len(service.app.state.hub) and time.monotonic() < deadline:
+        while len(service.app.state.services.hub) and time.monotonic() < deadline:
             time.sleep(0.05)
         with opened(service, "/v1/events") as events:
             append(service.runner.database)

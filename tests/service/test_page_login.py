@@ -42,7 +42,7 @@ class Locked:
 @pytest.fixture
 def locked(sqlite_url: str, tmp_path: Path) -> Iterator[Locked]:
     service = InProcessService(sqlite_url, tmp_path / "data", auth="keys")
-    key, secret = service.app.state.keys.create(DEFAULT_PROJECT, "first")
+    key, secret = service.app.state.services.keys.create(DEFAULT_PROJECT, "first")
     with service:
         yield Locked(service, secret, key.id)
 
@@ -98,7 +98,7 @@ def test_a_login_leads_nowhere_else(locked: Locked) -> None:
 def test_forged_and_altered_sessions_open_nothing(locked: Locked, tmp_path: Path) -> None:
     good = locked.session()
     key_id, until, signature = good.split(".")
-    other = Sessions(locked.service.app.state.keys, tmp_path / "elsewhere").begin(locked.secret)
+    other = Sessions(locked.service.app.state.services.keys, tmp_path / "elsewhere").begin(locked.secret)
     assert other is not None
     later = f"{key_id}.{int(until) + 1}.{signature}"
     for forged in ("", "..", good[:-1], good + "0", later, f"key_0.{until}.{signature}", other):
@@ -113,12 +113,12 @@ def test_a_session_ends_with_its_key_and_with_its_time(locked: Locked, monkeypat
     assert locked.get("/ui", good).status_code == 303
     monkeypatch.undo()
     assert locked.get("/ui", good).status_code == 200
-    locked.service.app.state.keys.revoke(DEFAULT_PROJECT, locked.key_id)
+    locked.service.app.state.services.keys.revoke(DEFAULT_PROJECT, locked.key_id)
     assert locked.get("/ui", good).status_code == 303
 
 
 def test_a_session_sees_its_own_project_and_does_what_its_key_may(locked: Locked) -> None:
-    service, keys = locked.service, locked.service.app.state.keys
+    service, keys = locked.service, locked.service.app.state.services.keys
     mine = {"Authorization": f"Bearer {locked.secret}"}
     sent = service.http.post("/v1/datasets", files={"file": ("a.jsonl", jsonl(sums(9)))}, headers=mine).json()
     service.drain()
@@ -166,7 +166,7 @@ def test_leaving_takes_the_cookie_away(locked: Locked) -> None:
 
 
 def test_every_replica_signs_with_the_same_secret(locked: Locked) -> None:
-    replica = Sessions(locked.service.app.state.keys, locked.service.settings.data_dir)
+    replica = Sessions(locked.service.app.state.services.keys, locked.service.settings.data_dir)
     assert replica.caller(locked.session()) is not None
     assert replica.path.stat().st_mode & 0o077 == 0
 

@@ -22,7 +22,7 @@ def test_stretches_are_the_ranking_taken_together(any_service: InProcessService)
     job = any_service.submit(dataset["id"], budget={"count": 23}, selection={"conflict_penalty": 0.5})
     any_service.drain()
     picks = any_service.http.get(f"/v1/jobs/{job['id']}/selection").json()["data"]
-    pictures = any_service.app.state.pictures
+    pictures = any_service.app.state.services.previews
     for most, length in ((600, 1), (23, 1), (22, 2), (5, 5), (1, 23)):
         found = pictures.stretches("proj_default", job["id"], 23, most)
         parts = [picks[start : start + length] for start in range(0, 23, length)]
@@ -50,7 +50,7 @@ def test_excerpts_are_the_ends_of_the_chosen_file(service: InProcessService) -> 
         job = service.submit(dataset["id"], budget={"count": count})
         service.drain()
         lines = service.http.get(f"/v1/jobs/{job['id']}/files/selected.jsonl").text.splitlines()
-        ends = service.app.state.pictures.excerpts("proj_default", job["id"], count, 3)
+        ends = service.app.state.services.previews.excerpts("proj_default", job["id"], count, 3)
         assert [[item.pick.rank for item in end] for end in ends] == [first, last]
         for item in [*ends[0], *ends[1]]:
             record = json.loads(lines[item.pick.rank - 1])

@@ -223,7 +223,7 @@ def test_every_pointer_finds_its_field() -> None:
 
 def test_what_a_key_may_not_do_is_not_offered(sqlite_url: str, tmp_path: Path) -> None:
     locked = InProcessService(sqlite_url, tmp_path / "data", auth="keys")
-    keys = locked.app.state.keys
+    keys = locked.app.state.services.keys
     reader = ("me", keys.create("proj_default", "reader", ["jobs:read"])[1])
     maker = ("me", keys.create("proj_default", "maker", ["jobs:write"])[1])
     with locked:

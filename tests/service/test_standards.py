@@ -170,7 +170,7 @@ def test_every_problem_has_a_page(shared_service: InProcessService, code: str) -
 
 
 def test_a_fault_of_the_service_is_a_problem_too(service: InProcessService, capfd: Any) -> None:
-    service.app.state.jobs = None
+    service.app.state.services.jobs = None
     answer = service.http.get("/v1/jobs", headers={"X-Request-Id": "mine-7"})
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -185,7 +185,7 @@ def test_a_full_disk_is_told_from_other_faults(
     def full(*_arguments: Any, **_named: Any) -> None:
         raise OSError(number, "said by the disk")
 
-    monkeypatch.setattr(service.app.state.datasets, "register", full)
+    monkeypatch.setattr(service.app.state.services.datasets, "register", full)
     answer = service.http.post("/v1/datasets", files={"file": ("pool.jsonl", jsonl(sums(3)))})
     told = (507, "storage-full", True) if number != errno.EIO else (500, "internal", True)
     assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == told

@@ -19,7 +19,7 @@ MOST_TO_SHOW = {"succeeded": 1, "queued": 3}
 @contextmanager
 def counted(service: InProcessService) -> Generator[list[str]]:
     """The statements of the API over the block."""
-    engine, seen = service.app.state.jobs.database.engine, []
+    engine, seen = service.app.state.services.jobs.database.engine, []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         seen.append(" ".join(statement.split())[:150])

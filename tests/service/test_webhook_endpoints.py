@@ -77,7 +77,9 @@ def test_private_addresses_are_refused_when_made_and_when_sent(any_database_url:
         lax = service.settings.model_copy(
             update={"outbound_allowed_networks": ["127.0.0.1"], "outbound_ports": [receiver.port], "poll_seconds": 0.05}
         )
-        service.app.state.webhooks.guard.policy = type(service.app.state.webhooks.guard.policy).of(lax)
+        service.app.state.services.webhooks.guard.policy = type(service.app.state.services.webhooks.guard.policy).of(
+            lax
+        )
         hooked = Hooked(service, receiver)
         endpoint = hooked.endpoint()
         hooked.ping(endpoint)

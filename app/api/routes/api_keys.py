@@ -23,31 +23,33 @@ def list_api_keys(
     request: Request,
     response: Response,
     project: deps.Project,
-    keys: deps.KeysDep,
+    services: deps.ServicesDep,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[ApiKeyRead]:
     """Keys, newest first, without their secrets."""
     before = pagination.id_cursor(after, "key")
-    found = keys.page(project, before=before, limit=limit + 1)
+    found = services.keys.page(project, before=before, limit=limit + 1)
     return serializers.page(request, response, found, limit, ApiKeyRead.model_validate, lambda key: key.id)
 
 
 @router.post("", status_code=201)
-def create_api_key(response: Response, body: ApiKeyCreate, project: deps.Project, keys: deps.KeysDep) -> ApiKeyMade:
+def create_api_key(
+    response: Response, body: ApiKeyCreate, project: deps.Project, services: deps.ServicesDep
+) -> ApiKeyMade:
     """Make a key; its secret is in this answer and nowhere else."""
-    return _made(response, *keys.create(project, body.name, body.scopes, body.expires_in_days))
+    return _made(response, *services.keys.create(project, body.name, body.scopes, body.expires_in_days))
 
 
 @router.post("/{key_id}/rotate", status_code=201)
 def rotate_api_key(
-    response: Response, key_id: deps.KeyId, body: ApiKeyRotate, project: deps.Project, keys: deps.KeysDep
+    response: Response, key_id: deps.KeyId, body: ApiKeyRotate, project: deps.Project, services: deps.ServicesDep
 ) -> ApiKeyMade:
     """Make a key with the same rights; the old one ends after the overlap."""
-    return _made(response, *keys.rotate(project, key_id, body.overlap_hours))
+    return _made(response, *services.keys.rotate(project, key_id, body.overlap_hours))
 
 
 @router.delete("/{key_id}", status_code=204)
-def revoke_api_key(key_id: deps.KeyId, project: deps.Project, keys: deps.KeysDep) -> None:
+def revoke_api_key(key_id: deps.KeyId, project: deps.Project, services: deps.ServicesDep) -> None:
     """End a key at once."""
-    keys.revoke(project, key_id)
+    services.keys.revoke(project, key_id)

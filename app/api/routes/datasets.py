@@ -66,20 +66,18 @@ UPLOAD_BODY: dict[str, Any] = {
 async def register_dataset(
     request: Request,
     project: deps.Project,
-    service: deps.DatasetsDep,
-    store: deps.StoreDep,
-    settings: deps.SettingsDep,
+    services: deps.ServicesDep,
     key: deps.KeyDep,
 ) -> Response:
     """Send a file, or say where one is to be fetched from; its rows are validated in the background."""
-    with store.scratch() as folder:
-        form = await receive(request, folder, settings.max_upload_bytes, settings.max_body_bytes)
+    with services.store.scratch() as folder:
+        form = await receive(request, folder, services.settings.max_upload_bytes, services.settings.max_body_bytes)
         about: dict[str, Any] = {"name": form.name, "requested": form.requested, "metadata": form.metadata, "key": key}
         register: Callable[[], tuple[DatasetView, bool]]
         if isinstance(form, DatasetCreate):
-            register = partial(service.fetch_from, project, form.source, **about)
+            register = partial(services.datasets.fetch_from, project, form.source, **about)
         else:
-            register = partial(service.register, project, form.upload, **about)
+            register = partial(services.datasets.register, project, form.upload, **about)
         view, replayed = await run_in_threadpool(register)
     headers = {"Location": f"/v1/datasets/{view.dataset.id}", "Retry-After": str(serializers.POLL_SECONDS)}
     if replayed:
@@ -92,7 +90,7 @@ def list_datasets(
     request: Request,
     response: Response,
     project: deps.Project,
-    service: deps.DatasetsDep,
+    services: deps.ServicesDep,
     filters: deps.FiltersDep,
     status: Annotated[DatasetStatus | None, Query()] = None,
     limit: deps.Limit = 50,
@@ -100,7 +98,7 @@ def list_datasets(
 ) -> Page[DatasetRead]:
     """Data sets, newest first."""
     before = pagination.id_cursor(after, "ds")
-    found = service.page(project, replace(filters, status=status), before=before, limit=limit + 1)
+    found = services.datasets.page(project, replace(filters, status=status), before=before, limit=limit + 1)
     return serializers.page(
         request, response, found, limit, partial(serializers.dataset_read, request), lambda view: view.dataset.id
     )
@@ -112,7 +110,7 @@ async def get_dataset(
     response: Response,
     dataset_id: deps.DatasetId,
     project: deps.Project,
-    service: deps.DatasetsDep,
+    services: deps.ServicesDep,
     wait: Wait = 0,
 ) -> Any:
     """One data set; ``wait`` holds the answer while it is being validated."""
@@ -120,7 +118,7 @@ async def get_dataset(
     def mark(view: DatasetView) -> object:
         return view.dataset.status if view.dataset.status == DatasetStatus.VALIDATING else None
 
-    view = await until_changed(partial(service.get, project, dataset_id), mark, wait)
+    view = await until_changed(partial(services.datasets.get, project, dataset_id), mark, wait)
     settled = view.dataset.status != DatasetStatus.VALIDATING
     if serializers.mark_state(request, response, serializers.dataset_version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))
@@ -133,12 +131,12 @@ def list_rejected_rows(
     response: Response,
     dataset_id: deps.DatasetId,
     project: deps.Project,
-    service: deps.DatasetsDep,
+    services: deps.ServicesDep,
     limit: deps.Limit = 100,
     after: deps.After = None,
 ) -> Page[RejectedRead]:
     """Every row that cannot be used, and why."""
-    found = service.rejected(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
+    found = services.datasets.rejected(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
     return serializers.page(
         request,
         response,
@@ -155,18 +153,18 @@ def list_rows(
     response: Response,
     dataset_id: deps.DatasetId,
     project: deps.Project,
-    service: deps.DatasetsDep,
+    services: deps.ServicesDep,
     limit: deps.Limit = 20,
     after: deps.After = None,
 ) -> Page[RowRead]:
     """Usable rows, as they will be trained on."""
-    found = service.rows(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
+    found = services.datasets.rows(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
     return serializers.page(request, response, found, limit, lambda row: RowRead(**row), lambda row: int(row["row"]))
 
 
 @router.delete("/{dataset_id}", status_code=204)
 def delete_dataset(
-    dataset_id: deps.DatasetId, project: deps.Project, service: deps.DatasetsDep, expected: deps.MatchDep
+    dataset_id: deps.DatasetId, project: deps.Project, services: deps.ServicesDep, expected: deps.MatchDep
 ) -> None:
     """Take the data set and its bytes away; finished jobs keep their results."""
-    service.delete(project, dataset_id, expected)
+    services.datasets.delete(project, dataset_id, expected)

@@ -16,14 +16,14 @@ router = APIRouter(prefix="/v1/estimates", tags=["jobs"], route_class=StrictRout
 
 
 @router.post("")
-def estimate_job(body: JobCreate, project: deps.Project, service: deps.JobsDep) -> EstimateRead:
+def estimate_job(body: JobCreate, project: deps.Project, services: deps.ServicesDep) -> EstimateRead:
     """What a job with this body would take, and whether it fits; nothing is made."""
-    return EstimateRead.model_validate(service.estimate(project, job_request(body)))
+    return EstimateRead.model_validate(services.jobs.estimate(project, job_request(body)))
 
 
 @router.post("/evaluations", tags=["evaluations"])
 def estimate_of_evaluation(
-    body: EvaluationCreate, project: deps.Project, service: deps.EvaluationsDep
+    body: EvaluationCreate, project: deps.Project, services: deps.ServicesDep
 ) -> EvaluationEstimateRead:
     """What an evaluation with this body would take; nothing is made."""
-    return EvaluationEstimateRead.model_validate(service.estimate(project, evaluation_request(body)))
+    return EvaluationEstimateRead.model_validate(services.evaluations.estimate(project, evaluation_request(body)))

@@ -52,11 +52,11 @@ def create_evaluation(
     request: Request,
     body: EvaluationCreate,
     project: deps.Project,
-    service: deps.EvaluationsDep,
+    services: deps.ServicesDep,
     key: deps.KeyDep,
 ) -> Response:
     """Train on what a job chose and on controls of equal size from the same start, and compare on rows nobody saw."""
-    view, again = service.create(project, evaluation_request(body), key=key, body=request_digest(body))
+    view, again = services.evaluations.create(project, evaluation_request(body), key=key, body=request_digest(body))
     return _accepted(request, view, {"Idempotency-Replayed": "true"} if again else {})
 
 
@@ -65,7 +65,7 @@ def list_evaluations(
     request: Request,
     response: Response,
     project: deps.Project,
-    service: deps.EvaluationsDep,
+    services: deps.ServicesDep,
     filters: deps.FiltersDep,
     status: Annotated[EvaluationStatus | None, Query()] = None,
     job_id: deps.OfJob = None,
@@ -75,7 +75,7 @@ def list_evaluations(
     """Evaluations, newest first."""
     before = pagination.id_cursor(after, "ev")
     wanted = replace(filters, status=status)
-    found = service.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
+    found = services.evaluations.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
     return serializers.page(
         request, response, found, limit, partial(serializers.evaluation_read, request), lambda view: view.evaluation.id
     )
@@ -87,7 +87,7 @@ async def get_evaluation(
     response: Response,
     evaluation_id: deps.EvaluationId,
     project: deps.Project,
-    service: deps.EvaluationsDep,
+    services: deps.ServicesDep,
     wait: Wait = 0,
 ) -> Any:
     """One evaluation; ``wait`` holds the answer until its status or phase changes."""
@@ -95,7 +95,7 @@ async def get_evaluation(
     def mark(view: EvaluationView) -> object:
         return (view.evaluation.status, view.phase) if view.evaluation.status in EVALUATING else None
 
-    view = await until_changed(partial(service.get, project, evaluation_id), mark, wait)
+    view = await until_changed(partial(services.evaluations.get, project, evaluation_id), mark, wait)
     settled = view.evaluation.status not in EVALUATING
     if serializers.mark_state(request, response, _version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))
@@ -107,11 +107,11 @@ def cancel_evaluation(
     request: Request,
     evaluation_id: deps.EvaluationId,
     project: deps.Project,
-    service: deps.EvaluationsDep,
+    services: deps.ServicesDep,
     expected: deps.MatchDep,
 ) -> Response:
     """Stop an evaluation; half the trainings support no verdict, so nothing of it is kept."""
-    return _accepted(request, service.cancel(project, evaluation_id, expected), {})
+    return _accepted(request, services.evaluations.cancel(project, evaluation_id, expected), {})
 
 
 @router.get("/{evaluation_id}/events")
@@ -120,15 +120,14 @@ def list_evaluation_events(
     response: Response,
     evaluation_id: deps.EvaluationId,
     project: deps.Project,
-    service: deps.EvaluationsDep,
-    events: deps.EventsDep,
+    services: deps.ServicesDep,
     limit: deps.Limit = 100,
     after: deps.After = None,
 ) -> Page[EventRead]:
     """History of the evaluation, oldest first; as a stream it is part of the project's events."""
-    service.get(project, evaluation_id)
+    services.evaluations.get(project, evaluation_id)
     start = pagination.number_cursor(after, -1)
-    found = events.page(project, after=start, limit=limit + 1, evaluation_id=evaluation_id)
+    found = services.events.page(project, after=start, limit=limit + 1, evaluation_id=evaluation_id)
     return serializers.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
 
 

@@ -25,9 +25,9 @@ Picks = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only the fi
 
 
 @router.get("/jobs/{job_id}/files", tags=JOBS)
-def list_files(job_id: deps.JobId, project: deps.Project, choices: deps.ResultReaderDep) -> Page[FileRead]:
+def list_files(job_id: deps.JobId, project: deps.Project, services: deps.ServicesDep) -> Page[FileRead]:
     """Files of the result."""
-    files = [FileRead.model_validate(file) for file in choices.files(project, job_id)]
+    files = [FileRead.model_validate(file) for file in services.reader.files(project, job_id)]
     return Page(data=files, has_more=False, next_cursor=None)
 
 
@@ -38,11 +38,11 @@ def get_file(
     job_id: deps.JobId,
     name: deps.FileName,
     project: deps.Project,
-    results: deps.ResultsDep,
+    services: deps.ServicesDep,
     k: Picks = None,
 ) -> Response:
     """One file of the result, with ranges and a strong ETag that is its sha256."""
-    return send_file(request, results.file(project, job_id, name, k))
+    return send_file(request, services.results.file(project, job_id, name, k))
 
 
 @router.post("/jobs/{job_id}/files/{name}/links", status_code=201, response_model=LinkRead, tags=JOBS)
@@ -51,11 +51,11 @@ def create_link(
     job_id: deps.JobId,
     name: deps.FileName,
     project: deps.Project,
-    results: deps.ResultsDep,
+    services: deps.ServicesDep,
     body: LinkCreate,
 ) -> Response:
     """An address that opens the file without an API key until it expires, for tools that can send none."""
-    token, link, file = results.link(project, job_id, name, k=body.k, seconds=body.expires_in_seconds)
+    token, link, file = services.results.link(project, job_id, name, k=body.k, seconds=body.expires_in_seconds)
     shown = LinkRead(
         url=f"{base_url(request)}/v1/links/{token}/{quote(name, safe='')}",
         expires_at=datetime.fromtimestamp(link.expires, UTC),
@@ -70,6 +70,8 @@ def create_link(
 
 @router.head("/links/{token}/{name}", response_class=FileResponse, include_in_schema=False)
 @router.get("/links/{token}/{name}", response_class=FileResponse, tags=[OPEN_TAG], responses=CONDITIONAL)
-def get_linked_file(request: Request, token: deps.LinkToken, name: deps.FileName, results: deps.ResultsDep) -> Response:
+def get_linked_file(
+    request: Request, token: deps.LinkToken, name: deps.FileName, services: deps.ServicesDep
+) -> Response:
     """The file that a signed link opens; needs no API key."""
-    return send_file(request, results.linked(token, name), {"Referrer-Policy": "no-referrer"})
+    return send_file(request, services.results.linked(token, name), {"Referrer-Policy": "no-referrer"})

@@ -19,13 +19,13 @@ def list_gradient_sets(
     request: Request,
     response: Response,
     project: deps.Project,
-    service: deps.GradientSetsDep,
+    services: deps.ServicesDep,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[GradientSetRead]:
     """Gradient sets, newest first."""
     before = pagination.id_cursor(after, "gs")
-    found = service.page(project, before=before, limit=limit + 1)
+    found = services.gradient_sets.page(project, before=before, limit=limit + 1)
     return serializers.page(
         request, response, found, limit, partial(serializers.gradient_set_read, request), lambda row: row.id
     )
@@ -33,8 +33,8 @@ def list_gradient_sets(
 
 @router.get("/{gradient_set_id}")
 def get_gradient_set(
-    request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, service: deps.GradientSetsDep
+    request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, services: deps.ServicesDep
 ) -> GradientSetRead:
     """One gradient set, and what each of its shards takes."""
-    found, shards = service.get(project, gradient_set_id)
+    found, shards = services.gradient_sets.get(project, gradient_set_id)
     return serializers.gradient_set_read(request, found, shards)

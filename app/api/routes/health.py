@@ -29,7 +29,7 @@ def ready(request: Request, response: Response) -> ReadyRead:
     Raises:
         ServiceError: ``not-ready`` when not.
     """
-    health: Health = request.app.state.health
+    health: Health = request.app.state.services.health
     checks = health.checks()
     failing = {name: reason for name, reason in checks.items() if reason is not None}
     if failing:
@@ -44,7 +44,7 @@ def ready(request: Request, response: Response) -> ReadyRead:
 @router.get("/v1/version")
 def version(request: Request) -> VersionRead:
     """Versions of the code, the API and the database schema."""
-    health: Health = request.app.state.health
+    health: Health = request.app.state.services.health
     return VersionRead(version=__version__, api="v1", schema=health.head, gradient_format=GRADIENT_FORMAT)
 
 

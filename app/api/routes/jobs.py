@@ -51,11 +51,11 @@ def request_digest(body: JobCreate) -> str:
 
 @router.post("", status_code=202, response_model=JobRead)
 def create_job(
-    request: Request, body: JobCreate, project: deps.Project, service: deps.JobsDep, key: deps.KeyDep
+    request: Request, body: JobCreate, project: deps.Project, services: deps.ServicesDep, key: deps.KeyDep
 ) -> Response:
     """Queue a job."""
     asked = replace(job_request(body), traceparent=request.scope.get("spice.traceparent"))
-    view, replayed = service.create(project, asked, key=key, body=request_digest(body))
+    view, replayed = services.jobs.create(project, asked, key=key, body=request_digest(body))
     return _accepted(request, view, {"Idempotency-Replayed": "true"} if replayed else {})
 
 
@@ -64,7 +64,7 @@ def list_jobs(
     request: Request,
     response: Response,
     project: deps.Project,
-    service: deps.JobsDep,
+    services: deps.ServicesDep,
     filters: deps.FiltersDep,
     status: Annotated[JobStatus | None, Query()] = None,
     dataset_id: deps.OfDataset = None,
@@ -74,7 +74,7 @@ def list_jobs(
     """Jobs, newest first."""
     before = pagination.id_cursor(after, "job")
     wanted = replace(filters, status=status, dataset_id=dataset_id)
-    found = service.page(project, wanted, before=before, limit=limit + 1)
+    found = services.jobs.page(project, wanted, before=before, limit=limit + 1)
     return serializers.page(
         request, response, found, limit, partial(serializers.job_read, request), lambda view: view.job.id
     )
@@ -86,7 +86,7 @@ async def get_job(
     response: Response,
     job_id: deps.JobId,
     project: deps.Project,
-    service: deps.JobsDep,
+    services: deps.ServicesDep,
     wait: Wait = 0,
 ) -> Response:
     """One job; ``wait`` holds the answer until its status or phase changes."""
@@ -94,7 +94,7 @@ async def get_job(
     def mark(view: JobView) -> object:
         return (view.job.status, view.phase) if view.job.status in ACTIVE else None
 
-    view = await until_changed(partial(service.get, project, job_id), mark, wait)
+    view = await until_changed(partial(services.jobs.get, project, job_id), mark, wait)
     settled = view.job.status not in ACTIVE
     if serializers.mark_state(request, response, serializers.job_version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))
@@ -108,31 +108,28 @@ def update_job(
     job_id: deps.JobId,
     body: JobUpdate,
     project: deps.Project,
-    service: deps.JobsDep,
-    edits: deps.JobEditsDep,
+    services: deps.ServicesDep,
     expected: deps.MatchDep,
 ) -> Response:
     """Change name, metadata or priority; nothing of what the job computes."""
-    edits.edit(project, job_id, body.edit(), expected)
-    view = service.get(project, job_id)
+    services.jobs.edit(project, job_id, body.values(), body.pairs(), expected)
+    view = services.jobs.get(project, job_id)
     serializers.mark_state(request, response, serializers.job_version(view), settled=view.job.status not in ACTIVE)
     return serializers.answer(serializers.job_read(request, view), 200, response.headers)
 
 
 @router.delete("/{job_id}", status_code=204)
-def delete_job(
-    job_id: deps.JobId, project: deps.Project, deletion: deps.JobDeletionDep, expected: deps.MatchDep
-) -> None:
+def delete_job(job_id: deps.JobId, project: deps.Project, services: deps.ServicesDep, expected: deps.MatchDep) -> None:
     """Take a job that has ended away, with its ranking and its files; its gradients and its history stay."""
-    deletion.delete(project, job_id, expected)
+    services.jobs.delete(project, job_id, expected)
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobRead)
 def cancel_job(
-    request: Request, job_id: deps.JobId, project: deps.Project, service: deps.JobsDep, expected: deps.MatchDep
+    request: Request, job_id: deps.JobId, project: deps.Project, services: deps.ServicesDep, expected: deps.MatchDep
 ) -> Response:
     """Stop a job; what it has chosen so far is kept."""
-    return _accepted(request, service.cancel(project, job_id, expected), {})
+    return _accepted(request, services.jobs.cancel(project, job_id, expected), {})
 
 
 @router.get("/{job_id}/selection")
@@ -141,10 +138,10 @@ def list_selection(
     response: Response,
     job_id: deps.JobId,
     project: deps.Project,
-    choices: deps.ResultReaderDep,
+    services: deps.ServicesDep,
     limit: deps.Limit = 100,
     after: deps.After = None,
 ) -> Page[SampleRead]:
     """The ranking: what was chosen, in order, with the evidence."""
-    found = choices.ranking(project, job_id, after=pagination.number_cursor(after, 0), limit=limit + 1)
+    found = services.reader.ranking(project, job_id, after=pagination.number_cursor(after, 0), limit=limit + 1)
     return serializers.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)

@@ -58,14 +58,16 @@ def get_provenance(
     request: Request,
     job_id: deps.JobId,
     project: deps.Project,
-    results: deps.ResultsDep,
+    services: deps.ServicesDep,
     format: Annotated[Format | None, Query(description="Stronger than `Accept`.")] = None,
 ) -> Response:
     """Which bytes, by which model, code and settings: as in-toto statement, Croissant record or OpenLineage events."""
     form = format or wanted_format(request.headers.get("accept", ""))
     if form == "openlineage":
-        return JSONResponse(results.run_events(project, job_id), media_type=LINEAGE, headers={"Vary": "Accept"})
-    text = results.file(project, job_id, FILES[form]).path.read_text(encoding="utf-8")
+        return JSONResponse(
+            services.results.run_events(project, job_id), media_type=LINEAGE, headers={"Vary": "Accept"}
+        )
+    text = services.results.file(project, job_id, FILES[form]).path.read_text(encoding="utf-8")
     found = json.loads(text.splitlines()[0] if form == "in-toto" else text)
     if form == "croissant":
         # Whoever reads it here does not have the files beside it.

@@ -37,9 +37,9 @@ SHA_256_FIELD = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):")
 
 
 @router.post("", status_code=201, response_model=UploadRead)
-def begin_upload(body: UploadCreate, project: deps.Project, service: deps.UploadsDep, key: deps.KeyDep) -> Response:
+def begin_upload(body: UploadCreate, project: deps.Project, services: deps.ServicesDep, key: deps.KeyDep) -> Response:
     """Announce a file; its parts follow in any order, and may be sent again."""
-    view, replayed = service.begin(project, body.wanted(), key)
+    view, replayed = services.uploads.begin(project, body.wanted(), key)
     headers = {"Location": f"/v1/datasets/uploads/{view.upload.id}"}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -51,21 +51,21 @@ def list_uploads(
     request: Request,
     response: Response,
     project: deps.Project,
-    service: deps.UploadsDep,
+    services: deps.ServicesDep,
     sha256: Sha256 | None = None,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[UploadRead]:
     """Uploads that wait for parts, newest first: where a client that was interrupted finds its own again."""
     before = pagination.id_cursor(after, "up")
-    found = service.page(project, sha256=sha256, before=before, limit=limit + 1)
+    found = services.uploads.page(project, sha256=sha256, before=before, limit=limit + 1)
     return serializers.page(request, response, found, limit, serializers.upload_read, lambda view: view.upload.id)
 
 
 @router.get("/{upload_id}")
-def get_upload(upload_id: deps.UploadId, project: deps.Project, service: deps.UploadsDep) -> UploadRead:
+def get_upload(upload_id: deps.UploadId, project: deps.Project, services: deps.ServicesDep) -> UploadRead:
     """One upload, and which parts have arrived."""
-    return serializers.upload_read(service.get(project, upload_id))
+    return serializers.upload_read(services.uploads.get(project, upload_id))
 
 
 @router.put("/{upload_id}/parts/{number}", openapi_extra=PART_BODY)
@@ -74,18 +74,17 @@ async def put_part(
     upload_id: deps.UploadId,
     number: PartNumber,
     project: deps.Project,
-    service: deps.UploadsDep,
-    store: deps.StoreDep,
+    services: deps.ServicesDep,
     digest: Annotated[
         str | None,
         Header(alias="Content-Digest", max_length=1000, description="`sha-256=:BASE64:` (RFC 9530) of the part."),
     ] = None,
 ) -> PartRead:
     """Send a part: `part_bytes` bytes, the last one what is left. In place of an earlier one of this number."""
-    size = await run_in_threadpool(service.size_of_part, project, upload_id, number)
-    with store.scratch() as folder:
+    size = await run_in_threadpool(services.uploads.size_of_part, project, upload_id, number)
+    with services.store.scratch() as folder:
         part = await _received(request, folder, number, size, digest)
-        await run_in_threadpool(service.keep, project, upload_id, number, part)
+        await run_in_threadpool(services.uploads.keep, project, upload_id, number, part)
     return PartRead(number=number, bytes=part.bytes, sha256=part.sha256)
 
 
@@ -94,12 +93,11 @@ async def complete_upload(
     request: Request,
     upload_id: deps.UploadId,
     project: deps.Project,
-    service: deps.UploadsDep,
-    datasets: deps.DatasetsDep,
+    services: deps.ServicesDep,
 ) -> Response:
     """Put the parts together and check the whole; repeating the call answers the same data set."""
-    dataset_id, replayed = await run_in_threadpool(service.complete, project, upload_id)
-    view = await run_in_threadpool(partial(datasets.get, project, dataset_id))
+    dataset_id, replayed = await run_in_threadpool(services.uploads.complete, project, upload_id)
+    view = await run_in_threadpool(partial(services.datasets.get, project, dataset_id))
     headers = {"Location": f"/v1/datasets/{dataset_id}", "Retry-After": str(serializers.POLL_SECONDS)}
     if replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -107,9 +105,9 @@ async def complete_upload(
 
 
 @router.delete("/{upload_id}", status_code=204)
-def delete_upload(upload_id: deps.UploadId, project: deps.Project, service: deps.UploadsDep) -> None:
+def delete_upload(upload_id: deps.UploadId, project: deps.Project, services: deps.ServicesDep) -> None:
     """Give an upload up; the data set of a completed one stays."""
-    service.give_up(project, upload_id)
+    services.uploads.give_up(project, upload_id)
 
 
 async def _received(request: Request, folder: Folder, number: int, size: int, digest: str | None) -> Upload:

@@ -47,10 +47,10 @@ def _queued(delivery: WebhookDelivery) -> Response:
 
 @router.post("", status_code=201, response_model=WebhookEndpointMade)
 def create_webhook_endpoint(
-    body: WebhookEndpointCreate, project: deps.Project, webhooks: deps.WebhooksDep, key: deps.KeyDep
+    body: WebhookEndpointCreate, project: deps.Project, services: deps.ServicesDep, key: deps.KeyDep
 ) -> Response:
     """Make an endpoint; the secret that its messages are signed with is in this answer."""
-    endpoint, secret, replayed = webhooks.create(project, body.url, body.event_types, name=body.name, key=key)
+    endpoint, secret, replayed = services.webhooks.create(project, body.url, body.event_types, name=body.name, key=key)
     headers = {"Location": f"{PATH}/{endpoint.id}", **({"Idempotency-Replayed": "true"} if replayed else {})}
     return _made(endpoint, secret, 201, headers)
 
@@ -60,13 +60,13 @@ def list_webhook_endpoints(
     request: Request,
     response: Response,
     project: deps.Project,
-    webhooks: deps.WebhooksDep,
+    services: deps.ServicesDep,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[WebhookEndpointRead]:
     """Endpoints, newest first, without their secrets."""
     before = pagination.id_cursor(after, "whe")
-    found = webhooks.page(project, before=before, limit=limit + 1)
+    found = services.webhooks.page(project, before=before, limit=limit + 1)
     return serializers.page(request, response, found, limit, WebhookEndpointRead.model_validate, lambda row: row.id)
 
 
@@ -76,10 +76,10 @@ def get_webhook_endpoint(
     response: Response,
     endpoint_id: deps.EndpointId,
     project: deps.Project,
-    webhooks: deps.WebhooksDep,
+    services: deps.ServicesDep,
 ) -> Any:
     """One endpoint, without its secret."""
-    found = webhooks.get(project, endpoint_id)
+    found = services.webhooks.get(project, endpoint_id)
     if serializers.mark_state(request, response, str(found.version), settled=True):
         return Response(status_code=304, headers=dict(response.headers))
     return WebhookEndpointRead.model_validate(found)
@@ -92,21 +92,21 @@ def update_webhook_endpoint(
     endpoint_id: deps.EndpointId,
     body: WebhookEndpointUpdate,
     project: deps.Project,
-    webhooks: deps.WebhooksDep,
+    services: deps.ServicesDep,
     expected: deps.MatchDep,
 ) -> WebhookEndpointRead:
     """Change some fields."""
-    found = webhooks.change(project, endpoint_id, body.model_dump(exclude_unset=True), expected)
+    found = services.webhooks.change(project, endpoint_id, body.model_dump(exclude_unset=True), expected)
     serializers.mark_state(request, response, str(found.version), settled=True)
     return WebhookEndpointRead.model_validate(found)
 
 
 @router.delete("/{endpoint_id}", status_code=204)
 def delete_webhook_endpoint(
-    endpoint_id: deps.EndpointId, project: deps.Project, webhooks: deps.WebhooksDep, expected: deps.MatchDep
+    endpoint_id: deps.EndpointId, project: deps.Project, services: deps.ServicesDep, expected: deps.MatchDep
 ) -> None:
     """Tell an address of nothing more; what was sent to it is forgotten."""
-    webhooks.delete(project, endpoint_id, expected)
+    services.webhooks.delete(project, endpoint_id, expected)
 
 
 @router.post("/{endpoint_id}/rotate-secret", response_model=WebhookEndpointMade)
@@ -114,18 +114,18 @@ def rotate_webhook_secret(
     endpoint_id: deps.EndpointId,
     body: WebhookSecretRotate,
     project: deps.Project,
-    webhooks: deps.WebhooksDep,
+    services: deps.ServicesDep,
     expected: deps.MatchDep,
 ) -> Response:
     """Sign with a new secret; until the overlap is over, with the old one as well."""
-    endpoint, secret = webhooks.rotate(project, endpoint_id, body.overlap_hours, expected)
+    endpoint, secret = services.webhooks.rotate(project, endpoint_id, body.overlap_hours, expected)
     return _made(endpoint, secret, 200, {})
 
 
 @router.post("/{endpoint_id}/ping", status_code=202, response_model=WebhookDeliveryRead)
-def ping_webhook_endpoint(endpoint_id: deps.EndpointId, project: deps.Project, webhooks: deps.WebhooksDep) -> Response:
+def ping_webhook_endpoint(endpoint_id: deps.EndpointId, project: deps.Project, services: deps.ServicesDep) -> Response:
     """Send a message that says nothing (`webhook.ping`), to see whether it arrives."""
-    return _queued(webhooks.ping(project, endpoint_id))
+    return _queued(services.webhooks.ping(project, endpoint_id))
 
 
 @router.get("/{endpoint_id}/deliveries")
@@ -134,28 +134,28 @@ def list_webhook_deliveries(
     response: Response,
     endpoint_id: deps.EndpointId,
     project: deps.Project,
-    webhooks: deps.WebhooksDep,
+    services: deps.ServicesDep,
     state: Annotated[DeliveryState | None, Query()] = None,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[WebhookDeliveryRead]:
     """Messages to an endpoint, newest first; those that ended are kept for 30 days."""
     before = pagination.id_cursor(after, "whd")
-    found = webhooks.deliveries(project, endpoint_id, state=state, before=before, limit=limit + 1)
+    found = services.webhooks.deliveries(project, endpoint_id, state=state, before=before, limit=limit + 1)
     return serializers.page(request, response, found, limit, _shown, lambda row: row.id)
 
 
 @router.get("/{endpoint_id}/deliveries/{delivery_id}")
 def get_webhook_delivery(
-    endpoint_id: deps.EndpointId, delivery_id: deps.DeliveryId, project: deps.Project, webhooks: deps.WebhooksDep
+    endpoint_id: deps.EndpointId, delivery_id: deps.DeliveryId, project: deps.Project, services: deps.ServicesDep
 ) -> WebhookDeliveryRead:
     """One message, with how its sending went."""
-    return _shown(webhooks.delivery(project, endpoint_id, delivery_id))
+    return _shown(services.webhooks.delivery(project, endpoint_id, delivery_id))
 
 
 @router.post("/{endpoint_id}/deliveries/{delivery_id}/redeliver", status_code=202, response_model=WebhookDeliveryRead)
 def redeliver_webhook(
-    endpoint_id: deps.EndpointId, delivery_id: deps.DeliveryId, project: deps.Project, webhooks: deps.WebhooksDep
+    endpoint_id: deps.EndpointId, delivery_id: deps.DeliveryId, project: deps.Project, services: deps.ServicesDep
 ) -> Response:
     """Send a message again, under its old id."""
-    return _queued(webhooks.redeliver(project, endpoint_id, delivery_id))
+    return _queued(services.webhooks.redeliver(project, endpoint_id, delivery_id))

@@ -20,7 +20,6 @@ from app.api.schemas.common import (
 )
 from app.api.schemas.estimates import EstimateRead
 from app.api.schemas.parent_run import ParentRun
-from app.services.jobs.edits import JobEdit
 from app.status import JobStatus
 from spice_select.config import (
     Budget,
@@ -134,12 +133,13 @@ class JobUpdate(BaseModel):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Of a job that has not ended."""
 
-    def edit(self) -> JobEdit:
-        """The same for the service."""
-        values: dict[str, Any] = {
-            name: getattr(self, name) for name in ("name", "priority") if name in self.model_fields_set
-        }
-        return JobEdit(values, self.metadata if "metadata" in self.model_fields_set else {})
+    def values(self) -> dict[str, Any]:
+        """New name and priority, whichever was sent."""
+        return {name: getattr(self, name) for name in ("name", "priority") if name in self.model_fields_set}
+
+    def pairs(self) -> dict[str, str | None] | None:
+        """Pairs to set or, with None, to take away; None in place of the mapping takes all away."""
+        return self.metadata if "metadata" in self.model_fields_set else {}
 
 
 class QueueRead(BaseModel):

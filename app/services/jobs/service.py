@@ -1,14 +1,15 @@
-"""Use cases of jobs: make, show, list, cancel."""
+"""Use cases of jobs: make, show, list, change, cancel, delete."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, NotFoundError, ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Events, Jobs, ListFilter, OwnedUnits, Units
+from app.persistence.repositories import Artifacts, Evaluations, Events, Jobs, ListFilter, OwnedUnits, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Job
@@ -20,6 +21,7 @@ from app.services.jobs.planning import check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, Work, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
 from app.services.jobs.validation import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
+from app.services.storage.retention import Retention
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
 from spice_select.config import (
@@ -34,6 +36,8 @@ from spice_select.config import (
 from spice_select.presets import Preset
 
 OPERATION = "POST /v1/jobs"
+MOST_PAIRS = 16
+"""Pairs of metadata that a job may have."""
 Filters = ListFilter
 """What lists can be narrowed down to."""
 
@@ -86,12 +90,14 @@ class JobService:
         database: Where the records are.
         store: Where the bytes are.
         proxies: Resolves proxy models.
+        retention: Removes the bytes of deleted jobs.
     """
 
-    def __init__(self, database: Database, store: ArtifactStore, proxies: Proxies) -> None:
+    def __init__(self, database: Database, store: ArtifactStore, proxies: Proxies, retention: Retention) -> None:
         self.database = database
         self.store = store
         self.proxies = proxies
+        self.retention = retention
         self.estimator = Estimator(proxies.settings, store)
 
     def create(self, project_id: str, request: JobRequest, *, key: str | None, body: str) -> tuple[JobView, bool]:
@@ -226,6 +232,76 @@ class JobService:
             if not stop_job(session, job_id, JobStatus.CANCELLED):
                 raise ConflictError("the job has ended already")
         return self.get(project_id, job_id)
+
+    def edit(
+        self,
+        project_id: str,
+        job_id: str,
+        values: Mapping[str, Any],
+        metadata: Mapping[str, str | None] | None,
+        expected: frozenset[int] | None,
+    ) -> None:
+        """Change a job; its version rises when anything is another than it was.
+
+        Args:
+            project_id: Owner.
+            job_id: The job.
+            values: New ``name`` and ``priority``, whichever is there.
+            metadata: Pairs to set, or to take away where the value is None; None takes all away, an empty mapping none.
+            expected: Versions that may be changed; None for any.
+
+        Raises:
+            ConflictError: The job has ended, and its priority is to be changed.
+            ServiceError: ``not-found``, ``precondition-failed``, or ``validation-error`` for too many pairs.
+        """
+        with self.database.write() as session:
+            jobs = Jobs(session)
+            find_job(session, project_id, job_id)
+            job = jobs.lock(job_id)
+            require_version(job.version, expected)
+            merged = {**job.metadata_, **metadata} if metadata is not None else {}
+            wanted = {**values, "metadata_": {key: value for key, value in merged.items() if value is not None}}
+            if len(wanted["metadata_"]) > MOST_PAIRS:
+                detail = f"a job has at most {MOST_PAIRS} pairs of metadata"
+                raise ServiceError("validation-error", detail, pointer="#/metadata")
+            changed = {name: value for name, value in wanted.items() if getattr(job, name) != value}
+            if "priority" in changed and job.status not in ACTIVE:
+                raise ConflictError("the job has ended, its priority means nothing any more")
+            if changed:
+                jobs.edit(job_id, changed)
+
+    def delete(self, project_id: str, job_id: str, expected: frozenset[int] | None) -> None:
+        """Take a job that has ended away, with its ranking and its files; deleting it again changes nothing.
+
+        Args:
+            project_id: Owner.
+            job_id: The job.
+            expected: Versions that may be deleted; None for any.
+
+        Raises:
+            NotFoundError: There is no such job in the project.
+            ConflictError: It has not ended, or ``job-in-use`` while another job or an evaluation needs its choice.
+            ServiceError: ``precondition-failed``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by require_version()
+        with self.database.write() as session:
+            jobs = Jobs(session)
+            job = jobs.lock_to_delete(project_id, job_id)
+            if job is None:
+                raise NotFoundError(f"job {job_id}")
+            if job.deleted_at is not None:
+                return
+            require_version(job.version, expected)
+            if job.status in ACTIVE:
+                raise ConflictError(f"the job is {job.status}: cancel it first")
+            if jobs.is_given(job):
+                raise ConflictError("a job that has not ended counts its choice as owned", code="job-in-use")
+            if Evaluations(session).active_of(job_id):
+                raise ConflictError("an evaluation of it has not ended", code="job-in-use")
+            obsolete = {file.sha256 for file in jobs.files(job_id)}
+            Artifacts(session).mark_obsolete(project_id, obsolete)
+            jobs.forget(job_id)
+            Events(session).append(project_id, "job.deleted", job_id=job_id)
+        self.retention.remove_of(project_id, obsolete)
 
 
 def find_job(session: Any, project_id: str, job_id: str) -> Job:
