@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app import logs, tracing
 from app.api import openapi, problems
 from app.api.middleware import RequestMiddleware
+from app.api.rate_limit import RateLimiter
 from app.api.routes import (
     api_keys,
     datasets,
@@ -30,8 +31,29 @@ from app.api.routes import (
 )
 from app.api.schemas.common import ProblemRead
 from app.api.services import Services
-from app.api.sse import told_to_end
+from app.api.sse import EventHub, told_to_end
+from app.outbound import Guard, Policy
+from app.persistence.session import Database
+from app.services.access.keys import KeyService
+from app.services.access.secret_box import SecretBox
+from app.services.access.sessions import Sessions
+from app.services.datasets.service import DatasetService
+from app.services.datasets.uploads import UploadService
+from app.services.evaluations.service import EvaluationService
+from app.services.health import Health
+from app.services.jobs.planning import GradientSetService
+from app.services.jobs.proxies import Proxies
+from app.services.jobs.service import JobService
+from app.services.metrics import ProcessMetrics
+from app.services.notify.events import EventService
+from app.services.notify.webhooks import WebhookService
+from app.services.results.files import ResultService
+from app.services.results.previews import Previews
+from app.services.results.reader import ResultReader
+from app.services.storage.data_folder import SharedFolder
+from app.services.storage.retention import Retention
 from app.settings import Settings
+from app.storage import ArtifactStore
 from app.ui import evaluation_form, forms, login, pages, reference, statics
 from app.ui import jobs as job_lists
 from spice_select.version import __version__
@@ -54,7 +76,8 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     settings = settings or Settings()
     logs.configure(settings.log_level, settings.log_format)
     tracing.configure(settings.tracing, "api")
-    services = Services.of(settings, worker_alive)
+    database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
+    services = make_services(database, settings, worker_alive)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
@@ -64,7 +87,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
             with told_to_end(services.hub.close):
                 yield
         finally:
-            services.database.dispose()
+            database.dispose()
 
     app = FastAPI(
         title="SPICE Select",
@@ -106,6 +129,47 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     )
     app.openapi = lambda: openapi.openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
+
+
+def make_services(database: Database, settings: Settings, worker_alive: Callable[[], bool] | None) -> Services:
+    """The services of a process.
+
+    Args:
+        database: Where the records are.
+        settings: Of the service.
+        worker_alive: Whether the embedded worker lives; None where workers are elsewhere.
+    """
+    store = ArtifactStore(settings.data_dir)
+    keys, events, proxies = KeyService(database), EventService(database), Proxies(settings)
+    hub = EventHub(
+        events,
+        pause=settings.poll_seconds,
+        most=settings.max_event_streams,
+        most_of_project=settings.max_event_streams_of_project,
+    )
+    jobs = JobService(database, store, proxies, Retention(database, store, settings))
+    reader = ResultReader(database, store)
+    return Services(
+        settings=settings,
+        store=store,
+        keys=keys,
+        folder=SharedFolder(settings, database),
+        sessions=Sessions(keys, settings.data_dir),
+        limiter=RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds),
+        health=Health(database, worker_alive),
+        metrics=ProcessMetrics(database, hub.__len__, settings.data_dir),
+        events=events,
+        hub=hub,
+        webhooks=WebhookService(database, SecretBox(settings), Guard(Policy.of(settings))),
+        datasets=DatasetService(database, store, settings),
+        uploads=UploadService(database, store, settings),
+        gradient_sets=GradientSetService(database),
+        jobs=jobs,
+        evaluations=EvaluationService(database, proxies),
+        reader=reader,
+        results=ResultService(jobs, reader, store, settings),
+        previews=Previews(database, reader),
+    )
 
 
 def contract_document() -> dict[str, Any]:
