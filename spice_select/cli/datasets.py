@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,9 @@ from spice_select.cli.output import (
     size,
 )
 from spice_select.cli.progress import ProgressView
-from spice_select.client import Client, Dataset
+
+if TYPE_CHECKING:
+    from spice_select.client import Client, Dataset
 
 app = typer.Typer(help="Register data sets and look at them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -95,19 +97,19 @@ def add(
 
 
 def send(client: Client, file: Path, *, quiet: bool, **about: Any) -> Dataset:
-    """Send a file, with progress when it goes in parts; after Ctrl-C the same command goes on where it stopped."""
+    """Send a file, with progress when it goes in parts; after Ctrl-C the same command continues where it stopped."""
     sent = [0, 0]
     try:
         with ProgressView(quiet=quiet) as view:
 
-            def tell(done: int, total: int) -> None:
+            def report(done: int, total: int) -> None:
                 sent[:] = done, total
                 view.show("sending", done // 2**20, total // 2**20, "MiB")
 
-            return client.datasets.push(file, on_bytes=tell, **about)
+            return client.datasets.push(file, on_bytes=report, **about)
     except KeyboardInterrupt:
         if sent[1]:
-            note(f"\nstopped after {size(sent[0])} of {size(sent[1])}; the same command goes on from there")
+            note(f"\nstopped after {size(sent[0])} of {size(sent[1])}; the same command continues from there")
         leave(Exit.DETACHED)
 
 
@@ -149,17 +151,17 @@ def list_datasets(
     json: options.Json = False,
 ) -> None:
     """List data sets, newest first."""
-    wanted = options.narrowed(metadata, created_after, created_before)
+    wanted = options.list_filters(metadata, created_after, created_before)
     with options.service() as client:
-        found = list(islice(client.datasets.list(status=status, **wanted), limit))
+        datasets = list(islice(client.datasets.list(status=status, **wanted), limit))
     if json:
-        print_json({"data": found})
+        print_json({"data": datasets})
         return
     print_table(
-        ["ID", "STATUS", "NAME", "FORM", "USABLE", "ROWS", "SIZE", "CREATED"],
+        ["ID", "STATUS", "NAME", "FORMAT", "USABLE", "ROWS", "SIZE", "CREATED"],
         (
             [one.id, one.status, one.name, one.format, one.num_usable, one.num_rows, size(one.bytes), one.created_at]
-            for one in found
+            for one in datasets
         ),
     )
 
@@ -168,13 +170,13 @@ def list_datasets(
 def show(dataset: DatasetId, json: options.Json = False) -> None:
     """Show one data set."""
     with options.service() as client:
-        found = client.datasets.get(dataset)
+        details = client.datasets.get(dataset)
     if json:
-        print_json(found)
+        print_json(details)
         return
-    print_dataset(found)
-    if found.error is not None:
-        print_problem(found.error, f"{found.id} is {found.status}")
+    print_dataset(details)
+    if details.error is not None:
+        print_problem(details.error, f"{details.id} is {details.status}")
 
 
 @app.command()
@@ -185,12 +187,12 @@ def rejected(
 ) -> None:
     """List the rows that cannot be used, and why."""
     with options.service() as client:
-        found = list(islice(client.datasets.rejected(dataset), limit + 1))
+        rows = list(islice(client.datasets.rejected(dataset), limit + 1))
     if json:
-        print_json({"data": found[:limit], "has_more": len(found) > limit})
+        print_json({"data": rows[:limit], "has_more": len(rows) > limit})
         return
-    print_table(["ROW", "REASON", "DETAIL"], ([row.row, row.code, shown(row.detail)] for row in found[:limit]))
-    if len(found) > limit:
+    print_table(["ROW", "REASON", "DETAIL"], ([row.row, row.code, shown(row.detail)] for row in rows[:limit]))
+    if len(rows) > limit:
         note(f"there are more than {limit}; --limit shows them")
 
 

@@ -1,4 +1,4 @@
-"""``spice-select hold-out`` and ``evaluate``: does the choice train better than rows drawn at random?"""
+"""``spice-select hold-out`` and ``evaluate``: does the selection train better than rows drawn at random?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from spice_select.cli import options
 from spice_select.cli.local import torch_device
 from spice_select.cli.output import note, print_fields, print_json, print_table, shown
 from spice_select.cli.progress import ProgressView
+from spice_select.cli.settings import EVALUATION_SETTINGS, JOB_SETTINGS, checked, run_config, with_settings
 from spice_select.config import ProxyConfig
 from spice_select.models.threads import let_idle_threads_sleep
 
@@ -29,10 +30,10 @@ def hold_out(
     group: Group = None,
     format: options.Format = None,
     column: options.Column = None,
-    seed: options.Seed = None,
+    seed: Annotated[int | None, typer.Option(help=JOB_SETTINGS["seed"].help)] = None,
     json: options.Json = False,
 ) -> None:
-    """Cut a file into rows to choose from and rows to judge by; near-duplicates stay together."""
+    """Split a file into a pool and held-out rows; near-duplicates stay together."""
     from spice_select.evaluation.evaluate import hold_out_file
 
     cut = hold_out_file(file, output, share=share, group=group, options=_intake(format, column), seed=seed or 0)
@@ -56,87 +57,74 @@ def hold_out(
         print_fields(fields)
 
 
+@with_settings("settings", JOB_SETTINGS, ("preset", "method", "conflict_penalty", "matching_weight", "proxy"))
+@with_settings("evaluation", EVALUATION_SETTINGS)
 def evaluate(
     file: options.SourceFile,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", "-b", help="Hold rows out of FILE, then choose this much of the rest and judge that."),
+        typer.Option(
+            "--budget", "-b", help="Hold rows out of FILE, then select this much of the rest and evaluate that."
+        ),
     ] = None,
     job_folder: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Judge the choice in this folder, which was made from FILE."),
+        typer.Option(
+            exists=True, file_okay=False, help="Evaluate the selection in this folder, which was made from FILE."
+        ),
     ] = None,
     ranking: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="The same, by its ranking.parquet alone.")
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Rows to judge by that the choice has not seen.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Held-out rows that the selection has not seen.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the report.")] = Path(
         "spice-evaluation"
     ),
     share: Share = 0.1,
     group: Group = None,
-    preset: options.PresetName = None,
-    method: options.Method = None,
-    conflict_penalty: options.ConflictPenalty = None,
-    matching_weight: options.MatchingWeight = None,
-    proxy: options.Proxy = None,
+    *,
+    settings: dict[str, Any],
     model: Annotated[str | None, typer.Option(help="Model to train; the proxy model when left out.")] = None,
-    tuning: Annotated[str | None, typer.Option(help="full or lora.")] = None,
-    match: Annotated[
-        str | None,
-        typer.Option(help="What every step holds alike: tokens (and so all tokens), or steps of equal rows."),
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over a choice of average rows.")] = None,
-    batch_rows: Annotated[int | None, typer.Option(help="Rows in a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings of every arm.")] = None,
+    evaluation: dict[str, Any],
     max_length: Annotated[int, typer.Option(min=8, help="Longest sequence in tokens.")] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     format: options.Format = None,
     column: options.Column = None,
-    seed: options.Seed = None,
     json: options.Json = False,
 ) -> None:
-    """Train on the choice and on controls from the same start, and say which did better on held-out rows."""
+    """Train on the selection and on controls from the same start, and say which did better on held-out rows."""
     if [budget, job_folder, ranking].count(None) != 2:
         options.refuse("give exactly one of --budget, --job-folder and --ranking")
     if budget is not None and held_out is not None:
         options.refuse("--held-out goes with --job-folder or --ranking; with --budget rows are held out of FILE")
     let_idle_threads_sleep()
-    from spice_select.evaluation.evaluate import evaluate as judge
+    from spice_select.evaluation.evaluate import evaluate as run_evaluation
     from spice_select.evaluation.evaluate import hold_out_file, select_from_pool
     from spice_select.evaluation.settings import EvaluationConfig
 
-    training = options.without_none(
-        tuning=tuning, match=match, epochs=epochs, batch_rows=batch_rows, learning_rate=learning_rate
-    )
-    config = options.checked(
-        EvaluationConfig, {"training": training, **options.without_none(seeds=seeds, seed=seed)}, "evaluation"
-    )
+    config = checked(EvaluationConfig, evaluation, "evaluation")
     where, intake = torch_device(device), _intake(format, column)
     pool = file
     if budget is not None:
-        selection = options.without_none(
-            method=method, conflict_penalty=conflict_penalty, matching_weight=matching_weight
-        )
-        settings = options.run_config(budget, selection, {}, options.proxy_settings(proxy, None), seed, {}, preset)
+        seeded = options.without_none(seed=evaluation.get("seed"))
+        run = run_config(budget, {**settings, **seeded}, {})
         cut = hold_out_file(file, output, share=share, group=group, options=intake, seed=config.seed)
         pool, held_out = cut.pool, cut.held_out
-        job_folder = select_from_pool(pool, settings, output, device=where, options=intake)
+        job_folder = select_from_pool(pool, run, output, device=where, options=intake)
     if job_folder is not None:
         ranking = job_folder / "ranking.parquet"
     assert ranking is not None
     with ProgressView(quiet=json) as view:
-        found = judge(
+        report = run_evaluation(
             pool,
             ranking,
             config,
             held_out=held_out,
             share=share,
             group=group,
-            proxy=options.checked(ProxyConfig, options.without_none(model=model or proxy), "proxy"),
+            proxy=checked(ProxyConfig, {"model": model} if model else settings.get("proxy", {}), "proxy"),
             max_length=max_length,
             device=where,
             options=intake,
@@ -144,25 +132,25 @@ def evaluate(
         )
         view.end("done")
     output.mkdir(parents=True, exist_ok=True)
-    (output / REPORT).write_text(json_text.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
+    (output / REPORT).write_text(json_text.dumps(report, indent=1) + "\n", encoding="utf-8", newline="\n")
     if json:
-        print_json(found)
+        print_json(report)
         return
-    print_report(found)
+    print_report(report)
     note(f"the report is in {output / REPORT}")
 
 
-def print_report(found: dict[str, Any]) -> None:
+def print_report(report: dict[str, Any]) -> None:
     """A report for a person.
 
     Args:
-        found: The report as JSON values.
+        report: The report as JSON values.
     """
-    rows = [["start", "", "", "", "", found["loss_at_start"], ""]]
-    differences = {entry["control"]: entry for entry in found["comparisons"]}
-    for arm in found["arms"]:
+    rows = [["start", "", "", "", "", report["loss_at_start"], ""]]
+    differences = {entry["control"]: entry for entry in report["comparisons"]}
+    for arm in report["arms"]:
         entry = differences.get(arm["name"])
-        told = f"{entry['mean']:+.4f} ({entry['low']:+.4f} to {entry['high']:+.4f})" if entry else ""
+        text = f"{entry['mean']:+.4f} ({entry['low']:+.4f} to {entry['high']:+.4f})" if entry else ""
         mean = len(arm["rows"])
         rows.append(
             [
@@ -172,23 +160,23 @@ def print_report(found: dict[str, Any]) -> None:
                 round(sum(arm["tokens_trained"]) / mean),
                 round(sum(arm["seconds"]) / mean, 1),
                 arm["loss"],
-                told,
+                text,
             ]
         )
-    columns = ["trained on", "role", "rows", "tokens", "seconds", "held-out loss", "choice better by"]
+    columns = ["trained on", "role", "rows", "tokens", "seconds", "held-out loss", "selection better by"]
     print_table(
         columns, [[f"{v:.4f}" if isinstance(v, float) and i == 5 else v for i, v in enumerate(r)] for r in rows]
     )
-    for check in found["power"]:
-        told = "seen" if check["seen"] else "NOT SEEN"
-        note(f"{told}: {check['claim']} ({shown(check['low'])} to {shown(check['high'])} nats)")
-    if found["choice_saw_held_out_rows"]:
-        note("note: the choice was made with the held-out rows in the pool; `spice-select hold-out` splits first")
-    print_fields({"verdict": found["verdict"].replace("_", " "), "": found["sentence"]})
+    for check in report["power"]:
+        text = "seen" if check["seen"] else "NOT SEEN"
+        note(f"{text}: {check['claim']} ({shown(check['low'])} to {shown(check['high'])} nats)")
+    if report["choice_saw_held_out_rows"]:
+        note("note: the held-out rows were in the pool of the selection; `spice-select hold-out` splits first")
+    print_fields({"verdict": report["verdict"].replace("_", " "), "": report["sentence"]})
 
 
 def _intake(format: str | None, column: list[str] | None) -> Any:
     from spice_select.ingest import IntakeOptions
 
     columns = options.pairs(column, "--column")
-    return options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
+    return checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")

@@ -1,9 +1,9 @@
-"""``spice-select evaluations``: the same question put to the service, whose workers do the training."""
+"""``spice-select evaluations``: evaluate the selection of a job on the service."""
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,10 +22,13 @@ from spice_select.cli.output import (
     shown,
 )
 from spice_select.cli.progress import ProgressView
-from spice_select.client import Client, Evaluation, EvaluationEstimate
+from spice_select.cli.settings import EVALUATION_SETTINGS, JOB_SETTINGS, with_settings
+
+if TYPE_CHECKING:
+    from spice_select.client import Client, Evaluation, EvaluationEstimate
 
 app = typer.Typer(
-    help="Have the service find out whether a job's choice trains better than random rows.",
+    help="Have the service find out whether a job's selection trains better than random rows.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -34,28 +37,22 @@ EvaluationId = Annotated[str, typer.Argument(metavar="EVALUATION", help="Id of a
 
 
 @app.command()
+@with_settings("evaluation", EVALUATION_SETTINGS)
 def submit(
     job: Annotated[str, typer.Argument(metavar="JOB", help="Id of a job with a result (job_...).")],
     held_out: Annotated[
         str | None,
-        typer.Option(help="Data set (ds_...) to judge by; when left out, the rows that the job was told to exclude."),
+        typer.Option(help="Data set (ds_...) of held-out rows; when left out, the rows that the job excluded."),
     ] = None,
     group: Annotated[str | None, typer.Option(help="Column that names a row's group.")] = None,
     model: Annotated[str | None, typer.Option(help="Model to train; the job's proxy model when left out.")] = None,
-    tuning: Annotated[str | None, typer.Option(help="full or lora.")] = None,
-    match: Annotated[
-        str | None, typer.Option(help="What every step holds alike: tokens or steps of equal rows.")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over a choice of average rows.")] = None,
-    batch_rows: Annotated[int | None, typer.Option(help="Rows in a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings of every arm.")] = None,
+    *,
+    evaluation: dict[str, Any],
     control: Annotated[
         list[str] | None,
         typer.Option(help="random, random_tokens, stratified or full; may be repeated. All four when left out."),
     ] = None,
-    max_length: options.MaxLength = None,
-    seed: options.Seed = None,
+    max_length: Annotated[int | None, typer.Option(help=JOB_SETTINGS["max_length"].help)] = None,
     name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
     metadata: options.Metadata = None,
     idempotency_key: Annotated[
@@ -69,19 +66,14 @@ def submit(
     max_wait: options.MaxWait = None,
     json: options.Json = False,
 ) -> None:
-    """Train on what JOB chose and on controls from the same start; say which did better on rows nobody saw."""
-    training = options.without_none(
-        tuning=tuning, match=match, epochs=epochs, batch_rows=batch_rows, learning_rate=learning_rate
-    )
+    """Train on what JOB selected and on controls from the same start; say which did better on held-out rows."""
     fields = {
         "holdout_dataset_id": held_out,
         "group": group,
         "model": model,
-        "training": training or None,
-        "seeds": seeds,
+        **evaluation,
         "controls": control,
         "max_length": max_length,
-        "seed": seed,
         "name": name,
         "metadata": options.pairs(metadata, "--metadata"),
     }
@@ -109,7 +101,7 @@ def list_evaluations(
     status: Annotated[
         str | None, typer.Option(help="Only in this state: queued, running, succeeded, failed, cancelled.")
     ] = None,
-    job: Annotated[str | None, typer.Option(help="Only of this job's choice.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only of this job.")] = None,
     metadata: options.OnlyMetadata = None,
     created_after: options.CreatedAfter = None,
     created_before: options.CreatedBefore = None,
@@ -117,15 +109,15 @@ def list_evaluations(
     json: options.Json = False,
 ) -> None:
     """List evaluations, newest first."""
-    wanted = options.narrowed(metadata, created_after, created_before)
+    wanted = options.list_filters(metadata, created_after, created_before)
     with options.service() as client:
-        found = list(islice(client.evaluations.list(status=status, job_id=job, **wanted), limit))
+        evaluations = list(islice(client.evaluations.list(status=status, job_id=job, **wanted), limit))
     if json:
-        print_json({"data": found})
+        print_json({"data": evaluations})
         return
     rows = (
         [one.id, one.status, one.phase, one.job_id, (one.result or {}).get("verdict"), one.name, one.created_at]
-        for one in found
+        for one in evaluations
     )
     print_table(["ID", "STATUS", "PHASE", "JOB", "VERDICT", "NAME", "CREATED"], rows)
 
@@ -162,26 +154,28 @@ def _finish(client: Client, evaluation_id: str, max_wait: float | None, *, json:
     """Wait for an evaluation, print it and exit as it ended; Ctrl-C ends the waiting, not the evaluation."""
     try:
         with ProgressView(quiet=json) as view:
-            found = client.evaluations.wait(evaluation_id, on_progress=view.evaluation, max_wait=max_wait)
+            evaluation = client.evaluations.wait(evaluation_id, on_progress=view.evaluation, max_wait=max_wait)
     except KeyboardInterrupt:
         leave_detached(evaluation_id, f"spice-select evaluations watch {evaluation_id}")
-    _present(found, json=json)
-    leave(exit_of(found))
+    _present(evaluation, json=json)
+    leave(exit_of(evaluation))
 
 
-def _present_estimate(found: EvaluationEstimate, *, json: bool) -> None:
+def _present_estimate(estimate: EvaluationEstimate, *, json: bool) -> None:
     if json:
-        print_json(found)
+        print_json(estimate)
         return
     print_fields(
         {
-            "rows": f"{found.chosen} chosen of {found.rows}, judged by {found.held_out}",
-            "trainings": f"{found.trainings} of {found.steps} steps: {', '.join(found.arms)}",
-            "tokens": found.tokens,
-            "seconds": None if found.seconds is None else f"{shown(found.seconds)} on one worker, without waiting",
+            "rows": f"{estimate.chosen} selected of {estimate.rows}, evaluated on {estimate.held_out}",
+            "trainings": f"{estimate.trainings} of {estimate.steps} steps: {', '.join(estimate.arms)}",
+            "tokens": estimate.tokens,
+            "seconds": None
+            if estimate.seconds is None
+            else f"{shown(estimate.seconds)} on one worker, without waiting",
         }
     )
-    for line in found.notes:
+    for line in estimate.notes:
         note(f"note: {line}")
 
 
@@ -193,7 +187,7 @@ def _present(evaluation: Evaluation, *, json: bool) -> None:
         "evaluation": evaluation.id,
         "status": evaluation.status,
         "job": evaluation.job_id,
-        "judged by": evaluation.holdout_dataset_id or "the rows that the job was told to exclude",
+        "held-out rows": evaluation.holdout_dataset_id or "the rows that the job excluded",
         "model": evaluation.model.get("model"),
     }
     print_fields(fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,9 +21,10 @@ from spice_select.cli.output import (
     print_table,
 )
 from spice_select.cli.progress import ProgressView
-from spice_select.client import Client, Job
-from spice_select.client.answers import raise_failure
-from spice_select.ingest.source_urls import is_address
+from spice_select.cli.settings import JOB_SETTINGS, with_settings
+
+if TYPE_CHECKING:
+    from spice_select.client import Client, Job
 
 app = typer.Typer(help="Submit jobs, watch and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -31,6 +32,7 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...)
 
 
 @app.command()
+@with_settings("settings", JOB_SETTINGS)
 def submit(
     dataset: Annotated[
         str,
@@ -42,37 +44,15 @@ def submit(
         ),
     ],
     budget: options.BudgetOption,
-    preset: options.PresetName = None,
-    method: options.Method = None,
-    proxy: options.Proxy = None,
-    revision: options.Revision = None,
-    alpha: options.Alpha = None,
-    conflict_penalty: options.ConflictPenalty = None,
-    matching_weight: options.MatchingWeight = None,
-    stop_ratio: options.StopRatio = None,
-    information: options.Information = None,
-    seed: options.Seed = None,
-    targets: options.Targets = None,
-    sketch_dim: options.SketchDim = None,
-    loss: options.Loss = None,
-    normalize: options.Normalize = None,
-    max_length: options.MaxLength = None,
-    batch_tokens: options.BatchTokens = None,
-    store_dtype: options.StoreDtype = None,
-    schedule: options.ScheduleKind = None,
-    steps_every: options.StepsEvery = None,
-    window_size: options.WindowSize = None,
-    warmup_steps: options.WarmupSteps = None,
-    tuned_weights: options.TunedWeights = None,
-    learning_rate: options.LearningRate = None,
-    step_tokens: options.StepTokens = None,
+    settings: dict[str, Any],
     must_include: options.MustInclude = None,
     exclude: options.Exclude = None,
     given_job: Annotated[
         str | None, typer.Option(help="A job on the same gradients whose rows are owned already.")
     ] = None,
     target_dataset: Annotated[
-        str | None, typer.Option(help="For the method less: the data set (ds_...) that the choice is to be close to.")
+        str | None,
+        typer.Option(help="For the method less: the data set (ds_...) that the selection is to be close to."),
     ] = None,
     deadline: options.Deadline = None,
     priority: Annotated[
@@ -88,27 +68,9 @@ def submit(
     json: options.Json = False,
 ) -> None:
     """Submit a job; settings that are left out are the service's defaults."""
-    selection = options.without_none(
-        alpha=alpha,
-        conflict_penalty=conflict_penalty,
-        matching_weight=matching_weight,
-        stop_ratio=stop_ratio,
-        information=information,
-        scope=options.scope_settings(schedule, window_size),
-    )
-    gradients = options.gradient_settings(
-        targets=targets,
-        sketch_dim=sketch_dim,
-        loss=loss,
-        normalize=normalize,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        store_dtype=store_dtype,
-        warmup_steps=warmup_steps,
-        tuned_weights=tuned_weights,
-        learning_rate=learning_rate,
-        step_tokens=step_tokens,
-    )
+    from spice_select.client.answers import raise_failure
+    from spice_select.ingest.source_urls import is_address
+
     with options.service() as client:
         if is_address(dataset):
             fetched = datasets.wait_for(client, client.datasets.from_source(dataset), max_wait, quiet=json)
@@ -119,13 +81,7 @@ def submit(
             dataset,
             budget,
             idempotency_key=idempotency_key,
-            preset=preset,
-            method=method,
-            proxy=options.proxy_settings(proxy, revision),
-            selection=selection or None,
-            gradients=gradients or None,
-            schedule=options.schedule_settings(schedule, steps_every),
-            seed=seed,
+            **settings,
             deadline_seconds=deadline,
             priority=priority,
             name=name,
@@ -185,11 +141,11 @@ def list_jobs(
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
-    wanted = options.narrowed(metadata, created_after, created_before)
+    wanted = options.list_filters(metadata, created_after, created_before)
     with options.service() as client:
-        found = list(islice(client.jobs.list(status=status, dataset_id=dataset, **wanted), limit))
+        jobs = list(islice(client.jobs.list(status=status, dataset_id=dataset, **wanted), limit))
     if json:
-        print_json({"data": found})
+        print_json({"data": jobs})
         return
     print_table(
         ["ID", "STATUS", "PHASE", "DATA SET", "SELECTED", "NAME", "CREATED"],
@@ -203,7 +159,7 @@ def list_jobs(
                 one.name,
                 one.created_at,
             ]
-            for one in found
+            for one in jobs
         ),
     )
 
@@ -238,7 +194,7 @@ def link(
     job: JobId,
     file: Annotated[str, typer.Argument(help="File of the result.")] = "selected.parquet",
     expires: Annotated[float, typer.Option(min=1, help="Seconds for which it opens.")] = 3600.0,
-    k: Annotated[int | None, typer.Option("-k", min=1, help="Only the first k picks.")] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Only the first k selected rows.")] = None,
     json: options.Json = False,
 ) -> None:
     """Print an address that opens a file without an API key: for `datasets`, Axolotl, polars, DuckDB."""
@@ -252,7 +208,7 @@ def link(
 
 @app.command()
 def cancel(job: JobId, json: options.Json = False) -> None:
-    """Stop a job; what it has chosen so far is kept."""
+    """Stop a job; what it has selected so far is kept."""
     with options.service() as client:
         present(client.jobs.cancel(job), json=json)
 
@@ -277,7 +233,7 @@ def update(
     job: JobId,
     name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
     metadata: options.Metadata = None,
-    remove: Annotated[list[str] | None, typer.Option(help="KEY of metadata to take away; may be repeated.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="KEY of metadata to remove; may be repeated.")] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher is served first.")] = None,
     version: Annotated[int | None, typer.Option(help="Only if the job is still at this version.")] = None,
     json: options.Json = False,

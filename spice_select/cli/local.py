@@ -10,10 +10,12 @@ import typer
 from spice_select.cli import options
 from spice_select.cli.output import Exit, leave, note, out, print_fields, print_json, shown
 from spice_select.cli.progress import ProgressView
+from spice_select.cli.settings import JOB_SETTINGS, checked, run_config, with_settings
 from spice_select.models.threads import let_idle_threads_sleep
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 
+@with_settings("settings", JOB_SETTINGS)
 def run(
     file: options.SourceFile,
     budget: options.BudgetOption,
@@ -25,36 +27,14 @@ def run(
         typer.Option(
             metavar="<dir>",
             help="Folder for gradients, warm-ups and checkpoints, or an address (s3://bucket/prefix) for gradients and "
-            "warm-ups: what is there is not done again.",
+            "warm-ups: what is there is not computed again.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     format: options.Format = None,
     column: options.Column = None,
-    preset: options.PresetName = None,
-    method: options.Method = None,
-    proxy: options.Proxy = None,
-    revision: options.Revision = None,
-    alpha: options.Alpha = None,
-    conflict_penalty: options.ConflictPenalty = None,
-    matching_weight: options.MatchingWeight = None,
-    stop_ratio: options.StopRatio = None,
-    information: options.Information = None,
-    seed: options.Seed = None,
-    targets: options.Targets = None,
-    sketch_dim: options.SketchDim = None,
-    loss: options.Loss = None,
-    normalize: options.Normalize = None,
-    max_length: options.MaxLength = None,
-    batch_tokens: options.BatchTokens = None,
-    store_dtype: options.StoreDtype = None,
-    schedule: options.ScheduleKind = None,
-    steps_every: options.StepsEvery = None,
-    window_size: options.WindowSize = None,
-    warmup_steps: options.WarmupSteps = None,
-    tuned_weights: options.TunedWeights = None,
-    learning_rate: options.LearningRate = None,
-    step_tokens: options.StepTokens = None,
+    *,
+    settings: dict[str, Any],
     must_include: options.MustInclude = None,
     exclude: options.Exclude = None,
     given: Annotated[
@@ -64,52 +44,22 @@ def run(
     target: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="For the method less: a file that the choice is to be close to."
+            exists=True, dir_okay=False, help="For the method less: a file that the selection is to be close to."
         ),
     ] = None,
     deadline: options.Deadline = None,
     json: options.Json = False,
 ) -> None:
-    """Choose from a file on this machine, without a service."""
-    config = options.run_config(
-        budget,
-        options.without_none(
-            method=method,
-            alpha=alpha,
-            conflict_penalty=conflict_penalty,
-            matching_weight=matching_weight,
-            stop_ratio=stop_ratio,
-            information=information,
-            scope=options.scope_settings(schedule, window_size),
-        ),
-        options.gradient_settings(
-            targets=targets,
-            sketch_dim=sketch_dim,
-            loss=loss,
-            normalize=normalize,
-            max_length=max_length,
-            batch_tokens=batch_tokens,
-            store_dtype=store_dtype,
-            warmup_steps=warmup_steps,
-            tuned_weights=tuned_weights,
-            learning_rate=learning_rate,
-            step_tokens=step_tokens,
-        ),
-        options.proxy_settings(proxy, revision),
-        seed,
-        options.without_none(
-            must_include=options.rows(must_include, "--must-include"), exclude=options.rows(exclude, "--exclude")
-        ),
-        preset,
-        options.schedule_settings(schedule, steps_every),
-    )
+    """Select from a file on this machine, without a service."""
+    included, excluded = options.rows(must_include, "--must-include"), options.rows(exclude, "--exclude")
+    config = run_config(budget, settings, options.without_none(must_include=included, exclude=excluded))
     columns = options.pairs(column, "--column")
 
     let_idle_threads_sleep()
     from spice_select.ingest import IntakeOptions
     from spice_select.pipeline.run import run as run_pipeline
 
-    intake = options.checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
+    intake = checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
     with ProgressView(quiet=json) as view:
         result = run_pipeline(
             file,
@@ -137,17 +87,17 @@ def run(
     note(f"files are in {output}; check them with: spice-select verify {output} --source {file}")
 
 
-def torch_device(wish: str) -> str:
-    """The device that was wished for; a CUDA device where there is one for ``auto``."""
-    if wish not in {"auto", "cpu", "cuda"} and not wish.startswith("cuda:"):
-        options.refuse(f"no device {wish!r}; there is auto, cpu and cuda")
+def torch_device(name: str) -> str:
+    """The device of a name; ``auto`` is a CUDA device if there is one."""
+    if name not in {"auto", "cpu", "cuda"} and not name.startswith("cuda:"):
+        options.refuse(f"no device {name!r}; there is auto, cpu and cuda")
     import torch
 
-    if wish == "auto":
+    if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wish != "cpu" and not torch.cuda.is_available():
-        options.refuse(f"device {wish}: no CUDA device here")
-    return wish
+    if name != "cpu" and not torch.cuda.is_available():
+        options.refuse(f"device {name}: no CUDA device here")
+    return name
 
 
 def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +131,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with the files of a result.")],
     source: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="The file that the rows were chosen from."),
+        typer.Option(exists=True, dir_okay=False, help="The file that the rows were selected from."),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -18,7 +18,7 @@ USAGE_CODES = frozenset({"invalid-url", "validation-error"})
 app = typer.Typer(
     name="spice-select",
     help=(
-        "Choose the part of an instruction-tuning data set that is worth training on. "
+        "Select the part of an instruction-tuning data set that is worth training on. "
         "Commands talk to the service at SPICE_API_URL (http://127.0.0.1:8000), with SPICE_API_KEY if it wants one; "
         "`run`, `hold-out`, `evaluate`, `verify` and `version` need no service."
     ),
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _fail(SpiceError(f"this command needs {error.name}: pip install 'spice-select[compute]'"), given)
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say, and Python must not try at exit.
+        # The reader of our output is gone; Python must not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.FAILED)
     except OSError as error:

@@ -7,16 +7,18 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from pydantic import BaseModel
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
 
-from spice_select.client import Dataset, Evaluation, Event, Job, Problem, QueuePosition
 from spice_select.errors import ClientError, SpiceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from spice_select.client import Dataset, Evaluation, Event, Job, Problem, QueuePosition
 
 
 class Exit(IntEnum):
@@ -32,17 +34,28 @@ class Exit(IntEnum):
 
 def out() -> Console:
     """Standard output."""
+    from rich.console import Console  # Imported late, for the time that --help takes.
+
     return Console(highlight=False, soft_wrap=True)
 
 
 def err() -> Console:
     """Standard error."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def styled(text: str, style: str = "") -> Text:
+    """Text that is printed as it is, brackets too."""
+    from rich.text import Text
+
+    return Text(text, style=style)
 
 
 def note(text: str) -> None:
     """A line for a person, beside the result."""
-    err().print(Text(text))
+    err().print(styled(text))
 
 
 def print_json(value: Any) -> None:
@@ -64,19 +77,21 @@ def plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Rows under a header; in a pipe nothing is cut off or filled up."""
+    from rich.cells import cell_len
+
     lines = [[shown(value) for value in row] for row in [columns, *rows]]
     widths = [max(cell_len(line[place]) for line in lines) for place in range(len(columns))]
     for number, line in enumerate(lines):
         cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
-        out().print(Text("  ".join(cells).rstrip(), style="bold" if number == 0 else ""))
+        out().print(styled("  ".join(cells).rstrip(), style="bold" if number == 0 else ""))
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Names and values, one a line, without those that have none."""
-    found = {name: shown(value) for name, value in fields.items() if value not in (None, {}, [])}
-    width = max((len(name) for name in found), default=0)
-    for name, value in found.items():
-        out().print(Text(f"{name:<{width}}  ", style="bold").append(value, style="not bold"))
+    present = {name: shown(value) for name, value in fields.items() if value not in (None, {}, [])}
+    width = max((len(name) for name in present), default=0)
+    for name, value in present.items():
+        out().print(styled(f"{name:<{width}}  ", style="bold").append(value, style="not bold"))
 
 
 def shown(value: Any) -> str:
@@ -177,7 +192,7 @@ def _away(seconds: float) -> str:
 def print_event(event: Event) -> None:
     """A line of history for a person."""
     out().print(
-        Text(f"{shown(event.created_at)}  {event.type:<22}  {shown(event.data) if event.data else ''}".rstrip())
+        styled(f"{shown(event.created_at)}  {event.type:<22}  {shown(event.data) if event.data else ''}".rstrip())
     )
 
 
@@ -210,15 +225,15 @@ def _error_lines(detail: str, code: str | None, request_id: str | None, findings
 
 def error_json(error: SpiceError) -> dict[str, Any]:
     """An error as the object that ``--json`` prints."""
-    found: dict[str, Any] = {
+    body: dict[str, Any] = {
         "code": error.code,
         "detail": error.detail,
         "retryable": error.retryable,
         "errors": error.errors,
     }
     if isinstance(error, ClientError):
-        found |= {"status": error.status, "request_id": error.request_id}
-    return {"error": found}
+        body |= {"status": error.status, "request_id": error.request_id}
+    return {"error": body}
 
 
 def leave(status: Exit) -> NoReturn:

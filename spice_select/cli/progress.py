@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from typing import TYPE_CHECKING, Self
 
 from spice_select.cli.output import err, waiting
-from spice_select.client import Dataset, Evaluation, Job
-from spice_select.client import Progress as Count
-from spice_select.pipeline.progress import RunProgress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from spice_select.client import Dataset, Evaluation, Job
+    from spice_select.client import Progress as Count
+    from spice_select.pipeline.progress import RunProgress
 
 LINE_SECONDS = 5.0
 """Shortest time between two lines about the same phase."""
@@ -39,6 +41,8 @@ class ProgressView:
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description:<22}"),

@@ -6,15 +6,16 @@ import json as jsonlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spice_select.cli import options
 from spice_select.cli.output import note, out, print_json, size
-from spice_select.client import Client
 from spice_select.errors import ClientError
-from spice_select.results import llamafactory, trainers
+
+if TYPE_CHECKING:
+    from spice_select.client import Client
 
 SELECTED = "selected.jsonl"
 
@@ -31,8 +32,8 @@ def pull(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Fetch the files of a job, going on where an earlier call broke off; every digest is checked."""
-    ways: dict[str | None, Callable[[], tuple[dict[str, Path], str]]] = {
+    """Download the files of a job, continuing where an earlier call broke off; every digest is checked."""
+    writers: dict[str | None, Callable[[], tuple[dict[str, Path], str]]] = {
         None: lambda: _plain(client, job, output, None, f"verify them with: spice-select verify {output}"),
         "jsonl": lambda: _plain(client, job, output, [SELECTED], ""),
         "parquet": lambda: _plain(client, job, output, ["selected.parquet"], ""),
@@ -44,12 +45,12 @@ def pull(
         "swift": lambda: _conversations(client, job, output, "swift.yaml"),
         "trl": lambda: _conversations(client, job, output, "trl.yaml"),
     }
-    if format not in ways:
-        known = ", ".join(way for way in ways if way is not None)
-        options.refuse(f"no format {format!r}; there is {known}")
+    if format not in writers:
+        known = ", ".join(name for name in writers if name is not None)
+        options.refuse(f"no format {format!r}; the formats are {known}")
     with options.service() as client:
         _check_files(client, job)
-        files, hint = ways[format]()
+        files, hint = writers[format]()
     if json:
         print_json({"job_id": job, "files": {label: str(path) for label, path in files.items()}})
         return
@@ -80,22 +81,26 @@ def _llamafactory(client: Client, job: str, output: Path, name: str | None) -> t
         entries: dict[str, Any] = jsonlib.loads(fetched["dataset_info.json"].read_text(encoding="utf-8"))
         if not entries:
             options.refuse("LLaMA-Factory cannot read these records; take --format trl, axolotl or swift")
-        ((found, entry),) = entries.items()
+        ((stem, entry),) = entries.items()
         # Two jobs on one data set must not take each other's name.
-        label = name or f"{found}_{job[-8:].lower()}"
+        label = name or f"{stem}_{job[-8:].lower()}"
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", label):
             options.refuse(f"--name {label!r}: letters, digits, '_', '-' and '.' only")
         rows = output / f"{label}.jsonl"
         if rows.exists() and rows.read_bytes() != fetched[SELECTED].read_bytes():
-            options.refuse(f"{rows} is there already and holds other rows; choose another --name")
+            options.refuse(f"{rows} exists already and holds other rows; give another --name")
         info = output / "dataset_info.json"
-        llamafactory.merge_dataset_info(info, {label: {**entry, "file_name": rows.name}})
+        from spice_select.results.llamafactory import merge_dataset_info
+
+        merge_dataset_info(info, {label: {**entry, "file_name": rows.name}})
         fetched[SELECTED].replace(rows)
     return {rows.name: rows, info.name: info}, f"in LLaMA-Factory: dataset_dir: {output}, dataset: {label}"
 
 
 def _conversations(client: Client, job: str, output: Path, config: str) -> tuple[dict[str, Path], str]:
     """The rows as conversations, and the lines of configuration that read them."""
+    from spice_select.results import trainers
+
     dependencies = client.jobs.provenance(job)["predicate"]["buildDefinition"]["resolvedDependencies"]
     about = next(item["annotations"] for item in dependencies if item.get("name") == "dataset")
     form, columns = about["format"], about["columns"]

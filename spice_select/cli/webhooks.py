@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spice_select.cli import options
 from spice_select.cli.output import note, print_fields, print_json, print_table
-from spice_select.client import Client, WebhookDelivery, WebhookEndpoint
 
-app = typer.Typer(help="Have addresses of yours told of events.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from spice_select.client import WebhookDelivery, WebhookEndpoint
+
+app = typer.Typer(help="Send events to addresses of yours.", no_args_is_help=True, rich_markup_mode=None)
 
 EndpointId = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id of a webhook endpoint (whe_...).")]
 Events = Annotated[
     list[str] | None,
-    typer.Option("--event", help="A type such as job.succeeded; may be repeated. The ends when left out."),
+    typer.Option("--event", help="A type such as job.succeeded; may be repeated. The ends of jobs when left out."),
 ]
 
 
@@ -28,21 +30,21 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Add an endpoint; the secret that messages are signed with is printed once."""
-    with Client() as client:
+    with options.service() as client:
         _show(client.webhook_endpoints.create(url, event_types=event, name=name), json)
 
 
 @app.command("list")
 def list_endpoints(json: options.Json = False) -> None:
     """List the endpoints, newest first."""
-    with Client() as client:
-        found = list(client.webhook_endpoints.list())
+    with options.service() as client:
+        endpoints = list(client.webhook_endpoints.list())
     if json:
-        print_json(found)
+        print_json(endpoints)
         return
     rows = [
         (one.id, "on" if one.enabled else one.disabled_reason or "off", one.url, ",".join(one.event_types))
-        for one in found
+        for one in endpoints
     ]
     print_table(["endpoint", "state", "url", "events"], rows)
 
@@ -50,7 +52,7 @@ def list_endpoints(json: options.Json = False) -> None:
 @app.command()
 def show(endpoint: EndpointId, json: options.Json = False) -> None:
     """Show an endpoint."""
-    with Client() as client:
+    with options.service() as client:
         _show(client.webhook_endpoints.get(endpoint), json)
 
 
@@ -61,13 +63,13 @@ def change(
     event: Events = None,
     name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
     enabled: Annotated[
-        bool | None, typer.Option("--on/--off", help="Off lets what waits fail; on starts again.")
+        bool | None, typer.Option("--on/--off", help="Off drops waiting messages; on starts again.")
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Change an endpoint; what is left out stays."""
     changes = options.without_none(url=url, event_types=event, name=name, enabled=enabled)
-    with Client() as client:
+    with options.service() as client:
         _show(client.webhook_endpoints.update(endpoint, **changes), json)
 
 
@@ -78,14 +80,14 @@ def rotate(
     json: options.Json = False,
 ) -> None:
     """Sign with a new secret, which is printed once."""
-    with Client() as client:
+    with options.service() as client:
         _show(client.webhook_endpoints.rotate_secret(endpoint, overlap_hours=overlap_hours), json)
 
 
 @app.command()
 def ping(endpoint: EndpointId, json: options.Json = False) -> None:
-    """Have a message sent that says nothing, to see whether it arrives."""
-    with Client() as client:
+    """Send an empty message, to see whether it arrives."""
+    with options.service() as client:
         _queued(client.webhook_endpoints.ping(endpoint), json)
 
 
@@ -97,12 +99,12 @@ def deliveries(
     json: options.Json = False,
 ) -> None:
     """List what was sent to an endpoint, newest first."""
-    with Client() as client:
-        found = list(islice(client.webhook_endpoints.deliveries(endpoint, state=state), limit))
+    with options.service() as client:
+        messages = list(islice(client.webhook_endpoints.deliveries(endpoint, state=state), limit))
     if json:
-        print_json(found)
+        print_json(messages)
         return
-    rows = [(one.id, one.type, one.state, one.attempts, one.last_status, one.last_error) for one in found]
+    rows = [(one.id, one.type, one.state, one.attempts, one.last_status, one.last_error) for one in messages]
     print_table(["delivery", "type", "state", "attempts", "status", "error"], rows)
 
 
@@ -112,15 +114,15 @@ def redeliver(
     delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="Id of a message (whd_...).")],
     json: options.Json = False,
 ) -> None:
-    """Have a message sent again, under its old id."""
-    with Client() as client:
+    """Send a message again, under its old id."""
+    with options.service() as client:
         _queued(client.webhook_endpoints.redeliver(endpoint, delivery), json)
 
 
 @app.command()
 def remove(endpoint: EndpointId, json: options.Json = False) -> None:
     """Remove an endpoint."""
-    with Client() as client:
+    with options.service() as client:
         client.webhook_endpoints.delete(endpoint)
     if json:
         print_json({"id": endpoint, "deleted": True})

@@ -128,7 +128,7 @@ def test_ctrl_c_while_sending_ends_with_130_and_the_same_command_goes_on(
     with pytest.raises(SystemExit) as ended:
         main(["datasets", "push", str(path), "--no-wait"])
     assert ended.value.code == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command continues from there" in capsys.readouterr().err
     monkeypatch.setattr(httpx.Client, "stream", complete)
     with pytest.raises(SystemExit) as ended:
         main(["datasets", "push", str(path), "--no-wait", "--json"])

@@ -190,7 +190,7 @@ def test_client_and_command_ask_for_estimates(service: InProcessService, tmp_pat
     assert (found.rows, found.fits) == (20, None)
     shown = run(dataset_id, "--budget", "10%", "--sketch-dim", "4")
     assert re.search(r"^rows +20$", shown.stdout, re.MULTILINE)
-    assert re.search(r"^memory to choose +\d+", shown.stdout, re.MULTILINE)
+    assert re.search(r"^memory for selection +\d+", shown.stdout, re.MULTILINE)
     assert "note: seconds:" in shown.stderr
     assert run("/nowhere.jsonl", "--budget", "10%").returncode == 2
 

@@ -1,0 +1,259 @@
+"""Options for the settings of a job or a run: which there are, and what was set becomes the body of a job.
+
+The type of an option is that of its field in the settings models; whether a value is allowed, the models say.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, NamedTuple, TypeVar, cast, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+
+from spice_select.config import (
+    Conditions,
+    GradientConfig,
+    Method,
+    Model,
+    ProxyConfig,
+    RunConfig,
+    SelectionConfig,
+)
+from spice_select.errors import ConfigError
+from spice_select.evaluation.settings import EvaluationConfig
+from spice_select.presets import PRESETS, Preset, filled
+
+Settings = TypeVar("Settings", bound=Model)
+
+
+class Setting(NamedTuple):
+    """One option.
+
+    Attributes:
+        path: Where it belongs in the settings of a job, joined by dots.
+        help: For people.
+    """
+
+    path: str
+    help: str
+
+
+JOB_SETTINGS = {
+    "preset": Setting("preset", f"Settings for what is not set otherwise: {', '.join(PRESETS)}."),
+    "method": Setting("method", f"{', '.join(get_args(Method))}."),
+    "proxy": Setting("proxy.model", "Proxy model: builtin:tiny, a hub id or a local folder."),
+    "revision": Setting("proxy.revision", "Commit of the hub model."),
+    "alpha": Setting("selection.alpha", "Fisher scale in U(S) = logdet(I + alpha F_S)."),
+    "conflict_penalty": Setting("selection.conflict_penalty", "Weight of the conflict in the score, lambda."),
+    "matching_weight": Setting(
+        "selection.matching_weight", "Weight of what the set lacks compared with the mean of the pool; 0 leaves it out."
+    ),
+    "stop_ratio": Setting("selection.stop_ratio", "Stop when a gain falls to this share of the first, omega."),
+    "information": Setting("selection.information", "logdet, diagonal or scalar."),
+    "seed": Setting("seed", "Seed of the projections and of methods that draw."),
+    "targets": Setting("gradients.targets", "Measured weights: linear or lora."),
+    "sketch_dim": Setting("gradients.sketch_dim", "Numbers kept per layer."),
+    "loss": Setting("gradients.loss", "Loss of a sample: mean or sum over its response tokens."),
+    "normalize": Setting("gradients.normalize", "unit or none."),
+    "max_length": Setting("gradients.max_length", "Longest sequence in tokens."),
+    "batch_tokens": Setting(
+        "gradients.batch_tokens",
+        "Most padded tokens of a batch; auto: as many as fit into the free memory, decided once and recorded.",
+    ),
+    "store_dtype": Setting(
+        "gradients.store_dtype",
+        "Type in which gradients are kept: float32; float16 or bfloat16 take half the space.",
+    ),
+    "schedule": Setting(
+        "schedule.kind",
+        "offline: all gradients first; periodic: measure a window, select from it, now and then take a step, repeat.",
+    ),
+    "steps_every": Setting("schedule.steps_every", "Windows between two steps of the periodic schedule; 0 takes none."),
+    "window_size": Setting(
+        "selection.scope.size", "Select from windows of so many samples, each by itself; periodic takes 128."
+    ),
+    "warmup_steps": Setting(
+        "gradients.warmup_steps", "Optimiser steps on a sample of the pool before the gradients are taken."
+    ),
+    "tuned_weights": Setting("gradients.tuning.weights", "What a step tunes: lora (adapters) or full."),
+    "learning_rate": Setting("gradients.tuning.learning_rate", "Learning rate of the steps."),
+    "step_tokens": Setting("gradients.tuning.step_tokens", "Tokens in a step of the warm-up."),
+}
+EVALUATION_SETTINGS = {
+    "tuning": Setting("training.tuning", "full or lora."),
+    "match": Setting(
+        "training.match", "What is equal in every step: tokens (and so all tokens), or steps of equal rows."
+    ),
+    "epochs": Setting("training.epochs", "Passes over a selection of average rows."),
+    "batch_rows": Setting("training.batch_rows", "Rows in a step."),
+    "learning_rate": Setting("training.learning_rate", "Peak learning rate of AdamW."),
+    "seeds": Setting("seeds", "Trainings of every arm."),
+    "seed": JOB_SETTINGS["seed"],
+}
+
+
+def option_of(setting: Setting) -> Any:
+    """Type and option of a setting, as typer reads them: text if its field takes any, else a number."""
+    *parents, field = setting.path.split(".")
+    models: list[Any] = [RunConfig, SelectionConfig, EvaluationConfig]
+    for name in parents:
+        models = [part for model in models if name in model.model_fields for part in _parts(model, name)]
+    types = {
+        type(kind) if isinstance(kind, str) else kind
+        for model in models
+        if field in getattr(model, "model_fields", ())
+        for kind in _parts(model, field)
+    }
+    kind = next(kind for kind in (str, float, int) if kind in types)
+    metavar = "NUMBER|auto" if {str, int} <= types else None
+    return Annotated[kind | None, typer.Option(help=setting.help, metavar=metavar)]
+
+
+def _parts(model: type[Model], field: str) -> list[Any]:
+    """Types and literal values that a field is made of."""
+    found: list[Any] = []
+    waiting = [model.model_fields[field].annotation]
+    while waiting:
+        kind = waiting.pop()
+        inner = get_args(kind)
+        waiting += inner[:1] if get_origin(kind) is Annotated else inner
+        found += [kind] if not inner else []
+    return found
+
+
+Command = Callable[..., None]
+
+
+def with_settings(
+    parameter: str, table: Mapping[str, Setting], names: Collection[str] | None = None
+) -> Callable[[Command], Command]:
+    """Give a command an option for each setting.
+
+    Args:
+        parameter: Parameter of the command that the options stand for; it gets those that were set, nested as in the
+            settings of a job.
+        table: Which there are.
+        names: Only these.
+    """
+    offered = {name: table[name] for name in table if names is None or name in names}
+
+    def decorate(command: Command) -> Command:
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            if own.name != parameter:
+                parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            parameters += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option_of(setting))
+                for name, setting in offered.items()
+            ]
+
+        @functools.wraps(command)
+        def called(**values: Any) -> None:
+            settings = nested(offered, {name: values.pop(name) for name in offered})
+            command(**values, **{parameter: settings})
+
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {own.name: own.annotation for own in parameters}
+        del called.__wrapped__
+        return called
+
+    return decorate
+
+
+def nested(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set, nested as in the settings of a job.
+
+    Args:
+        settings: What there is.
+        values: Value by name; None where it was not set.
+
+    Raises:
+        ConfigError: An option that needs another one, or a text that is not a number.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    for name, needed, only in (("revision", "proxy", None), ("steps_every", "schedule", "periodic")):
+        if name in given and (given.get(needed) is None or only not in {None, given[needed]}):
+            pointer = "#/proxy/revision" if name == "revision" else "#/schedule"
+            wanted = f"--{needed}{f' {only}' if only else ''}"
+            raise ConfigError(f"--{name.replace('_', '-')} needs {wanted}", pointer=pointer)
+    if given.get("steps_every") == 0:
+        given["steps_every"] = None
+    batch = given.get("batch_tokens")
+    if isinstance(batch, str) and batch != "auto":
+        if not batch.isdecimal():
+            raise ConfigError(f"--batch-tokens {batch!r}: give a number or auto", pointer="#/gradients/batch_tokens")
+        given["batch_tokens"] = int(batch)
+    body: dict[str, Any] = {}
+    for name, value in given.items():
+        inner = body
+        *parents, field = settings[name].path.split(".")
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[field] = value
+    if "window_size" in given or given.get("schedule") == "periodic":
+        selection = body.setdefault("selection", {})
+        selection["scope"] = {"kind": "windows", **selection.get("scope", {})}
+    return body
+
+
+def run_config(budget: str, settings: Mapping[str, Any], conditions: Mapping[str, Any]) -> RunConfig:
+    """The settings of a run on this machine.
+
+    Args:
+        budget: How much to select.
+        settings: What was set, as ``nested`` returns it.
+        conditions: Rows to include and to exclude.
+    """
+    from spice_select.client.budget import parse_budget
+
+    def only(*names: str) -> dict[str, Any]:
+        return {name: settings[name] for name in names if name in settings}
+
+    preset = preset_named(settings.get("preset"))
+    gradients = {**filled(preset, "gradients", settings.get("gradients", {})), **only("seed")}
+    selection = {**filled(preset, "selection", settings.get("selection", {})), **only("seed", "method")}
+    return checked(
+        RunConfig,
+        {
+            "proxy": checked(ProxyConfig, settings.get("proxy", {}), "proxy"),
+            "gradients": checked(GradientConfig, gradients, "gradients"),
+            "selection": checked(SelectionConfig, {**selection, "budget": parse_budget(budget)}, "selection"),
+            "conditions": checked(Conditions, conditions, "conditions"),
+            "preset": preset,
+            **only("schedule"),
+        },
+    )
+
+
+def preset_named(name: str | None) -> Preset | None:
+    """The preset of a name.
+
+    Raises:
+        ConfigError: It does not exist.
+    """
+    if name is None or name in PRESETS:
+        return cast("Preset | None", name)
+    raise ConfigError(f"no preset {name!r}; there is {' and '.join(PRESETS)}", pointer="#/preset")
+
+
+def checked(model: type[Settings], values: Mapping[str, Any], where: str = "") -> Settings:
+    """A settings model.
+
+    Raises:
+        ConfigError: A value that it refuses, with a pointer to each.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        findings = [
+            {
+                "detail": item["msg"],
+                "pointer": "/".join(["#", *([where] if where else []), *(str(part) for part in item["loc"])]),
+            }
+            for item in error.errors()
+        ]
+        raise ConfigError(f"{findings[0]['pointer']}: {findings[0]['detail']}", errors=findings) from error
