@@ -187,6 +187,11 @@ PROBLEMS: dict[str, Problem] = {
     "dataset-form-unknown": Problem(
         "Unknown record form", 422, "The columns match no known record form; say which column is what with `columns`."
     ),
+    "dataset-columns-ambiguous": Problem(
+        "Two readings of the columns",
+        422,
+        "The columns can be read in two ways; `detail` has both and the `columns` to send for each.",
+    ),
     "dataset-column-missing": Problem("Column missing", 422, "`columns` names a column that no row has."),
     "dataset-truncated": Problem("The file is truncated", 422, "The compressed or columnar file ends too early."),
     "dataset-invalid-json": Problem("Invalid JSON", 422, "A line or element is not valid JSON; `detail` names it."),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -124,6 +125,9 @@ class GradientConfig(Model):
     """Arithmetic of the model."""
     store_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Type in which gradients are kept: two bytes a number instead of four, at 11 or 8 bits of precision."""
+    chat_date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = "2025-01-01"
+    """What a chat template that asks for the date is told, as YYYY-MM-DD: never the clock's, so that a run gives the
+    same result on any day."""
     lora_rank: Annotated[int, Field(ge=1, le=1024)] = 16
     """Rank of the adapters, measured or tuned, r."""
     lora_alpha: Annotated[float, Field(gt=0, le=65536)] = 32.0
@@ -134,6 +138,11 @@ class GradientConfig(Model):
     """How those steps are taken; says nothing while there are none."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of the projections, of fresh adapters and of what a warm-up sees."""
+
+    @model_validator(mode="after")
+    def _a_day_of_the_calendar(self) -> Self:
+        date.fromisoformat(self.chat_date)
+        return self
 
     @property
     def tunes_adapters(self) -> bool:

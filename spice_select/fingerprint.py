@@ -46,7 +46,7 @@ def warmup_fingerprint(*, pool: str, proxy_revision: str, config: GradientConfig
     """
     if not config.warmup_steps:
         return None
-    read = {"warmup_steps", "tuning", "lora_rank", "lora_alpha", "max_length", "overflow", "seed"}
+    read = {"warmup_steps", "tuning", "lora_rank", "lora_alpha", "max_length", "overflow", "seed", "chat_date"}
     return digest_of(
         {
             "pool": pool,

@@ -8,6 +8,7 @@ from typing import Any
 
 from spice_select.errors import ConfigError
 from spice_select.ingest import PoolRow
+from spice_select.records.conversation import shown
 from spice_select.records.tokenize import Example, encode
 from spice_select.selection.validation import group_of
 
@@ -85,7 +86,7 @@ def evaluation_dataset(
 
 def text_of(row: PoolRow) -> str:
     """Everything a row says, one message a line."""
-    return "\n".join(message["content"] for message in row.messages)
+    return "\n".join(shown(message) for message in row.messages)
 
 
 def groups_of(rows: Sequence[PoolRow], column: str | None) -> list[str] | None:

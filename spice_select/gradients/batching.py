@@ -21,12 +21,14 @@ class Batch:
         targets: int64 of shape (b, t): the token that position has to predict, -100 where nothing is learned.
         places: For a packed batch int64 of shape (n, longest): where in the row the tokens of each example are; t where
             it has no more. None for a padded one.
+        weights: float64 of shape (b, t): factor of the loss of each target; None where all are 1.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     targets: torch.Tensor
     places: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     @property
     def samples(self) -> int:
@@ -97,7 +99,20 @@ def collate(examples: Sequence[Example], *, padding_side: Literal["left", "right
         input_ids[row, start : start + length] = torch.tensor(example.input_ids, dtype=torch.int64)
         attention_mask[row, start : start + length] = True
         targets[row, start : start + length - 1] = torch.tensor(example.labels[1:], dtype=torch.int64)
-    return Batch(input_ids, attention_mask, targets)
+    weights: torch.Tensor | None = None
+    if any(example.weights is not None for example in examples):
+        weights = torch.ones(targets.shape, dtype=torch.float64)
+        for row, example in enumerate(examples):
+            start = 0 if padding_side == "right" else longest - len(example.input_ids)
+            weights[row, start : start + len(example.input_ids) - 1] = _target_weights(example)[:-1]
+    return Batch(input_ids, attention_mask, targets, weights=weights)
+
+
+def _target_weights(example: Example) -> torch.Tensor:
+    """Weight of what each token of an example has to predict, float64; the last predicts nothing."""
+    if example.weights is None:
+        return torch.ones(len(example.labels), dtype=torch.float64)
+    return torch.tensor([*example.weights[1:], 1.0], dtype=torch.float64)
 
 
 def pack(examples: Sequence[Example]) -> Batch:
@@ -119,6 +134,9 @@ def pack(examples: Sequence[Example]) -> Batch:
         torch.ones_like(input_ids, dtype=torch.bool),
         torch.tensor([[token for row in targets for token in row]], dtype=torch.int64),
         places,
+        torch.cat([_target_weights(example) for example in examples])[None]
+        if any(example.weights is not None for example in examples)
+        else None,
     )
 
 

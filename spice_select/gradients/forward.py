@@ -38,6 +38,8 @@ class BatchPass:
         if self.mean:
             learned = torch.cat([where, where.new_zeros(1)])[tokens].sum(dim=1).clamp(min=1)
             weights[tokens] = (1.0 / learned.double()).unsqueeze(1).expand(tokens.shape)
+        if batch.weights is not None:
+            weights[:-1] *= batch.weights.flatten()
         arguments: dict[str, Any] = {"input_ids": batch.input_ids.to(self.device), "use_cache": False}
         position_ids = positions(batch)
         if position_ids is not None:

@@ -6,7 +6,8 @@ sum over tokens of their outer products is the sample's (sketched) weight gradie
 go through the vocabulary head.
 
 What is measured is the gradient of each sample's own loss: the mean (or sum) of the cross-entropy over its own response
-tokens. A batch's loss is the sum of its samples' losses, so no sample sees another.
+tokens, each scaled by its weight where the example has weights (the mean still divides by the number of tokens).
+A batch's loss is the sum of its samples' losses, so no sample sees another.
 """
 
 from __future__ import annotations
@@ -246,6 +247,8 @@ def _check_examples(model: Any, examples: Sequence[Example]) -> None:
         ids, labels = example.input_ids, example.labels
         if len(ids) != len(labels):
             raise ConfigError(f"example {index} has {len(ids)} tokens and {len(labels)} labels")
+        if example.weights is not None and len(example.weights) != len(labels):
+            raise ConfigError(f"example {index} has {len(labels)} labels and {len(example.weights)} weights")
         if not ids:
             continue
         if context is not None and len(ids) > context:

@@ -15,7 +15,8 @@ Why a file as a whole is refused (codes are stable; why a single row is, says ``
     dataset-too-large          more bytes, rows, columns or nesting than allowed, or gzip that explodes
     dataset-unreadable         broken, or so hostile that the reading process crashed or ran out of memory or time
     dataset-files-differ       files of one source are of different formats, or Parquet files of different columns
-    dataset-form-unknown       no known form fits the columns; lists them
+    dataset-form-unknown       no known form fits the columns; lists them, and the mapping that may be meant
+    dataset-columns-ambiguous  two readings of the columns are possible; gives the mapping of each
     dataset-column-missing     a column that was named, or that the named form needs, is in no row
     dataset-no-usable-rows     every single row was rejected
 """

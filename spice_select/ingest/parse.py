@@ -14,8 +14,19 @@ from spice_select.ingest.files import SourceFiles
 from spice_select.ingest.manifest import DatasetManifest, IntakeLimits, IntakeOptions
 from spice_select.ingest.rows import ArrowRow, RawRow, too_long
 from spice_select.ingest.writer import FolderWriter
-from spice_select.records.formats import ColumnRole, Form, detect_form, required_roles, usual_columns
-from spice_select.records.records import compact_json, to_messages
+from spice_select.records.conversation import compact_json
+from spice_select.records.formats import (
+    AmbiguousColumnsError,
+    ColumnRole,
+    Columns,
+    Form,
+    detect_form,
+    late_columns,
+    required_roles,
+    suggested_columns,
+    usual_columns,
+)
+from spice_select.records.records import Notes, to_messages
 
 SAMPLE_ROWS: Final = 1000
 """Records that decide the form of a data set."""
@@ -62,11 +73,12 @@ def parse(
         if not sample:
             raise DatasetError("the file holds no rows", code="dataset-empty")
         form, columns = _decide(sample, options, names)
+        readings = _Readings(form, columns, names)
         with closing(FolderWriter(folder, source.source_schema)) as writer:
             count = 0
             for row in chain(sample, rows):
                 count += 1
-                _write(row, form, columns, writer)
+                _write(row, readings, writer)
                 if report is not None:
                     report(count, source.bytes_done(), source.total)
             _check_columns(columns, options, names)
@@ -86,7 +98,12 @@ def parse(
             num_usable=writer.usable,
             num_rejected=count - writer.usable,
             rejected=dict(sorted(writer.rejected.items())),
-            warnings=[*source.warnings, *names.warnings, *_warn_of_rejections(count, writer.usable)],
+            warnings=[
+                *source.warnings,
+                *names.warnings,
+                *readings.warnings(),
+                *_warn_of_rejections(count, writer.usable),
+            ],
             shards=writer.shards,
             source_shards=writer.source_shards,
         )
@@ -101,6 +118,11 @@ class _ColumnNames:
         self._limit = limit
         self._names = dict.fromkeys(known)
         self._left_out = False
+
+    @property
+    def count(self) -> int:
+        """How many there are so far."""
+        return len(self._names)
 
     def see(self, record: dict[str, Any]) -> None:
         if record.keys() <= self._names.keys():
@@ -127,6 +149,44 @@ class _ColumnNames:
         """The first few names, safe to show in a message."""
         few = ", ".join(ascii(name[:60]) for name in self.listed[:20])
         return few + (", ..." if len(self._names) > 20 else "")
+
+
+class _Readings:
+    """How rows are read, and what of them is not used.
+
+    Args:
+        form: Form of the records.
+        columns: Role to column; an optional one that turns up late is added.
+        names: Columns seen.
+    """
+
+    def __init__(self, form: Form, columns: Columns, names: _ColumnNames) -> None:
+        self.form, self.columns, self._names = form, columns, names
+        self.notes = Notes()
+        self._unused: Counter[str] = Counter()
+        self._left: list[str] = []
+        self._known = 0
+
+    def see(self, record: dict[str, Any]) -> None:
+        """Take in the columns of a record."""
+        if self._names.count != self._known or self._known == 0:
+            self._known = self._names.count
+            self.columns.update(late_columns(record, self.form, self.columns))
+            read = set(self.columns.values())
+            self._left = [name for name in self._names.listed if name not in read]
+        for name in self._left:
+            if record.get(name) not in (None, ""):
+                self._unused[name] += 1
+
+    def warnings(self) -> list[str]:
+        """What a person should know about the rows."""
+        read = set(self.columns.values())
+        unused = [f"{name[:60]!a} ({count} rows)" for name, count in self._unused.items() if name not in read]
+        more = [f"and {len(unused) - 40} more"] if len(unused) > 40 else []
+        said = [f"columns not used: {', '.join([*unused[:40], *more])}"] if unused else []
+        if self.form == "preference":
+            said.append("preference data: only the chosen answer of a pair, or an answer judged good, is learned")
+        return [*said, *(f"{note}: {count} times" for note, count in sorted(self.notes.items())[:40])]
 
 
 def _sealed(rows: Iterator[RawRow], names: _ColumnNames, limits: IntakeLimits) -> Iterator[_Row]:
@@ -169,7 +229,15 @@ def _sample(rows: Iterator[_Row]) -> list[_Row]:
 
 def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> tuple[Form, dict[ColumnRole, str]]:
     records = [row.value for row in sample if row.problem is None and isinstance(row.value, dict)]
-    decided = detect_form(records, form=options.format, columns=options.columns)
+    try:
+        decided = detect_form(records, form=options.format, columns=options.columns)
+    except AmbiguousColumnsError as error:
+        choices = " or ".join(compact_json(reading) for reading in error.readings)
+        raise DatasetError(
+            f"the columns can be read in two ways ({error.why}); send columns {choices}",
+            code="dataset-columns-ambiguous",
+            pointer="#/columns",
+        ) from None
     if decided is not None:
         return decided
     if not records:
@@ -189,8 +257,10 @@ def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> 
         raise DatasetError(
             f"format {options.format} needs {needed}; the columns are {names.shown()}", code="dataset-column-missing"
         )
+    meant = suggested_columns(records)
+    hint = f"; if that is what is meant, send columns {compact_json(meant)}" if meant else ""
     raise DatasetError(
-        f"the columns {names.shown()} are in no known form; name them with the column mapping",
+        f"the columns {names.shown()} are in no known form; name them with the column mapping{hint}",
         code="dataset-form-unknown",
         pointer="#/columns",
     )
@@ -211,13 +281,15 @@ def _refuse_column(role: str, column: str, names: _ColumnNames) -> None:
     )
 
 
-def _write(row: _Row, form: Form, columns: dict[ColumnRole, str], writer: FolderWriter) -> None:
+def _write(row: _Row, readings: _Readings, writer: FolderWriter) -> None:
     if row.problem is not None or row.record is None:
         assert row.problem is not None
         writer.reject(row.row, row.problem)
         return
+    if isinstance(row.value, dict):
+        readings.see(row.value)
     try:
-        messages = to_messages(row.value, form, columns)
+        messages = to_messages(row.value, readings.form, readings.columns, readings.notes)
     except RowError as problem:
         writer.reject(row.row, problem)
     else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from spice_select.records.records import Message
+from spice_select.records.conversation import Conversation, load_conversation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,7 +57,7 @@ class PoolRow:
     source_row: int
     row_sha256: str
     record: str
-    messages: list[Message]
+    messages: Conversation
 
     def value(self) -> dict[str, Any]:
         """The record as an object."""
@@ -72,7 +72,7 @@ def iter_rows(path: Path) -> Iterator[PoolRow]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_READ_ROWS, use_threads=False):
             for row in batch.to_pylist():
-                yield PoolRow(row["source_row"], row["row_sha256"], row["record"], json.loads(row["messages"]))
+                yield PoolRow(row["source_row"], row["row_sha256"], row["record"], load_conversation(row["messages"]))
 
 
 def read_rows(folder: Path, positions: Sequence[int]) -> list[PoolRow]:

@@ -23,7 +23,8 @@ from spice_select.ingest.stored import (
     source_name,
     temporary_name,
 )
-from spice_select.records.records import Message, compact_json, row_sha256
+from spice_select.records.conversation import Message, dump_conversation
+from spice_select.records.records import row_sha256
 
 if TYPE_CHECKING:
     from spice_select.ingest.rows import ArrowRow
@@ -85,7 +86,7 @@ class FolderWriter:
         """
         digest = row_sha256(record)
         self._whole.update(digest.encode() + b"\n")
-        text = compact_json(messages)
+        text = dump_conversation(messages)
         self._conversations.update(hashlib.sha256(text.encode()).digest())
         self._pending.append(_Usable(row, digest, record, text, arrow))
         self._pending_bytes += len(record) + len(text)

@@ -6,7 +6,6 @@ pool and result refer to it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,13 @@ import pyarrow.parquet as pq
 from spice_select.arrays import rounded
 from spice_select.config import GradientConfig
 from spice_select.gradients.per_sample import measure
+from spice_select.records.conversation import load_conversation
 from spice_select.records.tokenize import encode
 from spice_select.storage.shards import GradientShard
 
 if TYPE_CHECKING:
     from spice_select.models.proxy import Proxy
-    from spice_select.records.records import Message
+    from spice_select.records.conversation import Conversation
 
 UNUSABLE = {
     "gradient-not-finite": "the loss or its gradient is NaN or infinite",
@@ -34,10 +34,10 @@ MeasureProgress = Callable[[int, int, int], None]
 """Called with completed samples, total samples and tokens so far."""
 
 
-def read_conversations(rows_path: Path) -> list[list[Message]]:
+def read_conversations(rows_path: Path) -> list[Conversation]:
     """The conversations of one shard of usable rows, in order."""
     column = pq.read_table(rows_path, columns=["messages"]).column("messages")
-    return [json.loads(text) for text in column.to_pylist()]
+    return [load_conversation(text) for text in column.to_pylist()]
 
 
 def measure_shard(
@@ -74,7 +74,11 @@ def measure_shard(
     if config.batch_tokens != GradientConfig.model_fields["batch_tokens"].default:
         header = {**header, "batch_tokens": config.batch_tokens}
     encoding = encode(
-        read_conversations(rows_path), proxy.tokenizer, max_length=config.max_length, overflow=config.overflow
+        read_conversations(rows_path),
+        proxy.tokenizer,
+        max_length=config.max_length,
+        overflow=config.overflow,
+        today=config.chat_date,
     )
     excluded: list[dict[str, Any]] = [
         {"row": first_position + item.index, "code": item.code, "detail": item.detail} for item in encoding.excluded

@@ -86,7 +86,13 @@ def select_by_windows(
     for path in rows_shards:
         conversations = read_conversations(path)
         gradients = config.gradients
-        encoding = encode(conversations, proxy.tokenizer, max_length=gradients.max_length, overflow=gradients.overflow)
+        encoding = encode(
+            conversations,
+            proxy.tokenizer,
+            max_length=gradients.max_length,
+            overflow=gradients.overflow,
+            today=gradients.chat_date,
+        )
         for example in encoding.examples:
             pool.append(example)
         kept += [first + index for index in encoding.kept]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from spice_select.config import GradientConfig
 from spice_select.errors import EmptyPoolError, MismatchedShardError
+from spice_select.records.conversation import load_conversation
 from spice_select.records.tokenize import Example, encode
 from spice_select.storage.shards import read_some_tensors, write_tensors
 from spice_select.training.warmup import put_on, warm_up
@@ -21,7 +21,7 @@ from spice_select.version import WARMUP_FORMAT
 
 if TYPE_CHECKING:
     from spice_select.models.proxy import Proxy
-    from spice_select.records.records import Message
+    from spice_select.records.conversation import Conversation
 
 FIRST_ROWS = 256
 """Rows that are read to learn how long rows are."""
@@ -134,7 +134,9 @@ def warmup_examples(rows_shards: Sequence[Path], tokenizer: Any, config: Gradien
     count = FIRST_ROWS
     while tokens < wanted and start < len(order):
         conversations = _conversations(rows_shards, order[start : start + count])
-        encoding = encode(conversations, tokenizer, max_length=config.max_length, overflow=config.overflow)
+        encoding = encode(
+            conversations, tokenizer, max_length=config.max_length, overflow=config.overflow, today=config.chat_date
+        )
         for example in encoding.examples:
             if tokens < wanted:
                 examples.append(example)
@@ -150,15 +152,15 @@ def _drawn(seed: int, row_sha256: str) -> str:
     return hashlib.sha256(f"warm-up {seed} {row_sha256}".encode()).hexdigest()
 
 
-def _conversations(rows_shards: Sequence[Path], positions: Sequence[int]) -> list[list[Message]]:
+def _conversations(rows_shards: Sequence[Path], positions: Sequence[int]) -> list[Conversation]:
     """Conversations at these positions among the usable rows, in the order asked for; each shard is read once."""
-    found: dict[int, list[Message]] = {}
+    found: dict[int, Conversation] = {}
     first, wanted = 0, set(positions)
     for path in rows_shards:
         rows = pq.read_metadata(path).num_rows
         here = [position for position in wanted if first <= position < first + rows]
         if here:
             column = pq.read_table(path, columns=["messages"]).column(0)
-            found.update((position, json.loads(column[position - first].as_py())) for position in here)
+            found.update((position, load_conversation(column[position - first].as_py())) for position in here)
         first += rows
     return [found[position] for position in positions]

@@ -18,6 +18,7 @@ class TokenPool(Sequence[Example]):
 
     def __init__(self, examples: Iterable[Example] = ()) -> None:
         self._ids, self._learned, self._ends = array("i"), array("b"), array("q", [0])
+        self._weights: dict[int, array[float]] = {}
         for example in examples:
             self.append(example)
 
@@ -29,6 +30,8 @@ class TokenPool(Sequence[Example]):
         """
         self._ids.extend(example.input_ids)
         self._learned.extend(label != IGNORED for label in example.labels)
+        if example.weights is not None:
+            self._weights[len(self)] = array("d", example.weights)
         self._ends.append(len(self._ids))
 
     def lengths(self) -> list[int]:
@@ -50,7 +53,9 @@ class TokenPool(Sequence[Example]):
         here = slice(self._ends[place], self._ends[place + 1])
         ids = self._ids[here].tolist()
         learned = self._learned[here]
-        return Example(ids, [token if yes else IGNORED for token, yes in zip(ids, learned, strict=True)])
+        labels = [token if yes else IGNORED for token, yes in zip(ids, learned, strict=True)]
+        weights = self._weights.get(place)
+        return Example(ids, labels, None if weights is None else weights.tolist())
 
     def __iter__(self) -> Iterator[Example]:
         return (self[place] for place in range(len(self)))

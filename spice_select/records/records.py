@@ -1,14 +1,16 @@
-"""One raw record of a data set becomes a conversation. The forms of records, and how they are found, are in ``forms``.
+"""One raw record of a data set becomes a conversation. What forms there are, and how they are found, is in ``formats``.
 
 Why a row cannot be used (codes are stable; the first two blocks are found here, the last by the reader of the file):
 
     not-an-object        the record is a list, a text, a number, true, false or null
     missing-column       a column the form needs, or a message's content, is not there
     wrong-type           a column, a message or a part of one is of a type that holds no text
+    media-not-measured   a part or a placeholder of an image, a video or a sound, which are not measured
     no-text              the ``text`` column is empty
     empty-prompt         nothing but white space is asked
-    empty-response       nothing but white space is answered
+    empty-response       nothing but white space is answered, and no tool is called
     no-assistant-turn    a conversation in which nobody answers
+    nothing-to-learn     every answer has the weight 0, or both answers of a pair are equal
     unknown-role         a speaker that is none of system, user, assistant, tool and their usual other names
 
     invalid-unicode      half of a surrogate pair, bytes that are no UTF-8, or a null character in a column name
@@ -18,24 +20,30 @@ Why a row cannot be used (codes are stable; the first two blocks are found here,
     not-finite-number    a number too large to be held (1e999)
     wrong-column-count   a CSV row with more or fewer fields than the header
 
-White space only counts as empty; text that is kept is kept as it is.
+White space only counts as empty; text that is kept is kept as it is. A number where text is expected is read as its
+text, and counted in a warning.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from spice_select.errors import RowError
+from spice_select.records.conversation import Conversation, Message, Role, compact_json, text_of
 from spice_select.records.formats import FORMS, ColumnRole, Form, detect_form
+from spice_select.records.preference import preference
+from spice_select.records.tool_calls import definitions, parsed
+from spice_select.records.turns import Notes, check_media, kind, messages_of, number_text, quoted
 
 __all__ = [
     "FORMS",
     "ColumnRole",
+    "Conversation",
     "Form",
     "Message",
+    "Notes",
     "Role",
     "compact_json",
     "detect_form",
@@ -44,37 +52,13 @@ __all__ = [
     "to_messages",
 ]
 
-Role = Literal["system", "user", "assistant", "tool", "text"]
+MEDIA_COLUMNS: Final = frozenset({"images", "image", "videos", "video", "audios", "audio"})
+"""Columns of what is not measured, which is noted; a row whose text says where it belongs cannot be used."""
 
 
-class Message(TypedDict):
-    """One turn of a conversation. Role ``text`` is the whole of a ``text`` record: everything in it is learned."""
-
-    role: Role
-    content: str
-
-
-_ROLES: Final[dict[str, Role]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "ipython": "tool",
-    "observation": "tool",
-}
-
-
-def to_messages(record: object, form: Form, columns: Mapping[ColumnRole, str]) -> list[Message]:
+def to_messages(
+    record: object, form: Form, columns: Mapping[ColumnRole, str], notes: Notes | None = None
+) -> Conversation:
     """The conversation a record stands for.
 
     An Alpaca prompt is the instruction, a blank line and the input, as one user message.
@@ -83,6 +67,7 @@ def to_messages(record: object, form: Form, columns: Mapping[ColumnRole, str]) -
         record: One record of the data set.
         form: Its form.
         columns: Role to column, as ``detect_form`` returns it.
+        notes: What was read otherwise than it stands there is counted into it.
 
     Returns:
         At least one message; for every form but ``text`` at least one user or tool message that is not blank, and
@@ -91,120 +76,191 @@ def to_messages(record: object, form: Form, columns: Mapping[ColumnRole, str]) -
     Raises:
         RowError: The record cannot be used; the codes are those of the module's table.
     """
+    notes = Notes() if notes is None else notes
     if not isinstance(record, dict):
-        raise RowError(f"the record is {_kind(record)}, not an object", code="not-an-object")
+        raise RowError(f"the record is {kind(record)}, not an object", code="not-an-object")
+    for name in MEDIA_COLUMNS & record.keys():
+        if record[name] not in (None, "", [], {}):
+            notes[f"rows with images, sound or video in column {quoted(name)}, which are not measured"] += 1
     if form == "text":
-        text = _text(record, columns["text"], code="no-text")
-        return [{"role": "text", "content": text}]
-    if form in {"messages", "sharegpt"}:
-        conversation = _conversation(_column(record, columns["messages"]), columns["messages"])
-    else:
-        conversation = _prompt(record, columns) + _response(record, columns)
+        text = _text(record, columns["text"], notes, code="no-text")
+        return Conversation([{"role": "text", "content": text}])
+    conversation = _read(record, form, columns, notes)
     system = columns.get("system")
-    if system is not None and conversation[0]["role"] != "system":
+    if system is not None and conversation and conversation[0]["role"] != "system":
         said = record.get(system)
         if said is not None and not isinstance(said, str):
-            raise RowError(f"column {_quoted(system)} holds {_kind(said)}, not text", code="wrong-type")
+            raise RowError(f"column {quoted(system)} holds {kind(said)}, not text", code="wrong-type")
         if said is not None and said.strip():
             conversation.insert(0, {"role": "system", "content": said})
+            if conversation.completion is not None:
+                conversation.completion += 1
+    if "tools" in columns:
+        conversation.tools = definitions(record.get(columns["tools"]), quoted(columns["tools"]))
+    if "reasoning" in columns:
+        _think(conversation, record.get(columns["reasoning"]), columns["reasoning"])
     _check_conversation(conversation)
     return conversation
 
 
-def _prompt(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> list[Message]:
-    asked = _column(record, columns["prompt"])
+def _read(record: dict[str, Any], form: Form, columns: Mapping[ColumnRole, str], notes: Notes) -> Conversation:
+    if form in {"messages", "sharegpt"}:
+        column = columns["messages"]
+        return Conversation(messages_of(_column(record, column), quoted(column), notes))
+    if form == "preference":
+        prompt: list[Message] = []
+        if "messages" in columns and record.get(columns["messages"]):
+            prompt = messages_of(record[columns["messages"]], quoted(columns["messages"]), notes)
+        elif "prompt" in columns and record.get(columns["prompt"]):
+            prompt = [*_history(record, columns, notes), *_prompt(record, columns, notes)]
+        return preference(record, columns, prompt, notes)
+    prompt = [*_history(record, columns, notes), *_prompt(record, columns, notes)]
+    # TRL learns the completion and nothing before it where both are lists of messages.
+    apart = isinstance(parsed_list(record.get(columns["prompt"])), list)
+    return Conversation(prompt + _response(record, columns, notes), completion=len(prompt) if apart else None)
+
+
+def parsed_list(value: Any) -> Any:
+    """A list of messages, also as JSON text; other text stays what it is, whatever brackets it begins with."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        made = parsed(value)
+        if isinstance(made, list) and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in made):
+            return made
+    return value
+
+
+def _history(record: dict[str, Any], columns: Mapping[ColumnRole, str], notes: Notes) -> list[Message]:
+    """Earlier rounds: pairs of a question and its answer, or messages.
+
+    Raises:
+        RowError: They are neither.
+    """
+    if "history" not in columns:
+        return []
+    rounds = parsed(record.get(columns["history"]))
+    if rounds in (None, "", []):
+        return []
+    where = quoted(columns["history"])
+    if not isinstance(rounds, list):
+        raise RowError(f"column {where} holds {kind(rounds)}, not a list of rounds", code="wrong-type")
+    turns: list[Any] = []
+    for number, round_ in enumerate(rounds, 1):
+        if not isinstance(round_, (list, tuple)):
+            turns.append(round_)
+        elif len(round_) == 2:
+            turns += [{"role": role, "content": said} for role, said in zip(("user", "assistant"), round_, strict=True)]
+        else:
+            raise RowError(
+                f"round {number} of column {where} is no pair of a question and an answer", code="wrong-type"
+            )
+    return messages_of(turns, where, notes)
+
+
+def _prompt(record: dict[str, Any], columns: Mapping[ColumnRole, str], notes: Notes) -> list[Message]:
+    asked = parsed_list(_column(record, columns["prompt"]))
     if isinstance(asked, list):
         if not asked:
-            raise RowError(f"column {_quoted(columns['prompt'])} is empty", code="empty-prompt")
-        return _conversation(asked, columns["prompt"])
-    has_input = "input" in columns and record.get(columns["input"]) is not None
-    parts = [_text(record, columns["prompt"], code=None)]
-    if has_input:
-        parts.append(_text(record, columns["input"], code=None))
+            raise RowError(f"column {quoted(columns['prompt'])} is empty", code="empty-prompt")
+        return messages_of(asked, quoted(columns["prompt"]), notes)
+    parts = [_text(record, columns["prompt"], notes, code=None)]
+    for role in ("input", "context"):
+        if role in columns and record.get(columns[role]) is not None:
+            parts += _added(record[columns[role]], columns[role], notes)
     said = [part for part in parts if part.strip()]
     if not said:
-        raise RowError(f"column {_quoted(columns['prompt'])} is empty", code="empty-prompt")
+        raise RowError(f"column {quoted(columns['prompt'])} is empty", code="empty-prompt")
     return [{"role": "user", "content": "\n\n".join(said)}]
 
 
-def _response(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> list[Message]:
-    answered = _column(record, columns["response"])
+def _added(value: Any, column: str, notes: Notes) -> list[str]:
+    """What a column adds to the prompt: text, or several texts.
+
+    Raises:
+        RowError: It holds something else.
+    """
+    texts = value if isinstance(value, list) and value and column.lower() not in {"input"} else [value]
+    found: list[str] = []
+    for text in texts:
+        made = number_text(text, notes) or text
+        if not isinstance(made, str):
+            raise RowError(f"column {quoted(column)} holds {kind(text)}, not text", code="wrong-type")
+        check_media(made, f"column {quoted(column)}")
+        found.append(made)
+    return found
+
+
+def _response(record: dict[str, Any], columns: Mapping[ColumnRole, str], notes: Notes) -> list[Message]:
+    answered = parsed_list(_column(record, columns["response"]))
     if isinstance(answered, list):
         if not answered:
-            raise RowError(f"column {_quoted(columns['response'])} is empty", code="empty-response")
-        return _conversation(answered, columns["response"])
-    return [{"role": "assistant", "content": _text(record, columns["response"], code="empty-response")}]
+            raise RowError(f"column {quoted(columns['response'])} is empty", code="empty-response")
+        if all(isinstance(item, str) for item in answered) and len(answered) == 1:
+            return [{"role": "assistant", "content": answered[0]}]
+        return messages_of(answered, quoted(columns["response"]), notes)
+    return [{"role": "assistant", "content": _text(record, columns["response"], notes, code="empty-response")}]
+
+
+def _think(conversation: Conversation, thought: Any, column: str) -> None:
+    """Put the reasoning of a column on the last assistant turn.
+
+    Raises:
+        RowError: It is no text.
+    """
+    if thought is None or thought == "":
+        return
+    if not isinstance(thought, str):
+        raise RowError(f"column {quoted(column)} holds {kind(thought)}, not text", code="wrong-type")
+    last = next((message for message in reversed(conversation) if message["role"] == "assistant"), None)
+    if last is not None and "reasoning_content" not in last and thought.strip():
+        last["reasoning_content"] = thought
 
 
 def _column(record: dict[str, Any], column: str) -> Any:
     if column not in record:
-        raise RowError(f"there is no column {_quoted(column)}", code="missing-column")
+        raise RowError(f"there is no column {quoted(column)}", code="missing-column")
     return record[column]
 
 
-def _text(record: dict[str, Any], column: str, *, code: str | None) -> str:
+def _text(record: dict[str, Any], column: str, notes: Notes, *, code: str | None) -> str:
     # Null counts as empty, and empty is an error where the caller has a code for it.
     value = _column(record, column)
     if value is not None and not isinstance(value, str):
-        raise RowError(f"column {_quoted(column)} holds {_kind(value)}, not text", code="wrong-type")
+        made = number_text(value, notes)
+        if made is None:
+            raise RowError(f"column {quoted(column)} holds {kind(value)}, not text", code="wrong-type")
+        value = made
     text = value or ""
     if code is not None and not text.strip():
-        raise RowError(f"column {_quoted(column)} is {'null' if value is None else 'empty'}", code=code)
+        raise RowError(f"column {quoted(column)} is {'null' if value is None else 'empty'}", code=code)
+    check_media(text, f"column {quoted(column)}")
     return text
 
 
-def _conversation(value: Any, column: str) -> list[Message]:
-    if value is None or value == []:
-        raise RowError(f"column {_quoted(column)} holds no messages", code="no-assistant-turn")
-    if not isinstance(value, list):
-        raise RowError(f"column {_quoted(column)} holds {_kind(value)}, not a list of messages", code="wrong-type")
-    return [_message(turn, f"message {index + 1} of column {_quoted(column)}") for index, turn in enumerate(value)]
-
-
-def _message(turn: Any, where: str) -> Message:
-    if not isinstance(turn, dict):
-        raise RowError(f"{where} is {_kind(turn)}, not an object", code="wrong-type")
-    spoken = turn.get("role", turn.get("from"))
-    if not isinstance(spoken, str):
-        raise RowError(f"{where} says no role", code="unknown-role")
-    role = _ROLES.get(spoken.strip().lower())
-    if role is None:
-        raise RowError(f"{where} has the unknown role {_quoted(spoken)}", code="unknown-role")
-    if "content" not in turn and "value" not in turn:
-        raise RowError(f"{where} has no content", code="missing-column")
-    return {"role": role, "content": _content(turn["content"] if "content" in turn else turn["value"], where)}
-
-
-def _content(content: Any, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise RowError(f"the content of {where} is {_kind(content)}, not text", code="wrong-type")
-    parts: list[str] = []
-    for part in content:
-        text = part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None
-        if not isinstance(text, str) or (isinstance(part, dict) and part.get("type", "text") != "text"):
-            raise RowError(f"a part of the content of {where} is not text", code="wrong-type")
-        parts.append(text)
-    return "".join(parts)
-
-
-def _check_conversation(conversation: Sequence[Message]) -> None:
+def _check_conversation(conversation: Conversation) -> None:
     answers = [index for index, message in enumerate(conversation) if message["role"] == "assistant"]
     if not answers:
         raise RowError("the conversation has no assistant message", code="no-assistant-turn")
     last = answers[-1]
-    if not conversation[last]["content"].strip():
+    if not _says(conversation[last]):
         raise RowError("the last assistant message is empty", code="empty-response")
     before = conversation[:last]
-    if not any(message["role"] in {"user", "tool"} and message["content"].strip() for message in before):
+    if not any(message["role"] in {"user", "tool"} and text_of(message).strip() for message in before):
         raise RowError("no user message that is not empty comes before the last answer", code="empty-prompt")
+    if conversation.is_preference:
+        return
+    if all(_unlearned(conversation[index]) for index in answers if _says(conversation[index])):
+        raise RowError("every answer has the weight 0, so nothing is learned", code="nothing-to-learn")
 
 
-compact_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""The one way a record is written: no spaces, keys in their own order, characters as they are."""
+def _says(message: Message) -> bool:
+    return bool(text_of(message).strip() or message.get("tool_calls"))
+
+
+def _unlearned(message: Message) -> bool:
+    if message.get("weight", 1) == 0:
+        return True
+    spans = message.get("part_weights")
+    return bool(spans) and not message.get("tool_calls") and all(not (size and weight) for size, weight in spans or [])
 
 
 def row_sha256(record: str) -> str:
@@ -218,22 +274,3 @@ def rows_sha256(digests: Iterable[str]) -> str:
     for digest in digests:
         whole.update(digest.encode() + b"\n")
     return whole.hexdigest()
-
-
-def _quoted(name: str) -> str:
-    """A name out of the data, safe to show: escaped and at most 60 characters."""
-    shown = name if len(name) <= 60 else name[:57] + "..."
-    return ascii(shown)
-
-
-def _kind(value: object) -> str:
-    kinds: dict[type, str] = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-        type(None): "null",
-    }
-    return kinds.get(type(value), type(value).__name__)

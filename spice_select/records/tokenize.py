@@ -5,17 +5,27 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final, Literal
 
 from spice_select.errors import DatasetError, RowError, UnsupportedProxyError
-from spice_select.records.chat_template import ChatFormat, Rendered
+from spice_select.records.chat_template import DEFAULT_DATE, ChatFormat, Rendered
+from spice_select.records.conversation import Conversation
 from spice_select.records.records import Message, detect_form, to_messages
 
 IGNORED = -100
 """Label of a token that is not learned."""
 
 _CHUNK = 1024  # conversations tokenised at a time: enough to keep every core busy, little enough to stay small
+
+
+NOTES: Final = {
+    "reasoning-not-rendered": "the chat template leaves out reasoning, which is then not learned",
+    "tools-not-rendered": "the chat template leaves out the definitions of tools",
+    "markers-are-text": "the text holds marks of a chat template that are no tokens of this tokenizer",
+}
+"""Code of a note -> what it says."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +35,12 @@ class Example:
     Attributes:
         input_ids: Token ids, prompt and response.
         labels: As long as ``input_ids``: the same id where it is learned, -100 elsewhere; unshifted.
+        weights: As long as ``labels``: factor of the loss of each label; None where all are 1.
     """
 
     input_ids: list[int]
     labels: list[int]
+    weights: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Exclusion:
 
     Attributes:
         index: Its place in the input.
-        code: ``no-response-tokens``, ``too-long``, ``template-refused`` or ``invalid-unicode``.
+        code: ``no-response-tokens``, ``too-long``, ``template-refused``, ``not-desirable`` or ``invalid-unicode``.
         detail: One sentence for a person.
     """
 
@@ -55,12 +67,14 @@ class Encoding:
         kept: Input index of each example; ascending.
         truncated: Input indices of the examples that were cut at the maximal length.
         excluded: All the others, with the reason.
+        notes: What a person should know about usable ones: a code of ``NOTES`` and how many it is about.
     """
 
     examples: list[Example]
     kept: list[int]
     truncated: list[int]
     excluded: list[Exclusion]
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 def encode(
@@ -69,8 +83,12 @@ def encode(
     *,
     max_length: int,
     overflow: Literal["truncate", "exclude"] = "truncate",
+    today: date | str = DEFAULT_DATE,
 ) -> Encoding:
     """Tokenise conversations with the tokenizer's own chat template; every assistant turn is learned.
+
+    Of a prompt and a completion that are lists of messages, all that comes behind the prompt is learned, as TRL does.
+    Of a preference pair the chosen answer is learned, of single judged answers those that were judged good.
 
     Args:
         conversations: Messages of each sample.
@@ -78,6 +96,7 @@ def encode(
             an end token none is learned. No padding token is needed.
         max_length: Longest example in tokens; the tokenizer's own ``model_max_length`` counts where it is less.
         overflow: Cut a longer sample at the end, or leave it out.
+        today: What a template that asks for the date is told.
 
     Returns:
         The examples and what became of every other conversation; each input index is in ``kept`` or in ``excluded``.
@@ -89,7 +108,7 @@ def encode(
         raise UnsupportedProxyError(
             f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed"
         )
-    chat = ChatFormat(tokenizer)
+    chat = ChatFormat(tokenizer, date.fromisoformat(today) if isinstance(today, str) else today)
     limit = min(max_length, int(tokenizer.model_max_length))
     result = Encoding([], [], [], [])
     for start in range(0, len(conversations), _CHUNK):
@@ -97,7 +116,7 @@ def encode(
         rendered: list[tuple[int, Rendered]] = []
         for index, conversation in enumerate(chunk, start):
             try:
-                text = chat.render(conversation)
+                text = chat.render(learned_of(conversation))
                 "".join(text.segments).encode()
             except RowError as error:
                 result.excluded.append(Exclusion(index, error.code, error.detail))
@@ -106,8 +125,9 @@ def encode(
             else:
                 rendered.append((index, text))
         tokenised = _tokenise([text for _, text in rendered], tokenizer)
-        for (index, _), (input_ids, labels) in zip(rendered, tokenised, strict=True):
-            _place(result, index, input_ids, labels, limit, overflow)
+        for (index, text), example in zip(rendered, tokenised, strict=True):
+            _place(result, index, example, limit, overflow)
+            result.notes.update(text.notes)
     result.excluded.sort(key=lambda exclusion: exclusion.index)
     return result
 
@@ -153,50 +173,87 @@ def load_examples(records: Iterable[Mapping[str, Any]], tokenizer: Any, max_leng
     return examples
 
 
-def _place(result: Encoding, index: int, input_ids: list[int], labels: list[int], limit: int, overflow: str) -> None:
+def learned_of(conversation: Sequence[Message]) -> Sequence[Message]:
+    """The conversation with weights that say what is learned of it where it holds a judgement.
+
+    Args:
+        conversation: Of a preference pair the chosen answer is learned, and nothing before it.
+
+    Raises:
+        RowError: ``not-desirable``: the one answer there is was judged bad.
+    """
+    if not isinstance(conversation, Conversation) or not conversation.is_preference:
+        return conversation
+    if conversation.desirable is False:
+        raise RowError("the answer was judged bad, so it is not learned", code="not-desirable")
+    start = conversation.completion or 0
+    return Conversation(
+        (
+            {**message, "weight": 0.0} if place < start and message["role"] == "assistant" else message
+            for place, message in enumerate(conversation)
+        ),
+        tools=conversation.tools,
+    )
+
+
+def _place(result: Encoding, index: int, example: Example, limit: int, overflow: str) -> None:
     """Put one tokenised conversation where it belongs."""
-    length = len(input_ids)
+    length = len(example.input_ids)
     if length > limit and overflow == "exclude":
         result.excluded.append(Exclusion(index, "too-long", f"{length} tokens, at most {limit} are allowed"))
         return
-    cut_ids, cut_labels = input_ids[:limit], labels[:limit]
+    labels = example.labels[:limit]
     # The first token is never predicted, so a label there teaches nothing.
-    if cut_labels[1:].count(IGNORED) == len(cut_labels) - 1:
+    if labels[1:].count(IGNORED) == len(labels) - 1:
         why = f"the prompt alone fills the {limit} tokens" if length > limit else "the response has no token"
         result.excluded.append(Exclusion(index, "no-response-tokens", why))
         return
-    result.examples.append(Example(cut_ids, cut_labels))
+    weights = None if example.weights is None else example.weights[:limit]
+    result.examples.append(Example(example.input_ids[:limit], labels, weights))
     result.kept.append(index)
     if length > limit:
         result.truncated.append(index)
 
 
-def _tokenise(rendered: Sequence[Rendered], tokenizer: Any) -> Iterator[tuple[list[int], list[int]]]:
+def _tokenise(rendered: Sequence[Rendered], tokenizer: Any) -> Iterator[Example]:
     """Token ids and labels of each text."""
-    segments = [segment for text in rendered for segment in text.segments]
+    segments = [segment for text in rendered for segment in (*text.segments, *(text.prompt or ()))]
     if not segments:
         return
     encodings = iter(
         tokenizer(segments, add_special_tokens=False, return_attention_mask=False, verbose=False).encodings
     )
     for text in rendered:
-        input_ids: list[int] = []
-        labels: list[int] = []
-        offset = 0
-        for segment in text.segments:
-            encoding = next(encodings)
-            ids = list(encoding.ids)
-            marked = [IGNORED] * len(ids)
-            for start, end in text.learned:
-                first = _token_at(encoding, max(start - offset, 0), len(segment), len(ids))
-                last = _token_at(encoding, max(end - offset, 0), len(segment), len(ids))
-                if last < len(ids) and encoding.token_to_chars(last)[0] < end - offset:
-                    last += 1  # a token that crosses the end of the range is learned too
-                marked[first:last] = ids[first:last]
-            input_ids += ids
-            labels += marked
-            offset += len(segment)
-        yield input_ids, labels
+        yield _example(text, encodings)
+
+
+def _example(text: Rendered, encodings: Iterator[Any]) -> Example:
+    input_ids: list[int] = []
+    labels: list[int] = []
+    weights: list[float] = []
+    offset = 0
+    for segment in text.segments:
+        encoding = next(encodings)
+        ids = list(encoding.ids)
+        marked, weighed = [IGNORED] * len(ids), [1.0] * len(ids)
+        for start, end, weight in text.learned:
+            first = _token_at(encoding, max(start - offset, 0), len(segment), len(ids))
+            last = _token_at(encoding, max(end - offset, 0), len(segment), len(ids))
+            if last < len(ids) and encoding.token_to_chars(last)[0] < end - offset:
+                last += 1  # a token that crosses the end of the range is learned too
+            marked[first:last] = ids[first:last]
+            if weight != 1:
+                weighed[first:last] = [weight] * (last - first)
+        input_ids += ids
+        labels += marked
+        weights += weighed
+        offset += len(segment)
+    if text.prompt is not None:
+        prompt = [token for _ in text.prompt for token in next(encodings).ids]
+        shorter = min(len(input_ids), len(prompt))
+        start = next((place for place in range(shorter) if input_ids[place] != prompt[place]), shorter)
+        labels = [IGNORED] * start + input_ids[start:]
+    return Example(input_ids, labels, None if all(weight == 1 for weight in weights) else weights)
 
 
 def _token_at(encoding: Any, position: int, length: int, tokens: int) -> int:

@@ -264,7 +264,7 @@ def train(
 def token_losses(
     model: Any, head: VocabularyHead | None, examples: Sequence[Example]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of each learned token, nats, and where they are, bool of shape (b, t) on the CPU.
+    """Loss of each learned token, nats, times its weight, and where they are, bool of shape (b, t) on the CPU.
 
     Args:
         model: A causal language model of transformers.
@@ -281,7 +281,10 @@ def token_losses(
     else:
         logits = model(input_ids=ids, use_cache=False).logits[there]
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return nn.functional.cross_entropy(wide, batch.targets[where].to(device), reduction="none"), where
+    losses = nn.functional.cross_entropy(wide, batch.targets[where].to(device), reduction="none")
+    if batch.weights is not None:
+        losses = losses * batch.weights[where].to(device=device, dtype=losses.dtype)
+    return losses, where
 
 
 def learned_tokens(example: Example) -> int:

@@ -157,7 +157,7 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(tmp_path: Path) -> None
         '{"instruction":"","output":"a"}',
         '{"instruction":"q"}',
         "   ",
-        '{"instruction":"q","output":7}',
+        '{"instruction":"q","output":true}',
         '{"instruction":"q","output":"a","output":"b"}',
         '{"instruction":"q","output":"a","x":1e999}',
         '{"instruction":"q","output":"a","x":-' + "9" * 5000 + "}",

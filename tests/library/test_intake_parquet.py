@@ -101,6 +101,7 @@ def test_changed_values_are_said_once_a_column(tmp_path: Path) -> None:
     assert manifest.warnings == [
         "in selected.jsonl, times are ISO 8601 text (column 'when')",
         "in selected.jsonl, NaN and infinity are null (column 'score')",
+        "columns not used: 'when' (600 rows), 'fine' (600 rows), 'score' (300 rows)",
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import spice_select.records.records as module
 from spice_select.errors import DatasetError, RowError
-from spice_select.records.formats import FORMS, required_roles, roles_of
+from spice_select.records.formats import FORMS, AmbiguousColumnsError, required_roles, roles_of
 from spice_select.records.records import compact_json, detect_form, row_sha256, rows_sha256, to_messages
 from tests.fixtures.examples import examples
 
@@ -218,19 +218,17 @@ REFUSED: list[tuple[object, str, dict[str, str], str]] = [
     ({"output": "a"}, "alpaca", ALPACA, "missing-column"),
     ({"instruction": "q"}, "alpaca", ALPACA, "missing-column"),
     ({"messages": [{"role": "user"}, ASSISTANT]}, "messages", CHAT, "missing-column"),
-    ({"instruction": 3, "output": "a"}, "alpaca", ALPACA, "wrong-type"),
-    ({"instruction": "q", "output": 4}, "alpaca", ALPACA, "wrong-type"),
     ({"instruction": "q", "output": True}, "alpaca", ALPACA, "wrong-type"),
     ({"instruction": "q", "output": {"a": 1}}, "alpaca", ALPACA, "wrong-type"),
     ({"instruction": "q", "input": ["i"], "output": "a"}, "alpaca", ALPACA, "wrong-type"),
     ({"messages": "hello"}, "messages", CHAT, "wrong-type"),
     ({"messages": ["hello"]}, "messages", CHAT, "wrong-type"),
-    ({"messages": [{"role": "user", "content": 3}, ASSISTANT]}, "messages", CHAT, "wrong-type"),
+    ({"messages": [{"role": "user", "content": True}, ASSISTANT]}, "messages", CHAT, "wrong-type"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, ASSISTANT]},
         "messages",
         CHAT,
-        "wrong-type",
+        "media-not-measured",
     ),
     ({"messages": [USER, ASSISTANT], "system": 3}, "messages", {**CHAT, "system": "system"}, "wrong-type"),
     ({"text": ""}, "text", {"text": "text"}, "no-text"),
@@ -281,7 +279,7 @@ def test_every_reason_of_a_record_is_in_the_table_of_the_module() -> None:
 def test_details_never_quote_text_and_escape_names() -> None:
     name = "secret\n\x1b[31m" + "x" * 200
     with pytest.raises(RowError) as caught:
-        to_messages({name: 5}, "text", {"text": name})
+        to_messages({name: True}, "text", {"text": name})
     assert caught.value.detail.isprintable()
     assert len(caught.value.detail) < 150
     with pytest.raises(RowError) as caught:
@@ -338,7 +336,10 @@ def reason_of(row: object, form: Any, columns: Any) -> str | None:
 @settings(max_examples=examples(150))
 @given(st.lists(RECORD | VALUES, max_size=6))
 def test_anything_becomes_a_sound_conversation_or_a_reason(rows: list[Any]) -> None:
-    found = detect_form(rows)
+    try:
+        found = detect_form(rows)
+    except AmbiguousColumnsError:
+        return
     if found is None:
         return
     form, columns = found

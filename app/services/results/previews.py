@@ -15,6 +15,7 @@ from app.persistence.tables import SelectedSample
 from app.services.jobs.service import find_job
 from app.services.results.reader import ResultReader
 from spice_select.errors import RowError
+from spice_select.records.conversation import shown
 from spice_select.records.records import to_messages
 
 SELECTED = "selected.jsonl"
@@ -138,7 +139,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 def _trainings(line: str, form: str | None, columns: dict[str, Any]) -> list[tuple[str, str]]:
     record = json.loads(line)
     try:
-        return [(turn["role"], turn["content"]) for turn in to_messages(record, form, columns)]  # type: ignore[arg-type]
+        return [(turn["role"], shown(turn)) for turn in to_messages(record, form, columns)]  # type: ignore[arg-type]
     except (RowError, KeyError, ValueError):
         return [("record", json.dumps(record, ensure_ascii=False, indent=1))]
 

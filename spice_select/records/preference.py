@@ -1,0 +1,87 @@
+"""Preference data: pairs of a chosen and a rejected answer, and single answers that were judged good or bad."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spice_select.errors import RowError
+from spice_select.records.conversation import Conversation, Message
+from spice_select.records.formats import ColumnRole
+from spice_select.records.tool_calls import parsed
+from spice_select.records.turns import Notes, kind, messages_of, quoted
+
+_TRANSCRIPT: Final = re.compile(r"\n\n(Human|Assistant):[ \t]?")
+
+
+def preference(
+    record: Mapping[str, Any], columns: Mapping[ColumnRole, str], prompt: list[Message], notes: Notes
+) -> Conversation:
+    """The conversation with the chosen answer, and the rejected one beside it; or one answer with its judgement.
+
+    Args:
+        record: The record.
+        columns: Role to column.
+        prompt: What the columns before the answers say; may be empty where the answers are whole conversations.
+        notes: Counted into.
+
+    Raises:
+        RowError: An answer is missing or empty, or the two are equal.
+    """
+    if "chosen" not in columns or columns["chosen"] not in record:
+        return _judged(record, columns, prompt, notes)
+    pair = [_answer(record.get(columns[role]), columns[role], notes) for role in ("chosen", "rejected")]
+    chosen, rejected = pair
+    shared = next((place for place, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
+    shared = min(len(chosen), len(rejected)) if shared is None else shared
+    if len(chosen) == len(rejected) == shared:
+        raise RowError("the chosen and the rejected answer are equal", code="nothing-to-learn")
+    if any(message["role"] != "assistant" for message in [*chosen[:1], *rejected[:1]]):
+        # Whole conversations: what both begin with is the prompt, whether or not it is also in a column.
+        shared = min(shared, len(chosen) - 1, len(rejected) - 1)
+        system = [m for m in prompt[:1] if m["role"] == "system" and chosen[0]["role"] != "system"]
+        prompt, chosen, rejected = [*system, *chosen[:shared]], chosen[shared:], rejected[shared:]
+    return Conversation([*prompt, *chosen], completion=len(prompt), rejected=rejected)
+
+
+def _judged(
+    record: Mapping[str, Any], columns: Mapping[ColumnRole, str], prompt: list[Message], notes: Notes
+) -> Conversation:
+    label = record.get(columns["label"]) if "label" in columns else None
+    if isinstance(label, str) and label.strip().lower() in {"true", "false"}:
+        label = label.strip().lower() == "true"
+    if label in (0, 1) and isinstance(label, (int, float)):
+        label = bool(label)
+    if not isinstance(label, bool):
+        raise RowError(
+            "the row says neither what was chosen and rejected nor whether its answer is good", code="wrong-type"
+        )
+    if "response" in columns and record.get(columns["response"]) is not None:
+        answer = _answer(record[columns["response"]], columns["response"], notes)
+    else:
+        last = next((place for place in reversed(range(len(prompt))) if prompt[place]["role"] != "assistant"), -1)
+        prompt, answer = prompt[: last + 1], prompt[last + 1 :]
+    if not answer:
+        raise RowError("the conversation has no assistant message at its end to be judged", code="no-assistant-turn")
+    return Conversation([*prompt, *answer], completion=len(prompt), desirable=label)
+
+
+def _answer(value: Any, column: str, notes: Notes) -> list[Message]:
+    value = parsed(value)
+    if isinstance(value, str):
+        pieces = _TRANSCRIPT.split(value)
+        if len(pieces) > 2 and not pieces[0].strip():
+            return [
+                {"role": "user" if who == "Human" else "assistant", "content": said.strip()}
+                for who, said in zip(pieces[1::2], pieces[2::2], strict=True)
+            ]
+        value = [{"role": "assistant", "content": value}]
+    if not isinstance(value, (list, dict)) or not value:
+        raise RowError(f"column {quoted(column)} holds {kind(value)}, not an answer", code="empty-response")
+    messages = messages_of(value, quoted(column), notes)
+    if not any(
+        message["content"] or message.get("tool_calls") for message in messages if message["role"] == "assistant"
+    ):
+        raise RowError(f"column {quoted(column)} holds no answer", code="empty-response")
+    return messages

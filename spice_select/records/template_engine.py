@@ -1,0 +1,59 @@
+"""A chat template, compiled so that its text follows from what it is given: no clock, no locale, no chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, time
+from typing import Any, Final
+
+from transformers.utils import chat_template_utils
+
+_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_COMPILE: Any = chat_template_utils._cached_compile_jinja_template
+
+
+def compile_template(template: str, today: date) -> Any:
+    """The template in an environment of its own, as transformers makes it, with everything ambient pinned.
+
+    Args:
+        template: Source of the template.
+        today: What ``strftime_now`` says the date is, at midnight UTC.
+    """
+    compiled = _COMPILE(template)
+    environment = compiled.environment
+    environment.globals["strftime_now"] = fixed_clock(today)
+    environment.globals.pop("lipsum", None)
+    environment.filters["random"] = _first
+    return compiled
+
+
+def fixed_clock(today: date) -> Callable[[str], str]:
+    """``strftime_now`` of templates for a date that does not move, with English names whatever the locale.
+
+    Args:
+        today: The date; the time is midnight UTC.
+    """
+    moment = datetime.combine(today, time(), UTC)
+    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+    names = {
+        "%A": day, "%a": day[:3], "%B": month, "%b": month[:3], "%h": month[:3], "%p": "AM", "%P": "am",
+        "%c": f"{day[:3]} {month[:3]} {moment.day:2d} 00:00:00 {moment.year}", "%x": moment.strftime("%m/%d/%y"),
+        "%X": "00:00:00", "%r": "12:00:00 AM", "%s": str(int(moment.timestamp())), "%Z": "UTC", "%z": "+0000",
+    }  # fmt: skip
+
+    def strftime_now(form: str) -> str:
+        pieces = str(form).split("%%")
+        for name, text in names.items():
+            pieces = [piece.replace(name, text.replace("%", "")) for piece in pieces]
+        return "%".join(moment.strftime(piece) for piece in pieces)
+
+    return strftime_now
+
+
+def _first(_context: Any, values: Sequence[Any]) -> Any:
+    """In place of Jinja's ``random``, which is compiled to be given the context too: the first value."""
+    return next(iter(values), "")
