@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import date
+from calendar import monthrange
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -141,7 +141,9 @@ class GradientConfig(Model):
 
     @model_validator(mode="after")
     def _a_day_of_the_calendar(self) -> Self:
-        date.fromisoformat(self.chat_date)
+        year, month, day = map(int, self.chat_date.split("-"))
+        if year < 1 or not 1 <= month <= 12 or not 1 <= day <= monthrange(year, month)[1]:
+            raise ValueError(f"chat_date {self.chat_date} is no day of the calendar")
         return self
 
     @property

@@ -17,7 +17,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cached_property
 from typing import Any, Final
 
@@ -46,7 +45,7 @@ PLAIN_TEMPLATE = (
 )
 """Template for a tokenizer that has none: headings in plain text, the response ends with the end token."""
 
-DEFAULT_DATE: Final = date(2025, 1, 1)
+DEFAULT_DATE: Final = "2025-01-01"
 """What a template is told the date is, unless the settings say otherwise."""
 
 _GENERATION: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -86,10 +85,10 @@ class ChatFormat:
 
     Args:
         tokenizer: A fast tokenizer of transformers, with or without a chat template.
-        today: What templates are told the date is.
+        today: What templates are told the date is, YYYY-MM-DD.
     """
 
-    def __init__(self, tokenizer: Any, today: date = DEFAULT_DATE) -> None:
+    def __init__(self, tokenizer: Any, today: str = DEFAULT_DATE) -> None:
         self.eos: str = tokenizer.eos_token or ""
         first = tokenizer("", add_special_tokens=True)["input_ids"][:1]
         self.bos: str = tokenizer.bos_token if first and first[0] == tokenizer.bos_token_id else ""

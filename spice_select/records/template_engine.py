@@ -16,16 +16,16 @@ _MONTHS: Final = (
 _COMPILE: Any = chat_template_utils._cached_compile_jinja_template
 
 
-def compile_template(template: str, today: date) -> Any:
+def compile_template(template: str, today: str) -> Any:
     """The template in an environment of its own, as transformers makes it, with everything ambient pinned.
 
     Args:
         template: Source of the template.
-        today: What ``strftime_now`` says the date is, at midnight UTC.
+        today: What ``strftime_now`` says the date is, YYYY-MM-DD; the time is midnight UTC.
     """
     compiled = _COMPILE(template)
     environment = compiled.environment
-    environment.globals["strftime_now"] = fixed_clock(today)
+    environment.globals["strftime_now"] = fixed_clock(date.fromisoformat(today))
     environment.globals.pop("lipsum", None)
     environment.filters["random"] = _first
     return compiled

@@ -6,7 +6,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any, Final, Literal
 
 from spice_select.errors import DatasetError, RowError, UnsupportedProxyError
@@ -83,7 +82,7 @@ def encode(
     *,
     max_length: int,
     overflow: Literal["truncate", "exclude"] = "truncate",
-    today: date | str = DEFAULT_DATE,
+    today: str = DEFAULT_DATE,
 ) -> Encoding:
     """Tokenise conversations with the tokenizer's own chat template; every assistant turn is learned.
 
@@ -96,7 +95,7 @@ def encode(
             an end token none is learned. No padding token is needed.
         max_length: Longest example in tokens; the tokenizer's own ``model_max_length`` counts where it is less.
         overflow: Cut a longer sample at the end, or leave it out.
-        today: What a template that asks for the date is told.
+        today: What a template that asks for the date is told, YYYY-MM-DD.
 
     Returns:
         The examples and what became of every other conversation; each input index is in ``kept`` or in ``excluded``.
@@ -108,7 +107,7 @@ def encode(
         raise UnsupportedProxyError(
             f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed"
         )
-    chat = ChatFormat(tokenizer, date.fromisoformat(today) if isinstance(today, str) else today)
+    chat = ChatFormat(tokenizer, today)
     limit = min(max_length, int(tokenizer.model_max_length))
     result = Encoding([], [], [], [])
     for start in range(0, len(conversations), _CHUNK):
