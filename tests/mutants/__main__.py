@@ -17,8 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.mutants.faults import FAULTS, Fault
+from tests.mutants.fault import Fault
+from tests.mutants.gradients import GRADIENTS
+from tests.mutants.http import HTTP
+from tests.mutants.selection import SELECTION
+from tests.mutants.units import UNITS
 
+FAULTS = (*SELECTION, *GRADIENTS, *UNITS, *HTTP)
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {"make test": ["-m", "not soak"], "make soak": ["-m", "soak", "--thorough"]}
 PASSED, FAILED, NOTHING_RAN = 0, 1, 5
