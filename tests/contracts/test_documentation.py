@@ -153,6 +153,26 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+DOCUMENTS = sorted(
+    path
+    for place in ("", "docs/**/", "benchmarks/**/", "examples/**/")
+    for path in ROOT.glob(f"{place}*.md")
+    if not path.is_symlink()
+)
+LONGEST_LINE = 140
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_of_documents_are_short_enough_to_read(document: Path) -> None:
+    """A row of a table has to be one line and may be longer."""
+    long = [
+        number
+        for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), start=1)
+        if len(line) > LONGEST_LINE and not line.lstrip().startswith("|")
+    ]
+    assert not long, f"break these lines at {LONGEST_LINE} characters or before: {long}"
+
+
 def test_decisions_are_numbered_and_have_every_part() -> None:
     decisions = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
