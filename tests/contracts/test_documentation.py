@@ -173,6 +173,25 @@ def test_lines_of_documents_are_short_enough_to_read(document: Path) -> None:
     assert not long, f"break these lines at {LONGEST_LINE} characters or before: {long}"
 
 
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.name != "CHANGELOG.md"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_files_that_are_named_exist(document: Path) -> None:
+    named = re.findall(
+        r"`((?:spice_select|app|workers|tests|benchmarks|examples|migrations|docs|deploy)/[\w./-]*)",
+        document.read_text("utf-8"),
+    )
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_glossary_has_twenty_words() -> None:
+    words = re.findall(r"^\| (?!word|---)(.+?) \| (.+) \|$", read("docs/glossary.md"), re.MULTILINE)
+    assert len(words) == 20
+    assert all(meaning.endswith(".") for _, meaning in words)
+
+
 def test_decisions_are_numbered_and_have_every_part() -> None:
     decisions = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
