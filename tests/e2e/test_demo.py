@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from spice_select.results.verify import verify_folder
 from spice_select.results.write import MEDIA_TYPES
@@ -50,6 +51,7 @@ def test_the_demo_ends_with_one_line_of_json_and_verified_files(tmp_path: Path) 
     assert not list((tmp_path / "scratch").glob("spice-*"))
 
 
+@pytest.mark.soak
 def test_a_demo_that_fails_shows_what_the_service_said(tmp_path: Path) -> None:
     code = (
         "import examples.demo as demo\n"
