@@ -41,12 +41,8 @@ def run(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="A result on the same gradients whose rows are owned already."),
     ] = None,
-    target: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="For the method less: a file that the selection is to be close to."
-        ),
-    ] = None,
+    target: options.Target = None,
+    target_weight: options.TargetWeight = None,
     deadline: options.Deadline = None,
     json: options.Json = False,
 ) -> None:
@@ -54,10 +50,12 @@ def run(
     included, excluded = options.rows(must_include, "--must-include"), options.rows(exclude, "--exclude")
     config = run_config(budget, settings, options.without_none(must_include=included, exclude=excluded))
     columns = options.pairs(column, "--column")
+    wanted = options.target_files(target, target_weight)
 
     let_idle_threads_sleep()
     from spice_select.ingest import IntakeOptions
     from spice_select.pipeline.run import run as run_pipeline
+    from spice_select.pipeline.targets import TargetFile
 
     intake = checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
     with ProgressView(quiet=json) as view:
@@ -70,7 +68,7 @@ def run(
             options=intake,
             deadline_seconds=deadline,
             given=given,
-            target=target,
+            targets=[TargetFile(name, path, weight) for name, path, weight in wanted],
             on_progress=view.step,
         )
         view.end("done")

@@ -57,6 +57,16 @@ MaxWait: TypeAlias = Annotated[
 Deadline: TypeAlias = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which it ends; what was selected by then is kept.")
 ]
+Target: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE", help="What the model should get better at: a file of example records. May be repeated."
+    ),
+]
+TargetWeight: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=NUMBER", help="Share of the picks that a target is due, relative to the others."),
+]
 MustInclude: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +91,37 @@ def refuse(detail: str) -> NoReturn:
         ConfigError: Always.
     """
     raise ConfigError(detail)
+
+
+def target_files(targets: Sequence[str] | None, weights: Sequence[str] | None) -> list[tuple[str, Path, float]]:
+    """``--target`` and ``--target-weight`` as name, file and weight of each target.
+
+    Args:
+        targets: ``NAME=FILE``, or a file alone, whose stem is the name.
+        weights: ``NAME=NUMBER``.
+
+    Raises:
+        ConfigError: A file that is not there, two targets of one name, or a weight that is none or has no target.
+    """
+    named = []
+    for text in targets or ():
+        name, equals, place = text.partition("=")
+        file = Path(place if equals else text)
+        if not file.is_file():
+            raise ConfigError(f"--target {text!r}: there is no file {str(file)!r}")
+        named.append((name if equals else file.stem, file))
+    names = [name for name, _ in named]
+    if len(set(names)) < len(names):
+        raise ConfigError("--target: two targets have one name")
+    shares = {}
+    for name, number in (pairs(weights, "--target-weight") or {}).items():
+        if name not in names:
+            raise ConfigError(f"--target-weight: there is no target {name!r}")
+        try:
+            shares[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"--target-weight {name}={number}: write NAME=NUMBER") from None
+    return [(name, file, shares.get(name, 1.0)) for name, file in named]
 
 
 def pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:

@@ -51,6 +51,13 @@ JOB_SETTINGS = {
     "matching_weight": Setting(
         "selection.matching_weight", "Weight of what the set lacks compared with the mean of the pool; 0 leaves it out."
     ),
+    "target_rule": Setting("selection.target_rule", "What a row is worth for a target: matching or relevance."),
+    "relevance_weight": Setting("selection.relevance_weight", "With targets: weight of that in the score, w."),
+    "information_weight": Setting("selection.information_weight", "Weight of the gain in the score, eta."),
+    "whitening_damping": Setting(
+        "selection.whitening_damping", "With targets: damping of the whitening, as a share of the mean eigenvalue."
+    ),
+    "span": Setting("selection.span", "With targets: select in the space that the target rows span."),
     "stop_ratio": Setting("selection.stop_ratio", "Stop when a gain falls to this share of the first, omega."),
     "information": Setting("selection.information", "logdet, diagonal or scalar."),
     "seed": Setting("seed", "Seed of the projections and of methods that draw."),

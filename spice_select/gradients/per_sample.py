@@ -50,6 +50,7 @@ class SampleGradients:
         norms: float64 of shape (n,): length of each gradient before it was scaled to one.
         finite: bool of shape (n,): False where loss or gradient was NaN or infinite.
         halvings: How often a batch was cut in two for lack of memory.
+        block_sizes: Numbers of each measured weight in a gradient, in their order.
     """
 
     features: torch.Tensor
@@ -59,6 +60,7 @@ class SampleGradients:
     norms: torch.Tensor
     finite: torch.Tensor
     halvings: int
+    block_sizes: tuple[int, ...] = ()
 
 
 def measure(
@@ -118,6 +120,7 @@ def measure(
             norms=torch.zeros(n, dtype=torch.float64),
             finite=torch.ones(n, dtype=torch.bool),
             halvings=0,
+            block_sizes=tuple(target.size for target in recorder.targets),
         )
         completed = lengths.count(0)
         tokens = halvings = 0

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from spice_select.arrays import StackedArrays
 from spice_select.atomic_files import write_whole
 from spice_select.config import ProxyConfig, RunConfig
-from spice_select.errors import StoreError
+from spice_select.errors import EmptyPoolError, StoreError
 from spice_select.fingerprint import (
     conversations_sha256,
     gradient_fingerprint,
@@ -29,6 +26,7 @@ from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.periodic import load_tunable
 from spice_select.pipeline.pool import load_pool
 from spice_select.pipeline.progress import Clock
+from spice_select.pipeline.targets import TargetSet
 from spice_select.pipeline.warmup import Warmup, make_warmup, put_on_proxy, read_warmup
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, TargetFacts, WarmupFacts, is_commit
 from spice_select.storage.cache import Cache
@@ -142,19 +140,34 @@ class LocalGradients:
         self._warm_up(shards, known_revision(self._config.proxy) or self._load().revision)
         return self._load()
 
-    def beside(
-        self, source: Path, scratch: Path, limits: IntakeLimits | None
-    ) -> tuple[np.ndarray | StackedArrays, TargetFacts]:
-        """Gradients of the samples of another file by the same proxy, shape (m, d), and what to say about it."""
+    def beside(self, name: str, weight: float, source: Path, scratch: Path, limits: IntakeLimits | None) -> TargetSet:
+        """A target with the gradients of its rows by the same proxy.
+
+        Args:
+            name: Name of the target.
+            weight: Its share of the picks, relative to the others.
+            source: File of its records.
+            scratch: Folder for its rows.
+            limits: Caps on the file.
+
+        Raises:
+            EmptyPoolError: None of its rows has a gradient.
+        """
         self._clock.phase("validating", measure="bytes")
         manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)
         other = LocalGradients(self._config, manifest, self._cache, self._device, self._clock, self._should_stop)
         other._proxy, other._warmed, other.pool_sha256 = self._proxy, self._warmed, self.pool_sha256
-        paths, proxy = other.fill([scratch / shard.name for shard in manifest.shards])
+        rows_shards = [scratch / shard.name for shard in manifest.shards]
+        paths, proxy = other.fill(rows_shards)
         fingerprint = other.fingerprint(proxy.revision)
         facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
-        features = load_pool([(path, None) for path in paths], other.prints).features
-        return features, TargetFacts(facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
+        try:
+            features = load_pool([(path, None) for path in paths], other.prints).features
+        except EmptyPoolError as error:
+            raise EmptyPoolError(f"target {name!r}: {error.detail}", pointer="#/targets") from error
+        count = int(features.shape[0])
+        described = TargetFacts(name, weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
+        return TargetSet(described, features, rows_shards)
 
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
         self._clock.phase("computing_gradients", measure="samples")

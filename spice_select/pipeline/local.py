@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from spice_select.arrays import StackedArrays
 from spice_select.config import RunConfig
 from spice_select.errors import ConfigError, Stopped
 from spice_select.fingerprint import periodic_fingerprint
@@ -20,8 +17,9 @@ from spice_select.pipeline.periodic import select_by_windows
 from spice_select.pipeline.pool import Pool, pool_within
 from spice_select.pipeline.progress import Clock
 from spice_select.pipeline.select import select_from_pool
+from spice_select.pipeline.targets import TargetFile, TargetSet
 from spice_select.results.outcome import Choice
-from spice_select.results.run_metadata import BaseSelectionFacts, ProxyFacts, TargetFacts, WarmupFacts
+from spice_select.results.run_metadata import BaseSelectionFacts, ProxyFacts, WarmupFacts
 from spice_select.selection.partitions import Part
 from spice_select.selection.result import StopRequest
 from spice_select.storage.cache import Cache
@@ -52,7 +50,6 @@ class LocalSelection:
         reused: Whether nothing had to be measured.
         warmup: The warm-up, if any.
         base: The base selection, if any.
-        target: The data set that the selection was to be close to, if any.
     """
 
     choice: Choice
@@ -61,7 +58,6 @@ class LocalSelection:
     reused: bool
     warmup: WarmupFacts | None
     base: BaseSelectionFacts | None = None
-    target: TargetFacts | None = None
 
 
 class _LocalStorage(LocalRows):
@@ -74,14 +70,13 @@ class _LocalStorage(LocalRows):
         shards: list[Path],
         *,
         base_rows: Sequence[int],
-        target: Path | None,
+        targets: Sequence[TargetFile],
         scratch: Path,
         limits: IntakeLimits | None,
     ) -> None:
         super().__init__(rows.rows_shards, rows.source_shards)
         self._gradients, self._shards = gradients, shards
-        self._base_rows, self._target, self._scratch, self._limits = base_rows, target, scratch, limits
-        self.target_facts: TargetFacts | None = None
+        self._base_rows, self._targets, self._scratch, self._limits = base_rows, targets, scratch, limits
 
     def pool(self) -> Pool:
         return pool_within([(path, None) for path in self._shards], self._gradients.prints, host_bytes())
@@ -89,11 +84,11 @@ class _LocalStorage(LocalRows):
     def base_rows(self) -> Sequence[int]:
         return self._base_rows
 
-    def target_gradients(self) -> np.ndarray | StackedArrays | None:
-        if self._target is None:
-            return None
-        features, self.target_facts = self._gradients.beside(self._target, self._scratch, self._limits)
-        return features
+    def targets(self) -> list[TargetSet]:
+        return [
+            self._gradients.beside(target.name, target.weight, target.file, self._scratch / str(number), self._limits)
+            for number, target in enumerate(self._targets)
+        ]
 
     def parts(self, _size: int) -> list[Part] | None:
         return None
@@ -108,7 +103,7 @@ def select_locally(
     asked: StopRequest,
     *,
     base: Path | None,
-    target: Path | None,
+    targets: Sequence[TargetFile],
     scratch: Path,
     limits: IntakeLimits | None,
 ) -> LocalSelection:
@@ -122,9 +117,9 @@ def select_locally(
         clock: Told about every step.
         asked: Whether to stop, and why.
         base: Folder of an earlier result that this selection adds to.
-        target: File that the selection is to be close to.
-        scratch: Folder for the rows of ``target``.
-        limits: Caps on ``target``.
+        targets: Files that say what the model should get better at.
+        scratch: Folder for the rows of the targets.
+        limits: Caps on each target.
 
     Raises:
         ConfigError: A periodic run whose cache is no folder.
@@ -147,7 +142,8 @@ def select_locally(
     paths, proxy = gradients.fill(shards)
     fingerprint = gradients.fingerprint(proxy.revision)
     base_rows, base_facts = ([], None) if base is None else read_base_selection(base, fingerprint)
-    storage = _LocalStorage(rows, gradients, paths, base_rows=base_rows, target=target, scratch=scratch, limits=limits)
+    storage = _LocalStorage(
+        rows, gradients, paths, base_rows=base_rows, targets=targets, scratch=scratch, limits=limits
+    )
     choice = select_from_pool(config, storage, clock, asked)
-    facts = storage.target_facts
-    return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, base=base_facts, target=facts)
+    return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, base=base_facts)

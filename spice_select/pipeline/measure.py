@@ -114,6 +114,6 @@ def measure_shard(
         label_tokens=np.asarray(measured.label_tokens, dtype=np.int64)[usable],
         excluded=excluded,
         truncated=[row for row in truncated if row not in set(lost)],
-        header={**header, "halvings": measured.halvings},
+        header={**header, "halvings": measured.halvings, "block_sizes": list(measured.block_sizes)},
         dtype=config.store_dtype,
     )

@@ -32,6 +32,7 @@ class Pool:
         excluded: Samples that are no candidates, each ``{"row": position, "code", "detail"}``.
         truncated: Positions of candidates that were cut at the maximal length.
         halvings: How often a batch had to be halved for lack of memory, over all shards.
+        block_sizes: Numbers of each measured weight in a gradient, in their order; empty where shards do not say.
     """
 
     features: np.ndarray | StackedArrays
@@ -42,6 +43,7 @@ class Pool:
     excluded: list[dict[str, Any]]
     truncated: list[int]
     halvings: int
+    block_sizes: tuple[int, ...] = ()
 
 
 def read_groups(rows_shards: Sequence[Path], column: str, positions: Sequence[int]) -> list[str]:
@@ -160,5 +162,6 @@ def _together(shards: list[GradientShard]) -> tuple[Pool, list[GradientShard]]:
         excluded=excluded,
         truncated=[row for shard in shards for row in shard.truncated],
         halvings=sum(int(shard.header.get("halvings", 0)) for shard in shards),
+        block_sizes=tuple(filled[0].header.get("block_sizes", ())),
     )
     return pool, filled

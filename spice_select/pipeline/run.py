@@ -29,11 +29,12 @@ from spice_select.pipeline.local import LocalRows, select_locally
 from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.pool import Pool, load_pool
 from spice_select.pipeline.progress import Clock, RunProgress
+from spice_select.pipeline.targets import TargetFile
 from spice_select.pipeline.write import write_choice
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
 from spice_select.results.write import RankingRow
 from spice_select.selection.result import Selection, StopRequest
-from spice_select.selection.validation import check_quotas, check_settings, check_target, group_of
+from spice_select.selection.validation import check_quotas, check_settings, check_targets, group_of
 from spice_select.storage.cache import Cache
 
 __all__ = ["Pool", "RunProgress", "RunResult", "gradient_fingerprint", "load_pool", "measure_shard", "run"]
@@ -78,7 +79,7 @@ def run(
     should_stop: Callable[[], bool] | None = None,
     deadline_seconds: float | None = None,
     given: Path | None = None,
-    target: Path | None = None,
+    targets: Sequence[TargetFile] = (),
 ) -> RunResult:
     """Choose part of a file of training records.
 
@@ -98,7 +99,8 @@ def run(
         deadline_seconds: A stop this long after the start, whose reason is ``deadline``; None has none.
         given: Folder of an earlier result on the same gradients whose rows are owned already: the choice is what adds
             most to them, and none of them is chosen again.
-        target: For the method ``less``: file of records that the choice is to be close to, measured in the same way.
+        targets: Files of records that say what the model should get better at, measured in the same way. Rows of the
+            source that are also in one are taken out of the pool.
 
     Returns:
         The selection, where its rows are in the source, and the files.
@@ -124,14 +126,14 @@ def run(
             source, scratch / "rows", options, limits, lambda _rows, done, total: clock.advance(done, total), stops
         )
         shards = [scratch / "rows" / shard.name for shard in manifest.shards]
-        _check_settings(config, manifest, shards, has_target=target is not None)
+        _check_settings(config, manifest, shards, targets=targets)
         kept = Cache(cache or scratch, scratch)
         gradients = LocalGradients(config, manifest, kept, device, clock, stops)
         requested, config = config.gradients.batch_tokens, gradients.resolve_batches()
         rows = LocalRows(shards, [scratch / "rows" / shard.name for shard in manifest.source_shards])
-        there = scratch / "target"
+        there = scratch / "targets"
         local = select_locally(
-            config, rows, gradients, kept, clock, asked, base=given, target=target, scratch=there, limits=limits
+            config, rows, gradients, kept, clock, asked, base=given, targets=targets, scratch=there, limits=limits
         )
         choice = local.choice
         clock.phase("writing_files")
@@ -148,7 +150,7 @@ def run(
             finished_on=datetime.now(UTC),
             builder="library",
             given=local.base,
-            target=local.target,
+            targets=choice.targets,
             warmup=gradients.warmup,
             automatic_batches=requested == "auto",
         )
@@ -194,7 +196,9 @@ def _resolved(config: RunConfig, proxy: ProxyFacts) -> RunConfig:
     return config
 
 
-def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequence[Path], *, has_target: bool) -> None:
+def _check_settings(
+    config: RunConfig, manifest: DatasetManifest, shards: Sequence[Path], *, targets: Sequence[TargetFile]
+) -> None:
     """Refuse what cannot be met before gradients are computed for it.
 
     Raises:
@@ -204,7 +208,7 @@ def _check_settings(config: RunConfig, manifest: DatasetManifest, shards: Sequen
         raise ConfigError(
             "target_dataset_id needs a service; a run is given the target as a file", pointer="#/target_dataset_id"
         )
-    check_target(config, given=has_target)
+    check_targets(config, [target.name for target in targets], [target.weight for target in targets])
     if config.conditions.given_job is not None:
         raise ConfigError("given_job needs a service; a run is given the folder of a result", pointer="#/given_job")
     never = config.conditions.exclude

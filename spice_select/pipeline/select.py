@@ -7,21 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from spice_select.config import RunConfig
 from spice_select.pipeline.constraints import resolve
 from spice_select.pipeline.pool import Pool, read_groups
 from spice_select.pipeline.progress import PhaseReport
+from spice_select.pipeline.targets import TargetSet, prepare, rows_in_targets, without
 from spice_select.results.outcome import Choice
-from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.result import StopRequest
 from spice_select.selection.select import Part, random_curve, select
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from spice_select.arrays import StackedArrays
 
 
 class RowStorage(Protocol):
@@ -45,8 +40,8 @@ class SelectionStorage(RowStorage, Protocol):
     def base_rows(self) -> Sequence[int]:
         """Rows of the source in the base selection."""
 
-    def target_gradients(self) -> np.ndarray | StackedArrays | None:
-        """Gradients of the data set that the selection is to be close to, float32 of shape (m, d)."""
+    def targets(self) -> Sequence[TargetSet]:
+        """What the model should get better at, with the gradients of its rows."""
 
     def parts(self, size: int) -> list[Part] | None:
         """What was selected from each part of a pool of this size; None where that is still to be done."""
@@ -66,9 +61,13 @@ def select_from_pool(
     report.phase("loading_gradients")
     pool = storage.pool()
     constraints = resolve(config.conditions, pool, storage.rows_shards, storage.base_rows()).arguments()
-    targets = storage.target_gradients()
+    targets = storage.targets()
     parts = storage.parts(len(pool.positions))
-    candidates, positions, tokens = GradientMatrix(pool.features), pool.positions.tolist(), pool.tokens.tolist()
+    positions, tokens = pool.positions.tolist(), pool.tokens.tolist()
+    excluded = rows_in_targets(storage.rows_shards, positions, targets) if targets else []
+    prepared = prepare(pool, targets, config.selection, constraints["given"])
+    candidates = prepared.candidates
+    constraints |= {"given": prepared.given, "exclude": without(pool, constraints["exclude"], excluded)}
     quotas = config.selection.quotas
     column = quotas.column if quotas is not None else None
     report.phase("selecting", total=config.selection.budget.resolve_count(len(positions)), measure="picks")
@@ -80,7 +79,8 @@ def select_from_pool(
         losses=pool.losses.tolist(),
         groups=read_groups(storage.rows_shards, column, positions) if column is not None else None,
         **constraints,
-        targets=targets,
+        targets=prepared.targets or None,
+        target_weights=[target.facts.weight for target in targets] or None,
         on_progress=report.advance,
         should_stop=should_stop,
     )
@@ -89,8 +89,9 @@ def select_from_pool(
         selection=selection,
         positions=positions,
         tokens=tokens,
-        excluded=pool.excluded,
+        excluded=[*pool.excluded, *excluded],
         truncated=len(pool.truncated),
         halvings=pool.halvings,
         random_curve=random_curve(candidates, config.selection, picked, seed, **constraints),
+        targets=[target.facts for target in targets],
     )

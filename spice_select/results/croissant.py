@@ -74,6 +74,8 @@ RANKING_MEANING = {
     "conflict": "Conflict with the mean of the picks before it, 0 to 1.",
     "score": "What the rule compared.",
     "tokens": "Tokens of prompt and response.",
+    "target": "Name of the target that the row was selected for.",
+    "relevance": "Product of the row's gradient with the direction of that target's mean gradient.",
 }
 
 
@@ -227,8 +229,7 @@ def _sources(facts: RunFacts) -> list[dict[str, Any]]:
     ]
     if facts.given is not None:
         sources.append({"@id": facts.given.uri, "@type": "prov:Entity", "sha256": facts.given.ranking_sha256})
-    if facts.target is not None:
-        sources.append({"@id": facts.target.uri, "@type": "prov:Entity", "sha256": facts.target.sha256})
+    sources += [{"@id": target.uri, "@type": "prov:Entity", "sha256": target.sha256} for target in facts.targets]
     return sources
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.result import Selection
 
 
@@ -21,6 +23,7 @@ class Choice:
         halvings: How often a batch was halved for lack of memory.
         random_curve: Picks and utility (nats) of as many candidates drawn at random, on the way and at the end.
         schedule: What the report says about the schedule, unless it is ``offline``.
+        targets: What the model should get better at, in the order that ``selection.tasks`` counts.
     """
 
     selection: Selection
@@ -31,6 +34,7 @@ class Choice:
     halvings: int
     random_curve: list[tuple[int, float]]
     schedule: dict[str, Any] | None = None
+    targets: Sequence[TargetFacts] = ()
 
     @property
     def random_utility(self) -> float:

@@ -116,8 +116,7 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
     settled = [] if facts.warmup is None else [_warmed(facts.warmup)]
     if facts.given is not None:
         settled.append(_owned(facts.given))
-    if facts.target is not None:
-        settled.append(_target(facts.target))
+    settled += [_target(target) for target in facts.targets]
     return [
         {
             "name": "dataset",
@@ -174,12 +173,15 @@ def _source(source: SourceFacts, sha256: str) -> dict[str, Any]:
 
 
 def _target(target: TargetFacts) -> dict[str, Any]:
-    """The data set that the choice was to be close to."""
+    """A data set that says what the model should get better at."""
     return {
         "name": "target-dataset",
         "uri": target.uri,
         "digest": {"sha256": target.sha256},
         "annotations": {
+            "target": target.name,
+            "weight": target.weight,
+            "rows": target.rows,
             "rows_digest": {"sha256": target.rows_sha256},
             "gradientFingerprint": target.gradient_fingerprint,
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -180,15 +180,21 @@ class BaseSelectionFacts:
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """The data set that the choice was to be close to.
+    """A data set that says what the model should get better at.
 
     Attributes:
+        name: Name of the target.
+        weight: Its share of the picks, relative to the other targets.
+        rows: Target rows that have a gradient.
         uri: ``spice:dataset/<id or file name>``.
         sha256: Digest (hex) of its bytes.
         rows_sha256: Digest (hex) over the digests of its usable rows, in order.
         gradient_fingerprint: Name of its gradient set.
     """
 
+    name: str
+    weight: float
+    rows: int
     uri: str
     sha256: str
     rows_sha256: str
@@ -212,7 +218,7 @@ class RunFacts:
         finished_on: When the choice was made, before its files were written (UTC).
         builder: Who ran it.
         given: The choice that was owned already, if any.
-        target: The data set that the choice was to be close to, if any.
+        targets: What the model should get better at.
         warmup: The warm-up of the proxy model, if any.
         automatic_batches: Whether ``batch_tokens`` was asked for as ``auto``; ``config`` holds the number it became.
         code_commit: Git commit of the code, where it is known.
@@ -231,7 +237,7 @@ class RunFacts:
     finished_on: datetime
     builder: Literal["service", "library"]
     given: BaseSelectionFacts | None = None
-    target: TargetFacts | None = None
+    targets: Sequence[TargetFacts] = ()
     warmup: WarmupFacts | None = None
     automatic_batches: bool = False
     code_commit: str | None = field(default_factory=lambda: find_code_commit())

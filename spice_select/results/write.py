@@ -61,6 +61,8 @@ class RankingRow(NamedTuple):
         conflict: Conflict with the mean of the picks before it, in [0, 1].
         score: What the rule compared, nats (nats per token where the rule was gain per token).
         tokens: Tokens of prompt and response.
+        target: Name of the target that the pick serves; None without targets.
+        relevance: g . m / |m| with the mean m of that target's rows; None without targets.
     """
 
     rank: int
@@ -72,6 +74,8 @@ class RankingRow(NamedTuple):
     conflict: float
     score: float
     tokens: int
+    target: str | None = None
+    relevance: float | None = None
 
 
 RANKING_SCHEMA = pa.schema(
@@ -85,6 +89,8 @@ RANKING_SCHEMA = pa.schema(
         ("conflict", pa.float64()),
         ("score", pa.float64()),
         ("tokens", pa.int64()),
+        ("target", pa.string()),
+        ("relevance", pa.float64()),
     ]
 )
 TRACE_SCHEMA = pa.schema([("rank", pa.int64()), ("utility", pa.float64()), ("tokens", pa.int64())])
@@ -184,7 +190,7 @@ def write_results(
             text_columns = _write_source_columns(out / "selected.parquet", source_shards, picks)
         else:
             text_columns = _write_json_columns(out / "selected.parquet", rows)
-        ranking = _ranking(rows, selection, picked_tokens)
+        ranking = _ranking(rows, selection, picked_tokens, [target.name for target in facts.targets])
     _write_table(out / "ranking.parquet", RANKING_SCHEMA, list(zip(*ranking, strict=True)))
     trace = [range(1, len(picks) + 1), accumulate(selection.gains), accumulate(picked_tokens)]
     _write_table(out / "trace.parquet", TRACE_SCHEMA, [list(column) for column in trace])
@@ -258,7 +264,11 @@ def _write_source_columns(path: Path, source_shards: Sequence[Path], picks: Sequ
     return []
 
 
-def _ranking(rows: SelectedRows, selection: Selection, tokens: Sequence[int]) -> list[RankingRow]:
+def _ranking(
+    rows: SelectedRows, selection: Selection, tokens: Sequence[int], targets: Sequence[str]
+) -> list[RankingRow]:
+    nothing = [None] * len(tokens)
+
     identity = [
         pair
         for chunk in rows.chunks()
@@ -271,6 +281,8 @@ def _ranking(rows: SelectedRows, selection: Selection, tokens: Sequence[int]) ->
         selection.conflicts,
         selection.scores,
         tokens,
+        nothing if selection.tasks is None else [targets[task] for task in selection.tasks],
+        selection.relevances or nothing,
         strict=True,
     )
     return [

@@ -5,7 +5,7 @@ Whatever the input is (numpy, a memory map, torch on any device), what decides i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import TypeAlias
 
@@ -62,6 +62,7 @@ class GradientMatrix:
         self.size, self.dimension = int(gradients.shape[0]), int(gradients.shape[1])
         self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
         self._scales: torch.Tensor | None = None
+        self._transform: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.squared_norms = self._sum_squares()
         self._require_finite()
 
@@ -79,6 +80,17 @@ class GradientMatrix:
         part._scales = None if self._scales is None else self._scales[there]
         part.squared_norms = self.squared_norms[there] if self._scales is not None else part._sum_squares()
         return part
+
+    def whitened(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> GradientMatrix:
+        """The same rows, each transformed whenever it is read and rounded to float32. Shares the memory.
+
+        Args:
+            transform: Of float64 rows of shape (m, d), each for itself.
+        """
+        view = copy(self)
+        view._transform = transform
+        view.squared_norms = view._sum_squares()
+        return view
 
     def normalized(self) -> GradientMatrix:
         """The same rows scaled to length one; zero rows stay zero. Shares the memory."""
@@ -136,7 +148,7 @@ class GradientMatrix:
         step = max(1, SINGLE_BYTES // (4 * self.dimension))
         for start in range(0, self.size, step):
             rows = torch.arange(start, min(start + step, self.size))
-            whole = isinstance(self._source, torch.Tensor) and self._scales is None
+            whole = isinstance(self._source, torch.Tensor) and self._scales is None and self._transform is None
             block = self._source[start : start + step].to(torch.float32) if whole else self.take_single(rows)  # type: ignore[union-attr]
             part = result[:, start : start + step]
             for first in range(0, self.dimension, CHUNK):
@@ -151,6 +163,8 @@ class GradientMatrix:
         Args:
             rows: Row numbers, int64 of shape (m,), on any device.
         """
+        if self._transform is not None:
+            return self.take(rows).to(torch.float32)
         if isinstance(self._source, torch.Tensor):
             taken = self._source.index_select(0, rows.to(self.device)).to(torch.float32)
         else:
@@ -200,10 +214,12 @@ class GradientMatrix:
         return torch.cat([rows[:0], *parts])
 
     def _float64(self, rows: Gradients) -> torch.Tensor:
-        if isinstance(rows, torch.Tensor):
-            return rows.to(torch.float64)
         # torch refuses read-only arrays with a warning, so the copy that float64 needs anyway is made by numpy.
-        return torch.from_numpy(np.array(rows, dtype=np.float64, order="C"))
+        if isinstance(rows, torch.Tensor):
+            wide = rows.to(torch.float64)
+        else:
+            wide = torch.from_numpy(np.array(rows, dtype=np.float64, order="C"))
+        return wide if self._transform is None else self._transform(wide).to(torch.float32).to(torch.float64)
 
     def _sum_squares(self) -> torch.Tensor:
         sums = torch.empty(self.size, dtype=torch.float64, device=self.device)

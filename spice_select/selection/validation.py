@@ -6,12 +6,16 @@ Pointers are those of the body of a job.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from spice_select.config import RunConfig, WindowsScope
 from spice_select.errors import BudgetError, ConfigError, escaped
 
 MOST_NAMED = 20
+MOST_TARGETS = 32
+TARGETED = ("spice", "fisher", "less")
+"""Methods that select for targets."""
 
 NAMES = {"#/budget/tokens": "a budget in tokens", "#/target_dataset_id": "the method less"}
 """What is found at a pointer, where its last word does not say."""
@@ -59,21 +63,43 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
         _check_windows(selection.scope, min(count, selection.max_count or count), usable)
 
 
-def check_target(config: RunConfig, *, given: bool) -> None:
-    """The method ``less``, and no other, has a target.
+def check_targets(
+    config: RunConfig, names: Sequence[str], weights: Sequence[float], pointer: str = "#/targets"
+) -> None:
+    """Refuse targets that the settings have no use for, and settings that need some.
 
     Args:
         config: Settings of the run.
-        given: Whether there is one.
+        names: Name of each target.
+        weights: Share of the picks that each is due, relative to the others.
+        pointer: Where the targets are given.
 
     Raises:
-        ConfigError: It is otherwise.
+        ConfigError: Too many targets, two of one name, a weight that is not above 0, or a method without use for them.
     """
-    if config.selection.method == "less" and not given:
-        raise ConfigError("the method less needs a target data set", pointer="#/target_dataset_id")
-    if config.selection.method != "less" and given:
+    selection = config.selection
+    if selection.method == "less" and not names:
+        raise ConfigError("the method less needs a target", pointer=pointer)
+    if not names:
+        return
+    if len(names) > MOST_TARGETS:
+        raise ConfigError(f"there may be {MOST_TARGETS} targets, not {len(names)}", pointer=pointer)
+    for number, (name, weight) in enumerate(zip(names, weights, strict=True)):
+        if name in names[:number]:
+            raise ConfigError(f"two targets are named {name!r}", pointer=f"{pointer}/{number}/name")
+        if not 0.0 < weight < math.inf:
+            raise ConfigError(f"a weight must be above 0, not {weight}", pointer=f"{pointer}/{number}/weight")
+    if selection.method not in TARGETED:
+        raise ConfigError(f"targets are for the methods {', '.join(TARGETED)}, not {selection.method}", pointer=pointer)
+    if selection.scope.kind != "global":
+        raise ConfigError(f"targets need the scope global, not {selection.scope.kind}", pointer=pointer)
+    if selection.method == "less":
+        return
+    if selection.matching_weight > 0:
+        raise ConfigError("matching_weight is for a selection without targets", pointer="#/selection/matching_weight")
+    if selection.relevance_weight == 0:
         raise ConfigError(
-            f"a target data set is for the method less, not {config.selection.method}", pointer="#/target_dataset_id"
+            "with relevance_weight 0 the targets would count for nothing", pointer="#/selection/relevance_weight"
         )
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from spice_select.config import Budget, Conditions, PartitionedScope, Quotas, RunConfig, SelectionConfig, WindowsScope
 from spice_select.errors import BudgetError, SpiceError
 from spice_select.selection.select import select
-from spice_select.selection.validation import check_quotas, check_settings, check_target
+from spice_select.selection.validation import check_quotas, check_settings, check_targets
 
 RNG = np.random.default_rng(11)
 POOL = RNG.normal(size=(20, 4))
@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Any, SelectionConfig, dict[str, Any], str, str | None, 
     ),
     "tokens without lengths": (POOL, config(tokens=60), {}, "config-invalid", "#/budget/tokens", "tokens of every"),
     "targets of another proxy": (
-        POOL, config(method="less"), {"targets": RNG.normal(size=(3, 5))}, "pool-invalid", "#/targets",
+        POOL, config(method="less"), {"targets": RNG.normal(size=(3, 5))}, "pool-invalid", "#/targets/0",
         "same proxy and settings",
     ),
     "given of another proxy": (
@@ -183,8 +183,11 @@ def test_every_group_that_is_too_small_is_named() -> None:
     check_quotas(RunConfig(selection=config(3, quotas=caps)), {"a": 3, "b": 2})
 
 
-@pytest.mark.parametrize(("method", "given"), [("less", False), ("spice", True)])
-def test_less_and_no_other_method_has_a_target(method: Any, given: bool) -> None:
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [({"method": "less"}, []), ({"method": "herding"}, ["a"]), ({"scope": WindowsScope(kind="windows")}, ["a"])],
+)
+def test_targets_and_methods_that_do_not_fit_are_refused(settings: Any, names: list[str]) -> None:
     with pytest.raises(SpiceError) as caught:
-        check_target(RunConfig(selection=config(method=method)), given=given)
-    assert caught.value.errors[0]["pointer"] == "#/target_dataset_id"
+        check_targets(RunConfig(selection=config(**settings)), names, [1.0] * len(names))
+    assert caught.value.errors[0]["pointer"] == "#/targets/0"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import spice_select as ss
 from spice_select.errors import BudgetError, ConfigError, PoolError
 from spice_select.pipeline.run import run
+from spice_select.pipeline.targets import TargetFile
 from spice_select.results.verify import verify_folder
 from spice_select.selection.select import random_control, random_curve, select
 from spice_select.selection.validation import check_settings
@@ -107,7 +108,7 @@ def test_a_local_run_chooses_what_is_closest_to_a_file(source: Path, tmp_path: P
     less = config(6).model_copy(
         update={"selection": ss.SelectionConfig(budget=ss.Budget(count=6), method="less")}, deep=True
     )
-    result = run(source, less, tmp_path / "out", cache=cache, target=near)
+    result = run(source, less, tmp_path / "out", cache=cache, targets=[TargetFile("near", near)])
     stated = result.statement["predicate"]["buildDefinition"]
     target = next(item for item in stated["resolvedDependencies"] if item["name"] == "target-dataset")
     assert target["annotations"]["gradientFingerprint"] != stated["internalParameters"]["gradientFingerprint"]
@@ -117,10 +118,13 @@ def test_a_local_run_chooses_what_is_closest_to_a_file(source: Path, tmp_path: P
     assert len(matrices[1]) == 3, "the rows of the target"
     pool, wanted = (matrix / np.linalg.norm(matrix, axis=1, keepdims=True) for matrix in matrices)
     assert result.selection.indices == np.argsort(-(pool @ wanted.mean(axis=0)), kind="stable")[:6].tolist()
-    for wrong, file in ((less, None), (config(3), near)):
+    herding = config(3).model_copy(
+        update={"selection": ss.SelectionConfig(budget=ss.Budget(count=6), method="herding")}
+    )
+    for wrong, file in ((less, None), (herding, near)):
         with pytest.raises(ConfigError) as caught:
-            run(source, wrong, cache=cache, target=file)
-        assert caught.value.errors[0]["pointer"] == "#/target_dataset_id"
+            run(source, wrong, cache=cache, targets=[] if file is None else [TargetFile("file", file)])
+        assert caught.value.errors[0]["pointer"] == "#/targets"
 
 
 def test_verify_notices_conditions_that_were_not_kept(source: Path, tmp_path: Path) -> None:

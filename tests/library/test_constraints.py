@@ -15,6 +15,7 @@ import spice_select as ss
 from spice_select.config import Method, Quotas
 from spice_select.errors import BudgetError
 from spice_select.pipeline.run import run
+from spice_select.pipeline.targets import TargetFile
 from spice_select.selection.select import random_control, select
 from tests.fixtures.examples import examples
 from tests.fixtures.results import alpaca, jsonl
@@ -116,7 +117,7 @@ def test_every_report_has_the_random_control_beside_it(method: Method, source: P
         seed=5,
     )
     settings_ = ss.RunConfig(gradients=GRADIENTS, selection=selection)
-    result = run(source, settings_, cache=cache, target=source if method == "less" else None)
+    result = run(source, settings_, cache=cache, targets=[TargetFile("target", source)] if method == "less" else [])
     (shard,) = (cache / "gradients").glob("*.safetensors")
     pool = read_shard(shard).features.astype(np.float64)
     drawn = select(pool, selection.model_copy(update={"method": "random", "quotas": None})).indices

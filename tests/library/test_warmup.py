@@ -22,7 +22,7 @@ from spice_select.gradients.targets import find_targets
 from spice_select.ingest import read_dataset
 from spice_select.models.lora import LowRank, adapter_weights, attach
 from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
-from spice_select.pipeline.run import RunProgress, run
+from spice_select.pipeline.run import RunProgress, TargetFile, run
 from spice_select.pipeline.warmup import read_warmup, warmup_examples
 from spice_select.results.verify import verify_folder
 from spice_select.storage.shards import read_shard
@@ -265,7 +265,14 @@ def test_gradients_of_a_target_are_taken_after_the_warm_up_on_the_pool(tmp_path:
         selection=ss.SelectionConfig(budget=ss.Budget(count=3), method="less"),
     )
     steps: list[RunProgress] = []
-    result = run(pool, config, tmp_path / "out", cache=tmp_path / "cache", target=target, on_progress=steps.append)
+    result = run(
+        pool,
+        config,
+        tmp_path / "out",
+        cache=tmp_path / "cache",
+        targets=[TargetFile("target", target)],
+        on_progress=steps.append,
+    )
     assert len(list((tmp_path / "cache" / "warmups").iterdir())) == 1
     dependencies = result.statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     named = {item["name"]: item for item in dependencies}

@@ -22,6 +22,7 @@ from spice_select.errors import SpiceError
 from spice_select.gradients.forward import BatchPass
 from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
 from spice_select.pipeline.run import run
+from spice_select.pipeline.targets import TargetFile
 from tests.fixtures.dead_proxy import save_dead_proxy
 from tests.fixtures.service import InProcessService, jsonl, sums
 from tests.library.families import build
@@ -278,11 +279,11 @@ def test_trouble_with_the_device_has_a_code_and_what_was_done_before_is_kept(
     with monkeypatch.context() as patched:
         patched.setattr(BatchPass, "__call__", fail_in_the_second_shard)
         with pytest.raises(SpiceError) as caught:
-            run(pool, config, cache=cache, target=target)
+            run(pool, config, cache=cache, targets=[TargetFile("target", target)])
     assert (caught.value.code, caught.value.retryable) == (code, retryable)
     assert str(raised).splitlines()[0] in caught.value.detail
     assert "TORCH_USE_CUDA_DSA" not in caught.value.detail
     (kept,) = (cache / "gradients").iterdir()
     written = kept.stat().st_mtime_ns
-    assert len(run(pool, config, cache=cache, target=target).ranking) == 2
+    assert len(run(pool, config, cache=cache, targets=[TargetFile("target", target)]).ranking) == 2
     assert kept.stat().st_mtime_ns == written, "the shard that was done is not done again"

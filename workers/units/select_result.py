@@ -20,9 +20,9 @@ from spice_select.results.run_metadata import (
     ProxyFacts,
     RunFacts,
     SourceFacts,
-    TargetFacts,
     WarmupFacts,
 )
+from spice_select.results.write import RankingRow
 from workers.heartbeat import Heartbeat
 from workers.units.select import SelectionOutcome
 from workers.units.stored_selection import StoredSelection
@@ -57,7 +57,7 @@ def store_result(
         device: Where it measured.
     """
     heartbeat.phase("writing_files")
-    facts = _facts(inputs, proxy, device, choice.halvings)
+    facts = _facts(inputs, choice, proxy, device)
     summary, written = write_choice(folder / "files", choice, storage, facts)
     for file in written.files:
         store.add(claim.project_id, folder / "files" / file.name, file.sha256)
@@ -74,10 +74,15 @@ def store_result(
         artifact_sha256=None,
         result={"selected": summary["selected"]},
         job_result=result,
-        ranking=[row._asdict() for row in written.ranking],
+        ranking=[_stored(row) for row in written.ranking],
         files=[asdict(file) for file in written.files],
         partial=choice.selection.partial,
     )
+
+
+def _stored(row: RankingRow) -> dict[str, Any]:
+    """What the database keeps of a row of the ranking."""
+    return {name: value for name, value in row._asdict().items() if name not in {"target", "relevance"}}
 
 
 def _listed(inputs: SelectInputs, storage: StoredSelection, excluded: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -96,8 +101,8 @@ def _listed(inputs: SelectInputs, storage: StoredSelection, excluded: list[dict[
     ]
 
 
-def _facts(inputs: SelectInputs, proxy: ProxyFacts, device: str, halvings: int) -> RunFacts:
-    dataset, base, target, warmup = inputs.dataset, inputs.base, inputs.target, inputs.warmup
+def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str) -> RunFacts:
+    dataset, base, warmup = inputs.dataset, inputs.base, inputs.warmup
     return RunFacts(
         dataset=DatasetFacts(
             name=dataset.name or dataset.id,
@@ -116,21 +121,14 @@ def _facts(inputs: SelectInputs, proxy: ProxyFacts, device: str, halvings: int) 
         config=inputs.config,
         gradient_fingerprint=inputs.gradient_set.fingerprint,
         gradients_reused=inputs.job.gradients_reused,
-        halvings=halvings,
+        halvings=choice.halvings,
         device=device,
         invocation_id=inputs.job.id,
         started_on=inputs.job.started_at or inputs.created_at,
         finished_on=datetime.now(UTC),
         builder="service",
         given=None if base is None else BaseSelectionFacts(f"spice:job/{base.job_id}", base.ranking_sha256),
-        target=None
-        if target is None
-        else TargetFacts(
-            uri=f"spice:dataset/{target.dataset.id}",
-            sha256=target.dataset.sha256,
-            rows_sha256=target.dataset.rows_sha256 or "",
-            gradient_fingerprint=target.fingerprint,
-        ),
+        targets=choice.targets,
         warmup=None if warmup is None else WarmupFacts.of(warmup.fingerprint, warmup.sha256, warmup.result),
         automatic_batches=((inputs.job.estimate or {}).get("batch_tokens") or {}).get("requested") == "auto",
     )

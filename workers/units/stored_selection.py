@@ -7,16 +7,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from app.errors import ServiceError
 from app.services.units.inputs import SelectInputs, UnitArtifact
 from app.services.units.service import Claim
-from spice_select.arrays import StackedArrays
 from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, EmptyPoolError, MismatchedShardError
 from spice_select.models.memory import host_bytes
 from spice_select.pipeline.pool import Pool, open_pool, pool_within
+from spice_select.pipeline.targets import TargetSet
+from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.partitions import Part
 from spice_select.storage.partition_files import read_part
 from workers.heartbeat import Heartbeat
@@ -69,19 +68,29 @@ class StoredSelection:
         """Rows of the source in the base selection."""
         return [] if self._inputs.base is None else self._inputs.base.source_rows
 
-    def target_gradients(self) -> np.ndarray | StackedArrays | None:
-        """Gradients of the target data set, float32 of shape (m, d).
+    def targets(self) -> list[TargetSet]:
+        """The target data set with the gradients of its rows.
 
         Raises:
             EmptyPoolError: None of its samples has one.
         """
         target = self._inputs.target
         if target is None:
-            return None
+            return []
         try:
-            return self._load((target.shards, target.fingerprint), self._within_memory()).features
+            features = self._load((target.shards, target.fingerprint), self._within_memory()).features
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target data set: {error.detail}", pointer="#/target_dataset_id") from error
+        facts = TargetFacts(
+            name="target",
+            weight=1.0,
+            rows=int(features.shape[0]),
+            uri=f"spice:dataset/{target.dataset.id}",
+            sha256=target.dataset.sha256,
+            rows_sha256=target.dataset.rows_sha256 or "",
+            gradient_fingerprint=target.fingerprint,
+        )
+        return [TargetSet(facts, features, self._intact(target.dataset.shards))]
 
     def parts(self, size: int) -> list[Part] | None:
         """What was selected from each part of a pool of this size; None for a pool that is not cut.

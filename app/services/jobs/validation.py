@@ -13,7 +13,7 @@ from app.persistence.tables import Dataset, GradientSet
 from app.status import ACTIVE, DatasetStatus, GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, SelectionConfig
-from spice_select.selection.validation import check_quotas, check_settings, check_target, group_of
+from spice_select.selection.validation import check_quotas, check_settings, check_targets, group_of
 
 MOST_NAMED = 20
 MOST_GROUPED = 200_000
@@ -93,7 +93,8 @@ def target_dataset(session: Any, project_id: str, config: RunConfig) -> Dataset 
         ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the calls
     target = config.conditions.target_dataset_id
-    check_target(config, given=target is not None)
+    names = [] if target is None else ["target"]
+    check_targets(config, names, [1.0] * len(names), "#/target_dataset_id")
     return None if target is None else usable_dataset(session, project_id, target, "#/target_dataset_id")
 
 

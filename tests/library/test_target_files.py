@@ -1,0 +1,125 @@
+"""Targets of a local run: from files to picks, with what the files of the result say about them."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import spice_select as ss
+from spice_select.errors import ConfigError, PoolError
+from spice_select.pipeline import local
+from spice_select.pipeline.pool import open_pool
+from spice_select.pipeline.run import run
+from spice_select.pipeline.targets import TargetFile
+from spice_select.results.verify import verify_folder
+from spice_select.storage.shards import read_shard
+from tests.fixtures.results import alpaca, jsonl
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """A pool of 40 rows of which the first two are target rows, and two targets."""
+    rows = alpaca(60)
+    written = {"pool": rows[:40], "short": [*rows[:2], *rows[40:44]], "long": rows[44:49]}
+    for name, records in written.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(jsonl(records))
+    return {name: tmp_path / f"{name}.jsonl" for name in written}
+
+
+def config(count: int, **selection: object) -> ss.RunConfig:
+    return ss.RunConfig.model_validate({"selection": {"budget": {"count": count}, **selection}})
+
+
+def wanted(files: dict[str, Path], *names: str) -> list[TargetFile]:
+    return [TargetFile(name, files[name], 1.0 + place) for place, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("rule", ["matching", "relevance"])
+def test_a_run_selects_what_the_library_selects_from_its_stored_gradients(files, tmp_path, rule):
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    result = run(files["pool"], config(9, target_rule=rule), out, cache=cache, targets=wanted(files, "short", "long"))
+    shards = sorted((read_shard(path) for path in (cache / "gradients").iterdir()), key=lambda shard: -len(shard.rows))
+    assert [len(shard.rows) for shard in shards] == [40, 6, 5]
+    sizes = shards[0].header["block_sizes"]
+    assert sum(sizes) == shards[0].features.shape[1]
+    targets = [shard.features for shard in shards[1:]]
+    rows, others = ss.whiten(shards[0].features, targets, block_sizes=sizes, damping=0.1)
+    expected = ss.select(
+        rows.float(),
+        config(9, target_rule=rule).selection,
+        targets=others,
+        target_weights=[1.0, 2.0],
+        exclude=[0, 1],
+    )
+    assert result.selection.indices == expected.indices
+    assert result.selection.tasks == expected.tasks
+    assert [row.target for row in result.ranking] == [("short", "long")[task] for task in expected.tasks]
+    table = pq.read_table(out / "ranking.parquet").to_pylist()
+    assert [row["relevance"] for row in table] == pytest.approx(expected.relevances, rel=1e-5, abs=1e-6)
+    assert verify_folder(out, files["pool"]).ok
+
+
+def test_rows_of_the_pool_that_are_in_a_target_leave_it_and_are_listed(files, tmp_path):
+    result = run(files["pool"], config(38), tmp_path / "out", targets=wanted(files, "short"))
+    assert [(item["row"], item["code"]) for item in result.excluded] == [(0, "in-target"), (1, "in-target")]
+    assert sorted(row.source_row for row in result.ranking) == list(range(2, 40))
+    assert result.summary["excluded_by_code"] == {"in-target": 2}
+    stated = result.statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    target = next(item for item in stated if item["name"] == "target-dataset")
+    assert target["annotations"]["target"] == "short"
+    assert target["annotations"]["rows"] == 6
+
+
+def test_a_pool_on_the_disk_makes_the_same_picks(files, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    inside = run(files["pool"], config(9), cache=cache, targets=wanted(files, "short", "long"))
+    monkeypatch.setattr(local, "pool_within", lambda shards, prints, _bytes: open_pool(shards, prints))
+    outside = run(files["pool"], config(9), cache=cache, targets=wanted(files, "short", "long"))
+    assert outside.gradients_reused
+    assert outside.selection.indices == inside.selection.indices
+    np.testing.assert_allclose(outside.selection.scores, inside.selection.scores, rtol=1e-6)
+
+
+def test_without_whitening_the_gradients_are_taken_as_they_are(files, tmp_path):
+    plain = run(files["pool"], config(9, whitening_damping=None), targets=wanted(files, "short"), cache=tmp_path / "c")
+    white = run(files["pool"], config(9), targets=wanted(files, "short"), cache=tmp_path / "c")
+    assert plain.selection.scores != white.selection.scores
+
+
+def test_the_pool_as_its_own_target_leaves_nothing(files):
+    with pytest.raises(PoolError) as caught:
+        run(files["pool"], config(3), targets=[TargetFile("all", files["pool"])])
+    assert caught.value.errors[0]["pointer"] == "#/targets"
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "pointer"),
+    [
+        (["a", "b", "a"], [1.0, 1.0, 1.0], "#/targets/2/name"),
+        (["a", "b"], [1.0, 0.0], "#/targets/1/weight"),
+        (["a"], [float("nan")], "#/targets/0/weight"),
+        ([str(number) for number in range(33)], [1.0] * 33, "#/targets"),
+    ],
+)
+def test_bad_targets_are_refused_before_anything_is_measured(files, names, weights, pointer):
+    targets = [TargetFile(name, files["short"], weight) for name, weight in zip(names, weights, strict=True)]
+    with pytest.raises(ConfigError) as caught:
+        run(files["pool"], config(3), targets=targets)
+    assert caught.value.errors[0]["pointer"] == pointer
+
+
+def test_whitened_on_the_fly_is_whitened_at_once():
+    torch.manual_seed(0)
+    rows = torch.randn(30, 8)
+    from spice_select.selection.gradient_matrix import GradientMatrix
+    from spice_select.selection.whitening import Whitening, second_moments
+
+    matrix = GradientMatrix(rows)
+    view = matrix.whitened(Whitening(second_moments(matrix, [3, 5]), 0.1))
+    expected, _ = ss.whiten(rows, block_sizes=[3, 5])
+    chosen = torch.tensor([4, 1, 29])
+    torch.testing.assert_close(view.take(chosen), expected[chosen], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(view.take_single(chosen), expected[chosen].float(), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(torch.cat([block for _, block in view.blocks()]), expected, rtol=1e-6, atol=1e-7)
