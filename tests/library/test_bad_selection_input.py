@@ -190,4 +190,4 @@ def test_every_group_that_is_too_small_is_named() -> None:
 def test_targets_and_methods_that_do_not_fit_are_refused(settings: Any, names: list[str]) -> None:
     with pytest.raises(SpiceError) as caught:
         check_targets(RunConfig(selection=config(**settings)), names, [1.0] * len(names))
-    assert caught.value.errors[0]["pointer"] == "#/targets/0"
+    assert caught.value.errors[0]["pointer"] == "#/targets"

@@ -117,7 +117,8 @@ def test_what_is_wrong_with_the_target_is_refused(any_service: InProcessService,
 
     pointer = "#/target_dataset_id"
     assert refused(method="less") == (422, "config-invalid", pointer)
-    assert refused(target_dataset_id=ready["id"]) == (422, "config-invalid", pointer)
+    assert refused(method="herding", target_dataset_id=ready["id"]) == (422, "config-invalid", pointer)
+    assert refused(method="less", target_dataset_id=ready["id"]) == (422, "config-invalid", pointer), "the pool itself"
     assert refused(method="less", target_dataset_id="ds_none") == (404, "not-found", pointer)
     invalid = any_service.push(b"not json at all\n")
     assert refused(method="less", target_dataset_id=invalid["id"]) == (422, "dataset-invalid", pointer)
@@ -126,10 +127,3 @@ def test_what_is_wrong_with_the_target_is_refused(any_service: InProcessService,
     windows = {"scope": {"kind": "windows"}}
     assert refused(method="less", target_dataset_id=ready["id"], selection=windows) == (422, "config-invalid", pointer)
     assert any_service.http.get("/v1/gradient-sets").json()["data"] == []
-
-
-def test_a_data_set_can_be_its_own_target(any_service: InProcessService, ready: dict[str, Any]) -> None:
-    job = any_service.submit(ready["id"], method="less", target_dataset_id=ready["id"])
-    assert job["target_gradient_set_id"] == job["gradient_set_id"]
-    assert any_service.drain() == 2
-    assert any_service.job(job["id"])["status"] == "succeeded"

@@ -135,7 +135,7 @@ class JobService:
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
                 config, batches = resolve_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
-                target = target_dataset(session, project_id, config)
+                target = target_dataset(session, project_id, config, dataset)
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
@@ -189,7 +189,7 @@ class JobService:
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
-            target_dataset(session, project_id, config)
+            target_dataset(session, project_id, config, dataset)
             config, batches = resolve_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
             return self.estimator.estimate(session, dataset, config, batches, proxy, past, None)
 

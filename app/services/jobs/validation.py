@@ -13,6 +13,7 @@ from app.persistence.tables import Dataset, GradientSet
 from app.status import ACTIVE, DatasetStatus, GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, SelectionConfig
+from spice_select.errors import ConfigError
 from spice_select.selection.validation import check_quotas, check_settings, check_targets, group_of
 
 MOST_NAMED = 20
@@ -80,22 +81,30 @@ def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
         )
 
 
-def target_dataset(session: Any, project_id: str, config: RunConfig) -> Dataset | None:
+def target_dataset(session: Any, project_id: str, config: RunConfig, pool: Dataset) -> Dataset | None:
     """The data set that the choice is to be close to; None unless the method is ``less``.
 
     Args:
         session: The running transaction.
         project_id: Owner.
         config: Settings of the job.
+        pool: The data set to select from.
 
     Raises:
-        ConfigError: ``less`` without a target, or a target without ``less``.
+        ConfigError: ``less`` without a target, a target that the method has no use for, or the pool itself.
         ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the calls
     target = config.conditions.target_dataset_id
     names = [] if target is None else ["target"]
     check_targets(config, names, [1.0] * len(names), "#/target_dataset_id")
-    return None if target is None else usable_dataset(session, project_id, target, "#/target_dataset_id")
+    if target is None:
+        return None
+    found = usable_dataset(session, project_id, target, "#/target_dataset_id")
+    if found.rows_sha256 == pool.rows_sha256:
+        raise ConfigError(
+            "the target is the data set to select from: nothing would be left of it", pointer="#/target_dataset_id"
+        )
+    return found
 
 
 def read_groups(
