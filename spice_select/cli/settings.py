@@ -103,7 +103,7 @@ EVALUATION_SETTINGS = {
 
 
 def option_of(setting: Setting) -> Any:
-    """Type and option of a setting, as typer reads them: text if its field takes any, else a number."""
+    """Type and option of a setting, as typer reads them: text if its field takes any, else a number or a switch."""
     *parents, field = setting.path.split(".")
     models: list[Any] = [RunConfig, SelectionConfig, EvaluationConfig]
     for name in parents:
@@ -114,7 +114,7 @@ def option_of(setting: Setting) -> Any:
         if field in getattr(model, "model_fields", ())
         for kind in _parts(model, field)
     }
-    kind = next(kind for kind in (str, float, int) if kind in types)
+    kind = next(kind for kind in (str, float, int, bool) if kind in types)
     metavar = "NUMBER|auto" if {str, int} <= types else None
     return Annotated[kind | None, typer.Option(help=setting.help, metavar=metavar)]
 
