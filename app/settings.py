@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     """Time between two heartbeats; well under a third of the lease."""
     notify_seconds: float = Field(default=15, gt=0)
     """Workers are notified again of a runnable unit that nobody has claimed for this time."""
+    priority_across_projects: bool = False
+    """A job's priority goes before fairness between projects; otherwise it orders the jobs of one project only."""
     silence_seconds: float = Field(default=60, gt=0)
     """An idle Celery worker that no message has reached for this long looks at the database by itself."""
     poll_seconds: float = Field(default=0.5, gt=0)

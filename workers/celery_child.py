@@ -81,13 +81,20 @@ class CeleryChild:
             self._runner = self._make_runner()
         return self._runner
 
-    def answer(self, unit_id: str) -> None:
-        """Do the unit of a doorbell; safe to be rung twice, late, or never."""
+    def answer(self) -> None:
+        """Do the unit that is next by the rule, whichever a message was sent for; safe to call twice, late, or never.
+
+        Messages are first in, first out: a worker that took the unit that a message names would know neither priority
+        nor fairness behind a backlog.
+        """
         self._rung.set()
         if self.shutdown.is_set():
             return
         with self._one_at_a_time, self._busy.working():
-            self._runner_here().run(unit_id)
+            runner = self._runner_here()
+            claim = runner.claim_next()
+            if claim is not None:
+                runner.run_claim(claim)
         # Time spent on a unit is no silence.
         self._rung.set()
 

@@ -11,6 +11,7 @@ from typing import Any
 from celery.signals import worker_process_init
 
 from app import tracing
+from app.logs import get_logger
 from workers.celery_app import GIVE_BACK, QUEUE, busy, celery_app, settings
 from workers.celery_child import CeleryChild
 from workers.poller import WEDGED_STATUS, worker_name
@@ -42,8 +43,9 @@ def _give_back(_signal: int, _frame: FrameType | None) -> None:
 
 @celery_app.task(name=RUN_UNIT)  # type: ignore[untyped-decorator]  # Celery ships no types
 def run_unit(unit_id: str) -> None:
-    """Do a unit; safe to deliver twice, late, or never."""
-    _celery_child.answer(unit_id)
+    """Do a unit, not necessarily the one that the message was sent for; safe to deliver twice, late, or never."""
+    get_logger().debug("notified", sent_for=unit_id)
+    _celery_child.answer()
 
 
 def ring(unit_id: str) -> None:

@@ -34,6 +34,7 @@ def upgrade() -> None:
         Column("id", sa.String(40), nullable=False),
         Column("name", sa.Text(), nullable=False),
         Column("max_running_units", sa.Integer(), nullable=True),
+        Column("served_at", MOMENT, nullable=True),
         Column("created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_project"),
     )

@@ -34,6 +34,39 @@ def test_among_equals_the_project_with_less_running_goes_first(any_service: InPr
     assert order == [first[0], late[0], first[1], late[1], first[2], first[3]]
 
 
+def test_a_flood_of_one_project_delays_another_by_its_share_only(any_service: InProcessService) -> None:
+    """One worker, so nothing else runs when it claims: projects are served in turn, whatever their priorities say."""
+    keys = KeyService(any_service.runner.database)
+    dataset = any_service.push(jsonl(sums(8)))
+    flood = [any_service.submit(dataset["id"], seed=seed, priority=100)["id"] for seed in range(5)]
+    other = keys.create_project("other")
+    _, secret = keys.create(other.id, "key")
+    quiet = waiting_data_sets(any_service, 2, secret)
+    units, order = any_service.runner.units, []
+    while (claim := units.claim_next("w")) is not None:
+        order.append(claim.project_id == other.id)
+        any_service.runner.run_claim(claim)
+    assert order[:4] in ([False, True, False, True], [True, False, True, False])
+    assert len(flood) + len(quiet) == 7
+
+
+def test_an_administrator_may_let_priority_go_before_fairness(any_service: InProcessService) -> None:
+    keys = KeyService(any_service.runner.database)
+    dataset = any_service.push(jsonl(sums(8)))
+    other = keys.create_project("other")
+    _, secret = keys.create(other.id, "key")
+    [waiting] = waiting_data_sets(any_service, 1, secret)
+    urgent = any_service.submit(dataset["id"], seed=1, priority=5)
+    settings = any_service.runner.settings.model_copy(update={"priority_across_projects": True})
+    for chosen, expected in ((settings, urgent["gradient_set_id"]), (any_service.runner.settings, None)):
+        units = UnitService(any_service.runner.database, chosen)
+        claim = units.claim_next("w")
+        assert claim is not None
+        assert claim.gradient_set_id == expected
+        assert expected is not None or claim.dataset_id == waiting
+        units.release(claim)
+
+
 def test_priority_goes_before_age(any_service: InProcessService) -> None:
     dataset = any_service.push(jsonl(sums(8)))
     low = any_service.submit(dataset["id"], seed=1)

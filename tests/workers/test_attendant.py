@@ -59,13 +59,13 @@ def test_a_job_that_nobody_rings_for_is_done_after_a_silence(service: InProcessS
 
 def test_who_hears_doorbells_does_not_look(service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
-    monkeypatch.setattr(service.runner.units, "claim_next", lambda _owner: looks.append(time.monotonic()))
     with watching(service, 0.8) as attendant:
+        monkeypatch.setattr(attendant, "_look", lambda: looks.append(time.monotonic()))
         for _ in range(50):  # until the machine did not stand still between two doorbells
             looks.clear()
             rung = [time.monotonic()]
             while rung[-1] - rung[0] < 1.2:
-                attendant.answer("unit_unknown")
+                attendant.answer()
                 time.sleep(0.05)
                 rung.append(time.monotonic())
             if max(later - earlier for earlier, later in pairwise(rung)) < 0.4:
@@ -97,10 +97,27 @@ def test_a_doorbell_and_a_look_never_run_two_units_at_once(
         while any(service.job(job)["status"] in {"queued", "running"} for job in jobs):
             with service.runner.database.read() as session:
                 waiting = Units(session).runnable_ids(1, 3)  # what a dispatcher would ring for
-            for unit_id in waiting:
-                attendant.answer(unit_id)
+            for _ in waiting:
+                attendant.answer()
     assert most == 1
     assert {service.job(job)["status"] for job in jobs} == {"succeeded"}
+
+
+def test_a_message_for_one_unit_leads_to_the_unit_that_is_next(service: InProcessService) -> None:
+    """Redis is first in, first out: behind a backlog the message of an urgent job is the last to be heard."""
+    dataset = service.push(jsonl(sums(6)))
+    gradients = {"sketch_dim": 4}
+    jobs = [service.submit(dataset["id"], gradients=gradients | {"seed": seed})["id"] for seed in range(4)]
+    urgent = service.submit(dataset["id"], gradients=gradients | {"seed": 9}, priority=100)["id"]
+    busy = Busy()
+    child = CeleryChild(lambda: service.runner, busy, threading.Event(), silence_seconds=900, pause_seconds=900)
+    try:
+        for _ in range(2):  # its gradients and its selection, on messages that were sent for the jobs before it
+            child.answer()
+    finally:
+        busy.close()
+    assert service.job(urgent)["status"] == "succeeded"
+    assert {service.job(job)["status"] for job in jobs} == {"queued"}
 
 
 def test_a_database_that_is_away_does_not_end_the_watch(

@@ -11,9 +11,12 @@ from sqlalchemy import (
     JSON,
     BindParameter,
     ColumnElement,
+    Integer,
     Select,
     and_,
     bindparam,
+    case,
+    cast,
     delete,
     func,
     inspect,
@@ -38,7 +41,7 @@ class QueueFacts:
     """What decides when a queued job begins.
 
     Attributes:
-        ahead: Queued jobs whose turn comes before by priority and age.
+        ahead: Queued jobs that are served before, at most: of other projects as many as of its own.
         own: Those of them that are of the same project.
         limit: Units that the project may have running; None for any number.
         live: Units that are being worked on.
@@ -79,6 +82,21 @@ def _queue_facts() -> Select[Any]:
     project_id: BindParameter[str] = bindparam("project_id")
     priority: BindParameter[int] = bindparam("priority")
     earlier = or_(Job.priority > priority, and_(Job.priority == priority, Job.id < job_id))
+    own = (
+        select(func.count())
+        .select_from(Job)
+        .where(Job.status == JobStatus.QUEUED, Job.project_id == project_id, earlier)
+        .scalar_subquery()
+    )
+    waiting = (
+        select(func.count().label("jobs"))
+        .select_from(Job)
+        .where(Job.status == JobStatus.QUEUED, Job.project_id != project_id)
+        .group_by(Job.project_id)
+        .subquery()
+    )
+    # Projects are served in turn: before this job each other one gets as many as its own project does.
+    others = select(func.coalesce(func.sum(case((waiting.c.jobs < own + 1, waiting.c.jobs), else_=own + 1)), 0))
     limit = select(Project.max_running_units).where(Project.id == project_id).scalar_subquery()
     live = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED, Unit.lease_until >= clock())
     last = aliased(Job)
@@ -90,14 +108,14 @@ def _queue_facts() -> Select[Any]:
         .subquery()
     )
     return select(
-        func.count(),
-        func.count().filter(Job.project_id == project_id),
+        own + cast(others.scalar_subquery(), Integer),  # PostgreSQL sums integers to numeric
+        own,
         limit,
         live.scalar_subquery(),
         live.where(Unit.project_id == project_id).scalar_subquery(),
         select(func.avg(spans.c.seconds)).scalar_subquery(),
         clock(),
-    ).where(Job.status == JobStatus.QUEUED, earlier)
+    )
 
 
 _QUEUE_FACTS = _queue_facts()

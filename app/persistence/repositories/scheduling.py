@@ -107,8 +107,14 @@ def running_units() -> ScalarSelect[int]:
 
 
 @cache
-def turn() -> tuple[ColumnElement[Any], ...]:
-    """Whose turn it is: higher priority, then the project with less running, then age."""
+def priority_order(*, across_projects: bool = False) -> tuple[ColumnElement[Any], ...]:
+    """Which unit is next: the project with least running, then the one that waited longest, then priority, then age.
+
+    So nobody's flood of jobs delays another project by more than its share, whatever their priorities say.
+
+    Args:
+        across_projects: Priority goes before fairness between projects.
+    """
     priority = (
         select(func.max(Job.priority))
         .where(
@@ -123,7 +129,12 @@ def turn() -> tuple[ColumnElement[Any], ...]:
         .correlate(Unit)
         .scalar_subquery()
     )
-    return func.coalesce(priority, 0).desc(), running_units().asc(), Unit.created_at.asc(), Unit.id.asc()
+    served = select(Project.served_at).where(Project.id == Unit.project_id).correlate(Unit).scalar_subquery()
+    # Never served sorts first on either database: NULLs come last in PostgreSQL and first in SQLite.
+    fair = (running_units().asc(), served.is_not(None).asc(), served.asc())
+    urgent = (func.coalesce(priority, 0).desc(),)
+    age = (Unit.created_at.asc(), Unit.id.asc())
+    return (*urgent, *fair, *age) if across_projects else (*fair, *urgent, *age)
 
 
 OPEN = (UnitState.PENDING, UnitState.LEASED)

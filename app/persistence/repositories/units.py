@@ -10,7 +10,7 @@ from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, case, func
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import affected, insert_all, now
-from app.persistence.repositories.scheduling import runnable, turn
+from app.persistence.repositories.scheduling import priority_order, runnable
 from app.persistence.tables import GradientSet, Job, Project, Unit, UnitCommit
 from app.persistence.tables.core import Id
 from app.persistence.types import clock
@@ -102,11 +102,15 @@ class Units:
             .returning(Unit)
             .execution_options(synchronize_session=False, populate_existing=True)
         )
-        return self.session.scalars(statement).one_or_none()
+        unit = self.session.scalars(statement).one_or_none()
+        if unit is not None:
+            self.session.execute(update(Project).where(Project.id == unit.project_id).values(served_at=clock()))
+        return unit
 
-    def runnable_ids(self, limit: int, max_lost_leases: int) -> list[str]:
-        """Units that may be claimed, in the order of their turn."""
-        query = select(Unit.id).where(runnable(max_lost_leases)).order_by(*turn()).limit(limit)
+    def runnable_ids(self, limit: int, max_lost_leases: int, *, across_projects: bool = False) -> list[str]:
+        """Units that may be claimed, the next one first; see ``priority_order``."""
+        order = priority_order(across_projects=across_projects)
+        query = select(Unit.id).where(runnable(max_lost_leases)).order_by(*order).limit(limit)
         return list(self.session.scalars(query))
 
     def lock_unnotified(self, notify_seconds: float | None, limit: int, max_lost_leases: int) -> list[str]:
@@ -123,7 +127,7 @@ class Units:
         query = (
             select(Unit.id)
             .where(runnable(max_lost_leases), silent)
-            .order_by(*turn())
+            .order_by(*priority_order())
             .limit(limit)
             .with_for_update(skip_locked=True)
         )

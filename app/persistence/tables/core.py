@@ -45,6 +45,8 @@ class Project(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str]
     max_running_units: Mapped[int | None]
+    served_at: Mapped[datetime | None]
+    """When a unit of it was last claimed: among equals the project that has waited longest is next."""
     created_at: Mapped[datetime]
 
 

@@ -38,6 +38,9 @@ from app.status import (
 UPGRADE_PATIENCE = 12
 """How many times longer a unit waits that only a worker of a newer release can do: the upgrade may bring one."""
 
+CLAIM_ROUNDS = 3
+"""How often a worker looks again when others took everything that it saw."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -140,13 +143,18 @@ class UnitService:
         return [job.traceparent for job in jobs if job.traceparent is not None]
 
     def claim_next(self, owner: str) -> Claim | None:
-        """Take the oldest unit that can be had: what the embedded worker polls."""
-        with self.database.read() as session:
-            candidates = Units(session).runnable_ids(8, self.settings.max_lost_leases)
-        for unit_id in candidates:
-            claim = self.claim(unit_id, owner)
-            if claim is not None:
-                return claim
+        """Take the unit that is next by the rule, whatever woke the worker; None when nothing can be had."""
+        for _ in range(CLAIM_ROUNDS):
+            with self.database.read() as session:
+                candidates = Units(session).runnable_ids(
+                    8, self.settings.max_lost_leases, across_projects=self.settings.priority_across_projects
+                )
+            for unit_id in candidates:
+                claim = self.claim(unit_id, owner)
+                if claim is not None:
+                    return claim
+            if not candidates:
+                return None
         return None
 
     @staticmethod
