@@ -253,7 +253,7 @@ def _live(shard: Unit, now: datetime) -> int:
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """A place in the queue, by priority and age; projects with less running are served first among equals.
+    """A place in the queue: projects are served in turn, the jobs of each by priority and age.
 
     Attributes:
         position: 1 is next.
