@@ -50,7 +50,7 @@ def submit(
     evaluation: dict[str, Any],
     control: Annotated[
         list[str] | None,
-        typer.Option(help="random, random_tokens, stratified or full; may be repeated. All four when left out."),
+        typer.Option(help="A control as in docs/api.md, such as random_length; may be repeated. All when left out."),
     ] = None,
     max_length: Annotated[int | None, typer.Option(help=JOB_SETTINGS["max_length"].help)] = None,
     name: Annotated[str | None, typer.Option(help="Name for people.")] = None,

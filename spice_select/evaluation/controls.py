@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from spice_select.records.tokenize import IGNORED, Example
-from spice_select.selection.baselines import random_order, stratified_order
+from spice_select.selection.baselines import length_matched_order, random_order, stratified_order
 
 
 def random_rows(size: int, count: int, seed: int) -> list[int]:
@@ -38,6 +38,34 @@ def random_rows_of_tokens(tokens: Sequence[int], budget: int, seed: int) -> list
         chosen.append(row)
         total += tokens[row]
     return chosen
+
+
+def length_matched_rows(tokens: Sequence[int], chosen: Sequence[int], seed: int) -> list[int]:
+    """Rows at random with the histogram of lengths of a choice, so that long rows are not what is compared.
+
+    Args:
+        tokens: Tokens of every row of the pool.
+        chosen: Rows of the choice.
+        seed: Seed of the draw.
+    """
+    return length_matched_order(torch.tensor(tokens, dtype=torch.float64), chosen, seed).tolist()
+
+
+def group_matched_rows(groups: Sequence[str], chosen: Sequence[int], seed: int) -> list[int]:
+    """Rows at random with as many rows of each group as a choice, so that the mix is not what is compared.
+
+    Args:
+        groups: Group of every row of the pool.
+        chosen: Rows of the choice.
+        seed: Seed of the draw.
+    """
+    wanted = Counter(groups[row] for row in chosen)
+    rows = []
+    for row in random_order(len(groups), seed).tolist():
+        if wanted[groups[row]] > 0:
+            wanted[groups[row]] -= 1
+            rows.append(row)
+    return rows
 
 
 def stratified_rows(groups: Sequence[str], count: int, seed: int) -> list[int]:

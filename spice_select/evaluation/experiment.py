@@ -11,6 +11,8 @@ import torch
 
 from spice_select.errors import ConfigError
 from spice_select.evaluation.controls import (
+    group_matched_rows,
+    length_matched_rows,
     one_group_rows,
     random_rows,
     random_rows_of_tokens,
@@ -26,7 +28,7 @@ from spice_select.records.tokenize import Example
 from spice_select.training.steps import Schedule, Spent, train
 
 Role = Literal["choice", "control", "planting"]
-RANDOM = ("random", "random_tokens")
+RANDOM = ("random", "random_tokens", "random_length")
 """Controls that decide the verdict."""
 CLAIMS = {
     "junk": "random rows with nonsense for responses train worse than random rows",
@@ -154,6 +156,12 @@ def standard_arms(
             # Another draw than that of `random`, or the two would share most rows.
             draw = lambda seed: random_rows_of_tokens(tokens, budget, seed + 500_009)  # ruff: ignore[lambda-assignment]
             arms.append(Arm("random_tokens", "control", draw))
+        elif control == "random_length":
+            matched = lambda seed: length_matched_rows(tokens, chosen, seed + 700_001)  # ruff: ignore[lambda-assignment]
+            arms.append(Arm("random_length", "control", matched))
+        elif control == "random_group" and several:
+            assert groups is not None
+            arms.append(Arm("random_group", "control", lambda seed: group_matched_rows(groups, chosen, seed + 900_001)))
         elif control == "stratified" and several:
             assert groups is not None
             arms.append(Arm("stratified", "control", lambda seed: stratified_rows(groups, count, seed)))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from spice_select.config import Model
 
 Match = Literal["steps", "tokens"]
-Control = Literal["random", "random_tokens", "stratified", "full"]
+Control = Literal["random", "random_tokens", "random_length", "random_group", "stratified", "full"]
 Planting = Literal["junk", "one_group"]
 
 
@@ -51,9 +51,12 @@ class EvaluationConfig(Model):
     """Times that every arm is trained: other draws, another order of the rows. Intervals need two at least."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """First seed."""
-    controls: list[Control] = Field(default=["random", "random_tokens", "stratified", "full"])
-    """What the choice is compared with: as many rows at random, as many tokens at random, as many rows with the
-    groups' shares of the pool, everything (for as many steps)."""
+    controls: list[Control] = Field(
+        default=["random", "random_tokens", "random_length", "random_group", "stratified", "full"]
+    )
+    """What the choice is compared with: as many rows at random; as many tokens at random; random rows with the
+    choice's histogram of lengths; random rows with the choice's number of rows of each group; as many rows with the
+    groups' shares of the pool; everything (for as many steps)."""
     plantings: list[Planting] = Field(default=["junk", "one_group"])
     """Arms that must lose: random rows with nonsense for responses, and rows of the largest group only. One that
     cannot be made (a single group) is left out."""

@@ -1,4 +1,8 @@
-"""What follows from the numbers, in words. An instrument that was not seen to see gives no ranking."""
+"""What follows from the numbers, in words.
+
+An experiment that is not seen to see anything gives no ranking. One planted control that is weak does not hide a
+difference that is far from zero: the verdict then says both.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from typing import Literal
 
 from spice_select.evaluation.statistics import Interval
 
+FAR = 3.0
+"""Half widths of its interval between zero and a mean that is far from it."""
 Outcome = Literal["better", "worse", "no_difference", "cannot_tell"]
 
 
@@ -65,18 +71,13 @@ def judge(checks: Sequence[PowerCheck], against_random: Sequence[Comparison]) ->
     """The verdict on one choice.
 
     Args:
-        checks: What the instrument must be able to see. Without any it is not known to see anything.
+        checks: What the experiment must be able to see. Without any it is not known to see anything.
         against_random: The choice against each random control; better means better than every one of them, worse
             means worse than one of them.
     """
-    blind = [check for check in checks if not check.passed]
-    if blind or not checks or not against_random:
-        if not against_random:
-            why = "the choice was compared with no random control"
-        elif not checks:
-            why = "nothing shows that this experiment can see a difference"
-        else:
-            why = "this experiment does not see that " + " or that ".join(check.claim for check in blind)
+    unseen = [check for check in checks if not check.passed]
+    why = _blind(checks, unseen, against_random)
+    if why:
         return Verdict(
             "cannot_tell",
             f"Cannot tell: {why}. No ranking follows. More steps, seeds or held-out rows may help, or a model that "
@@ -84,18 +85,48 @@ def judge(checks: Sequence[PowerCheck], against_random: Sequence[Comparison]) ->
         )
     signs = [comparison.interval.sign for comparison in against_random]
     told = " and ".join(_told(comparison) for comparison in against_random)
-    by_group = _told_groups(against_random[0])
+    rest = _told_groups(against_random[0]) + _told_unseen(unseen)
     choice = against_random[0].choice
     if min(signs) < 0:
-        return Verdict("worse", f"Random did better: trained on {choice}, the held-out loss is {told}.{by_group}")
+        return Verdict("worse", f"Random did better: trained on {choice}, the held-out loss is {told}.{rest}")
     if min(signs) > 0:
-        return Verdict("better", f"Better than random: trained on {choice}, the held-out loss is {told}.{by_group}")
+        return Verdict("better", f"Better than random: trained on {choice}, the held-out loss is {told}.{rest}")
     seen = max(comparison.interval.half_width for comparison in against_random)
     return Verdict(
         "no_difference",
         f"No difference to random could be shown: trained on {choice}, the held-out loss is {told}. A difference of "
-        f"more than {seen:.4f} nats would have been seen.{by_group}",
+        f"more than {seen:.4f} nats would have been seen.{rest}",
     )
+
+
+def _blind(
+    checks: Sequence[PowerCheck], unseen: Sequence[PowerCheck], against_random: Sequence[Comparison]
+) -> str | None:
+    """Why nothing follows, or None where something does."""
+    if not against_random:
+        return "the choice was compared with no random control"
+    if not checks:
+        return "nothing shows that this experiment can see a difference"
+    if not unseen:
+        return None
+    weak = all(check.name != "training" and check.interval.sign == 0 for check in unseen)
+    if weak and len(unseen) < len(checks) and _is_far(against_random):
+        return None
+    return "this experiment does not see that " + " or that ".join(check.claim for check in unseen)
+
+
+def _is_far(against_random: Sequence[Comparison]) -> bool:
+    """Whether the verdict rests on differences that a weak planting cannot call into question."""
+    intervals = [comparison.interval for comparison in against_random]
+    far = [found for found in intervals if abs(found.mean) >= FAR * found.half_width]
+    return len(far) == len(intervals) if min(found.sign for found in intervals) > 0 else any(f.sign < 0 for f in far)
+
+
+def _told_unseen(unseen: Sequence[PowerCheck]) -> str:
+    if not unseen:
+        return ""
+    claims = " or that ".join(check.claim for check in unseen)
+    return f" The experiment does not see that {claims}, so a smaller difference could have been missed."
 
 
 def _told(comparison: Comparison) -> str:

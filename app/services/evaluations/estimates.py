@@ -12,7 +12,7 @@ from app.services.jobs.estimates import Past, tokens_of
 from spice_select.config import GradientConfig
 from spice_select.evaluation.settings import EvaluationConfig
 
-NEED_GROUPS = {"stratified", "one_group"}
+NEED_GROUPS = {"random_group", "stratified", "one_group"}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import random
 from collections import Counter
 
 from spice_select.evaluation.controls import (
+    group_matched_rows,
+    length_matched_rows,
     one_group_rows,
     random_rows,
     random_rows_of_tokens,
@@ -30,6 +32,23 @@ def test_random_tokens_come_as_close_as_the_next_row_allows(seed: int) -> None:
         assert len(set(rows)) == len(rows) >= 1
         assert abs(total - budget) <= 150 or len(rows) == 1
     assert len(random_rows_of_tokens(tokens, 10**9, seed)) == 500
+
+
+def test_length_matched_rows_have_the_lengths_of_the_choice(seed: int) -> None:
+    tokens = [random.Random(seed + row).randrange(5, 300) for row in range(1000)]
+    longest = sorted(range(1000), key=lambda row: -tokens[row])[:100]
+    rows = length_matched_rows(tokens, longest, seed)
+    assert len(set(rows)) == 100
+    assert rows != longest
+    assert abs(sum(tokens[row] for row in rows) / sum(tokens[row] for row in longest) - 1) < 0.03
+    assert rows != length_matched_rows(tokens, longest, seed + 1)
+
+
+def test_group_matched_rows_have_the_groups_of_the_choice(seed: int) -> None:
+    groups = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
+    rows = group_matched_rows(groups, [0, 1, 60, 61, 62], seed)
+    assert Counter(groups[row] for row in rows) == {"a": 2, "b": 3}
+    assert len(set(rows)) == 5
 
 
 def test_stratified_rows_keep_the_shares(seed: int) -> None:

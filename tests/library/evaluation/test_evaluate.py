@@ -41,7 +41,8 @@ def test_from_a_budget_to_a_verdict_and_again_from_its_folder(spice: Command, so
     assert not found["choice_saw_held_out_rows"]
     assert found["selected_rows"] == pq.read_metadata(out / "chosen" / "ranking.parquet").num_rows > 0
     assert [arm["name"] for arm in found["arms"]] == [
-        "the choice", "random", "random_tokens", "stratified", "full", "junk", "one_group",
+        "the choice", "random", "random_tokens", "random_length", "random_group", "stratified", "full", "junk",
+        "one_group",
     ]  # fmt: skip
     assert json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["arms"][0]["loss"] > 0
     pool, held_out = (

@@ -61,7 +61,8 @@ def test_it_sees_training_and_plantings_and_a_choice_of_the_shortest_rows_loses(
     assert torch.equal(losses_of(model, material.held_out), before)
     assert torch.allclose(found.base, before, rtol=1e-5)  # padded into other batches
     assert [arm.name for arm in found.arms] == [
-        "chosen", "random", "random_tokens", "stratified", "full", "junk", "one_group",
+        "chosen", "random", "random_tokens", "random_length", "random_group", "stratified", "full", "junk",
+        "one_group",
     ]  # fmt: skip
     assert {spent.steps for arm in found.arms for spent in arm.spent} == {15}
     wanted = 15 * found.schedule.tokens
@@ -102,8 +103,8 @@ def test_what_cannot_be_compared_is_refused(material: EvaluationDataset) -> None
 
 def test_groups_of_one_plant_no_group(material: EvaluationDataset) -> None:
     arms = standard_arms("x", [0, 1], tokens=[5, 6, 7], groups=["a", "a", "a"], config=FAST)
-    assert [arm.name for arm in arms] == ["x", "random", "random_tokens", "full", "junk"]
-    assert [len(arm.rows(0)) for arm in arms] == [2, 2, 2, 3, 2]
+    assert [arm.name for arm in arms] == ["x", "random", "random_tokens", "random_length", "full", "junk"]
+    assert [len(arm.rows(0)) for arm in arms] == [2, 2, 2, 2, 3, 2]
 
 
 def test_trainings_run_apart_and_in_any_order_are_those_of_the_experiment(material: EvaluationDataset) -> None:

@@ -59,20 +59,36 @@ def test_groups_that_differ_are_named() -> None:
     assert verdict.sentence.endswith("By group against random: code lower by 0.0200, math higher by 0.3000.")
 
 
+WEAK = PowerCheck("junk", "junk loses", between(-0.01, 0.4))
+
+
 @pytest.mark.parametrize(
-    "checks",
+    ("checks", "low", "high"),
     [
-        [],
-        [SEES[0], PowerCheck("junk", "junk loses", between(-0.01, 0.4))],
-        [PowerCheck("junk", "junk loses", between(-0.2, -0.1))],
+        ([], 0.5, 0.6),
+        ([SEES[0], WEAK], 0.1, 0.6),
+        ([WEAK], 0.5, 0.6),
+        ([SEES[0], PowerCheck("junk", "junk loses", between(-0.2, -0.1))], 0.5, 0.6),
+        ([PowerCheck("training", "training helps", between(-0.1, 0.2)), SEES[1]], 0.5, 0.6),
     ],
-    ids=["none", "not-sure", "the-wrong-way"],
+    ids=["none", "weak-and-not-far", "nothing-seen", "the-wrong-way", "training-does-nothing"],
 )
-def test_an_instrument_that_does_not_see_gives_no_ranking(checks: list[PowerCheck]) -> None:
-    verdict = judge(checks, [against("random", 0.5, 0.6)])
+def test_an_experiment_that_does_not_see_gives_no_ranking(checks: list[PowerCheck], low: float, high: float) -> None:
+    verdict = judge(checks, [against("random", low, high)])
     assert verdict.outcome == "cannot_tell"
     assert verdict.sentence.startswith("Cannot tell: ")
-    assert "0.5" not in verdict.sentence
+    assert f"{(low + high) / 2:.4f}" not in verdict.sentence
+
+
+def test_one_weak_planting_does_not_hide_a_difference_far_from_zero() -> None:
+    better = judge([SEES[0], WEAK], [against("random", 0.5, 0.6), against("random_length", 0.3, 0.4)])
+    assert better.outcome == "better"
+    assert better.sentence.endswith("does not see that junk loses, so a smaller difference could have been missed.")
+    assert (
+        judge([SEES[0], WEAK], [against("random", -0.6, -0.5), against("random_length", 0.3, 0.4)]).outcome == "worse"
+    )
+    near = [against("random", 0.5, 0.6), against("random_length", 0.1, 0.4)]
+    assert judge([SEES[0], WEAK], near).outcome == "cannot_tell"
 
 
 def test_without_a_random_control_there_is_no_verdict() -> None:
