@@ -220,6 +220,9 @@ PROBLEMS: dict[str, Problem] = {
         "Where gradients are kept does not answer, or does not let the workers in.",
         retryable=True,
     ),
+    "secret-unusable": Problem(
+        "A secret cannot be used", 503, "A secret in the data folder is too short to protect what it signs."
+    ),
     "artifact-lost": Problem("A stored file is gone", 500, "A stored artifact is missing.", retryable=True),
     "worker-killed": Problem(
         "The worker was killed repeatedly", 500, "Several workers died on this unit, most likely for lack of memory."

@@ -157,7 +157,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         sessions=Sessions(keys, settings.data_dir),
         limiter=RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds),
         health=Health(database, worker_alive),
-        metrics=ProcessMetrics(database, hub.__len__, settings.data_dir),
+        metrics=ProcessMetrics(database, hub.__len__, store),
         events=events,
         hub=hub,
         webhooks=WebhookService(database, SecretBox(settings), Guard(Policy.of(settings))),

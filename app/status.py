@@ -129,6 +129,7 @@ EventType = Literal[
     "webhook_endpoint.disabled",
     "unit.failed",
     "artifacts.lost",
+    "job.file_damaged",
 ]
 """Everything that the history tells of."""
 TOLD_BY_DEFAULT: tuple[ToldType, ...] = tuple(

@@ -11,7 +11,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from statistics import median
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -23,6 +22,7 @@ from app.persistence.repositories.history import MetricQueries, RecentJob, Recen
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.status import DatasetStatus, DeliveryState, JobStatus, UnitKind, UnitState
+from app.storage import ArtifactStore
 from spice_select.version import __version__
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -35,13 +35,13 @@ class ServiceMetrics(Collector):
     Args:
         database: Where the records are.
         streams: Event streams open in this process.
-        data_dir: Folder of the artifacts.
+        store: The artifacts.
     """
 
-    def __init__(self, database: Database, streams: Callable[[], int], data_dir: Path) -> None:
+    def __init__(self, database: Database, streams: Callable[[], int], store: ArtifactStore) -> None:
         self.database = database
         self.streams = streams
-        self.data_dir = data_dir
+        self.store = store
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: registering must not ask the database."""
@@ -53,6 +53,9 @@ class ServiceMetrics(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield GaugeMetricFamily("spice_event_streams", "Event streams open in this process.", value=self.streams())
+        yield GaugeMetricFamily(
+            "spice_artifacts_corrupt", "Stored files found with other bytes by this process.", value=self.store.corrupt
+        )
         yield from self._of_disk()
         try:
             yield from self._of_database()
@@ -63,7 +66,7 @@ class ServiceMetrics(Collector):
 
     def _of_disk(self) -> list[GaugeMetricFamily]:
         try:
-            disk = shutil.disk_usage(self.data_dir)
+            disk = shutil.disk_usage(self.store.root)
         except OSError:
             return []
         return [
@@ -192,12 +195,12 @@ class ProcessMetrics:
     Args:
         database: Where the records are.
         streams: Event streams open in this process.
-        data_dir: Folder of the artifacts.
+        store: The artifacts.
     """
 
-    def __init__(self, database: Database, streams: Callable[[], int], data_dir: Path) -> None:
+    def __init__(self, database: Database, streams: Callable[[], int], store: ArtifactStore) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(ServiceMetrics(database, streams, data_dir))
+        self.registry.register(ServiceMetrics(database, streams, store))
         ProcessCollector(registry=self.registry)
         self._requests = Histogram(
             "spice_http_request_duration_seconds",

@@ -13,7 +13,7 @@ import pytest
 
 from app.ids import DEFAULT_PROJECT
 from app.services.access import sessions
-from app.services.access.sessions import Sessions
+from app.services.access.sessions import FILE, Sessions
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 PAGES = ("/ui", "/ui/new", "/ui/jobs/job_0", "/ui/jobs/job_0/live", "/ui/jobs/job_0/plots", "/ui/jobs/job_0/files/x")
@@ -168,7 +168,7 @@ def test_leaving_takes_the_cookie_away(locked: Locked) -> None:
 def test_every_replica_signs_with_the_same_secret(locked: Locked) -> None:
     replica = Sessions(locked.service.app.state.services.keys, locked.service.settings.data_dir)
     assert replica.caller(locked.session()) is not None
-    assert replica.path.stat().st_mode & 0o077 == 0
+    assert (locked.service.settings.data_dir / FILE).stat().st_mode & 0o077 == 0
 
 
 def test_a_foreign_name_pointed_at_this_machine_is_not_local(service: InProcessService) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import secrets
-import tempfile
 import time
 from pathlib import Path
 
 from app.services.access.keys import Caller, KeyService
+from app.services.access.signing import own_secret
 
 SECONDS = 12 * 3600
 FILE = "page-session.key"
-SECRET_BYTES = 32
 
 
 class Sessions:
@@ -29,7 +26,7 @@ class Sessions:
 
     def __init__(self, keys: KeyService, folder: Path) -> None:
         self.keys = keys
-        self.path = folder / FILE
+        self.folder = folder
 
     def begin(self, secret: str) -> str | None:
         """A session for whoever shows an API key; None when it is not a valid one."""
@@ -54,16 +51,4 @@ class Sessions:
 
     def _secret(self) -> bytes:
         """The signing secret: the one that the first process made."""
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Linked into place whole: of two processes that start together one wins, and neither reads half a file.
-            handle, made = tempfile.mkstemp(dir=self.path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(SECRET_BYTES))
-            try:
-                os.link(made, self.path)
-            except FileExistsError:
-                pass
-            finally:
-                Path(made).unlink()
-        return self.path.read_bytes()
+        return own_secret(self.folder, FILE)

@@ -102,7 +102,13 @@ def own_secret(data_dir: Path, name: str = SECRET_FILE, *, mode: int = 0o600) ->
     Args:
         data_dir: The folder.
         name: Of the file.
-        mode: Who may read it, where it is made.
+        mode: Who may read it.
+
+    Returns:
+        At least ``SECRET_BYTES`` bytes.
+
+    Raises:
+        ServiceError: ``secret-unusable`` when the file is shorter: whoever guesses it could forge what it signs.
     """
     path = data_dir / name
     if not path.exists():
@@ -111,13 +117,24 @@ def own_secret(data_dir: Path, name: str = SECRET_FILE, *, mode: int = 0o600) ->
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w") as handle:
             handle.write(secrets.token_hex(SECRET_BYTES))
+            handle.flush()
+            os.fsync(handle.fileno())
         try:
             os.link(draft, path)  # fails when another process was faster, whose secret then holds
         except FileExistsError:
             pass
         finally:
             draft.unlink()
-    return path.read_bytes()
+    secret = path.read_bytes()
+    if len(secret.strip()) < SECRET_BYTES:
+        raise ServiceError(
+            "secret-unusable",
+            f"{name} in the data folder holds {len(secret)} bytes, fewer than {SECRET_BYTES}: "
+            "remove the file, and the service makes another",
+        )
+    if path.stat().st_mode & 0o777 & ~mode:
+        path.chmod(mode)
+    return secret
 
 
 def _text(data: bytes) -> str:

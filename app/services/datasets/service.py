@@ -228,7 +228,7 @@ class DatasetService:
         for shard in dataset.shards or []:
             if shard["last_source_row"] <= after:
                 continue
-            for row in iter_rows(self.store.path(dataset.project_id, shard["sha256"])):
+            for row in iter_rows(self.store.intact(dataset.project_id, shard["sha256"])):
                 if row.source_row > after:
                     yield {
                         "row": row.source_row,

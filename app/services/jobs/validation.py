@@ -128,7 +128,7 @@ def read_groups(
     return {
         row.source_row: group_of(row.record, column)
         for shard in dataset.shards or []
-        for row in iter_rows(store.path(dataset.project_id, shard["sha256"]))
+        for row in iter_rows(store.intact(dataset.project_id, shard["sha256"]))
     }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from app.errors import ConflictError, NotFoundError
-from app.persistence.repositories import Jobs
+from app.errors import ConflictError, NotFoundError, ServiceError
+from app.logs import get_logger
+from app.persistence.repositories import Events, Jobs
 from app.persistence.session import Database
 from app.persistence.tables import File, Job, SelectedSample
 from app.services.jobs.service import find_job
@@ -25,6 +26,7 @@ class ResultReader:
     def __init__(self, database: Database, store: ArtifactStore) -> None:
         self.database = database
         self.store = store
+        self._damaged: set[tuple[str, str]] = set()
 
     def ranking(self, project_id: str, job_id: str, *, after: int, limit: int) -> list[SelectedSample]:
         """Picks behind a rank, in order.
@@ -51,13 +53,28 @@ class ResultReader:
 
         Raises:
             NotFoundError: The result has no file of that name.
+            ServiceError: ``artifact-corrupt`` when its bytes have changed, ``artifact-lost`` when they are gone.
         """
         with self.database.read() as session:
             _finished(session, project_id, job_id)
             file = Jobs(session).file(project_id, job_id, name)
         if file is None:
             raise NotFoundError(f"file {name} of job {job_id}")
-        return file, self.store.path(project_id, file.sha256)
+        try:
+            return file, self.store.intact(project_id, file.sha256)
+        except ServiceError as error:
+            self._record_damage(project_id, job_id, file, error.code)
+            raise
+
+    def _record_damage(self, project_id: str, job_id: str, file: File, code: str) -> None:
+        """Write into the history that a file is damaged: once a process, however often it is asked for."""
+        if (job_id, file.name) in self._damaged:
+            return
+        self._damaged.add((job_id, file.name))
+        get_logger().error("result_file_damaged", job_id=job_id, file=file.name, sha256=file.sha256, code=code)
+        data = {"file": file.name, "sha256": file.sha256, "code": code}
+        with self.database.write() as session:
+            Events(session).append(project_id, "job.file_damaged", job_id=job_id, data=data)
 
 
 def _finished(session: Any, project_id: str, job_id: str) -> Job:

@@ -38,16 +38,19 @@ class TruncatedResults:
 
         Args:
             project_id: Owner.
-            source: The whole file.
+            source: The whole file, its bytes checked against its digest.
             sha256: Digest (hex) of the whole file.
             k: Rows to keep, at most as many as there are.
             parquet: Whether it is Parquet and not lines of text.
         """
         home = self._root / project_id / f"{sha256}-{k}"
         with suppress(FileNotFoundError):
-            for found in home.iterdir():
-                os.utime(found)
-                return found
+            for cut in home.iterdir():
+                if not self._store.verified(cut, cut.name):
+                    cut.unlink(missing_ok=True)  # made again below, from a whole file that the caller has checked
+                    continue
+                os.utime(cut)
+                return cut
         with self._store.scratch() as folder:
             draft = folder / "cut"
             (_cut_parquet if parquet else _cut_lines)(source, draft, k)
