@@ -8,6 +8,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from spice_select.results.selected_sample import SelectedSample
+
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 """The closed set of states a job does not leave."""
 
@@ -334,18 +336,8 @@ class Event(Answer):
     data: dict[str, Any] = {}
 
 
-class RankedSample(Answer):
+class RankedSample(Answer, SelectedSample):
     """One pick and the evidence for it; gains and scores in nats."""
-
-    rank: int
-    source_row: int
-    row_sha256: str
-    gain: float
-    base_gain: float
-    epsilon: float
-    conflict: float
-    score: float
-    tokens: int
 
 
 class File(Answer):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,7 @@ from spice_select.results.llamafactory import TagCount, dataset_entry
 from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
 from spice_select.results.run_metadata import ResultFile, RunFacts
 from spice_select.results.selected_rows import SelectedRows
+from spice_select.results.selected_sample import TargetedSample
 
 if TYPE_CHECKING:
     from spice_select.selection.result import Selection
@@ -48,50 +49,15 @@ DATED = frozenset({"croissant.json", "provenance.intoto.jsonl", "SHA256SUMS"})
 """Files that hold times and names of the run, or digests of such files; all others follow from the input alone."""
 
 
-class RankingRow(NamedTuple):
-    """One pick and the evidence for it.
-
-    Attributes:
-        rank: Place in the pick order, from 1.
-        source_row: 0-based row of the source.
-        row_sha256: Digest (hex) of the row's line in ``selected.jsonl``.
-        gain: Marginal gain over the picks before it, nats.
-        base_gain: Gain it would have had alone, nats.
-        epsilon: gain - base_gain, nats.
-        conflict: Conflict with the mean of the picks before it, in [0, 1].
-        score: What the rule compared, nats (nats per token where the rule was gain per token).
-        tokens: Tokens of prompt and response.
-        target: Name of the target that the pick serves; None without targets.
-        relevance: g . m / |m| with the mean m of that target's rows; None without targets.
-    """
-
-    rank: int
-    source_row: int
-    row_sha256: str
-    gain: float
-    base_gain: float
-    epsilon: float
-    conflict: float
-    score: float
-    tokens: int
-    target: str | None = None
-    relevance: float | None = None
-
-
+_COLUMN_TYPES: dict[Any, pa.DataType] = {
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    float | None: pa.float64(),
+    str | None: pa.string(),
+}
 RANKING_SCHEMA = pa.schema(
-    [
-        ("rank", pa.int64()),
-        ("source_row", pa.int64()),
-        ("row_sha256", pa.string()),
-        ("gain", pa.float64()),
-        ("base_gain", pa.float64()),
-        ("epsilon", pa.float64()),
-        ("conflict", pa.float64()),
-        ("score", pa.float64()),
-        ("tokens", pa.int64()),
-        ("target", pa.string()),
-        ("relevance", pa.float64()),
-    ]
+    [(name, _COLUMN_TYPES[field.annotation]) for name, field in TargetedSample.model_fields.items()]
 )
 TRACE_SCHEMA = pa.schema([("rank", pa.int64()), ("utility", pa.float64()), ("tokens", pa.int64())])
 
@@ -107,7 +73,7 @@ class Written:
     """
 
     files: list[ResultFile]
-    ranking: list[RankingRow]
+    ranking: list[TargetedSample]
     statement: dict[str, Any]
 
 
@@ -191,7 +157,11 @@ def write_results(
         else:
             text_columns = _write_json_columns(out / "selected.parquet", rows)
         ranking = _ranking(rows, selection, picked_tokens, [target.name for target in facts.targets])
-    _write_table(out / "ranking.parquet", RANKING_SCHEMA, list(zip(*ranking, strict=True)))
+    _write_table(
+        out / "ranking.parquet",
+        RANKING_SCHEMA,
+        [[getattr(row, name) for row in ranking] for name in RANKING_SCHEMA.names],
+    )
     trace = [range(1, len(picks) + 1), accumulate(selection.gains), accumulate(picked_tokens)]
     _write_table(out / "trace.parquet", TRACE_SCHEMA, [list(column) for column in trace])
     _write_text(out / "dataset_info.json", json.dumps({entry_name: entry} if entry else {}, indent=2) + "\n")
@@ -266,7 +236,7 @@ def _write_source_columns(path: Path, source_shards: Sequence[Path], picks: Sequ
 
 def _ranking(
     rows: SelectedRows, selection: Selection, tokens: Sequence[int], targets: Sequence[str]
-) -> list[RankingRow]:
+) -> list[TargetedSample]:
     nothing = [None] * len(tokens)
 
     identity = [
@@ -285,9 +255,10 @@ def _ranking(
         selection.relevances or nothing,
         strict=True,
     )
+    names = RANKING_SCHEMA.names
     return [
-        RankingRow(rank, source_row, digest, *numbers)
-        for rank, ((source_row, digest), numbers) in enumerate(zip(identity, evidence, strict=True), start=1)
+        TargetedSample(**dict(zip(names, (rank, *origin, *numbers), strict=True)))
+        for rank, (origin, numbers) in enumerate(zip(identity, evidence, strict=True), start=1)
     ]
 
 

@@ -63,7 +63,7 @@ def test_the_ranking_holds_the_evidence_of_each_pick(made: MadeResult) -> None:
 def test_the_database_gets_the_same_ranking_as_the_file(made: MadeResult, tmp_path: Path) -> None:
     written = write_again(made, tmp_path / "again")
     table = pq.read_table(tmp_path / "again" / "ranking.parquet").to_pylist()
-    assert [row._asdict() for row in written.ranking] == table
+    assert [row.model_dump() for row in written.ranking] == table
 
 
 def test_the_trace_is_the_running_sum(made: MadeResult) -> None:

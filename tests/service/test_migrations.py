@@ -11,7 +11,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, inspect
 
+from app.persistence.tables import SelectedSample
+from app.persistence.types import SafeString
 from app.services.health import ROOT
+from spice_select.results import selected_sample
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -48,6 +51,13 @@ def test_migrations_go_up_down_and_up_again(empty_url: str) -> None:
 def test_migrations_make_exactly_the_tables_of_the_code(empty_url: str) -> None:
     command.upgrade(alembic(empty_url), "head")
     command.check(alembic(empty_url))
+
+
+def test_the_table_of_selected_rows_has_the_columns_of_a_selected_row() -> None:
+    columns = SelectedSample.__table__.columns.items()
+    kinds = {name: str if isinstance(one.type, SafeString) else one.type.python_type for name, one in columns}
+    assert kinds.pop("job_id") is str
+    assert kinds == {name: field.annotation for name, field in selected_sample.SelectedSample.model_fields.items()}
 
 
 NEXT = '''

@@ -22,7 +22,7 @@ from spice_select.results.run_metadata import (
     SourceFacts,
     WarmupFacts,
 )
-from spice_select.results.write import RankingRow
+from spice_select.results.selected_sample import SelectedSample
 from workers.heartbeat import Heartbeat
 from workers.units.select import SelectionOutcome
 from workers.units.stored_selection import StoredSelection
@@ -74,15 +74,10 @@ def store_result(
         artifact_sha256=None,
         result={"selected": summary["selected"]},
         job_result=result,
-        ranking=[_stored(row) for row in written.ranking],
+        ranking=[row.model_dump(include=set(SelectedSample.model_fields)) for row in written.ranking],
         files=[asdict(file) for file in written.files],
         partial=choice.selection.partial,
     )
-
-
-def _stored(row: RankingRow) -> dict[str, Any]:
-    """What the database keeps of a row of the ranking."""
-    return {name: value for name, value in row._asdict().items() if name not in {"target", "relevance"}}
 
 
 def _listed(inputs: SelectInputs, storage: StoredSelection, excluded: list[dict[str, Any]]) -> list[dict[str, Any]]:

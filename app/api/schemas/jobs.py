@@ -34,6 +34,7 @@ from spice_select.config import (
     SelectionOptions,
 )
 from spice_select.presets import Preset, filled
+from spice_select.results.selected_sample import SelectedSample
 
 
 class JobCreate(Conditions):
@@ -184,17 +185,5 @@ class JobRead(BaseModel):
     version: int
 
 
-class SampleRead(BaseModel):
+class SampleRead(SelectedSample):
     """One pick with the evidence for it; gains, epsilon and score are in nats."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    rank: int
-    source_row: int
-    row_sha256: str
-    gain: float
-    base_gain: float
-    epsilon: float
-    conflict: float
-    score: float
-    tokens: int

@@ -222,7 +222,7 @@ class Job(Base):
 
 
 class SelectedSample(Base):
-    """One pick of a job's ranking, with the evidence for it."""
+    """One row that a job selected: the fields of ``spice_select.results.selected_sample``, and its job."""
 
     __tablename__ = "selected_sample"
 
