@@ -32,7 +32,7 @@ from spice_select.pipeline.progress import Clock, RunProgress
 from spice_select.pipeline.targets import TargetFile
 from spice_select.pipeline.write import write_choice
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
-from spice_select.results.selected_sample import SelectedSample
+from spice_select.results.selected_sample import TargetedSample
 from spice_select.selection.result import Selection, StopRequest
 from spice_select.selection.validation import check_quotas, check_settings, check_targets, group_of
 from spice_select.storage.cache import Cache
@@ -57,7 +57,7 @@ class RunResult:
 
     manifest: DatasetManifest
     selection: Selection
-    ranking: list[SelectedSample]
+    ranking: list[TargetedSample]
     summary: dict[str, Any]
     files: dict[str, Path]
     statement: dict[str, Any]
