@@ -93,12 +93,20 @@ class DatasetError(SpiceError):
         detail: One sentence for a person.
         code: One of the ``dataset-*`` codes.
         pointer: JSON Pointer to the row, if one is to blame.
+        errors: Several findings, as for every error.
     """
 
     code = "dataset-invalid"
 
-    def __init__(self, detail: str, *, code: str = "dataset-invalid", pointer: str | None = None) -> None:
-        super().__init__(detail, pointer=pointer)
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str = "dataset-invalid",
+        pointer: str | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(detail, pointer=pointer, errors=errors)
         self.code = code  # type: ignore[misc]  # narrows the class default for this one failure
 
 

@@ -114,7 +114,8 @@ def main(source: str, folder: str, argument: str) -> int:
         say(ChildWord(rows=manifest.num_rows, bytes=manifest.bytes, total_bytes=manifest.bytes))
     except DatasetError as error:
         pointer = error.errors[0]["pointer"] if error.errors else None
-        word = ChildWord(code=error.code, detail=error.detail, pointer=pointer)
+        several = error.errors if len(error.errors) > 1 else None
+        word = ChildWord(code=error.code, detail=error.detail, pointer=pointer, errors=several)
     except MemoryError:
         detail = f"reading the file needs more than {task.limits.memory_bytes} bytes of memory"
         word = ChildWord(code="dataset-unreadable", detail=detail)

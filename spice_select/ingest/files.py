@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from spice_select.errors import DatasetError
+from spice_select.ingest.archives import data_files, is_archive, shown_name, unpacked
 from spice_select.ingest.containers import Found, find_container
 from spice_select.ingest.csv_rows import csv_rows
 from spice_select.ingest.manifest import Compression, IntakeLimits, IntakeOptions
@@ -18,8 +20,6 @@ from spice_select.ingest.source import ByteSource
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_NUMBER: Final = 6
 
 
 def numbered(position: int, name: str) -> str:
@@ -54,7 +54,30 @@ class SourceFiles:
     """
 
     def __init__(self, path: Path, options: IntakeOptions, limits: IntakeLimits) -> None:
-        self._files = sorted(path.iterdir()) if path.is_dir() else [path]
+        self._source: ByteSource | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        try:
+            self._begin(path, options, limits)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, path: Path, options: IntakeOptions, limits: IntakeLimits) -> None:
+        """Look at the files and open the first.
+
+        Raises:
+            DatasetError: Nothing in the folder, more bytes than allowed, or the first file cannot be read.
+        """
+        self.warnings: list[str] = []
+        self._root = path
+        inside = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+        # An archive that came from a source lies in a folder by itself.
+        packed = self._unpack(inside[0], limits) if len(inside) == 1 else None
+        if packed is not None:
+            self._archive, self._root = inside[0], packed
+            self.warnings.append("the file was unpacked: it is a zip archive")
+        self._zipped = packed is not None
+        self._files = data_files(self._root, options.split, self.warnings) if self._root.is_dir() else [path]
         if not self._files:
             raise DatasetError("the source has no files", code="dataset-empty")
         self.total = sum(file.stat().st_size for file in self._files)
@@ -65,11 +88,10 @@ class SourceFiles:
         self._limits = limits
         self._digests: list[str] = []
         self._before = 0
-        self._source: ByteSource | None = None
-        self.warnings: list[str] = []
+        self._schema = self._one_schema()
         self._stream = self._open(0)
         assert self._source is not None
-        self.compression: Compression = self._source.compression
+        self.compression: Compression = "zip" if self._zipped else self._source.compression
         self.column_names: list[str] = self._stream.column_names
         self.source_schema: pa.Schema | None = self._stream.source_schema
 
@@ -84,22 +106,14 @@ class SourceFiles:
             self._source = source = ByteSource(file, self._limits)
             try:
                 self._digests.append(source.sha256)
+                self.warnings += [warning for warning in source.warnings if warning not in self.warnings]
                 found = find_container(source.head, self._names_of_columns)
                 if position == 0:
                     self.found: Found = found
                 elif found.container != self.found.container:
                     detail = f"it is {found.container}, the first file is {self.found.container}"
                     raise DatasetError(detail, code="dataset-files-differ")
-                stream = _open(source, found, self._limits)
-                if (
-                    position
-                    and stream.source_schema is not None
-                    and not stream.source_schema.equals(self.source_schema)
-                ):
-                    raise DatasetError(
-                        "its columns or their types are not those of the first file", code="dataset-files-differ"
-                    )
-                return stream
+                return _open(source, found, self._limits, self._schema)
             except BaseException:
                 source.close()
                 raise
@@ -132,6 +146,9 @@ class SourceFiles:
     @property
     def sha256(self) -> str:
         """Digest (hex) of the file; of several, that of their digests in order, a line each."""
+        if self._zipped:
+            with self._archive.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         if len(self._digests) == 1:
             return self._digests[0]
         return hashlib.sha256("".join(f"{digest}\n" for digest in self._digests).encode()).hexdigest()
@@ -140,6 +157,37 @@ class SourceFiles:
         """Let go of the files."""
         if self._source is not None:
             self._source.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _unpack(self, file: Path, limits: IntakeLimits) -> Path | None:
+        if not is_archive(file):
+            return None
+        self._scratch = tempfile.TemporaryDirectory(prefix="unpacked-")
+        return unpacked(file, Path(self._scratch.name), limits)
+
+    def _one_schema(self) -> pa.Schema | None:
+        """The schema that holds the rows of all Parquet and Arrow files; None for other kinds, or a single file."""
+        if len(self._files) == 1:
+            return None
+        with self._files[0].open("rb") as first:
+            if not first.read(6).startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
+                return None
+        from spice_select.ingest.arrow_schema import missing_columns, united
+        from spice_select.ingest.parquet_rows import schema_of
+
+        names = [shown_name(file, self._root) for file in self._files]
+        schemas = []
+        for position, file in enumerate(self._files):
+            with self._named(position):
+                schemas.append(schema_of(file, self._limits))
+        whole = united(schemas, names)
+        for schema, name in zip(schemas, names, strict=True):
+            missing = missing_columns(schema, whole)
+            if missing:
+                listed = ", ".join(ascii(column[:60]) for column in missing[:10])
+                self.warnings.append(f"{name} has no column {listed}: null there")
+        return whole
 
     @contextmanager
     def _named(self, position: int) -> Generator[None]:
@@ -153,16 +201,20 @@ class SourceFiles:
         except DatasetError as error:
             if len(self._files) == 1:
                 raise
-            name = self._files[position].name[_NUMBER:]
+            name = shown_name(self._files[position], self._root)
             raise DatasetError(f"{name}: {error.detail}", code=error.code) from None
 
 
-def _open(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStream:
+def _open(source: ByteSource, found: Found, limits: IntakeLimits, schema: pa.Schema | None) -> RowStream:
+    if found.container == "xlsx":
+        from spice_select.ingest.xlsx_rows import xlsx_rows
+
+        return xlsx_rows(source, limits)
     if found.container == "csv":
         return csv_rows(source, found, limits)
-    if found.container == "parquet":
-        # Only Parquet sources pay for what reads them.
-        from spice_select.ingest.parquet_rows import parquet_rows
+    if found.container in {"parquet", "arrow"}:
+        # Only such sources pay for what reads them.
+        from spice_select.ingest.parquet_rows import arrow_rows, parquet_rows
 
-        return parquet_rows(source, limits)
+        return (parquet_rows if found.container == "parquet" else arrow_rows)(source, limits, schema)
     return json_rows(source, found, limits)

@@ -17,6 +17,7 @@ from spice_select.errors import DatasetError, RowError
 from spice_select.ingest.source import ByteSource
 
 _BLANK: Final = b" \t\r\n"
+_BOM: Final = b"\xef\xbb\xbf"
 _STRUCTURE: Final = re.compile(rb'["\[\]{},]')
 _STRING_BODY: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _BRACKET: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
@@ -55,17 +56,66 @@ def iter_lines(source: ByteSource, limit: int) -> Iterator[Piece]:
         yield Piece(line, None if dropping else held)
 
 
+def iter_values(source: ByteSource, limit: int) -> Iterator[Piece]:
+    """JSON objects one after the other, each over as many lines as it likes.
+
+    Args:
+        source: Where the bytes come from.
+        limit: Most bytes of an object; of longer ones only the line is given.
+
+    Raises:
+        DatasetError: The last object is not closed.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _refuse()
+    element = _Element(limit)
+    depth, in_string, escaped = 0, False, False
+    while chunk := source.read():
+        position = start = 0
+        while True:
+            if in_string:
+                position += escaped
+                position = _string_end(chunk, position)
+                escaped = position < len(chunk) and chunk[position] == 0x5C
+                if escaped or position >= len(chunk):
+                    break
+                in_string, position = False, position + 1
+                continue
+            match = _STRUCTURE.search(chunk, position)
+            if match is None:
+                break
+            position, mark = match.end(), match.group()
+            if mark == b'"':
+                in_string = True
+            elif mark in b"[{":
+                depth += 1
+            elif mark in b"]}":
+                depth -= 1
+                if depth <= 0:
+                    element.add(chunk[start:position])
+                    start = position
+                    depth = 0
+                    yield element.take()
+        element.add(chunk[start:])
+    if not element.is_blank:
+        _refuse(element.last_line, "the last object is not closed; is the file cut off?")
+
+
 def iter_json_lines(source: ByteSource, limit: int) -> Iterator[Piece]:
-    """Records of a JSON Lines source: its lines that are not blank."""
-    return (piece for piece in iter_lines(source, limit) if piece.raw is None or piece.raw.strip(_BLANK))
+    """Records of a JSON Lines source: its lines that are not blank, without byte order marks before them."""
+    for piece in iter_lines(source, limit):
+        if piece.raw is None:
+            yield piece
+        elif piece.raw.strip(_BLANK):
+            yield Piece(piece.line, piece.raw.removeprefix(_BOM)) if piece.raw.startswith(_BOM) else piece
 
 
-def iter_array(source: ByteSource, limit: int) -> Iterator[Piece]:
+def iter_array(source: ByteSource, limit: int, *, brackets: bytes = b"[]", more: bool = False) -> Iterator[Piece]:
     """Elements of a JSON array.
 
     Args:
         source: Where the bytes come from; the first that is not white space is ``[``.
         limit: Most bytes of an element; of longer ones only the line is given.
+        brackets: What opens and closes it; those of an object give its members, with their names.
+        more: Whether something may follow it, which is not read.
 
     Raises:
         DatasetError: The array is not closed, holds an empty place, or something follows it.
@@ -100,8 +150,8 @@ def iter_array(source: ByteSource, limit: int) -> Iterator[Piece]:
             if closed or (mark == b"," and depth == 1):
                 element.add(chunk[start : position - 1])
                 start = position
-                if closed and mark != b"]":
-                    _refuse(element.line, "the array is not closed with ]")
+                if closed and mark != brackets[1:]:
+                    _refuse(element.line, f"the array is not closed with {brackets[1:].decode()}")
                 empty = element.is_blank
                 piece = element.take()
                 if not empty:
@@ -109,6 +159,8 @@ def iter_array(source: ByteSource, limit: int) -> Iterator[Piece]:
                 elif not (closed and first):
                     _refuse(piece.line, "expected a value between the commas of the array")
                 first = False
+        if closed and more:
+            return
         element.add(chunk[start:])
         if closed and not element.is_blank:
             _refuse(element.take().line, "something follows the end of the array")

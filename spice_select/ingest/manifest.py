@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from spice_select.config import Model
 from spice_select.records.formats import FORMS, ColumnRole, Form, roles_of
 
-Container = Literal["jsonl", "json", "csv", "parquet"]
-Compression = Literal["none", "gzip"]
+Container = Literal["jsonl", "json", "csv", "parquet", "arrow", "xlsx"]
+Compression = Literal["none", "gzip", "zstd", "bzip2", "xz", "zip"]
 
 
 class IntakeOptions(Model):
@@ -20,6 +20,9 @@ class IntakeOptions(Model):
     """Form of the records."""
     columns: dict[ColumnRole, Annotated[str, Field(min_length=1, max_length=256)]] | None = None
     """Role to column, for columns under unusual names; roles left out are looked for."""
+
+    split: Literal["train", "test", "validation", "all"] | None = None
+    """Of several files with names of splits: which are read. By default ``train``, where there is one beside others."""
 
     @model_validator(mode="after")
     def _some_form_reads_them(self) -> Self:

@@ -1,15 +1,17 @@
-"""Parquet, read a few hundred rows at a time; what the footer claims is checked before anything is decoded."""
+"""Parquet and Arrow files, read a few hundred rows at a time; what they claim is checked before anything is decoded."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, Final, NoReturn
+from pathlib import Path
+from typing import IO, Any, Final, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spice_select.errors import DatasetError, RowError
+from spice_select.ingest.arrow_schema import aligned, plain_schema
 from spice_select.ingest.arrow_values import ArrowColumn, depth_of, repeated_field
 from spice_select.ingest.manifest import IntakeLimits
 from spice_select.ingest.rows import ArrowRow, RawRow, RowStream
@@ -22,18 +24,94 @@ _FOOTER_STRING_BYTES: Final = 64 * 2**20
 _FOOTER_ITEMS: Final = 2**20
 
 
-def parquet_rows(source: ByteSource, limits: IntakeLimits) -> RowStream:
+def parquet_rows(source: ByteSource, limits: IntakeLimits, schema: pa.Schema | None = None) -> RowStream:
     """Rows of a Parquet source.
 
     Args:
-        source: The file; when it is gzip it is unpacked into a temporary file first.
+        source: The file; when it is compressed it is unpacked into a temporary file first.
         limits: Caps on rows, columns, nesting and decoded bytes.
+        schema: The schema of all files of the source; None for that of this file.
 
     Raises:
         DatasetError: Cut off, broken, or larger than allowed.
         MemoryError: The footer asks for more than there is.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _parquet()
+    file = _parquet(source.plain_file())
+    rows, columns = file.metadata.num_rows, file.metadata.num_columns
+    batches = file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False)
+    return _stream(batches, file.schema_arrow, rows, columns, source, limits, schema)
+
+
+def arrow_rows(source: ByteSource, limits: IntakeLimits, schema: pa.Schema | None = None) -> RowStream:
+    """Rows of an Arrow file or stream, as ``save_to_disk`` of ``datasets`` writes them.
+
+    Args:
+        source: The file.
+        limits: As for ``parquet_rows``.
+        schema: As for ``parquet_rows``.
+
+    Raises:
+        DatasetError: Cut off, broken, or larger than allowed.
+        MemoryError: It asks for more than there is.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
     raw = source.plain_file()
+    try:
+        reader = _arrow_reader(raw)
+        batches = _sliced(reader)
+        return _stream(batches, reader.schema, 0, len(reader.schema), source, limits, schema)
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        _refuse(error)
+
+
+def schema_of(path: Path, limits: IntakeLimits) -> pa.Schema:
+    """Schema of a Parquet or Arrow file, with plain types.
+
+    Args:
+        path: The file.
+        limits: As for ``parquet_rows``.
+
+    Raises:
+        DatasetError: ``dataset-files-differ`` for a file of another kind; broken, or larger than allowed.
+    """
+    with path.open("rb") as raw:
+        start = raw.read(6)
+        if start.startswith(_MAGIC):
+            file = _parquet(raw)
+            _check_claims(file.metadata.num_rows, file.metadata.num_columns, file.schema_arrow, limits)
+            return plain_schema(file.schema_arrow)
+        if not start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+            raise DatasetError("it is no Parquet and no Arrow file as the first is", code="dataset-files-differ")
+        raw.seek(0)
+        try:
+            schema = _arrow_reader(raw).schema
+        except (pa.ArrowException, OSError) as error:
+            _refuse(error)
+        _check_claims(0, len(schema), schema, limits)
+        return plain_schema(schema)
+
+
+def _arrow_reader(raw: IO[bytes]) -> Any:
+    raw.seek(0)
+    opened = pa.ipc.open_file if raw.read(6) == b"ARROW1" else pa.ipc.open_stream
+    raw.seek(0)
+    return opened(pa.PythonFile(raw, mode="r"))
+
+
+def _sliced(reader: Any) -> Iterator[pa.RecordBatch]:
+    whole = (
+        (reader.get_batch(number) for number in range(reader.num_record_batches))
+        if hasattr(reader, "num_record_batches")
+        else iter(reader)
+    )
+    for batch in whole:
+        batch.validate(full=True)
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            yield batch.slice(start, _BATCH_ROWS)
+
+
+def _parquet(raw: IO[bytes]) -> pq.ParquetFile:
     size = raw.seek(0, os.SEEK_END)
     raw.seek(max(0, size - len(_MAGIC)))
     if size < 3 * len(_MAGIC) or raw.read() != _MAGIC:
@@ -48,7 +126,7 @@ def parquet_rows(source: ByteSource, limits: IntakeLimits) -> RowStream:
             thrift_string_size_limit=_FOOTER_STRING_BYTES,
             thrift_container_size_limit=_FOOTER_ITEMS,
         )
-        rows, columns, schema = file.metadata.num_rows, file.metadata.num_columns, file.schema_arrow
+        _ = file.schema_arrow
     except MemoryError:
         raise
     except UnicodeDecodeError:
@@ -57,12 +135,27 @@ def parquet_rows(source: ByteSource, limits: IntakeLimits) -> RowStream:
         ) from None
     except (pa.ArrowException, OSError) as error:
         _refuse(error)
-    _check_claims(rows, columns, schema, limits)
+    return file
+
+
+def _stream(
+    batches: Iterator[pa.RecordBatch],
+    own: pa.Schema,
+    rows: int,
+    columns: int,
+    source: ByteSource,
+    limits: IntakeLimits,
+    wanted: pa.Schema | None,
+) -> RowStream:
+    _check_claims(rows, columns, own, limits)
+    schema = wanted or plain_schema(own)
     warnings: list[str] = []
     progress = _Progress(source.total, rows)
     ways = [ArrowColumn(field) for field in schema]
+    if not own.equals(schema):
+        batches = (aligned(batch, schema) for batch in batches)
     return RowStream(
-        _rows(file, ways, limits, progress, warnings),
+        _rows(batches, ways, limits, progress, warnings),
         progress.bytes_done,
         list(schema.names),
         schema,
@@ -98,11 +191,17 @@ class _Progress:
 
 
 def _rows(
-    file: pq.ParquetFile, ways: list[ArrowColumn], limits: IntakeLimits, progress: _Progress, warnings: list[str]
+    batches: Iterator[pa.RecordBatch],
+    ways: list[ArrowColumn],
+    limits: IntakeLimits,
+    progress: _Progress,
+    warnings: list[str],
 ) -> Iterator[RawRow]:
     names = [way.name for way in ways]
     try:
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+        for batch in batches:
+            if progress.done + batch.num_rows > limits.max_rows:
+                raise DatasetError(f"the file has more than {limits.max_rows} rows", code="dataset-too-large")
             progress.decoded += batch.nbytes
             if progress.decoded > limits.max_decoded_bytes:
                 detail = f"the columns hold more than {limits.max_decoded_bytes} bytes"

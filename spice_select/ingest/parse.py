@@ -13,7 +13,7 @@ from spice_select.errors import DatasetError, RowError
 from spice_select.ingest.files import SourceFiles
 from spice_select.ingest.manifest import DatasetManifest, IntakeLimits, IntakeOptions
 from spice_select.ingest.rows import ArrowRow, RawRow, too_long
-from spice_select.ingest.writer import FolderWriter
+from spice_select.ingest.writer import FIRST_REJECTED, FolderWriter
 from spice_select.records.conversation import compact_json
 from spice_select.records.formats import (
     AmbiguousColumnsError,
@@ -83,7 +83,7 @@ def parse(
                     report(count, source.bytes_done(), source.total)
             _check_columns(columns, options, names)
             if not writer.usable:
-                _refuse_all(count, writer.rejected)
+                _refuse_all(count, writer.rejected, writer.first_rejected)
             writer.finish()
         manifest = DatasetManifest(
             container=source.found.container,
@@ -242,7 +242,8 @@ def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> 
         return decided
     if not records:
         reasons = Counter("not-an-object" if row.problem is None else row.problem.code for row in sample)
-        _refuse_all(len(sample), reasons)
+        first = [(row.row, row.problem or RowError("the record is no object", code="not-an-object")) for row in sample]
+        _refuse_all(len(sample), reasons, first[:FIRST_REJECTED])
     given = options.columns or {}
     for role, column in given.items():
         if column not in names:
@@ -296,9 +297,13 @@ def _write(row: _Row, readings: _Readings, writer: FolderWriter) -> None:
         writer.add(row.row, row.record, messages, row.arrow)
 
 
-def _refuse_all(count: int, reasons: Counter[str]) -> NoReturn:
+def _refuse_all(count: int, reasons: Counter[str], first: list[tuple[int, RowError]]) -> NoReturn:
     listed = ", ".join(f"{code} {number}" for code, number in reasons.most_common())
-    raise DatasetError(f"none of the first {count} rows can be used: {listed}", code="dataset-no-usable-rows")
+    errors = [{"detail": f"{reason.code}: {reason.detail}", "pointer": f"#/rows/{row}"} for row, reason in first]
+    why = f" ({first[0][1].detail})" if first else ""
+    raise DatasetError(
+        f"none of the first {count} rows can be used: {listed}{why}", code="dataset-no-usable-rows", errors=errors
+    )
 
 
 def _warn_of_rejections(count: int, usable: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spice_select.errors import RowError
 from spice_select.ingest.containers import Found
-from spice_select.ingest.json_text import RecordDecoder, iter_array, iter_json_lines
+from spice_select.ingest.json_text import Piece, RecordDecoder, iter_array, iter_json_lines, iter_values
 from spice_select.ingest.manifest import IntakeLimits
 from spice_select.ingest.source import ByteSource
 
@@ -69,19 +69,38 @@ def too_long(limit: int) -> RowError:
 def json_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> RowStream:
     """Rows of a JSON Lines or JSON array source."""
     source.skip(found.skip)
-    return RowStream(_json_rows(source, found, limits), lambda: source.done, [], None, [], lambda: source.decoded)
+    warnings = [found.note] if found.note else []
+    return RowStream(_json_rows(source, found, limits), lambda: source.done, [], None, warnings, lambda: source.decoded)
 
 
 def _json_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> Iterator[RawRow]:
-    cut = iter_array if found.container == "json" else iter_json_lines
     decoder = RecordDecoder(limits.max_depth)
-    for index, piece in enumerate(cut(source, limits.max_row_bytes)):
+    for index, piece in enumerate(_pieces(source, found, limits.max_row_bytes)):
         if piece.raw is None:
             yield RawRow(index, None, too_long(limits.max_row_bytes))
             continue
         try:
-            value = decoder.decode(piece.raw, piece.line, index)
+            if found.layout == "by-id":
+                value = _named(decoder.decode(b"{" + piece.raw + b"}", piece.line, index))
+            else:
+                value = decoder.decode(piece.raw, piece.line, index)
         except RowError as problem:
             yield RawRow(index, None, problem)
         else:
             yield RawRow(index, value)
+
+
+def _pieces(source: ByteSource, found: Found, limit: int) -> Iterator[Piece]:
+    if found.container == "jsonl":
+        return iter_json_lines(source, limit)
+    if found.layout == "values":
+        return iter_values(source, limit)
+    if found.layout == "by-id":
+        return iter_array(source, limit, brackets=b"{}")
+    return iter_array(source, limit, more=bool(found.note))
+
+
+def _named(member: dict[str, Any]) -> Any:
+    """The record under a name, which becomes its ``id`` where it has none."""
+    name, value = next(iter(member.items()))
+    return {"id": name, **value} if isinstance(value, dict) else value

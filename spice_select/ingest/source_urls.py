@@ -74,12 +74,13 @@ SOURCE_TYPES: frozenset[str] = frozenset(
 _ADAPTER: TypeAdapter[AnySource] = TypeAdapter(Source)
 _HUB = "hf://datasets/"
 
-_DATA = re.compile(r".+\.(jsonl|ndjson|json|csv|tsv|parquet)(\.gz)?", re.IGNORECASE)
+_DATA = re.compile(r".+\.((jsonl|ndjson|json|csv|tsv|txt|parquet)(\.(gz|zst|bz2|xz))?|arrow|xlsx|zip)", re.IGNORECASE)
+_ABOUT = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 
 
 def is_data_file(name: str) -> bool:
     """Whether a file of a folder is taken for data, by its name: a folder may hold a README too."""
-    return not name.startswith(".") and _DATA.fullmatch(name) is not None
+    return not name.startswith(".") and name not in _ABOUT and _DATA.fullmatch(name) is not None
 
 
 def is_address(text: str) -> bool:

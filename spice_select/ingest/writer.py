@@ -29,6 +29,9 @@ from spice_select.records.records import row_sha256
 if TYPE_CHECKING:
     from spice_select.ingest.rows import ArrowRow
 
+FIRST_REJECTED: Final = 10
+"""Rejected rows that are kept in memory, for an error about all of them."""
+
 _GROUP_BYTES: Final = 8 * 2**20
 _SCHEMA: Final = pa.schema(
     [("source_row", pa.int64()), ("row_sha256", pa.string()), ("record", pa.string()), ("messages", pa.string())]
@@ -68,6 +71,7 @@ class FolderWriter:
         self.shards: list[ShardInfo] = []
         self.source_shards: list[ShardInfo] = []
         self.rejected: Counter[str] = Counter()
+        self.first_rejected: list[tuple[int, RowError]] = []
         self.usable = 0
 
     @property
@@ -100,6 +104,8 @@ class FolderWriter:
     def reject(self, row: int, reason: RowError) -> None:
         """Note a row that cannot be used."""
         self.rejected[reason.code] += 1
+        if len(self.first_rejected) < FIRST_REJECTED:
+            self.first_rejected.append((row, reason))
         line = {"row": row, "code": reason.code, "detail": reason.detail}
         self._rejected.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spice_select.config import PeriodicSchedule, ProxyConfig, RunConfig
-from spice_select.errors import EmptyPoolError
 from spice_select.models.proxy import Proxy, load_proxy
 from spice_select.pipeline.measure import UNUSABLE, read_conversations
+from spice_select.pipeline.pool import refuse_empty
 from spice_select.pipeline.progress import PhaseReport
 from spice_select.records.packed_examples import TokenPool
 from spice_select.records.tokenize import encode
@@ -70,7 +70,7 @@ def select_by_windows(
 
     Raises:
         EmptyPoolError: No row can be learned from.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by refuse_empty()
     begun = False
 
     def advance(completed: int, total: int) -> None:
@@ -100,7 +100,7 @@ def select_by_windows(
         excluded += [{"row": first + e.index, "code": e.code, "detail": e.detail} for e in encoding.excluded]
         first += len(conversations)
     if not kept:
-        raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded")
+        refuse_empty(excluded)
     chosen = select_periodically(
         proxy.model,
         pool,

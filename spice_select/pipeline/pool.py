@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -132,6 +133,24 @@ def open_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str | Sequ
     return replace(pool, features=StackedArrays([shard.features for shard in filled]))
 
 
+def refuse_empty(excluded: Sequence[dict[str, Any]]) -> NoReturn:
+    """Say why a pool has no candidates: how many were excluded for which reason, and the first ten.
+
+    Args:
+        excluded: All of them, each with ``row``, ``code`` and ``detail``.
+
+    Raises:
+        EmptyPoolError: Always.
+    """
+    counts = Counter(str(item["code"]) for item in excluded)
+    listed = ", ".join(f"{code} {count}" for code, count in counts.most_common())
+    errors = [
+        {"detail": f"{item['code']}: {item['detail']}", "pointer": f"#/rows/{item['row']}"} for item in excluded[:10]
+    ]
+    why = f" ({excluded[0]['detail']})" if excluded else ""
+    raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded: {listed}{why}", errors=errors)
+
+
 def _for_each(fingerprint: str | Sequence[str], count: int) -> Sequence[str]:
     return [fingerprint] * count if isinstance(fingerprint, str) else fingerprint
 
@@ -142,11 +161,11 @@ def _together(shards: list[GradientShard]) -> tuple[Pool, list[GradientShard]]:
     Raises:
         MismatchedShardError: A shard of another width, or out of order.
         EmptyPoolError: No candidate is left.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - the last is raised by refuse_empty()
     excluded = [item for shard in shards for item in shard.excluded]
     filled = [shard for shard in shards if len(shard.rows)]
     if not filled:
-        raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded")
+        refuse_empty(excluded)
     widths = {shard.features.shape[1] for shard in filled}
     if len(widths) != 1:
         raise MismatchedShardError(f"gradient shards of {len(widths)} widths in one pool: {sorted(widths)}")

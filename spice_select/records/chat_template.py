@@ -332,7 +332,7 @@ def _pieces(start: int, end: int, span: TurnSpan, message: Message) -> list[Span
     if len(span.cuts) != len(parts) - 1:
         raise RowError("the chat template rewrites a response with weights of its own parts", code="template-refused")
     edges = [start, *(min(max(cut, start), end) for cut in span.cuts), end]
-    return [(a, b, weight * part) for a, b, (_, part) in zip(edges, edges[1:], parts, strict=True)]
+    return [(a, b, weight * part) for a, b, (_, part) in zip(edges[:-1], edges[1:], parts, strict=True)]
 
 
 def _assigned(ranges: list[tuple[int, int]], spans: dict[int, TurnSpan], messages: Sequence[Message]) -> list[Span]:

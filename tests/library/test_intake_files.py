@@ -85,11 +85,11 @@ def test_a_folder_of_one_file_is_that_file(tmp_path: Path) -> None:
         ([as_jsonl(ROWS), b""], "dataset-empty", "part_1.data: the file is empty"),
         ([as_jsonl(ROWS), as_csv(ROWS)], "dataset-files-differ", "part_1.data: it is csv, the first file is jsonl"),
         ([as_jsonl(ROWS), b'{"instruction": 1'], "dataset-invalid-json", "part_1.data: line 1"),
-        ([as_jsonl(ROWS), b"PK\x03\x04"], "dataset-format-unknown", "part_1.data"),
+        ([as_jsonl(ROWS), b"PK\x03\x04"], "dataset-files-differ", "part_1.data: it is xlsx"),
         (
             [as_parquet(ROWS), as_parquet([{"instruction": "q", "output": 3}])],
             "dataset-files-differ",
-            "part_1.data: its columns",
+            "part_1.data: column 'output'",
         ),
         ([as_parquet(ROWS), as_parquet(ROWS)[:-4]], "dataset-truncated", "part_1.data"),
     ],
