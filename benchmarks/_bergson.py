@@ -27,7 +27,6 @@ import torch
 
 from benchmarks._contenders import CONTEXT, build
 from spice_select.config import Budget, GradientConfig, ProxyConfig, RunConfig, SelectionConfig
-from spice_select.models.batch_memory import most_tokens
 from spice_select.models.tiny import build_tiny_tokenizer
 from spice_select.pipeline.run import run
 
@@ -55,7 +54,7 @@ def compare_with_bergson(python: str | None, *, size: str = "large", rows: int =
             sources.append(folder / f"rows-{count}.jsonl")
             tokens.append(write_texts(sources[-1], count, tokenizer))
         largest = _largest_batch(python, model, sources[0], folder)
-        batches = sorted({largest, min(largest, most_tokens(GradientConfig()))})
+        batches = sorted({largest, min(largest, GradientConfig().batch_tokens)})
         speed = {"ours": _speed([our_command(model, s, folder / f"ours-{s.stem}") for s in sources], tokens)}
         for batch in batches:
             commands = [bergson_command(python, model, s, folder / f"theirs-{batch}-{s.stem}", batch) for s in sources]

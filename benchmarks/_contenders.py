@@ -26,7 +26,7 @@ from spice_select.gradients.forward import BatchPass
 from spice_select.gradients.hooks import GradientHooks
 from spice_select.gradients.per_sample import batch_tokens_on, measure
 from spice_select.gradients.targets import find_targets
-from spice_select.models.batch_memory import LOGIT_BYTES, most_tokens
+from spice_select.models.batch_memory import LOGIT_BYTES
 from spice_select.models.frozen import frozen
 from spice_select.records.tokenize import IGNORED, Example
 from spice_select.storage.shards import GradientShard, write_shard
@@ -97,7 +97,7 @@ def _plain(model: Any, rows: list[Example], config: GradientConfig) -> Callable[
 
     def run() -> None:
         model.requires_grad_(True)
-        for batch in plan_batches([len(row.input_ids) for row in rows], most_tokens(config)):
+        for batch in plan_batches([len(row.input_ids) for row in rows], config.batch_tokens):
             padded = collate([rows[i] for i in batch])
             labels = torch.full_like(padded.targets, IGNORED)
             labels[:, 1:] = padded.targets[:, :-1]
@@ -180,7 +180,7 @@ def _vmap(model: Any, rows: list[Example], config: GradientConfig) -> Callable[[
 
     def run() -> torch.Tensor:
         features = torch.zeros((len(rows), targets[-1].start + targets[-1].size))
-        for batch in plan_batches([len(row.input_ids) for row in rows], most_tokens(config)):
+        for batch in plan_batches([len(row.input_ids) for row in rows], config.batch_tokens):
             for start in range(0, len(batch), 8):
                 these = batch[start : start + 8]
                 padded = collate([rows[i] for i in these])

@@ -118,9 +118,9 @@ class GradientConfig(Model):
     """Longest sequence in tokens."""
     overflow: Literal["truncate", "exclude"] = "truncate"
     """What happens to a longer sample: cut at the end (counted), or left out of the pool (counted and listed)."""
-    batch_tokens: Annotated[int, Field(ge=8, le=2**24)] | Literal["auto"] = 8192
-    """Most padded tokens in one batch; part of the fingerprint because it fixes the batch plan. A CPU takes fewer.
-    ``auto`` is settled once, when the job or the run is made, by the memory that is free, and recorded as a number."""
+    batch_tokens: Annotated[int, Field(ge=8, le=2**24)] = 8192
+    """Most padded tokens in one batch; a CPU takes fewer, and a device that runs out of memory halves the batch. Not in
+    the fingerprint: another number changes the last bits of a gradient, not what it is."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the model."""
     store_dtype: Literal["float32", "float16", "bfloat16"] = "float32"

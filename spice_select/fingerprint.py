@@ -14,7 +14,8 @@ def gradient_fingerprint(
 ) -> str:
     """Sha256 (hex) of everything that decides the gradients of a pool.
 
-    The number of workers, the device and the budget are left out on purpose: none of them changes a gradient.
+    The number of workers, the device, the size of the batches and the budget are left out on purpose: none of them
+    changes a gradient by more than its last bits.
 
     Args:
         rows_sha256: Digest over the digests of the usable rows, in order.
@@ -24,7 +25,8 @@ def gradient_fingerprint(
     """
     warmup = warmup_fingerprint(pool=pool or rows_sha256, proxy_revision=proxy_revision, config=config)
     # What says nothing is left out, as it was before there was any of it: stored gradients stay valid.
-    idle = ({"tuning"} if warmup is None else set()) | ({"store_dtype"} if config.store_dtype == "float32" else set())
+    idle = {"batch_tokens"} | ({"tuning"} if warmup is None else set())
+    idle |= {"store_dtype"} if config.store_dtype == "float32" else set()
     return digest_of(
         {
             "rows_sha256": rows_sha256,
@@ -70,7 +72,11 @@ def periodic_fingerprint(*, pool: str, proxy_revision: str, config: RunConfig) -
         {
             "pool": pool,
             "proxy_revision": proxy_revision,
-            "settings": config.model_dump(mode="json", include={"gradients", "schedule", "selection"}),
+            "settings": config.model_dump(
+                mode="json",
+                include={"gradients", "schedule", "selection"},
+                exclude={"gradients": {"batch_tokens"}},
+            ),
             "format": [GRADIENT_FORMAT, WARMUP_FORMAT, PERIODIC_FORMAT],
         }
     )

@@ -51,15 +51,6 @@ def describe_device(device: str) -> str:
     return device
 
 
-def device_place(device: str) -> str:
-    """Which device of a machine it is; processes on the same one share its memory."""
-    if device.startswith("cuda"):
-        import torch
-
-        return str(torch.cuda.get_device_properties(torch.device(device)).uuid)
-    return device
-
-
 def device_bytes(device: str) -> int:
     """Memory of the device; that of the machine for a processor."""
     if device.startswith("cuda"):

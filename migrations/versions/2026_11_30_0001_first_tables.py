@@ -42,10 +42,7 @@ def upgrade() -> None:
     op.create_table(
         "worker",
         Column("name", sa.Text(), nullable=False),
-        Column("device", sa.String(40), nullable=False),
-        Column("place", sa.Text(), nullable=False),
-        Column("total_bytes", sa.BigInteger(), nullable=False),
-        Column("free_bytes", sa.BigInteger(), nullable=False),
+        Column("device_bytes", sa.BigInteger(), nullable=False),
         Column("host_bytes", sa.BigInteger(), nullable=False),
         Column("seen_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_worker"),

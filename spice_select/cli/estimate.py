@@ -48,13 +48,6 @@ def estimate(
         leave(Exit.FAILED)
 
 
-def _batches(estimated: Estimate) -> str | None:
-    if estimated.batches is None or estimated.batch_tokens is None:
-        return None if estimated.batches is None else str(estimated.batches)
-    basis = f" (auto, from {estimated.batch_tokens.basis})" if estimated.batch_tokens.requested == "auto" else ""
-    return f"{estimated.batches} of at most {estimated.batch_tokens.tokens} tokens{basis}"
-
-
 def _present(dataset_id: str, estimated: Estimate) -> None:
     basis = {"measured": "", "other_data": ", from other data", "assumed": ", assumed"}.get(
         estimated.tokens_basis or "", ""
@@ -65,7 +58,7 @@ def _present(dataset_id: str, estimated: Estimate) -> None:
             "data set": dataset_id,
             "rows": estimated.rows,
             "tokens": None if estimated.tokens is None else f"{estimated.tokens}{basis}",
-            "batches": _batches(estimated),
+            "batches": estimated.batches,
             "gradients": "already computed"
             if estimated.gradients_reused
             else (

@@ -67,8 +67,7 @@ JOB_SETTINGS = {
     "normalize": Setting("gradients.normalize", "unit or none."),
     "max_length": Setting("gradients.max_length", "Longest sequence in tokens."),
     "batch_tokens": Setting(
-        "gradients.batch_tokens",
-        "Most padded tokens of a batch; auto: as many as fit into the free memory, decided once and recorded.",
+        "gradients.batch_tokens", "Most padded tokens of a batch, which is halved where memory is short."
     ),
     "store_dtype": Setting(
         "gradients.store_dtype",
@@ -115,8 +114,7 @@ def option_of(setting: Setting) -> Any:
         for kind in _parts(model, field)
     }
     kind = next(kind for kind in (str, float, int, bool) if kind in types)
-    metavar = "NUMBER|auto" if {str, int} <= types else None
-    return Annotated[kind | None, typer.Option(help=setting.help, metavar=metavar)]
+    return Annotated[kind | None, typer.Option(help=setting.help)]
 
 
 def _parts(model: type[Model], field: str) -> list[Any]:
@@ -179,7 +177,7 @@ def nested(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[s
         values: Value by name; None where it was not set.
 
     Raises:
-        ConfigError: An option that needs another one, or a text that is not a number.
+        ConfigError: An option that needs another one.
     """
     given = {name: value for name, value in values.items() if value is not None}
     for name, needed, only in (("revision", "proxy", None), ("steps_every", "schedule", "periodic")):
@@ -189,11 +187,6 @@ def nested(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[s
             raise ConfigError(f"--{name.replace('_', '-')} needs {wanted}", pointer=pointer)
     if given.get("steps_every") == 0:
         given["steps_every"] = None
-    batch = given.get("batch_tokens")
-    if isinstance(batch, str) and batch != "auto":
-        if not batch.isdecimal():
-            raise ConfigError(f"--batch-tokens {batch!r}: give a number or auto", pointer="#/gradients/batch_tokens")
-        given["batch_tokens"] = int(batch)
     body: dict[str, Any] = {}
     for name, value in given.items():
         inner = body

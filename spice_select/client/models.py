@@ -261,14 +261,6 @@ class Actual(Answer):
     seconds: Seconds = Seconds()
 
 
-class BatchTokens(Answer):
-    """Padded tokens of a batch: as asked for, the number it became, and on what basis."""
-
-    requested: int | str | None = None
-    tokens: int | None = None
-    basis: str | None = None
-
-
 class Estimate(Answer):
     """What a job takes; None where nothing is known, and then ``notes`` say why."""
 
@@ -276,7 +268,6 @@ class Estimate(Answer):
     tokens: int | None = None
     tokens_basis: str | None = None
     batches: int | None = None
-    batch_tokens: BatchTokens | None = None
     features: int | None = None
     gradient_bytes: int | None = None
     memory: Memory = Memory()

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from spice_select.config import GradientConfig
-from spice_select.gradients.auto_batches import settled
 from spice_select.gradients.per_sample import GradientProgress, measure
 from spice_select.records.tokenize import Example
 
@@ -27,7 +26,7 @@ def collect_gradients(
     Args:
         model: A causal language model of transformers, plain or with PEFT adapters; left as it was found.
         examples: What to measure.
-        config: What is measured about each; ``batch_tokens="auto"`` is settled by the memory that is free now.
+        config: What is measured about each.
         on_progress: Called after each batch.
         should_stop: Asked before each batch.
 
@@ -38,8 +37,6 @@ def collect_gradients(
     Raises:
         Stopped: ``should_stop`` said so.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by measure()
-    longest = max((len(example.input_ids) for example in examples), default=0)
-    config = settled(model, config, rows=len(examples), longest=longest)
     measured = measure(model, examples, config, on_progress=on_progress, should_stop=should_stop)
     broken = (~measured.finite).nonzero().flatten().tolist()
     if broken:

@@ -26,7 +26,7 @@ from spice_select.gradients.batching import Batch, collate, pack, plan_batches, 
 from spice_select.gradients.forward import BatchPass, check_packing
 from spice_select.gradients.hooks import GradientHooks
 from spice_select.gradients.targets import Target, find_targets
-from spice_select.models.batch_memory import LOGIT_BYTES, MOST_ON_CPU, most_tokens
+from spice_select.models.batch_memory import LOGIT_BYTES, MOST_ON_CPU
 from spice_select.models.frozen import arithmetic, frozen
 from spice_select.records.tokenize import IGNORED, Example
 
@@ -165,14 +165,11 @@ def batch_tokens_on(device: torch.device, targets: list[Target], config: Gradien
         device: Where the model is.
         targets: The measured weights.
         config: Its ``batch_tokens`` is never exceeded.
-
-    Raises:
-        ConfigError: It is ``auto``, which whoever knows what memory is free has to settle.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by most_tokens()
+    """
     if device.type != "cpu":
-        return most_tokens(config)
+        return config.batch_tokens
     widest = max(size for target in targets for size in target.weight.shape)
-    return min(most_tokens(config), max(512, min(MOST_ON_CPU, CPU_BATCH_NUMBERS // widest)))
+    return min(config.batch_tokens, max(512, min(MOST_ON_CPU, CPU_BATCH_NUMBERS // widest)))
 
 
 def _packs(model: Any, wanted: bool | None) -> bool:

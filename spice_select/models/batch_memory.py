@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spice_select.config import GradientConfig
-from spice_select.errors import ConfigError
 from spice_select.models.architecture import ProxyShape
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -21,12 +20,8 @@ LOGIT_COPIES = 3
 """Logits, their float32 softmax and its gradient are there at once."""
 MICRO_TOKENS = 4096
 """Most padded tokens that go through the model together while it is tuned; decides the order of additions."""
-BATCH_SHARE = 0.8
-"""Share of the free memory that the batches of ``auto`` are to stay below."""
-MOST_ON_GPU = 2**15
-"""Most padded tokens of a batch of ``auto`` on a graphics card: one that is busy gains nothing from more."""
 MOST_ON_CPU = 2**11
-"""The same on a processor, which takes no more of any setting (``gradients.batch_tokens_on``)."""
+"""Most padded tokens of a batch on a processor, whatever the setting."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,6 @@ def batch_memory(
     rows: int,
     *,
     tuned: bool = False,
-    loaded: bool = False,
     whole_logits: bool = False,
 ) -> BatchMemory:
     """What measuring takes with a model.
@@ -77,13 +71,10 @@ def batch_memory(
         config: How it is measured.
         rows: Samples whose gradients are held at a time.
         tuned: Whether the model goes on being tuned between batches.
-        loaded: Whether its weights are there already and take no more.
         whole_logits: Whether the logits of a batch are held at once: those of a head that is no plain layer are.
     """
     size = DTYPE_BYTES[config.dtype]
     weights = tuning_bytes(shape, config) if tuned else shape.parameters * size
-    if loaded:
-        weights -= shape.parameters * (_tuned_size(config) if tuned else size)
     position = LOGIT_COPIES * max(size, VALUE_BYTES) * shape.vocabulary
     return BatchMemory(
         weights=weights,
@@ -92,20 +83,6 @@ def batch_memory(
         per_token=2 * size * shape.blocks * sum(inputs + outputs for inputs, outputs in shape.layers)
         + (position if whole_logits else 0),
     )
-
-
-def most_tokens(config: GradientConfig) -> int:
-    """Most padded tokens of a batch.
-
-    Args:
-        config: Settings whose ``batch_tokens`` is a number.
-
-    Raises:
-        ConfigError: It is still ``auto``.
-    """
-    if config.batch_tokens == "auto":
-        raise ConfigError("batch_tokens is auto and has to be settled first", pointer="#/gradients/batch_tokens")
-    return config.batch_tokens
 
 
 def tuning_bytes(shape: ProxyShape, config: GradientConfig) -> int:
@@ -134,25 +111,3 @@ def tuning_peak_bytes(shape: ProxyShape, config: GradientConfig) -> int:
 
 def _tuned_size(config: GradientConfig) -> int:
     return DTYPE_BYTES["float64" if config.dtype == "float64" else "float32"]
-
-
-def fitting_batch_tokens(free_bytes: int, memory: BatchMemory, longest: int, most: int) -> int:
-    """Padded tokens of the largest batch that stays below ``BATCH_SHARE`` of the memory; a power of two.
-
-    Rounded down to a power of two, so that a little more or less of free memory changes nothing. Never less than the
-    power of two below the longest row: that row is a batch of its own and takes more.
-
-    Args:
-        free_bytes: Memory that is free for all of ``memory``.
-        memory: What measuring takes; ``weights`` are zero where the model is there already.
-        longest: Tokens of the longest row, at least 8.
-        most: Never more than this, itself a power of two.
-    """
-    room = int(BATCH_SHARE * free_bytes) - memory.fixed
-    fits = _below(room // memory.per_token) if room >= memory.per_token else 1
-    return min(most, max(fits, _below(max(8, longest))))
-
-
-def _below(number: int) -> int:
-    """The largest power of two that is not above a number of at least one."""
-    return 1 << (number.bit_length() - 1)

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-MEMINFO = Path("/proc/meminfo")
 
 
 def host_bytes() -> int:
@@ -19,44 +18,6 @@ def host_bytes() -> int:
     except OSError:
         return whole
     return min(whole, int(limit)) if limit.isdigit() else whole
-
-
-def free_bytes(device: str, *, own: bool = False) -> int:
-    """Memory that this process can still take: of a GPU with what its allocator keeps at hand, or of the machine.
-
-    Args:
-        device: Where it computes.
-        own: Whether what the process holds of a GPU itself counts as free, as it is for a worker between two units.
-    """
-    if device.startswith("cuda"):
-        import torch
-
-        place = torch.device(device)
-        kept = torch.cuda.memory_reserved(place) - (0 if own else torch.cuda.memory_allocated(place))
-        return int(torch.cuda.mem_get_info(place)[0]) + kept
-    return min(_available_bytes(), _left_of_container())
-
-
-def _available_bytes() -> int:
-    """Memory of the machine that can be had without swapping."""
-    try:
-        lines = MEMINFO.read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return host_bytes()
-
-
-def _left_of_container() -> int:
-    """What the container may still take, counting files that are only cached as free; all there is without a limit."""
-    try:
-        limit = (CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        if not limit.isdigit():
-            return host_bytes()
-        used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
-        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-        return max(0, int(limit) - used + int(stat.get("inactive_file", 0)))
-    except (OSError, ValueError):
-        return host_bytes()
 
 
 def held_bytes() -> int | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from spice_select.atomic_files import write_whole
 from spice_select.config import ProxyConfig, RunConfig
 from spice_select.errors import EmptyPoolError, StoreError
 from spice_select.fingerprint import (
@@ -17,9 +15,7 @@ from spice_select.fingerprint import (
     shard_fingerprints,
     warmup_fingerprint,
 )
-from spice_select.gradients.auto_batches import settled
 from spice_select.ingest import DatasetManifest, IntakeLimits, read_dataset
-from spice_select.models.batch_memory import MOST_ON_GPU, most_tokens
 from spice_select.models.model_files import BUILTIN, folder_digest
 from spice_select.models.proxy import Proxy, load_proxy
 from spice_select.pipeline.measure import measure_shard
@@ -79,32 +75,6 @@ class LocalGradients:
             config=self._config.gradients,
             pool=self.pool_sha256,
         )
-
-    def resolve_batches(self) -> RunConfig:
-        """The settings of the run with the batch budget ``auto`` made a number, which the cache remembers.
-
-        A run that is continued, or repeated on the same data with another budget, takes the number that was settled
-        first: with the memory of another day it would measure everything again.
-        """
-        given = self._config.gradients
-        if given.batch_tokens != "auto":
-            return self._config
-        fingerprint = self.fingerprint(known_revision(self._config.proxy) or self._load().revision)
-        name = f"batches/{self._config.schedule.kind}-{fingerprint}.json"
-        path = self._cache.local(name)
-        number = remembered_batches(path)
-        if number is None:
-            periodic = self._config.schedule.kind == "periodic"
-            rows = max(info.rows for info in self._manifest.shards)
-            chosen = settled(self._load().model, given, rows=rows, tuned=periodic)
-            number = most_tokens(chosen)
-            write_whole(path, json.dumps({"batch_tokens": number}).encode())
-            self._cache.keep(name)
-            if given.dtype == "bfloat16" and given.warmup_steps and not periodic:
-                self._proxy = None  # a warm-up loads the model in the type it is tuned in: two may not fit
-        gradients = given.model_copy(update={"batch_tokens": number})
-        self._config = self._config.model_copy(update={"gradients": gradients})
-        return self._config
 
     def fill(self, shards: list[Path]) -> tuple[list[Path], ProxyFacts]:
         """Make what is missing; returns the shards and what is known about the proxy model."""
@@ -235,19 +205,6 @@ class LocalGradients:
             if self._warmed is not None:
                 put_on_proxy(self._proxy, self._warmed, self._config.gradients)
         return self._proxy
-
-
-def remembered_batches(path: Path) -> int | None:
-    """The batch budget that was settled before; None where there is none that could be meant.
-
-    Args:
-        path: Where it is recorded.
-    """
-    try:
-        number = json.loads(path.read_bytes())["batch_tokens"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return number if type(number) is int and 8 <= number <= MOST_ON_GPU else None
 
 
 def _stored_facts(path: Path, fingerprint: str, number: int, warmup: Warmup | None) -> ProxyFacts | None:

@@ -129,7 +129,6 @@ def run(
         _check_settings(config, manifest, shards, targets=targets)
         kept = Cache(cache or scratch, scratch)
         gradients = LocalGradients(config, manifest, kept, device, clock, stops)
-        requested, config = config.gradients.batch_tokens, gradients.resolve_batches()
         rows = LocalRows(shards, [scratch / "rows" / shard.name for shard in manifest.source_shards])
         there = scratch / "targets"
         local = select_locally(
@@ -152,7 +151,6 @@ def run(
             given=local.base,
             targets=choice.targets,
             warmup=gradients.warmup,
-            automatic_batches=requested == "auto",
         )
         folder = out or scratch / "out"
         folder.mkdir(parents=True, exist_ok=True)

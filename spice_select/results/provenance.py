@@ -61,7 +61,6 @@ def build_statement(files: Sequence[ResultFile], facts: RunFacts) -> dict[str, A
                     "gradientFingerprint": facts.gradient_fingerprint,
                     "gradientsReused": facts.gradients_reused,
                     "batchHalvings": facts.halvings,
-                    **({"batchTokensRequested": "auto"} if facts.automatic_batches else {}),
                     "device": facts.device,
                     "python": platform.python_version(),
                     "libraries": dict(facts.libraries),

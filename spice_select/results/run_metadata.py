@@ -220,7 +220,6 @@ class RunFacts:
         given: The choice that was owned already, if any.
         targets: What the model should get better at.
         warmup: The warm-up of the proxy model, if any.
-        automatic_batches: Whether ``batch_tokens`` was asked for as ``auto``; ``config`` holds the number it became.
         code_commit: Git commit of the code, where it is known.
         libraries: Library name to version.
     """
@@ -239,7 +238,6 @@ class RunFacts:
     given: BaseSelectionFacts | None = None
     targets: Sequence[TargetFacts] = ()
     warmup: WarmupFacts | None = None
-    automatic_batches: bool = False
     code_commit: str | None = field(default_factory=lambda: find_code_commit())
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
 

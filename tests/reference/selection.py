@@ -323,21 +323,3 @@ def matching_select(
         fisher = fisher + alpha * np.outer(gradients[row], gradients[row])
         w += mean - gradients[row]
     return chosen, gains, scores
-
-
-def largest_power_that_fits(room: float, fixed: int, per_token: int, longest: int, most: int) -> int:
-    """Padded tokens of the largest batch, found by trying one power of two after the other.
-
-    Args:
-        room: Bytes that everything together may take.
-        fixed: Bytes that are taken whatever the batch.
-        per_token: Bytes that every token adds.
-        longest: Tokens of the longest row, at least 8: the power of two below it is the least answer.
-        most: Largest answer, a power of two.
-    """
-    found, power = 0, 1
-    while power <= most:
-        if power <= longest or fixed + power * per_token <= room:
-            found = power
-        power *= 2
-    return found

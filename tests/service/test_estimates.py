@@ -121,7 +121,6 @@ def test_the_peak_of_memory_is_told_whatever_is_done(service: InProcessService) 
     assert still["tuning"] is None
     assert still["gradients_least"] < offline["gradients_least"]
     assert peaks({"batch_tokens": 64})["gradients"] < offline["gradients"]
-    assert peaks({"batch_tokens": "auto"})["gradients"] == offline["gradients"], "no worker has said what it has yet"
 
 
 def test_a_job_that_cannot_fit_is_refused_and_leaves_nothing(sqlite_url: str, tmp_path: Path) -> None:

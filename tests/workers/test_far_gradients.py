@@ -14,9 +14,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.services.jobs.batches import WorkerMemory, WorkerService
 from app.services.storage.remote_gradients import sweeps
 from app.services.storage.retention import Retention
+from app.services.workers import WorkerMemory, WorkerService
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.errors import StoreUnreachableError
@@ -351,9 +351,9 @@ def test_one_of_the_workers_sweeps(any_database_url: str, tmp_path: Path) -> Non
         database = service.runner.database
         assert not sweeps(database, "a:1"), "nobody has said that he lives"
         for name in ("b:1", "a:1"):
-            WorkerService(database).say(WorkerMemory(name, "cpu", "cpu", 1, 1, 1))
+            WorkerService(database).register(WorkerMemory(name, 1, 1))
         assert [name for name in ("a:1", "b:1", "c:1") if sweeps(database, name)] == ["a:1"]
-        WorkerService(database).leave("a:1")
+        WorkerService(database).deregister("a:1")
         assert sweeps(database, "b:1")
 
 

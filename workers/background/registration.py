@@ -1,40 +1,21 @@
-"""A worker process says that it lives and what memory it has free, from a thread of its own."""
+"""A worker process registers while it lives, with what memory it has."""
 
 from __future__ import annotations
 
-import socket
 import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.logs import get_logger
 from app.persistence.session import Database
-from app.services.jobs.batches import SAY_SECONDS, WorkerMemory, WorkerService
-from spice_select.models.memory import free_bytes, host_bytes
-from workers.device import device_bytes, device_place
+from app.services.workers import REGISTER_SECONDS, WorkerMemory, WorkerService
+from spice_select.models.memory import host_bytes
+from workers.background.every import Every
+from workers.device import device_bytes
 
 
-def memory_of(name: str, device: str) -> WorkerMemory:
-    """A worker and its memory at this moment.
-
-    What the process holds of a graphics card counts as free: it is let go before the next model comes.
-
-    Args:
-        name: Of the process, as leases show it.
-        device: Where it computes.
-    """
-    return WorkerMemory(
-        name=name,
-        device=device.partition(":")[0],
-        place=f"{socket.gethostname()}/{device_place(device)}",
-        total_bytes=device_bytes(device),
-        free_bytes=free_bytes(device, own=True),
-        host_bytes=host_bytes(),
-    )
-
-
-def start_registration(database: Database, name: str, device: str, shutdown: threading.Event) -> threading.Thread:
-    """Say so now and every ``SAY_SECONDS`` until the process is asked to end.
+def start_registration(database: Database, name: str, device: str, shutdown: threading.Event) -> Every:
+    """Register now and every ``REGISTER_SECONDS`` until the process is asked to end, then deregister.
 
     Args:
         database: Where the records are.
@@ -44,18 +25,13 @@ def start_registration(database: Database, name: str, device: str, shutdown: thr
     """
     workers = WorkerService(database)
 
-    def tell() -> None:
-        while not shutdown.is_set():
-            try:
-                workers.say(memory_of(name, device))
-            except (SQLAlchemyError, RuntimeError) as error:  # a database or a device that is away for a while
-                get_logger().warning("presence_not_told", error=str(error))
-            shutdown.wait(SAY_SECONDS)
-        try:
-            workers.leave(name)
-        except SQLAlchemyError as error:  # it is forgotten when it has been silent for long
-            get_logger().warning("presence_not_ended", error=str(error))
+    def register() -> None:
+        workers.register(WorkerMemory(name, device_bytes(device), host_bytes()))
 
-    thread = threading.Thread(target=tell, name="presence", daemon=True)
-    thread.start()
-    return thread
+    def deregister() -> None:
+        try:
+            workers.deregister(name)
+        except SQLAlchemyError as error:  # it is forgotten when it has been silent for long
+            get_logger().warning("worker_not_deregistered", error=str(error))
+
+    return Every(REGISTER_SECONDS, register, "registration", shutdown, at_once=True, at_end=deregister).start()

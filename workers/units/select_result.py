@@ -125,5 +125,4 @@ def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str)
         given=None if base is None else BaseSelectionFacts(f"spice:job/{base.job_id}", base.ranking_sha256),
         targets=choice.targets,
         warmup=None if warmup is None else WarmupFacts.of(warmup.fingerprint, warmup.sha256, warmup.result),
-        automatic_batches=((inputs.job.estimate or {}).get("batch_tokens") or {}).get("requested") == "auto",
     )

@@ -19,14 +19,6 @@ class MemoryRead(BaseModel):
     host: int | None
 
 
-class BatchTokensRead(BaseModel):
-    """Padded tokens of a batch: as asked for, the number it became, and on what basis."""
-
-    requested: int | Literal["auto"]
-    tokens: int
-    basis: str
-
-
 class DiskRead(BaseModel):
     """Bytes still to be stored, and free."""
 
@@ -66,7 +58,6 @@ class EstimateRead(BaseModel):
     tokens: int | None
     tokens_basis: str | None
     batches: int | None
-    batch_tokens: BatchTokensRead | None = None
     features: int | None
     gradient_bytes: int | None
     memory: MemoryRead

@@ -330,14 +330,14 @@ class Workers:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def say(self, values: dict[str, Any]) -> None:
-        """Write down that a worker lives, and the memory it can have."""
+    def register(self, values: dict[str, Any]) -> None:
+        """Write down that a worker lives, and its memory."""
         insert_or_change(self.session, Worker, {**values, "seen_at": clock()}, ["name"])
 
     def live(self, seconds: float) -> list[Worker]:
         """Workers that were heard of lately."""
         return list(self.session.scalars(select(Worker).where(Worker.seen_at > clock(-seconds)).order_by(Worker.name)))
 
-    def leave(self, name: str, silent_seconds: float) -> None:
+    def deregister(self, name: str, silent_seconds: float) -> None:
         """Forget a worker, and those that have been silent for so long."""
         self.session.execute(delete(Worker).where((Worker.name == name) | (Worker.seen_at < clock(-silent_seconds))))

@@ -15,9 +15,9 @@ from app.persistence.repositories import GradientSets, RunHistory, Units
 from app.persistence.repositories.history import RecordedSelection, RecordedShard
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
-from app.services.jobs.batches import ResolvedBatches, WorkerMemory, live_workers
 from app.services.jobs.planning import pool_of, set_fingerprint
 from app.services.jobs.proxies import ResolvedProxy
+from app.services.workers import WorkerMemory, live_workers
 from app.settings import Settings
 from app.status import GradientSetStatus
 from app.storage import ArtifactStore
@@ -28,7 +28,6 @@ from spice_select.models.batch_memory import (
     DTYPE_BYTES,
     VALUE_BYTES,
     batch_memory,
-    most_tokens,
     tuning_bytes,
     tuning_peak_bytes,
 )
@@ -48,7 +47,6 @@ class Estimate:
         tokens: Tokens of the pool after cutting.
         tokens_basis: ``measured`` on these rows, ``other_data`` through the same tokenizer, or ``assumed``.
         batches: Batches of at most ``batch_tokens``, if they fill up.
-        batch_tokens: What was ``requested``, the ``tokens`` it became, and on what ``basis``.
         features: Numbers kept of each sample.
         gradient_bytes: Size of the stored gradients.
         memory: Bytes: ``gradients`` at full batches, ``gradients_least`` for weights and features alone (both with what
@@ -69,7 +67,6 @@ class Estimate:
     tokens: int | None
     tokens_basis: str | None
     batches: int | None
-    batch_tokens: dict[str, Any]
     features: int | None
     gradient_bytes: int | None
     memory: dict[str, int | None]
@@ -130,7 +127,6 @@ class Estimator:
         session: Session,
         dataset: Dataset,
         config: RunConfig,
-        batches: ResolvedBatches,
         proxy: ResolvedProxy,
         taken: Past,
         gradient_set: GradientSet | None,
@@ -140,8 +136,7 @@ class Estimator:
         Args:
             session: The running transaction.
             dataset: The pool.
-            config: Settings of the job, with the batch budget as a number.
-            batches: Where that number is from.
+            config: Settings of the job.
             proxy: Its model.
             taken: What earlier jobs took.
             gradient_set: The job's; looked for when None.
@@ -163,7 +158,7 @@ class Estimator:
         features = shape.features(gradients) if shape is not None else None
         memory = _memory(shape, features, rows, max((s["rows"] for s in stored), default=0), config, past)
         if memory["device"] is None:
-            memory["device"] = max((worker.total_bytes for worker in taken.workers), default=None)
+            memory["device"] = max((worker.device_bytes for worker in taken.workers), default=None)
             memory["host"] = max((worker.host_bytes for worker in taken.workers), default=None)
         if self.settings.worker_memory_bytes:
             memory["device"] = memory["host"] = self.settings.worker_memory_bytes
@@ -182,8 +177,7 @@ class Estimator:
             rows=rows,
             tokens=tokens,
             tokens_basis=basis,
-            batches=None if tokens is None else math.ceil(tokens / most_tokens(gradients)),
-            batch_tokens=asdict(batches),
+            batches=None if tokens is None else math.ceil(tokens / gradients.batch_tokens),
             features=features,
             gradient_bytes=None if features is None else rows * features * DTYPE_BYTES[gradients.store_dtype],
             memory=memory,
@@ -280,7 +274,7 @@ def _memory(
             held = min(rows, selection.scope.size)
         steps = config.schedule.kind == "periodic" and config.schedule.steps_every is not None
         measuring = batch_memory(shape, gradients, held, tuned=steps)
-        memory["gradients"] = measuring.of_batch(max(most_tokens(gradients), gradients.max_length))
+        memory["gradients"] = measuring.of_batch(max(gradients.batch_tokens, gradients.max_length))
         memory["gradients_least"] = measuring.weights + measuring.features
         if gradients.warmup_steps or steps:
             memory["tuning"] = tuning_peak_bytes(shape, gradients)

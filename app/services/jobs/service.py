@@ -15,7 +15,6 @@ from app.persistence.session import Database
 from app.persistence.tables import Job
 from app.services.idempotency import made_before, repeated, replayed
 from app.services.if_match import require_version
-from app.services.jobs.batches import resolve_batches
 from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
 from app.services.jobs.planning import check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, Work, job_phase, job_progress, queue_position
@@ -134,12 +133,11 @@ class JobService:
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
-                config, batches = resolve_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
                 target = target_dataset(session, project_id, config, dataset)
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
-                estimate = self.estimator.estimate(session, dataset, config, batches, proxy, past, gradient_set)
+                estimate = self.estimator.estimate(session, dataset, config, proxy, past, gradient_set)
                 refuse_unfit(estimate)
                 job = Jobs(session).add(
                     {
@@ -190,8 +188,7 @@ class JobService:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             target_dataset(session, project_id, config, dataset)
-            config, batches = resolve_batches(session, self.proxies.settings, dataset, config, proxy, past.workers)
-            return self.estimator.estimate(session, dataset, config, batches, proxy, past, None)
+            return self.estimator.estimate(session, dataset, config, proxy, past, None)
 
     def get(self, project_id: str, job_id: str) -> JobView:
         """One job.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from app.persistence.repositories import Artifacts
 from app.persistence.session import Database
-from app.services.jobs.batches import live_workers
+from app.services.workers import live_workers
 
 OURS = re.compile(r"[^/]+/[0-9a-f]{2}/[0-9a-f]{64}-[0-9a-f]{16}")
 """Names that workers give; whatever else lies at the address is left alone."""
