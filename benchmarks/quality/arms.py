@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,12 +15,17 @@ import torch
 import spice_select as ss
 from benchmarks.quality.corpus import Draw, Row
 from benchmarks.quality.features import Features, Measured, response_tokens
-from benchmarks.quality.rules import Rule, select_for_targets, whitened
 from spice_select.records.tokenize import Example
 from spice_select.selection.baselines import length_matched_order
 
+Rule = Literal["matching", "relevance"]
+Whitened: TypeAlias = "tuple[torch.Tensor, list[torch.Tensor]]"
 PER_SEED = ("random", "random_length", "random_source", "oracle", "junk")
 """Arms that draw anew for every training seed."""
+
+
+Order: TypeAlias = "Callable[[Pool, int, int], Sequence[int]]"
+"""Rows of a pool, best first: at least as many as are asked for, by a training seed."""
 
 
 @dataclass
@@ -62,9 +68,17 @@ class Pool:
         return [self.gradients(rows) for rows in self.draw.targets.values()]
 
     @cached_property
-    def whitened(self) -> tuple[np.ndarray, list[np.ndarray]]:
+    def whitened(self) -> Whitened:
         """Pool and targets, whitened."""
-        return whitened(self.measured.features, self.targets, self.features.block_sizes)
+        return self.whitened_for(self.targets)
+
+    def whitened_for(self, targets: Sequence[np.ndarray]) -> Whitened:
+        """Pool and target rows, whitened by the second moments of the pool.
+
+        Args:
+            targets: Target rows of each task.
+        """
+        return ss.whiten(self.measured.features, targets, block_sizes=self.features.block_sizes)
 
     def gradients(self, rows: Sequence[Row]) -> np.ndarray:
         """Gradients of rows beside the pool, of unit length, float32 of shape (m, d).
@@ -107,15 +121,25 @@ class Pool:
             count = min(len(self.examples), 2 * count)
 
 
-def _targeted(rule: Rule, information: float, *, white: bool) -> Callable[[Pool, int, int], Sequence[int]]:
+def _targeted(rule: Rule, information: float, *, white: bool) -> Order:
     def order(pool: Pool, count: int, _seed: int) -> Sequence[int]:
-        rows, targets = pool.whitened if white else (pool.measured.features, pool.targets)
-        return select_for_targets(rows, targets, count, rule, information)
+        rows, targets = pool.whitened if white else (torch.from_numpy(pool.measured.features), pool.targets)
+        return _select_for(rows, targets, count, rule, information)
 
     return order
 
 
-def _untargeted(*, raw: bool) -> Callable[[Pool, int, int], Sequence[int]]:
+def _select_for(
+    rows: torch.Tensor, targets: Sequence[torch.Tensor | np.ndarray], count: int, rule: Rule, information: float
+) -> list[int]:
+    alive = torch.nonzero(rows.any(dim=1)).flatten()
+    config = ss.SelectionConfig(
+        budget=ss.Budget(count=min(count, len(alive))), target_rule=rule, information_weight=information
+    )
+    return [int(alive[place]) for place in ss.select(rows[alive], config, targets=list(targets)).indices]
+
+
+def _untargeted(*, raw: bool) -> Order:
     def order(pool: Pool, count: int, _seed: int) -> Sequence[int]:
         gradients = torch.from_numpy(pool.measured.features)
         if raw:
@@ -134,7 +158,9 @@ def _screened(pool: Pool, count: int, _seed: int) -> Sequence[int]:
     spread = 1.4826 * np.median(np.abs(losses - middle))
     gradients = torch.from_numpy(pool.measured.features)
     kept = torch.nonzero(torch.from_numpy(losses <= middle + 3 * spread) & gradients.any(dim=1)).flatten()
-    config = ss.SelectionConfig(budget=ss.Budget(count=min(count, len(kept))), matching_weight=1 / 3)
+    config = ss.SelectionConfig(
+        budget=ss.Budget(count=min(count, len(kept))), information_weight=3.0, matching_weight=1.0
+    )
     return [int(kept[place]) for place in ss.select(gradients[kept], config).indices]
 
 
@@ -211,8 +237,7 @@ def _longest(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
 def _wrong_target(pool: Pool, count: int, _seed: int) -> Sequence[int]:
     """Rule A for the tasks that the pool is not selected for."""
     others = [pool.gradients(rows) for rows in pool.draw.others.values()]
-    white, targets = whitened(pool.measured.features, others, pool.features.block_sizes)
-    return select_for_targets(white, targets, count, "matching", 1.0)
+    return _select_for(*pool.whitened_for(others), count, "matching", 1.0)
 
 
 def _in_turn(orders: Sequence[Sequence[int]]) -> list[int]:
@@ -236,7 +261,7 @@ def _shuffled(items: Sequence, seed: str) -> list:
     return random.Random(seed).sample(list(items), len(items))
 
 
-_ARMS: dict[str, Callable[[Pool, int, int], Sequence[int]]] = {
+_ARMS: dict[str, Order] = {
     "random": _random,
     "random_length": _random_length,
     "random_source": _random_source,

@@ -17,6 +17,8 @@ from spice_select.gradients.per_sample import measure
 from spice_select.models.proxy import Proxy
 from spice_select.records.tokenize import IGNORED, Example
 
+MEASURED = {"targets", "sketch_dim", "loss", "normalize", "seed"}
+"""Settings that decide a gradient once tokens, labels and model are fixed."""
 BLOCK = 32
 """Rows of a unit: half a minute of one core at 256 tokens a row."""
 
@@ -142,7 +144,7 @@ class Features:
         return np.concatenate([part["rows"] for part in parts])
 
     def _key(self, examples: Sequence[Example]) -> list[Any]:
-        return [self.identity, self._config.model_dump(mode="json", exclude={"batch_tokens"}), _said(examples)]
+        return [self.identity, self._config.model_dump(mode="json", include=MEASURED), _said(examples)]
 
     def _take(self, examples: Sequence[Example]) -> Arrays:
         measured = measure(self.proxy.model, examples, self._config)

@@ -146,14 +146,15 @@ def _cell(pool: str, budget: float, arms: dict[str, Any], numbers: dict[str, Any
     for arm in order:
         losses = _by_draw(arms[arm])
         means = [np.mean([one[judge] for one in losses.values()]) for judge in ("mean", *TASKS)]
-        cells = [f"`{arm}`", str(len(losses)), "", "the measure", ""]
+        cells = [f"`{arm}`", str(len(losses)), "", "the measure" if arm == REFERENCE else "", ""]
         if arm in told:
             one = told[arm]
             sure = "" if math.isnan(one.low) else f"{one.low:+.4f} to {one.high:+.4f}"
             p = corrected.get(arm, one.p)
             cells = [f"`{arm}`", str(one.draws), f"{one.mean:+.4f}", sure, "" if math.isnan(p) else f"{p:.3f}"]
         lines.append(f"| {' | '.join([*cells, *(f'{mean:.4f}' for mean in means)])} |")
-    lines += ["", "Each draw: " + "; ".join(_each(arm, gains[arm]) for arm in order if gains.get(arm)) + ".", ""]
+    each = "; ".join(_each(arm, gains[arm]) for arm in order if gains.get(arm))
+    lines += ["", f"Each draw: {each}." if each else "No draw has both an arm and the random rows yet.", ""]
     shown = {arm: one for arm, one in told.items() if arm not in ("untuned", "junk") and not math.isnan(one.low)}
     if shown:
         name = f"{numbers['scale']}-{pool}-{100 * budget:g}.svg"

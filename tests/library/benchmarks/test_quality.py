@@ -19,7 +19,6 @@ from benchmarks.quality.corpus import FILES, NGRAM, STRONG, Row, ShortEnough, dr
 from benchmarks.quality.features import Features
 from benchmarks.quality.pages import differences, page
 from benchmarks.quality.report import write_report
-from benchmarks.quality.rules import select_for_targets, whitened
 from benchmarks.quality.runner import Runner
 from benchmarks.quality.scales import TASKS, Cell, Protocol, Scale
 
@@ -238,20 +237,3 @@ def test_differences_pair_draws_and_seeds() -> None:
         "a": {0: {0: losses(1.0), 1: losses(1.0)}, 1: {1: losses(9.0)}, 2: {0: losses(0.0)}},
     }
     assert differences(arms, "a") == [2.0]
-
-
-def test_rule_a_follows_the_targets_and_whitening_makes_moments_equal() -> None:
-    drawn = np.random.default_rng(1)
-    pool = drawn.normal(size=(300, 12)) * np.array([5.0] * 4 + [1.0] * 4 + [0.2] * 4)
-    pool /= np.linalg.norm(pool, axis=1, keepdims=True)
-    pool[7] = 0.0
-    white, _ = whitened(pool, [pool[:3]], [4, 8], damping=1e-6)
-    assert not white[7].any()
-    first = white[np.linalg.norm(white, axis=1) > 0][:, :4]
-    moment = first.T @ first
-    assert moment / np.trace(moment) == pytest.approx(np.eye(4) / 4, abs=0.02)
-    picks = select_for_targets(white, [white[:5]], 20, "matching", 0.0)
-    chosen, mean = white[picks].mean(axis=0), white[:5].mean(axis=0)
-    drawn_mean = white[drawn.permutation(300)[:20]].mean(axis=0)
-    assert np.linalg.norm(chosen - mean) < np.linalg.norm(drawn_mean - mean)
-    assert 7 not in picks
