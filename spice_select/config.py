@@ -253,6 +253,34 @@ SourceRow = Annotated[int, Field(ge=0, le=2**53)]
 """A row of the source as it was registered, counted from 0; what a ranking calls ``source_row``."""
 
 
+class Screens(Model):
+    """Rows that leave the pool before the selection; every one is listed with a code, a number and the evidence."""
+
+    loss_outliers: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Rows whose loss under the proxy is above the median by more than this many scaled median absolute deviations; 3
+    is usual. Needs a trained proxy."""
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Rows whose word triples have at least this Jaccard index with those of an earlier row, which is kept; 0.7 is
+    usual."""
+    min_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Rows with fewer tokens of prompt and response."""
+    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Rows with more tokens of prompt and response."""
+    contamination: Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=16)] = []
+    """Data sets that nothing of may be trained on, such as benchmarks: rows that repeat one of theirs, also in another
+    order or with some words changed."""
+    contamination_words: Annotated[int, Field(ge=2, le=64)] = 8
+    """Words of the runs by which rows are compared with those."""
+    refuse_contamination: bool = False
+    """Fail, instead of taking such rows out."""
+
+    @model_validator(mode="after")
+    def _least_below_most(self) -> Self:
+        if self.min_tokens is not None and self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens is above max_tokens")
+        return self
+
+
 class Conditions(Model):
     """What is settled before the choice: rows by their number in the source, other selections by their job."""
 
@@ -266,6 +294,8 @@ class Conditions(Model):
     target_dataset_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     """For the method ``less``: the data set that the choice is to be close to; its gradients are taken with the same
     proxy and settings."""
+    screens: Screens = Screens()
+    """What leaves the pool before the selection."""
 
 
 class OfflineSchedule(Model):

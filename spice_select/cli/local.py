@@ -43,6 +43,10 @@ def run(
     ] = None,
     target: options.Target = None,
     target_weight: options.TargetWeight = None,
+    benchmark: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="A file that nothing of may be trained on. May be repeated."),
+    ] = None,
     deadline: options.Deadline = None,
     json: options.Json = False,
 ) -> None:
@@ -69,6 +73,7 @@ def run(
             deadline_seconds=deadline,
             given=given,
             targets=[TargetFile(name, path, weight) for name, path, weight in wanted],
+            benchmarks=benchmark or (),
             on_progress=view.step,
         )
         view.end("done")

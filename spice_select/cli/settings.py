@@ -58,6 +58,14 @@ JOB_SETTINGS = {
         "selection.whitening_damping", "With targets: damping of the whitening, as a share of the mean eigenvalue."
     ),
     "span": Setting("selection.span", "With targets: select in the space that the target rows span."),
+    "loss_outliers": Setting(
+        "screens.loss_outliers", "Take rows out whose loss is above the median by so many scaled deviations, such as 3."
+    ),
+    "near_duplicates": Setting(
+        "screens.near_duplicates", "Take rows out that are as similar as this to an earlier one, such as 0.7."
+    ),
+    "min_tokens": Setting("screens.min_tokens", "Take rows with fewer tokens out."),
+    "max_tokens": Setting("screens.max_tokens", "Take rows with more tokens out."),
     "stop_ratio": Setting("selection.stop_ratio", "Stop when a gain falls to this share of the first, omega."),
     "information": Setting("selection.information", "logdet, diagonal or scalar."),
     "seed": Setting("seed", "Seed of the projections and of methods that draw."),
@@ -104,7 +112,7 @@ EVALUATION_SETTINGS = {
 def option_of(setting: Setting) -> Any:
     """Type and option of a setting, as typer reads them: text if its field takes any, else a number or a switch."""
     *parents, field = setting.path.split(".")
-    models: list[Any] = [RunConfig, SelectionConfig, EvaluationConfig]
+    models: list[Any] = [RunConfig, Conditions, SelectionConfig, EvaluationConfig]
     for name in parents:
         models = [part for model in models if name in model.model_fields for part in _parts(model, name)]
     types = {
@@ -222,7 +230,7 @@ def run_config(budget: str, settings: Mapping[str, Any], conditions: Mapping[str
             "proxy": checked(ProxyConfig, settings.get("proxy", {}), "proxy"),
             "gradients": checked(GradientConfig, gradients, "gradients"),
             "selection": checked(SelectionConfig, {**selection, "budget": parse_budget(budget)}, "selection"),
-            "conditions": checked(Conditions, conditions, "conditions"),
+            "conditions": checked(Conditions, {**conditions, **only("screens")}, "conditions"),
             "preset": preset,
             **only("schedule"),
         },

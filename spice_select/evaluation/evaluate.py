@@ -19,12 +19,13 @@ from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 from spice_select.errors import DatasetError
 from spice_select.evaluation.dataset import evaluation_dataset, groups_of, text_of
 from spice_select.evaluation.experiment import run_experiment, standard_arms
-from spice_select.evaluation.hold_out import near_duplicates_of, split
+from spice_select.evaluation.hold_out import split
 from spice_select.evaluation.report import facts_of, report
 from spice_select.evaluation.settings import EvaluationConfig
 from spice_select.ingest import IntakeOptions, PoolRow, iter_rows, read_dataset
 from spice_select.models.proxy import load_proxy
 from spice_select.pipeline.run import run
+from spice_select.records.near_duplicates import near_duplicates_of
 
 POOL, HELD_OUT, CHOSEN = "pool.jsonl", "held_out.jsonl", "chosen"
 """What ``hold_out_file`` writes, and the folder of a choice made here."""

@@ -9,17 +9,18 @@ from pathlib import Path
 from spice_select.config import RunConfig
 from spice_select.errors import ConfigError, Stopped
 from spice_select.fingerprint import periodic_fingerprint
-from spice_select.ingest import IntakeLimits
+from spice_select.ingest import IntakeLimits, read_dataset
 from spice_select.models.memory import host_bytes
 from spice_select.pipeline.constraints import read_base_selection
 from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.periodic import select_by_windows
 from spice_select.pipeline.pool import Pool, pool_within
 from spice_select.pipeline.progress import Clock
+from spice_select.pipeline.screens import BenchmarkRows
 from spice_select.pipeline.select import select_from_pool
 from spice_select.pipeline.targets import TargetFile, TargetSet
 from spice_select.results.outcome import Choice
-from spice_select.results.run_metadata import BaseSelectionFacts, ProxyFacts, WarmupFacts
+from spice_select.results.run_metadata import BaseSelectionFacts, DatasetFacts, ProxyFacts, WarmupFacts
 from spice_select.selection.partitions import Part
 from spice_select.selection.result import StopRequest
 from spice_select.storage.cache import Cache
@@ -71,11 +72,13 @@ class _LocalStorage(LocalRows):
         *,
         base_rows: Sequence[int],
         targets: Sequence[TargetFile],
+        benchmarks: Sequence[Path],
         scratch: Path,
         limits: IntakeLimits | None,
     ) -> None:
         super().__init__(rows.rows_shards, rows.source_shards)
         self._gradients, self._shards = gradients, shards
+        self._benchmarks = benchmarks
         self._base_rows, self._targets, self._scratch, self._limits = base_rows, targets, scratch, limits
 
     def pool(self) -> Pool:
@@ -89,6 +92,16 @@ class _LocalStorage(LocalRows):
             self._gradients.beside(target.name, target.weight, target.file, self._scratch / str(number), self._limits)
             for number, target in enumerate(self._targets)
         ]
+
+    def benchmarks(self) -> list[BenchmarkRows]:
+        found = []
+        for number, source in enumerate(self._benchmarks):
+            folder = self._scratch / f"benchmark-{number}"
+            manifest = read_dataset(source, folder, None, self._limits)
+            facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
+            shards = [folder / shard.name for shard in manifest.shards]
+            found.append(BenchmarkRows(source.name, facts.uri, facts.sha256, shards))
+        return found
 
     def parts(self, _size: int) -> list[Part] | None:
         return None
@@ -104,6 +117,7 @@ def select_locally(
     *,
     base: Path | None,
     targets: Sequence[TargetFile],
+    benchmarks: Sequence[Path],
     scratch: Path,
     limits: IntakeLimits | None,
 ) -> LocalSelection:
@@ -118,6 +132,7 @@ def select_locally(
         asked: Whether to stop, and why.
         base: Folder of an earlier result that this selection adds to.
         targets: Files that say what the model should get better at.
+        benchmarks: Files that nothing of may be trained on.
         scratch: Folder for the rows of the targets.
         limits: Caps on each target.
 
@@ -143,7 +158,14 @@ def select_locally(
     fingerprint = gradients.fingerprint(proxy.revision)
     base_rows, base_facts = ([], None) if base is None else read_base_selection(base, fingerprint)
     storage = _LocalStorage(
-        rows, gradients, paths, base_rows=base_rows, targets=targets, scratch=scratch, limits=limits
+        rows,
+        gradients,
+        paths,
+        base_rows=base_rows,
+        targets=targets,
+        benchmarks=benchmarks,
+        scratch=scratch,
+        limits=limits,
     )
     choice = select_from_pool(config, storage, clock, asked)
     return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, base=base_facts)

@@ -34,7 +34,7 @@ from spice_select.pipeline.write import write_choice
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
 from spice_select.results.selected_sample import TargetedSample
 from spice_select.selection.result import Selection, StopRequest
-from spice_select.selection.validation import check_quotas, check_settings, check_targets, group_of
+from spice_select.selection.validation import check_quotas, check_screens, check_settings, check_targets, group_of
 from spice_select.storage.cache import Cache
 
 __all__ = ["Pool", "RunProgress", "RunResult", "gradient_fingerprint", "load_pool", "measure_shard", "run"]
@@ -80,6 +80,7 @@ def run(
     deadline_seconds: float | None = None,
     given: Path | None = None,
     targets: Sequence[TargetFile] = (),
+    benchmarks: Sequence[Path] = (),
 ) -> RunResult:
     """Choose part of a file of training records.
 
@@ -101,6 +102,7 @@ def run(
             most to them, and none of them is chosen again.
         targets: Files of records that say what the model should get better at, measured in the same way. Rows of the
             source that are also in one are taken out of the pool.
+        benchmarks: Files that nothing of may be trained on: rows that repeat one of theirs leave the pool.
 
     Returns:
         The selection, where its rows are in the source, and the files.
@@ -132,7 +134,17 @@ def run(
         rows = LocalRows(shards, [scratch / "rows" / shard.name for shard in manifest.source_shards])
         there = scratch / "targets"
         local = select_locally(
-            config, rows, gradients, kept, clock, asked, base=given, targets=targets, scratch=there, limits=limits
+            config,
+            rows,
+            gradients,
+            kept,
+            clock,
+            asked,
+            base=given,
+            targets=targets,
+            benchmarks=benchmarks,
+            scratch=there,
+            limits=limits,
         )
         choice = local.choice
         clock.phase("writing_files")
@@ -206,6 +218,11 @@ def _check_settings(
         raise ConfigError(
             "target_dataset_id needs a service; a run is given the target as a file", pointer="#/target_dataset_id"
         )
+    if config.conditions.screens.contamination:
+        raise ConfigError(
+            "screens.contamination needs a service; a run is given files", pointer="#/screens/contamination"
+        )
+    check_screens(config)
     check_targets(config, [target.name for target in targets], [target.weight for target in targets])
     if config.conditions.given_job is not None:
         raise ConfigError("given_job needs a service; a run is given the folder of a result", pointer="#/given_job")

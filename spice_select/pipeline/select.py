@@ -13,6 +13,7 @@ from spice_select.config import RunConfig
 from spice_select.pipeline.constraints import resolve
 from spice_select.pipeline.pool import Pool, read_groups
 from spice_select.pipeline.progress import PhaseReport
+from spice_select.pipeline.screens import BenchmarkRows, decontamination, screened
 from spice_select.pipeline.targets import TargetSet, prepare, rows_in_targets, without
 from spice_select.results.outcome import Choice
 from spice_select.selection.result import StopRequest
@@ -43,6 +44,9 @@ class SelectionStorage(RowStorage, Protocol):
     def targets(self) -> Sequence[TargetSet]:
         """What the model should get better at, with the gradients of its rows."""
 
+    def benchmarks(self) -> Sequence[BenchmarkRows]:
+        """What nothing of may be trained on."""
+
     def parts(self, size: int) -> list[Part] | None:
         """What was selected from each part of a pool of this size; None where that is still to be done."""
 
@@ -64,7 +68,11 @@ def select_from_pool(
     targets = storage.targets()
     parts = storage.parts(len(pool.positions))
     positions, tokens = pool.positions.tolist(), pool.tokens.tolist()
+    benchmarks = storage.benchmarks()
     excluded = rows_in_targets(storage.rows_shards, positions, targets) if targets else []
+    taken = {item["row"] for item in excluded}
+    screened_rows = screened(config, pool, storage.rows_shards, benchmarks)
+    excluded += [item for item in screened_rows if item["row"] not in taken]
     prepared = prepare(pool, targets, config.selection, constraints["given"])
     candidates = prepared.candidates
     constraints |= {"given": prepared.given, "exclude": without(pool, constraints["exclude"], excluded)}
@@ -94,4 +102,5 @@ def select_from_pool(
         halvings=pool.halvings,
         random_curve=random_curve(candidates, config.selection, picked, seed, **constraints),
         targets=[target.facts for target in targets],
+        decontamination=decontamination(config, storage.rows_shards, benchmarks, excluded),
     )

@@ -18,7 +18,8 @@ from spice_select.errors import ConfigError, PoolError
 from spice_select.pipeline.pool import Pool
 from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
-from spice_select.selection.methods import GREEDY
+from spice_select.selection.methods import GREEDY, SideData
+from spice_select.selection.target_span import in_span
 from spice_select.selection.whitening import Whitening, second_moments
 
 IN_TARGET = "in-target"
@@ -114,9 +115,36 @@ def prepare(
 
     Raises:
         ConfigError: Gradients that do not say which numbers belong to which layer.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _whitened_pool()
     features = [target.features for target in targets]
-    if not targets or config.method not in GREEDY or config.whitening_damping is None:
+    if not targets or config.method not in GREEDY:
+        return Prepared(GradientMatrix(pool.features), features, given)
+    prepared = _whitened_pool(pool, features, config, given)
+    return _in_span(prepared) if config.span else prepared
+
+
+def _in_span(prepared: Prepared) -> Prepared:
+    """What all figures of the result are about, those of random rows as well."""
+    owned = None if prepared.given is None else _rows(prepared.given)
+    side = SideData(targets=tuple(_rows(rows) for rows in prepared.targets), given=owned)
+    candidates, projected = in_span(prepared.candidates, side)
+    return Prepared(candidates, projected.targets, projected.given)
+
+
+def _rows(gradients: Gradients) -> torch.Tensor:
+    matrix = GradientMatrix(gradients)
+    return matrix.take(torch.arange(matrix.size))
+
+
+def _whitened_pool(
+    pool: Pool, features: Sequence[np.ndarray | StackedArrays], config: SelectionConfig, given: np.ndarray | None
+) -> Prepared:
+    """The pool and what goes with it, whitened where the settings say so.
+
+    Raises:
+        ConfigError: Gradients that do not say which numbers belong to which layer.
+    """
+    if config.whitening_damping is None:
         return Prepared(GradientMatrix(pool.features), features, given)
     if not pool.block_sizes:
         raise ConfigError(
@@ -148,8 +176,7 @@ def without(pool: Pool, exclude: Sequence[int], excluded: Sequence[Mapping[str, 
 
 
 def _whitened(rows: np.ndarray | StackedArrays, transform: Whitening) -> torch.Tensor:
-    matrix = GradientMatrix(rows)
-    return transform(matrix.take(torch.arange(matrix.size)))
+    return transform(_rows(rows))
 
 
 def _conversations(rows_shards: Sequence[Path]) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         random_utility=choice.random_utility,
         schedule=choice.schedule,
     )
+    if choice.decontamination is not None:
+        summary["decontamination"] = dict(choice.decontamination)
     summary["random_control"]["curve"] = choice.random_curve
     quotas = facts.config.selection.quotas
     summary["composition"] = composition(
@@ -41,6 +44,7 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         rows_shards=storage.rows_shards,
         column=quotas.column if quotas is not None else None,
     )
+    facts = replace(facts, excluded=summary["excluded_by_code"], decontamination=choice.decontamination)
     written = write_results(
         folder,
         rows_shards=storage.rows_shards,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ class Choice:
         random_curve: Picks and utility (nats) of as many candidates drawn at random, on the way and at the end.
         schedule: What the report says about the schedule, unless it is ``offline``.
         targets: What the model should get better at, in the order that ``selection.tasks`` counts.
+        decontamination: With which sets the pool was compared, how, and which rows left it; None where with none.
     """
 
     selection: Selection
@@ -35,6 +36,7 @@ class Choice:
     random_curve: list[tuple[int, float]]
     schedule: dict[str, Any] | None = None
     targets: Sequence[TargetFacts] = ()
+    decontamination: Mapping[str, Any] | None = None
 
     @property
     def random_utility(self) -> float:

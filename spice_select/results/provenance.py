@@ -62,6 +62,8 @@ def build_statement(files: Sequence[ResultFile], facts: RunFacts) -> dict[str, A
                     "gradientsReused": facts.gradients_reused,
                     "batchHalvings": facts.halvings,
                     "device": facts.device,
+                    **({"excluded": dict(facts.excluded)} if facts.excluded else {}),
+                    **({} if facts.decontamination is None else {"decontamination": dict(facts.decontamination)}),
                     "python": platform.python_version(),
                     "libraries": dict(facts.libraries),
                 },

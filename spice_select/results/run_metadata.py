@@ -219,6 +219,8 @@ class RunFacts:
         builder: Who ran it.
         given: The choice that was owned already, if any.
         targets: What the model should get better at.
+        excluded: How many rows of the pool were no candidates, by code.
+        decontamination: With which sets the pool was compared, how, and which rows left it; None where with none.
         warmup: The warm-up of the proxy model, if any.
         code_commit: Git commit of the code, where it is known.
         libraries: Library name to version.
@@ -237,6 +239,8 @@ class RunFacts:
     builder: Literal["service", "library"]
     given: BaseSelectionFacts | None = None
     targets: Sequence[TargetFacts] = ()
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    decontamination: Mapping[str, Any] | None = None
     warmup: WarmupFacts | None = None
     code_commit: str | None = field(default_factory=lambda: find_code_commit())
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())

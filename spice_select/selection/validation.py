@@ -103,6 +103,24 @@ def check_targets(
         )
 
 
+def check_screens(config: RunConfig) -> None:
+    """Refuse screens that the proxy cannot serve.
+
+    Args:
+        config: Settings of the run.
+
+    Raises:
+        ConfigError: Losses of a model that was never trained.
+    """
+    trained = not config.proxy.model.startswith("builtin:") or config.gradients.warmup_steps > 0
+    if config.conditions.screens.loss_outliers is not None and not trained:
+        raise ConfigError(
+            f"the losses of {config.proxy.model} say nothing about a row, because it was never trained: name a trained "
+            "proxy, set warmup_steps, or leave loss_outliers out",
+            pointer="#/screens/loss_outliers",
+        )
+
+
 def check_quotas(config: RunConfig, sizes: Mapping[str, int]) -> None:
     """Refuse floors and caps that the groups of the data set cannot meet.
 

@@ -60,9 +60,9 @@ class EvaluationPlanHandler(UnitHandler[EvaluationInputs, PlanOutcome]):
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
         heartbeat.phase("loading_model")
         from spice_select.evaluation.dataset import text_of
-        from spice_select.evaluation.hold_out import near_duplicates_of
         from spice_select.evaluation.plan import plan_of
         from spice_select.evaluation.report import facts_of
+        from spice_select.records.near_duplicates import near_duplicates_of
 
         model = self._rows.model(inputs)
         heartbeat.phase("preparing")

@@ -14,6 +14,7 @@ from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, EmptyPoolError, MismatchedShardError
 from spice_select.models.memory import host_bytes
 from spice_select.pipeline.pool import Pool, open_pool, pool_within
+from spice_select.pipeline.screens import BenchmarkRows
 from spice_select.pipeline.targets import TargetSet
 from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.partitions import Part
@@ -91,6 +92,15 @@ class StoredSelection:
             gradient_fingerprint=target.fingerprint,
         )
         return [TargetSet(facts, features, self._intact(target.dataset.shards))]
+
+    def benchmarks(self) -> list[BenchmarkRows]:
+        """Data sets that nothing of may be trained on."""
+        return [
+            BenchmarkRows(
+                dataset.name or dataset.id, f"spice:dataset/{dataset.id}", dataset.sha256, self._intact(dataset.shards)
+            )
+            for dataset in self._inputs.benchmarks
+        ]
 
     def parts(self, size: int) -> list[Part] | None:
         """What was selected from each part of a pool of this size; None for a pool that is not cut.

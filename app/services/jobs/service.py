@@ -19,7 +19,14 @@ from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
 from app.services.jobs.planning import check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, Work, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
-from app.services.jobs.validation import check_conditions, check_groups, read_groups, target_dataset, usable_dataset
+from app.services.jobs.validation import (
+    check_benchmarks,
+    check_conditions,
+    check_groups,
+    read_groups,
+    target_dataset,
+    usable_dataset,
+)
 from app.services.storage.retention import Retention
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
@@ -133,6 +140,7 @@ class JobService:
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
+                check_benchmarks(session, project_id, config)
                 target = target_dataset(session, project_id, config, dataset)
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
@@ -187,6 +195,7 @@ class JobService:
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
+            check_benchmarks(session, project_id, config)
             target_dataset(session, project_id, config, dataset)
             return self.estimator.estimate(session, dataset, config, proxy, past, None)
 

@@ -14,7 +14,7 @@ from app.status import ACTIVE, DatasetStatus, GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, SelectionConfig
 from spice_select.errors import ConfigError
-from spice_select.selection.validation import check_quotas, check_settings, check_targets, group_of
+from spice_select.selection.validation import check_quotas, check_screens, check_settings, check_targets, group_of
 
 MOST_NAMED = 20
 MOST_GROUPED = 200_000
@@ -79,6 +79,23 @@ def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
         raise ServiceError(
             "config-invalid", f"the data set has no column {column!r}", pointer="#/selection/quotas/column"
         )
+
+
+def check_benchmarks(session: Any, project_id: str, config: RunConfig) -> None:
+    """The data sets that nothing of may be trained on are there, and the screens can be had from the proxy.
+
+    Args:
+        session: The running transaction.
+        project_id: Owner.
+        config: Settings of the job.
+
+    Raises:
+        ConfigError: Losses of a proxy that was never trained.
+        ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by the calls
+    check_screens(config)
+    for number, dataset_id in enumerate(config.conditions.screens.contamination):
+        usable_dataset(session, project_id, dataset_id, f"#/screens/contamination/{number}")
 
 
 def target_dataset(session: Any, project_id: str, config: RunConfig, pool: Dataset) -> Dataset | None:

@@ -79,6 +79,7 @@ class SelectInputs:
         created_at: When the job was made.
         base: The selection of another job that it is to add to.
         target: What it is to be close to.
+        benchmarks: Data sets that nothing of may be trained on.
         warmup: The weights that its gradients are taken with, where the proxy model was warmed up.
         checkpoint: What a selection by windows can be continued from.
     """
@@ -92,6 +93,7 @@ class SelectInputs:
     created_at: datetime
     base: BaseSelectionInput | None = None
     target: TargetInputs | None = None
+    benchmarks: tuple[Dataset, ...] = ()
     warmup: WarmedUp | None = None
     checkpoint: dict[str, Any] | None = None
 
@@ -148,6 +150,9 @@ def selection_inputs(session: Any, claim: Claim) -> SelectInputs:
         created_at=job.created_at,
         base=_base_selection(session, claim.project_id, config.conditions.given_job),
         target=_target(session, job),
+        benchmarks=tuple(
+            Datasets(session).get_even_deleted(dataset_id) for dataset_id in config.conditions.screens.contamination
+        ),
         warmup=warmed_up(session, gradient_set.id),
         checkpoint=None if unit is None else unit.checkpoint,
     )

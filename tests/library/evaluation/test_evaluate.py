@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from spice_select.evaluation.hold_out import SIMILARITY, jaccard, word_triples
+from spice_select.records.near_duplicates import SIMILARITY, jaccard, word_triples
 from tests.fixtures.commands import Command
 from tests.fixtures.results import jsonl
 

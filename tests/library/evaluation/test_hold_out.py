@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from spice_select.errors import ConfigError
-from spice_select.evaluation.hold_out import (
+from spice_select.evaluation.hold_out import split
+from spice_select.records.near_duplicates import (
     SIMILARITY,
     jaccard,
     near_duplicate_clusters,
     near_duplicates_of,
-    split,
     word_triples,
 )
 from tests.reference.evaluation import every_pair_clusters

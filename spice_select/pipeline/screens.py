@@ -1,0 +1,191 @@
+"""Screens: rows that leave the pool before the selection, each with a code, a number and the evidence."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from spice_select.config import RunConfig, Screens
+from spice_select.errors import BudgetError, ConfigError
+from spice_select.pipeline.pool import Pool
+from spice_select.records.contamination import Benchmark, contaminated
+from spice_select.records.near_duplicates import near_duplicate_clusters
+
+MAD_SCALE = 1.4826
+"""What makes the median absolute deviation of a normal distribution its standard deviation."""
+
+
+@dataclass(frozen=True)
+class BenchmarkRows:
+    """A data set that nothing of may be trained on.
+
+    Attributes:
+        name: For people.
+        uri: ``spice:dataset/<id or file name>``.
+        sha256: Digest (hex) of its bytes.
+        rows_shards: Its ``rows-*.parquet``, in order.
+    """
+
+    name: str
+    uri: str
+    sha256: str
+    rows_shards: Sequence[Path]
+
+
+def screened(
+    config: RunConfig, pool: Pool, rows_shards: Sequence[Path], benchmarks: Sequence[BenchmarkRows]
+) -> list[dict[str, Any]]:
+    """Candidates that the screens take out, each once, by the first screen that does.
+
+    Args:
+        config: Settings of the run.
+        pool: The pool.
+        rows_shards: The pool's ``rows-*.parquet``, in order.
+        benchmarks: What the screen ``contamination`` compares with.
+
+    Returns:
+        ``{"row": position, "code", "detail"}`` of each, ascending.
+
+    Raises:
+        BudgetError: Fewer rows are left than are asked for.
+        ConfigError: Contamination was found, and the settings refuse it.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _contaminated()
+    screens = config.conditions.screens
+    excluded: dict[int, dict[str, Any]] = {}
+    for found in (
+        _lengths(screens, pool),
+        _loss_outliers(screens, pool),
+        _contaminated(screens, pool, rows_shards, benchmarks),
+        _near_duplicates(screens, pool, rows_shards),
+    ):
+        for item in found:
+            excluded.setdefault(item["row"], item)
+    left, wanted = len(pool.positions) - len(excluded), config.selection.budget.resolve_count(len(pool.positions))
+    if excluded and wanted is not None and wanted > left:
+        counts = ", ".join(f"{code} {count}" for code, count in Counter(i["code"] for i in excluded.values()).items())
+        raise BudgetError(f"the screens leave {left} rows ({counts}), {wanted} are asked for", pointer="#/screens")
+    return [excluded[row] for row in sorted(excluded)]
+
+
+def decontamination(
+    config: RunConfig,
+    rows_shards: Sequence[Path],
+    benchmarks: Sequence[BenchmarkRows],
+    excluded: Sequence[Mapping[str, Any]],
+) -> dict[str, Any] | None:
+    """What the result says about contamination: which sets, how compared, which rows; None where nothing was compared.
+
+    Args:
+        config: Settings of the run.
+        rows_shards: The pool's ``rows-*.parquet``, in order.
+        benchmarks: What the pool was compared with.
+        excluded: Rows that left the pool.
+    """
+    if not benchmarks:
+        return None
+    sources = _source_rows(rows_shards)
+    rows = [sources[item["row"]] for item in excluded if item["code"] == "contamination"]
+    return {
+        "sets": [{"name": item.name, "uri": item.uri, "digest": {"sha256": item.sha256}} for item in benchmarks],
+        "words": config.conditions.screens.contamination_words,
+        "source_rows": rows,
+    }
+
+
+def _lengths(screens: Screens, pool: Pool) -> list[dict[str, Any]]:
+    least, most = screens.min_tokens or 0, screens.max_tokens
+    return [
+        {"row": position, "code": "length", "detail": f"{tokens} tokens, {_range(least, most)} are kept"}
+        for position, tokens in zip(pool.positions.tolist(), pool.tokens.tolist(), strict=True)
+        if tokens < least or (most is not None and tokens > most)
+    ]
+
+
+def _loss_outliers(screens: Screens, pool: Pool) -> list[dict[str, Any]]:
+    if screens.loss_outliers is None or len(pool.losses) == 0:
+        return []
+    losses = pool.losses.tolist()
+    median = statistics.median(losses)
+    spread = MAD_SCALE * statistics.median(abs(loss - median) for loss in losses)
+    limit = median + screens.loss_outliers * spread
+    return [
+        {
+            "row": position,
+            "code": "loss-outlier",
+            "detail": f"loss {loss:.4f} nats, above {limit:.4f}: median {median:.4f} + {screens.loss_outliers:g} x "
+            f"scaled MAD {spread:.4f}",
+        }
+        for position, loss in zip(pool.positions.tolist(), losses, strict=True)
+        if loss > limit
+    ]
+
+
+def _near_duplicates(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) -> list[dict[str, Any]]:
+    if screens.near_duplicates is None:
+        return []
+    texts, sources = _texts(rows_shards), _source_rows(rows_shards)
+    positions = pool.positions.tolist()
+    clusters = near_duplicate_clusters([texts[position] for position in positions], similarity=screens.near_duplicates)
+    return [
+        {
+            "row": positions[place],
+            "code": "near-duplicate",
+            "detail": f"a near-duplicate (Jaccard index of word triples at least {screens.near_duplicates:g}) of row "
+            f"{sources[positions[first]]}, which is kept",
+        }
+        for place, first in enumerate(clusters)
+        if first != place
+    ]
+
+
+def _contaminated(
+    screens: Screens, pool: Pool, rows_shards: Sequence[Path], benchmarks: Sequence[BenchmarkRows]
+) -> list[dict[str, Any]]:
+    """Rows of the pool that repeat a row of a benchmark.
+
+    Raises:
+        ConfigError: There are some, and the settings refuse them.
+    """
+    if not benchmarks:
+        return []
+    texts, positions = _texts(rows_shards), pool.positions.tolist()
+    sets = [Benchmark(item.name, _texts(item.rows_shards)) for item in benchmarks]
+    found = contaminated([texts[position] for position in positions], sets, screens.contamination_words)
+    if found and screens.refuse_contamination:
+        raise ConfigError(
+            f"{len(found)} rows repeat a row of {', '.join(sorted({hit.benchmark for hit in found}))}",
+            pointer="#/screens/refuse_contamination",
+        )
+    return [
+        {"row": positions[hit.place], "code": "contamination", "detail": hit.evidence(screens.contamination_words)}
+        for hit in found
+    ]
+
+
+def _texts(rows_shards: Sequence[Path]) -> list[str]:
+    """What every usable row says, prompt and response."""
+    return [
+        " ".join(_said(message) for message in json.loads(text))
+        for path in rows_shards
+        for text in pq.read_table(path, columns=["messages"]).column("messages").to_pylist()
+    ]
+
+
+def _said(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    return content if isinstance(content, str) else "" if content is None else json.dumps(content, ensure_ascii=False)
+
+
+def _source_rows(rows_shards: Sequence[Path]) -> list[int]:
+    return [row for path in rows_shards for row in pq.read_table(path, columns=["source_row"]).column(0).to_pylist()]
+
+
+def _range(least: int, most: int | None) -> str:
+    return f"{least} or more" if most is None else f"{least} to {most}"
