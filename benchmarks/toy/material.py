@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import spice_select as ss
-from spice_select.evaluation.hold_out import near_duplicates_of
+from spice_select.records.near_duplicates import near_duplicates_of
 from spice_select.records.tokenize import Example
 from spice_select.selection.baselines import random_order
 

@@ -21,7 +21,7 @@ from benchmarks.toy.material import dealt, encoded, parts, read, text_of
 from benchmarks.toy.models import make_tokenizer, pretrained
 from benchmarks.toy.other_forms import OTHER_FORMS
 from spice_select.config import digest_of
-from spice_select.evaluation.hold_out import near_duplicates_of
+from spice_select.records.near_duplicates import near_duplicates_of
 from spice_select.records.tokenize import IGNORED, Example
 from spice_select.selection.baselines import random_order
 
