@@ -143,9 +143,9 @@ FILES: list[tuple[str, Callable[[], bytes], str | None, dict[str, int]]] = [
     ("64 NaN in a row", lambda: b'{"instruction":"q","output":"a","x":NaN}\n', "dataset-invalid-json", {}),
     (
         "65 mixed types in a column",
-        lambda: records(GOOD, {**GOOD, "output": 7}, {**GOOD, "output": ["a"]}),
+        lambda: records(GOOD, {**GOOD, "output": 7}, {**GOOD, "output": {"a": 1}}),
         READY,
-        {"wrong-type": 2},
+        {"wrong-type": 1},
     ),
     (
         "66 a line of 40 MB",

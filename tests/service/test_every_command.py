@@ -11,6 +11,7 @@ import click
 import pytest
 import typer.main
 
+from spice_select.cli import server
 from spice_select.cli.main import app
 from tests.fixtures.commands import Command, commands
 from tests.fixtures.service import InProcessService, jsonl, sums
@@ -28,7 +29,8 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, A
         yield " ".join(path), command
 
 
-COMMANDS = dict(_commands(typer.main.get_command(app)))
+COMMANDS = {name: command for name, command in _commands(typer.main.get_command(app)) if name not in server.COMMANDS}
+"""All but those that start a part of the service, whose arguments it reads itself."""
 
 
 def _ids(command: click.Command) -> list[str]:
