@@ -90,11 +90,11 @@ PROBLEMS: dict[str, Problem] = {
     "source-unreachable": Problem(
         "Source unreachable",
         503,
-        "The other side did not answer as it should while the data set was fetched.",
+        "The other server did not answer as expected while the data set was fetched.",
         retryable=True,
     ),
     "digest-mismatch": Problem(
-        "The bytes are others than announced", 422, "Their sha256 is not the one that was given; send them again."
+        "The bytes do not match the digest", 422, "Their sha256 differs from the one that was sent; send them again."
     ),
     "parts-missing": Problem(
         "Parts are missing", 409, "The upload is not whole; `GET` of it says which parts have arrived."
@@ -114,7 +114,7 @@ PROBLEMS: dict[str, Problem] = {
     "budget-exceeds-pool": Problem(
         "Budget exceeds the pool",
         422,
-        "More samples or tokens are asked for than the data set has, or too few for one.",
+        "The budget asks for more samples or tokens than the data set has, or for less than one sample.",
     ),
     "prefix-undefined": Problem(
         "No smaller budget to cut to",
@@ -127,7 +127,7 @@ PROBLEMS: dict[str, Problem] = {
         "Unsafe proxy model", 422, "The weights are not safetensors, or the model would have to run its own code."
     ),
     "unsupported-proxy": Problem(
-        "Unsupported proxy model", 422, "Not a causal language model whose linear layers gradients can be taken of."
+        "Unsupported proxy model", 422, "Not a causal language model with linear layers to take gradients of."
     ),
     "proxy-invalid": Problem("Proxy model cannot be used", 422, "The proxy model could not be loaded."),
     "proxy-changed": Problem(
@@ -136,13 +136,13 @@ PROBLEMS: dict[str, Problem] = {
     "hub-unreachable": Problem(
         "Model hub unreachable",
         503,
-        "The hub did not answer, so a revision or a data set could not be had from it.",
+        "The hub did not answer when a revision or a data set was requested.",
         retryable=True,
     ),
     "given-job-not-finished": Problem(
         "The given job is not finished",
         409,
-        "The job whose choice is to be added to has not ended; wait for it as `Retry-After` says.",
+        "The job whose selection is the base has not ended; wait for it as `Retry-After` says.",
         retryable=True,
     ),
     "given-job-unusable": Problem(
@@ -152,10 +152,10 @@ PROBLEMS: dict[str, Problem] = {
         "set, proxy and gradient settings must be equal.",
     ),
     "holdout-unusable": Problem(
-        "These rows cannot judge the choice",
+        "These rows cannot be held out",
         422,
-        "An evaluation needs two rows or more that the job could not choose: another data set, or rows that the job "
-        "was told to exclude.",
+        "An evaluation needs two or more held-out rows: of another data set, or rows that the job "
+        "excludes. Held-out rows must not come from the candidate pool.",
     ),
     "url-not-allowed": Problem(
         "URL not allowed",
@@ -163,13 +163,13 @@ PROBLEMS: dict[str, Problem] = {
         "The service sends requests to public https addresses and to those its operator listed, and to no others.",
     ),
     "download-limit": Problem(
-        "More than may be downloaded", 422, "The other side sent more bytes, or took more time, than it may."
+        "More than may be downloaded", 422, "The other server sent more bytes, or took more time, than allowed."
     ),
     "config-invalid": Problem("Settings contradict each other", 422, "See `detail` for the two that do."),
     "does-not-fit": Problem(
         "The job does not fit",
         422,
-        "Its gradients need more memory or disk than there is; keep fewer numbers of each with `gradients.sketch_dim`.",
+        "Its gradients need more memory or disk space than is available; lower `gradients.sketch_dim`.",
     ),
     "pool-invalid": Problem("The pool cannot be selected from", 422, "See `detail`."),
     "pool-empty": Problem("The pool is empty", 422, "No usable sample is left after exclusions."),
@@ -212,7 +212,7 @@ PROBLEMS: dict[str, Problem] = {
         "A stored file is corrupt", 500, "Bytes of a stored artifact do not match their digest.", retryable=True
     ),
     "artifact-mismatch": Problem(
-        "A stored file is another one", 500, "A stored artifact was made with other settings."
+        "A stored file does not match", 500, "A stored artifact was made with other settings."
     ),
     "store-unreachable": Problem(
         "The store does not answer",
@@ -231,7 +231,7 @@ PROBLEMS: dict[str, Problem] = {
     "device-lost": Problem(
         "The device failed", 500, "The accelerator failed or vanished; another process takes the unit.", retryable=True
     ),
-    "attempts-exhausted": Problem("All attempts failed", 500, "The unit failed as often as it may; see `detail`."),
+    "attempts-exhausted": Problem("All attempts failed", 500, "The unit failed as often as allowed; see `detail`."),
     "deadline-exceeded": Problem("Deadline exceeded", 409, "The job's deadline passed before it had a result."),
     "rate-limited": Problem(
         "Too many requests",
@@ -242,7 +242,7 @@ PROBLEMS: dict[str, Problem] = {
     "newer-settings": Problem(
         "Settings of a newer release",
         409,
-        "A newer release of the service wrote settings that the process at hand cannot read: another one may, as may a "
+        "A newer release of the service wrote settings that this process cannot read: another one may, as may a "
         "worker of that release; units that meet none within their attempts fail with this.",
         retryable=True,
     ),

@@ -31,7 +31,7 @@ from app.api.routes import (
 )
 from app.api.schemas.common import ProblemRead
 from app.api.services import Services
-from app.api.sse import EventHub, told_to_end
+from app.api.sse import EventHub, ends_on_signals
 from app.outbound import Guard, Policy
 from app.persistence.session import Database
 from app.services.access.keys import KeyService
@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         try:
             services.keys.refuse_unlocked(settings.auth)
             services.folder.take()
-            with told_to_end(services.hub.close):
+            with ends_on_signals(services.hub.close):
                 yield
         finally:
             database.dispose()

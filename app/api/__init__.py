@@ -1,1 +1,1 @@
-"""The HTTP face: routes, schemas, problems."""
+"""The HTTP API: routes, schemas, problems."""

@@ -76,5 +76,5 @@ def _request(value: Any) -> DatasetCreate:
     except ValidationError as error:
         findings = error.errors(include_input=False, include_url=False)
         raise RequestValidationError(
-            [{**found, "loc": ("body", *found["loc"])} for found in findings], body=value
+            [{**finding, "loc": ("body", *finding["loc"])} for finding in findings], body=value
         ) from error

@@ -28,8 +28,8 @@ from app.services.jobs.service import Filters
 
 async def services(request: Request) -> Services:
     """The services of this process."""
-    found: Services = request.app.state.services
-    return found
+    held: Services = request.app.state.services
+    return held
 
 
 ServicesDep = Annotated[Services, Depends(services)]
@@ -77,12 +77,12 @@ def _is_local(request: Request) -> bool:
 
 
 def needs_no_key(request: Request) -> bool:
-    """Whether the caller is let in without a key: on this machine, where the settings allow it."""
+    """Whether the caller needs no key: on this machine, where the settings allow it."""
     return request.app.state.services.settings.auth == "loopback" and _is_local(request)
 
 
 async def caller(request: Request) -> Caller:
-    """Who calls, found out once a request; the one place that lets a request in.
+    """The caller, identified once a request; the one place that authorises it.
 
     Raises:
         ServiceError: ``unauthenticated``, ``rate-limited`` or ``forbidden``.
@@ -93,9 +93,9 @@ async def caller(request: Request) -> Caller:
     shown, keys = _shown_key(request), request.app.state.services.keys
     at_once = needs_no_key(request) if shown is None else keys.remembered(shown) is not None
     # A thread is only worth its price where the database is asked.
-    found = admit(request) if at_once else await run_in_threadpool(admit, request)
-    request.scope["spice.caller"] = found
-    return found
+    identified = admit(request) if at_once else await run_in_threadpool(admit, request)
+    request.scope["spice.caller"] = identified
+    return identified
 
 
 def admit(request: Request) -> Caller:
@@ -108,11 +108,11 @@ def admit(request: Request) -> Caller:
     if shown is None and needs_no_key(request):
         return Caller(DEFAULT_PROJECT, frozenset({"admin"}), None)
     services: Services = request.app.state.services
-    found = services.keys.verify(shown) if shown else None
-    if found is None:
+    identified = services.keys.verify(shown) if shown else None
+    if identified is None:
         detail = "this API key is not known, expired or revoked" if shown else "an API key is needed"
         raise ServiceError("unauthenticated", detail, headers=CHALLENGE)
-    allowance = services.limiter.take(found.key_id or found.project_id)
+    allowance = services.limiter.take(identified.key_id or identified.project_id)
     if allowance is not None:
         request.scope["spice.headers"].update(allowance.headers())
         if allowance.exceeded:
@@ -123,9 +123,9 @@ def admit(request: Request) -> Caller:
                 members={"violated-policies": [POLICY]},
             )
     needed = scope_of(request.method, request.url.path)
-    if not found.may(needed):
+    if not identified.may(needed):
         raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
-    return found
+    return identified
 
 
 CallerDep = Annotated[Caller, Depends(caller)]
@@ -238,7 +238,7 @@ async def filters(
     created_after: Annotated[Time | None, Query(description="Only made at this time or later.")] = None,
     created_before: Annotated[Time | None, Query(description="Only made before this time.")] = None,
 ) -> Filters:
-    """What a list is narrowed down to, apart from the state."""
+    """Filters of a list, apart from the state."""
     pairs = [pair.partition("=") for pair in metadata or ()]
     return Filters(
         metadata={key: value for key, _, value in pairs}, created_after=created_after, created_before=created_before

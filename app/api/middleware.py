@@ -1,4 +1,4 @@
-"""What happens to every request before a route sees it: an id, a cap on the bytes received, strict JSON."""
+"""Handles every request before its route: request id, limit on the bytes received, strict JSON."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class RequestMiddleware:
 
 
 class StrictRequest(Request):
-    """A request whose JSON is read without forgiveness."""
+    """A request whose JSON is parsed strictly."""
 
     async def json(self) -> Any:
         """The body as JSON: UTF-8, no NaN, no key twice, no deep nesting, no lone surrogates.
@@ -165,7 +165,7 @@ def _queries(dependant: Dependant) -> Iterator[tuple[str, bool]]:
 
 
 def _refuse_unread(request: Request, read: dict[str, bool]) -> None:
-    """A filter that nobody reads would leave everything in a list, so that a slip of the pen is told.
+    """Refuse a misspelt filter: ignoring it would return the whole list.
 
     Raises:
         ServiceError: ``validation-error``.
@@ -219,7 +219,7 @@ MAX_DEPTH = 64
 
 
 def strict_json(body: bytes) -> Any:
-    """A text in JSON: UTF-8, no NaN, no key twice, no deep nesting, no lone surrogates.
+    """Parse JSON strictly: UTF-8, no NaN, no duplicate keys, no deep nesting, no lone surrogates.
 
     Args:
         body: The text, which errors call "the body".

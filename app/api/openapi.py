@@ -151,11 +151,11 @@ def _headers(status: str, response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _codes(schema: Mapping[str, Any]) -> list[str]:
-    found = {
+    codes = {
         response["$ref"].rpartition("/")[2]
         for operations in schema["paths"].values()
         for operation in operations.values()
         for response in operation["responses"].values()
         if "$ref" in response
     }
-    return sorted(found)
+    return sorted(codes)

@@ -20,7 +20,7 @@ class CursorError(ServiceError):
 
 
 def encode_cursor(position: str | int) -> str:
-    """An opaque cursor: clients must not read or make it."""
+    """An opaque cursor: clients must not parse or build it."""
     return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
 
 

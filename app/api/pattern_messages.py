@@ -42,7 +42,7 @@ def id_pattern(prefix: str) -> str:
 
 def in_words(pattern: str) -> str | None:
     """What a pattern asks for; None for one that nobody has put into words."""
-    found = _ID.fullmatch(pattern)
-    if found is None:
+    match = _ID.fullmatch(pattern)
+    if match is None:
         return FORMS.get(pattern)
-    return f"ids of {IDS[found[1]]} begin with {found[1]}_ and go on with 26 digits and capital letters"
+    return f"ids of {IDS[match[1]]} begin with {match[1]}_ and go on with 26 digits and capital letters"

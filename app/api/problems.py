@@ -57,8 +57,8 @@ def base_url(request: Request) -> str:
 
 def request_id(request: Request) -> str:
     """Id of the request, made by the outermost middleware."""
-    found = request.scope.get("spice.request_id")
-    return found if isinstance(found, str) else new_id("req")
+    identity = request.scope.get("spice.request_id")
+    return identity if isinstance(identity, str) else new_id("req")
 
 
 def problem_response(

@@ -280,7 +280,7 @@ async def _frames(
 
 
 def frame(event: Event) -> bytes:
-    """An event as it goes over the wire; the data are those of the JSON face."""
+    """An event as it goes over the wire; the data are those of the JSON answer."""
     return format_sse_event(
         data_str=EventRead.model_validate(event).model_dump_json(), event=event.type, id=str(event.id)
     )
@@ -300,7 +300,7 @@ def number_of(given: str) -> int:
 
 
 @contextmanager
-def told_to_end(call: Callable[[], None]) -> Generator[None]:
+def ends_on_signals(call: Callable[[], None]) -> Generator[None]:
     """Have ``call`` run as soon as the process is asked to end: the server first waits for its open answers.
 
     Args:

@@ -85,8 +85,8 @@ class Form:
         except ValidationError as error:
             above, body = ((), value) if field is None else ((field,), {field: value})
             findings = [
-                self._finding(found["msg"].removeprefix("Value error, "), (*above, *found["loc"]), body)
-                for found in error.errors(include_input=False, include_url=False)
+                self._finding(finding["msg"].removeprefix("Value error, "), (*above, *finding["loc"]), body)
+                for finding in error.errors(include_input=False, include_url=False)
             ]
             raise ServiceError("validation-error", findings[0]["detail"], errors=findings) from error
 

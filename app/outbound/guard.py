@@ -288,4 +288,4 @@ def _addresses(answers: Sequence[str]) -> list[Address]:
 
 
 def _system_resolver(host: str) -> list[str]:
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+    return [str(address[4][0]) for address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]

@@ -34,10 +34,10 @@ class Health:
 
     def checks(self) -> dict[str, str | None]:
         """Name of each check to what is wrong, or None."""
-        found: dict[str, str | None] = {"database": self._database()}
+        results: dict[str, str | None] = {"database": self._database()}
         if self.worker_alive is not None:
-            found["worker"] = None if self.worker_alive() else "the embedded worker is not running"
-        return found
+            results["worker"] = None if self.worker_alive() else "the embedded worker is not running"
+        return results
 
     def _database(self) -> str | None:
         try:

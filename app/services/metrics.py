@@ -78,12 +78,12 @@ class ServiceMetrics(Collector):
 
     def _of_database(self) -> list[GaugeMetricFamily]:
         with self.database.read() as session:
-            measures = MetricQueries(session)
+            queries = MetricQueries(session)
             moment = now(session)
-            jobs, failures, datasets = measures.jobs(), measures.failures(), measures.datasets()
-            waiting, held = measures.waiting(), measures.held()
-            deliveries, overdue = measures.deliveries(), measures.overdue_delivery()
-            recent_jobs, recent_units = measures.recent_jobs(), measures.recent_units()
+            jobs, failures, datasets = queries.jobs(), queries.failures(), queries.datasets()
+            waiting, held = queries.waiting(), queries.held()
+            deliveries, overdue = queries.deliveries(), queries.overdue_delivery()
+            recent_jobs, recent_units = queries.recent_jobs(), queries.recent_units()
         jobs_by = GaugeMetricFamily("spice_jobs", "Jobs by status.", labels=["status"])
         for status in JobStatus:
             jobs_by.add_metric([status.value], jobs.get(status, 0))
@@ -152,8 +152,8 @@ def _times(jobs: list[RecentJob], since: datetime) -> list[GaugeMetricFamily]:
         if job.finished_at is not None and job.finished_at >= since:
             for phase, seconds in (job.seconds or {}).items():
                 took.setdefault(phase, []).append(seconds)
-    for phase, found in sorted(took.items()):
-        _describe(phases, [phase], found)
+    for phase, durations in sorted(took.items()):
+        _describe(phases, [phase], durations)
     return [waits, phases]
 
 

@@ -15,7 +15,7 @@ COOKIE = "spice_session"
 
 
 def visitor(request: Request) -> Caller:
-    """Whoever is let in: by a session, or as the API would. The scope follows from the address as it does there.
+    """The caller: by a session, or as the API identifies one. The scope follows from the address as it does there.
 
     Raises:
         ServiceError: ``unauthenticated`` or ``forbidden``.
@@ -23,13 +23,13 @@ def visitor(request: Request) -> Caller:
     word = request.cookies.get(COOKIE)
     if word is None or "authorization" in request.headers or deps.needs_no_key(request):
         return deps.admit(request)
-    found: Caller | None = request.app.state.services.sessions.caller(word)
-    if found is None:
+    caller: Caller | None = request.app.state.services.sessions.caller(word)
+    if caller is None:
         raise ServiceError("unauthenticated", "the session is over")
     needed = deps.scope_of(request.method, request.url.path)
-    if not found.may(needed):
+    if not caller.may(needed):
         raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
-    return found
+    return caller
 
 
 Visitor = Annotated[Caller, Depends(visitor)]

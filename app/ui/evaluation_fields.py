@@ -9,7 +9,7 @@ from app.ui.job_form import FormFields, accepted, number
 from spice_select.evaluation.settings import EvaluationConfig
 
 LABELS = {
-    "holdout_dataset_id": "Rows to judge by",
+    "holdout_dataset_id": "Held-out rows",
     "group": "Group column",
     "seeds": "Seeds",
     "tuning": "What is tuned",

@@ -15,7 +15,7 @@ from app.services.evaluations.service import EvaluationService
 from app.ui.auth import SameOrigin, Visitor
 from app.ui.evaluation_fields import LABELS, field_of, request_of
 from app.ui.job_form import FormFields
-from app.ui.job_page import Gathered, JobPage
+from app.ui.job_page import JobPage, JobPageData
 from app.ui.pages import page
 from spice_select.errors import SpiceError
 
@@ -23,15 +23,17 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.post("/ui/jobs/{job_id}/evaluations", dependencies=[SameOrigin])
-async def ask(request: Request, job_id: str, visitor: Visitor, shelf: JobPage, services: deps.ServicesDep) -> Response:
+async def ask(
+    request: Request, job_id: str, visitor: Visitor, job_page: JobPage, services: deps.ServicesDep
+) -> Response:
     """Queue an evaluation of what the job chose, or show again what was typed with what is wrong."""
     form = await request.form(max_files=0, max_fields=20, max_part_size=4096)
     draft = FormFields({name: text for name in (*LABELS, "once") if isinstance(text := form.get(name), str)})
-    return await run_in_threadpool(_ask, request, job_id, visitor, shelf, services.evaluations, draft)
+    return await run_in_threadpool(_ask, request, job_id, visitor, job_page, services.evaluations, draft)
 
 
 def _ask(
-    request: Request, job_id: str, visitor: Caller, shelf: Gathered, service: EvaluationService, draft: FormFields
+    request: Request, job_id: str, visitor: Caller, job_page: JobPageData, service: EvaluationService, draft: FormFields
 ) -> Response:
     asked = request_of(draft, job_id)
     if asked is not None:
@@ -44,7 +46,9 @@ def _ask(
         except (ServiceError, SpiceError) as error:
             for finding in error.errors or [{"detail": error.detail}]:
                 draft.refuse(field_of(finding.get("pointer")), str(finding["detail"]))
-    return page("job.html", http_status=422, visitor=visitor, **shelf.job(request, visitor, job_id, trial=draft))
+    return page(
+        "job.html", http_status=422, visitor=visitor, **job_page.job(request, visitor, job_id, evaluation_form=draft)
+    )
 
 
 @router.post("/ui/evaluations/{evaluation_id}/cancel", dependencies=[SameOrigin])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-WORDS = {
+VERDICTS = {
     "better": "Better than random",
     "worse": "Random did better",
     "no_difference": "No difference to random shown",
@@ -71,13 +71,13 @@ def forest(result: dict[str, Any]) -> Forest | None:
     Args:
         result: The report.
     """
-    found = result.get("comparisons") or []
-    if not found:
+    comparisons = result.get("comparisons") or []
+    if not comparisons:
         return None
-    inside = list(found[0]["groups"].items())
+    inside = list(comparisons[0]["groups"].items())
     # One group says what all rows say.
     named = [(name or "(no group)", entry) for name, entry in inside[:MOST_GROUPS]] if len(inside) > 1 else []
-    everything = [*((entry["control"], entry) for entry in found), *named]
+    everything = [*((entry["control"], entry) for entry in comparisons), *named]
     low = min(0.0, *(entry["low"] for _, entry in everything))
     high = max(0.0, *(entry["high"] for _, entry in everything))
     span = (high - low) or 1.0
@@ -89,9 +89,9 @@ def forest(result: dict[str, Any]) -> Forest | None:
         return Row(name, entry["mean"], entry["low"], entry["high"], left, middle, right, kind)
 
     return Forest(
-        controls=[row(entry["control"].replace("_", " of equal "), entry) for entry in found],
+        controls=[row(entry["control"].replace("_", " of equal "), entry) for entry in comparisons],
         groups=[row(name, entry) for name, entry in named],
-        against=found[0]["control"],
+        against=comparisons[0]["control"],
         zero=round(100 * (0 - start) / width, 2),
-        confidence=100 * found[0]["confidence"],
+        confidence=100 * comparisons[0]["confidence"],
     )

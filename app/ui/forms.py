@@ -207,12 +207,12 @@ def form_page(request: Request, visitor: Caller, draft: FormFields) -> Response:
     services, project = request.app.state.services, visitor.project_id
     datasets = []
     if visitor.may("datasets:read"):
-        found = services.datasets.page(project, Filters(), before=None, limit=MOST_DATASETS)
+        views = services.datasets.page(project, Filters(), before=None, limit=MOST_DATASETS)
         chosen = draft.values.get("dataset_id", "")
-        if chosen and all(view.dataset.id != chosen for view in found):
+        if chosen and all(view.dataset.id != chosen for view in views):
             with suppress(NotFoundError):
-                found.append(services.datasets.get(project, chosen))
-        datasets = [view.dataset for view in found if view.dataset.status != DatasetStatus.INVALID]
+                views.append(services.datasets.get(project, chosen))
+        datasets = [view.dataset for view in views if view.dataset.status != DatasetStatus.INVALID]
     settings = services.settings
     values: dict[str, Any] = {
         "visitor": visitor,

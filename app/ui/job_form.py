@@ -168,9 +168,9 @@ def number(draft: FormFields, name: str, kind: str | None = None) -> int | float
         return None
     whole = (kind or name) in WHOLE
     with suppress(ValueError, OverflowError):
-        found = int(text) if whole else float(text)
-        if math.isfinite(found):
-            return found
+        value = int(text) if whole else float(text)
+        if math.isfinite(value):
+            return value
     draft.refuse(name, f"\u201c{text[:40]}\u201d is not {'a whole number' if whole else 'a number'}")
     return None
 

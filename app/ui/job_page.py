@@ -1,4 +1,4 @@
-"""Everything that the page of a job shows, gathered from the services."""
+"""What the page of a job shows, from the services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.services.access.keys import Caller
 from app.services.jobs.service import Filters
 from app.status import ACTIVE, EVALUATING, DatasetStatus
 from app.ui.evaluation_fields import LABELS, blank
-from app.ui.evaluation_view import WORDS, forest
+from app.ui.evaluation_view import VERDICTS, forest
 from app.ui.job_form import FormFields
 from app.ui.plots import POINTS, Plot, group_shares, length_shares, plots, table
 from app.ui.snippets import uses
@@ -23,10 +23,10 @@ from app.ui.snippets import uses
 EXCERPTS = 3
 EVENTS = 100
 EVALUATIONS = 5
-JUDGES = 100
+MOST_HOLDOUTS = 100
 
 
-class Gathered:
+class JobPageData:
     """What the templates of a job need.
 
     Args:
@@ -36,14 +36,16 @@ class Gathered:
     def __init__(self, request: Request) -> None:
         self.services: Services = request.app.state.services
 
-    def job(self, request: Request, visitor: Caller, job_id: str, *, trial: FormFields | None = None) -> dict[str, Any]:
+    def job(
+        self, request: Request, visitor: Caller, job_id: str, *, evaluation_form: FormFields | None = None
+    ) -> dict[str, Any]:
         """A job, and its result where it has one; text of rows only for whoever may read the files it is in.
 
         Args:
             request: For the addresses of links.
             visitor: Who looks.
             job_id: The job.
-            trial: The form of a new evaluation as it was typed; an empty one when None.
+            evaluation_form: The form of a new evaluation as it was typed; an empty one when None.
         """
         project = visitor.project_id
         view = self.services.jobs.get(project, job_id)
@@ -53,33 +55,33 @@ class Gathered:
             values["events"] = self.services.events.page(project, job_id=job_id, after=0, limit=EVENTS)
             if job.result is not None:
                 values |= self._result(project, job_id, job.result, job.config.get("selection") or {})
-                values |= self.trials(request, project, job_id)
+                values |= self.evaluations(request, project, job_id)
                 if visitor.may("jobs:write"):
-                    values |= {"trial_form": trial or blank(new_id("page")), "trial_labels": LABELS}
-                    values["judges"] = self._judges(visitor, view.job)
+                    values |= {"evaluation_form": evaluation_form or blank(new_id("page")), "evaluation_labels": LABELS}
+                    values["holdouts"] = self._holdouts(visitor, view.job)
                 if visitor.may("files:read"):
                     values |= self._files(request, project, job_id, job.result["selected"])
         return values
 
-    def trials(self, request: Request, project: str, job_id: str) -> dict[str, Any]:
+    def evaluations(self, request: Request, project: str, job_id: str) -> dict[str, Any]:
         """The latest evaluations of a job's choice, each with its intervals as drawn."""
-        found = self.services.evaluations.page(project, Filters(), job_id=job_id, before=None, limit=EVALUATIONS)
+        views = self.services.evaluations.page(project, Filters(), job_id=job_id, before=None, limit=EVALUATIONS)
         return {
-            "trials": [
-                (serializers.evaluation_read(request, view), forest(view.evaluation.result or {})) for view in found
+            "evaluations": [
+                (serializers.evaluation_read(request, view), forest(view.evaluation.result or {})) for view in views
             ],
-            "trials_live": any(view.evaluation.status in EVALUATING for view in found),
-            "verdicts": WORDS,
+            "evaluations_live": any(view.evaluation.status in EVALUATING for view in views),
+            "verdicts": VERDICTS,
         }
 
-    def _judges(self, visitor: Caller, job: Job) -> list[Dataset]:
-        """Data sets that could judge the choice of a job."""
+    def _holdouts(self, visitor: Caller, job: Job) -> list[Dataset]:
+        """Data sets whose rows could be held out to evaluate a selection."""
         if not visitor.may("datasets:read"):
             return []
-        found = self.services.datasets.page(
-            visitor.project_id, Filters(status=DatasetStatus.READY), before=None, limit=JUDGES
+        views = self.services.datasets.page(
+            visitor.project_id, Filters(status=DatasetStatus.READY), before=None, limit=MOST_HOLDOUTS
         )
-        return [view.dataset for view in found if view.dataset.id != job.dataset_id]
+        return [view.dataset for view in views if view.dataset.id != job.dataset_id]
 
     def plots(self, project: str, job_id: str) -> list[Plot]:
         """The plots of a job; none without a result."""
@@ -109,9 +111,9 @@ class Gathered:
         }
 
 
-def gathered(request: Request) -> Gathered:
+def job_page_data(request: Request) -> JobPageData:
     """For routes."""
-    return Gathered(request)
+    return JobPageData(request)
 
 
-JobPage = Annotated[Gathered, Depends(gathered)]
+JobPage = Annotated[JobPageData, Depends(job_page_data)]

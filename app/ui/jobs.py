@@ -79,8 +79,8 @@ def _offered(visitor: Caller, datasets: DatasetService, chosen: str, names: dict
     """Data sets that jobs can be looked for by, as id and name: the latest, and the one that is looked for now."""
     if not visitor.may("datasets:read"):
         return [(chosen, chosen)] if chosen else []
-    found = datasets.page(visitor.project_id, Filters(), before=None, limit=MOST_DATASETS)
-    offered = {view.dataset.id: view.dataset.name or view.dataset.id for view in found}
+    views = datasets.page(visitor.project_id, Filters(), before=None, limit=MOST_DATASETS)
+    offered = {view.dataset.id: view.dataset.name or view.dataset.id for view in views}
     if chosen and chosen not in offered:
         # An older one, or one that was deleted while its jobs were kept.
         offered[chosen] = names.get(chosen, chosen)
@@ -111,30 +111,32 @@ def _names(visitor: Caller, datasets: DatasetService, ids: set[str]) -> dict[str
 
 
 @router.get("/ui/jobs/{job_id}")
-def show_job(request: Request, job_id: str, visitor: Visitor, shelf: JobPage, services: deps.ServicesDep) -> Response:
+def show_job(
+    request: Request, job_id: str, visitor: Visitor, job_page: JobPage, services: deps.ServicesDep
+) -> Response:
     """One job."""
-    values = shelf.job(request, visitor, job_id)
+    values = job_page.job(request, visitor, job_id)
     names = _names(visitor, services.datasets, {values["job"].dataset_id})
     return page("job.html", visitor=visitor, dataset_name=names.get(values["job"].dataset_id), **values)
 
 
 @router.get("/ui/jobs/{job_id}/live")
-def live_job(request: Request, job_id: str, visitor: Visitor, shelf: JobPage) -> Response:
+def live_job(request: Request, job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
     """The part of a job's page that changes; it asks for itself again until the job has ended."""
-    return page("job_live.html", visitor=visitor, **shelf.job(request, visitor, job_id))
+    return page("job_live.html", visitor=visitor, **job_page.job(request, visitor, job_id))
 
 
 @router.get("/ui/jobs/{job_id}/evaluations")
-def live_evaluations(request: Request, job_id: str, visitor: Visitor, shelf: JobPage) -> Response:
+def live_evaluations(request: Request, job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
     """Whether the choice trains better, as far as that is known; asks for itself again until it is."""
-    return page("evaluations.html", visitor=visitor, **shelf.job(request, visitor, job_id))
+    return page("evaluations.html", visitor=visitor, **job_page.job(request, visitor, job_id))
 
 
 @router.get("/ui/jobs/{job_id}/plots")
-def plot_data(job_id: str, visitor: Visitor, shelf: JobPage) -> Response:
+def plot_data(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
     """The series of the plots, for the script that draws them."""
-    found = shelf.plots(visitor.project_id, job_id)
-    return JSONResponse({plot.name: plot.data for plot in found}, headers=HEADERS)
+    series = job_page.plots(visitor.project_id, job_id)
+    return JSONResponse({plot.name: plot.data for plot in series}, headers=HEADERS)
 
 
 @router.get("/ui/jobs/{job_id}/files/{name}")

@@ -161,13 +161,13 @@ def settings(config: dict[str, Any], within: str = "") -> list[tuple[str, Any]]:
         config: As it is shown; one of a newer release may have groups that this one does not know.
         within: The group that it is of, for the names.
     """
-    found: list[tuple[str, Any]] = []
+    lines: list[tuple[str, Any]] = []
     for name, value in config.items():
         if isinstance(value, dict) and not within:
-            found += settings(value, f"{name}.")
+            lines += settings(value, f"{name}.")
         elif value is not None and value != []:
-            found.append((f"{within}{name}", value))
-    return found
+            lines.append((f"{within}{name}", value))
+    return lines
 
 
 def phase(word: str | None) -> str:

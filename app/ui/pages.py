@@ -47,7 +47,7 @@ def templates() -> Environment:
     """The templates, read when the first page is asked for: the API starts sooner without."""
     from jinja2 import Environment, FileSystemLoader
 
-    found = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         trim_blocks=True,
@@ -66,10 +66,10 @@ def templates() -> Environment:
         labels.phase,
         labels.excerpt,
     ):
-        found.filters[filter_.__name__] = filter_
-    found.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
-    found.filters["tojson_text"] = partial(json.dumps, ensure_ascii=False)
-    found.globals.update(
+        environment.filters[filter_.__name__] = filter_
+    environment.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["tojson_text"] = partial(json.dumps, ensure_ascii=False)
+    environment.globals.update(
         static=static_url,
         version=__version__,
         steps=labels.steps,
@@ -77,7 +77,7 @@ def templates() -> Environment:
         methods=labels.METHODS,
         stops=labels.STOPS,
     )
-    return found
+    return environment
 
 
 def page(

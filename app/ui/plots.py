@@ -174,19 +174,19 @@ def shares(counts: list[tuple[str, int, int]]) -> list[Share]:
 
 def length_shares(composition: dict[str, Any]) -> list[Share]:
     """By length in tokens."""
-    found = composition.get("tokens") or {}
-    edges = found.get("edges", [])
+    lengths = composition.get("tokens") or {}
+    edges = lengths.get("edges", [])
     names = [f"{low:,} to {high - 1:,}" if high - low > 1 else f"{low:,}" for low, high in pairwise(edges)]
-    return shares(list(zip(names, found.get("pool", []), found.get("selected", []), strict=True)))
+    return shares(list(zip(names, lengths.get("pool", []), lengths.get("selected", []), strict=True)))
 
 
 def group_shares(composition: dict[str, Any], selected: int, pool: int) -> tuple[str, list[Share]] | None:
     """Column and shares by its values; None where no column names groups. Rarer groups are put together."""
-    found = composition.get("groups")
-    if not found:
+    groups = composition.get("groups")
+    if not groups:
         return None
-    counts = [(group["name"] or "(empty)", group["pool"], group["selected"]) for group in found["groups"]]
+    counts = [(group["name"] or "(empty)", group["pool"], group["selected"]) for group in groups["groups"]]
     rest = pool - sum(count[1] for count in counts), selected - sum(count[2] for count in counts)
     if rest[0] > 0:
         counts.append(("(others)", *rest))
-    return found["column"], shares(counts)
+    return groups["column"], shares(counts)

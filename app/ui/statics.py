@@ -33,12 +33,12 @@ class Static(NamedTuple):
 @cache
 def statics() -> dict[str, Static]:
     """Every static file by its name."""
-    found = {}
+    files = {}
     for path in sorted(FOLDER.iterdir()):
         if path.suffix in MEDIA_TYPES:
             content = path.read_bytes()
-            found[path.name] = Static(content, MEDIA_TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:16])
-    return found
+            files[path.name] = Static(content, MEDIA_TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:16])
+    return files
 
 
 def static_url(name: str) -> str:
@@ -53,15 +53,15 @@ def static_file(request: Request, name: str) -> Response:
     Raises:
         NotFoundError: There is none of this name.
     """
-    found = statics().get(name)
-    if found is None:
+    file = statics().get(name)
+    if file is None:
         raise NotFoundError(f"file {name[:100]}")
-    dated = request.query_params.get("v") == found.digest
+    dated = request.query_params.get("v") == file.digest
     headers = {
-        "ETag": f'"{found.digest}"',
+        "ETag": f'"{file.digest}"',
         "Cache-Control": "public, max-age=31536000, immutable" if dated else "public, no-cache",
         "X-Content-Type-Options": "nosniff",
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return Response(found.content, media_type=found.media_type, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)

@@ -29,8 +29,8 @@ def list_api_keys(
 ) -> Page[ApiKeyRead]:
     """Keys, newest first, without their secrets."""
     before = pagination.id_cursor(after, "key")
-    found = services.keys.page(project, before=before, limit=limit + 1)
-    return serializers.page(request, response, found, limit, ApiKeyRead.model_validate, lambda key: key.id)
+    rows = services.keys.page(project, before=before, limit=limit + 1)
+    return serializers.page(request, response, rows, limit, ApiKeyRead.model_validate, lambda key: key.id)
 
 
 @router.post("", status_code=201)

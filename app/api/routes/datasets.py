@@ -98,9 +98,9 @@ def list_datasets(
 ) -> Page[DatasetRead]:
     """Data sets, newest first."""
     before = pagination.id_cursor(after, "ds")
-    found = services.datasets.page(project, replace(filters, status=status), before=before, limit=limit + 1)
+    views = services.datasets.page(project, replace(filters, status=status), before=before, limit=limit + 1)
     return serializers.page(
-        request, response, found, limit, partial(serializers.dataset_read, request), lambda view: view.dataset.id
+        request, response, views, limit, partial(serializers.dataset_read, request), lambda view: view.dataset.id
     )
 
 
@@ -136,11 +136,11 @@ def list_rejected_rows(
     after: deps.After = None,
 ) -> Page[RejectedRead]:
     """Every row that cannot be used, and why."""
-    found = services.datasets.rejected(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
+    rows = services.datasets.rejected(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
     return serializers.page(
         request,
         response,
-        found,
+        rows,
         limit,
         lambda row: RejectedRead(row=row.row, code=row.code, detail=row.detail),
         lambda row: row.row,
@@ -158,8 +158,8 @@ def list_rows(
     after: deps.After = None,
 ) -> Page[RowRead]:
     """Usable rows, as they will be trained on."""
-    found = services.datasets.rows(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
-    return serializers.page(request, response, found, limit, lambda row: RowRead(**row), lambda row: int(row["row"]))
+    rows = services.datasets.rows(project, dataset_id, after=pagination.number_cursor(after, -1), limit=limit + 1)
+    return serializers.page(request, response, rows, limit, lambda row: RowRead(**row), lambda row: int(row["row"]))
 
 
 @router.delete("/{dataset_id}", status_code=204)

@@ -75,9 +75,9 @@ def list_evaluations(
     """Evaluations, newest first."""
     before = pagination.id_cursor(after, "ev")
     wanted = replace(filters, status=status)
-    found = services.evaluations.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
+    views = services.evaluations.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
     return serializers.page(
-        request, response, found, limit, partial(serializers.evaluation_read, request), lambda view: view.evaluation.id
+        request, response, views, limit, partial(serializers.evaluation_read, request), lambda view: view.evaluation.id
     )
 
 
@@ -127,8 +127,8 @@ def list_evaluation_events(
     """History of the evaluation, oldest first; as a stream it is part of the project's events."""
     services.evaluations.get(project, evaluation_id)
     start = pagination.number_cursor(after, -1)
-    found = services.events.page(project, after=start, limit=limit + 1, evaluation_id=evaluation_id)
-    return serializers.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
+    rows = services.events.page(project, after=start, limit=limit + 1, evaluation_id=evaluation_id)
+    return serializers.page(request, response, rows, limit, EventRead.model_validate, lambda event: event.id)
 
 
 def _version(view: EvaluationView) -> str:

@@ -51,7 +51,7 @@ async def _answer(
     response.headers["Vary"] = "Accept"
     if job_id is not None:
         await run_in_threadpool(hub.service.job_has_ended, project, job_id)
-    found = await run_in_threadpool(
+    rows = await run_in_threadpool(
         partial(
             hub.service.page,
             project,
@@ -62,7 +62,7 @@ async def _answer(
             types=types,
         )
     )
-    return serializers.page(request, response, found, limit, EventRead.model_validate, lambda event: event.id)
+    return serializers.page(request, response, rows, limit, EventRead.model_validate, lambda event: event.id)
 
 
 @router.get("/events", response_model=Page[EventRead], responses=TWO_FACES)

@@ -25,9 +25,9 @@ def list_gradient_sets(
 ) -> Page[GradientSetRead]:
     """Gradient sets, newest first."""
     before = pagination.id_cursor(after, "gs")
-    found = services.gradient_sets.page(project, before=before, limit=limit + 1)
+    rows = services.gradient_sets.page(project, before=before, limit=limit + 1)
     return serializers.page(
-        request, response, found, limit, partial(serializers.gradient_set_read, request), lambda row: row.id
+        request, response, rows, limit, partial(serializers.gradient_set_read, request), lambda row: row.id
     )
 
 
@@ -36,5 +36,5 @@ def get_gradient_set(
     request: Request, gradient_set_id: deps.GradientSetId, project: deps.Project, services: deps.ServicesDep
 ) -> GradientSetRead:
     """One gradient set, and what each of its shards takes."""
-    found, shards = services.gradient_sets.get(project, gradient_set_id)
-    return serializers.gradient_set_read(request, found, shards)
+    row, shards = services.gradient_sets.get(project, gradient_set_id)
+    return serializers.gradient_set_read(request, row, shards)

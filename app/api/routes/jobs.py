@@ -74,9 +74,9 @@ def list_jobs(
     """Jobs, newest first."""
     before = pagination.id_cursor(after, "job")
     wanted = replace(filters, status=status, dataset_id=dataset_id)
-    found = services.jobs.page(project, wanted, before=before, limit=limit + 1)
+    views = services.jobs.page(project, wanted, before=before, limit=limit + 1)
     return serializers.page(
-        request, response, found, limit, partial(serializers.job_read, request), lambda view: view.job.id
+        request, response, views, limit, partial(serializers.job_read, request), lambda view: view.job.id
     )
 
 
@@ -143,5 +143,5 @@ def list_selection(
     after: deps.After = None,
 ) -> Page[SampleRead]:
     """The ranking: what was chosen, in order, with the evidence."""
-    found = services.reader.ranking(project, job_id, after=pagination.number_cursor(after, 0), limit=limit + 1)
-    return serializers.page(request, response, found, limit, SampleRead.model_validate, lambda sample: sample.rank)
+    rows = services.reader.ranking(project, job_id, after=pagination.number_cursor(after, 0), limit=limit + 1)
+    return serializers.page(request, response, rows, limit, SampleRead.model_validate, lambda sample: sample.rank)

@@ -13,5 +13,5 @@ router = APIRouter(tags=["service"])
 @router.get("/metrics", include_in_schema=False)
 def metrics(request: Request) -> Response:
     """Metrics of the service and of this process."""
-    measures: ProcessMetrics = request.app.state.services.metrics
-    return Response(measures.text(), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
+    metrics: ProcessMetrics = request.app.state.services.metrics
+    return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})

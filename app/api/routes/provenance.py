@@ -68,9 +68,9 @@ def get_provenance(
             services.results.run_events(project, job_id), media_type=LINEAGE, headers={"Vary": "Accept"}
         )
     text = services.results.file(project, job_id, FILES[form]).path.read_text(encoding="utf-8")
-    found = json.loads(text.splitlines()[0] if form == "in-toto" else text)
+    document = json.loads(text.splitlines()[0] if form == "in-toto" else text)
     if form == "croissant":
         # Whoever reads it here does not have the files beside it.
-        for file in found["distribution"]:
+        for file in document["distribution"]:
             file["contentUrl"] = f"{base_url(request)}/v1/jobs/{job_id}/files/{file['contentUrl']}"
-    return JSONResponse(found, media_type=MEDIA[form], headers={"Vary": "Accept"})
+    return JSONResponse(document, media_type=MEDIA[form], headers={"Vary": "Accept"})

@@ -58,8 +58,8 @@ def list_uploads(
 ) -> Page[UploadRead]:
     """Uploads that wait for parts, newest first: where a client that was interrupted finds its own again."""
     before = pagination.id_cursor(after, "up")
-    found = services.uploads.page(project, sha256=sha256, before=before, limit=limit + 1)
-    return serializers.page(request, response, found, limit, serializers.upload_read, lambda view: view.upload.id)
+    views = services.uploads.page(project, sha256=sha256, before=before, limit=limit + 1)
+    return serializers.page(request, response, views, limit, serializers.upload_read, lambda view: view.upload.id)
 
 
 @router.get("/{upload_id}")
@@ -140,9 +140,9 @@ def _announced(header: str | None) -> str | None:
     """
     if header is None:
         return None
-    found = SHA_256_FIELD.search(header)
+    match = SHA_256_FIELD.search(header)
     try:
-        raw = base64.b64decode(found[1], validate=True) if found else b""
+        raw = base64.b64decode(match[1], validate=True) if match else b""
     except binascii.Error:
         raw = b""
     if len(raw) != 32:

@@ -66,8 +66,8 @@ def list_webhook_endpoints(
 ) -> Page[WebhookEndpointRead]:
     """Endpoints, newest first, without their secrets."""
     before = pagination.id_cursor(after, "whe")
-    found = services.webhooks.page(project, before=before, limit=limit + 1)
-    return serializers.page(request, response, found, limit, WebhookEndpointRead.model_validate, lambda row: row.id)
+    rows = services.webhooks.page(project, before=before, limit=limit + 1)
+    return serializers.page(request, response, rows, limit, WebhookEndpointRead.model_validate, lambda row: row.id)
 
 
 @router.get("/{endpoint_id}", response_model=WebhookEndpointRead, responses=CONDITIONAL)
@@ -79,10 +79,10 @@ def get_webhook_endpoint(
     services: deps.ServicesDep,
 ) -> Any:
     """One endpoint, without its secret."""
-    found = services.webhooks.get(project, endpoint_id)
-    if serializers.mark_state(request, response, str(found.version), settled=True):
+    endpoint = services.webhooks.get(project, endpoint_id)
+    if serializers.mark_state(request, response, str(endpoint.version), settled=True):
         return Response(status_code=304, headers=dict(response.headers))
-    return WebhookEndpointRead.model_validate(found)
+    return WebhookEndpointRead.model_validate(endpoint)
 
 
 @router.patch("/{endpoint_id}")
@@ -96,9 +96,9 @@ def update_webhook_endpoint(
     expected: deps.MatchDep,
 ) -> WebhookEndpointRead:
     """Change some fields."""
-    found = services.webhooks.change(project, endpoint_id, body.model_dump(exclude_unset=True), expected)
-    serializers.mark_state(request, response, str(found.version), settled=True)
-    return WebhookEndpointRead.model_validate(found)
+    endpoint = services.webhooks.change(project, endpoint_id, body.model_dump(exclude_unset=True), expected)
+    serializers.mark_state(request, response, str(endpoint.version), settled=True)
+    return WebhookEndpointRead.model_validate(endpoint)
 
 
 @router.delete("/{endpoint_id}", status_code=204)
@@ -141,8 +141,8 @@ def list_webhook_deliveries(
 ) -> Page[WebhookDeliveryRead]:
     """Messages to an endpoint, newest first; those that ended are kept for 30 days."""
     before = pagination.id_cursor(after, "whd")
-    found = services.webhooks.deliveries(project, endpoint_id, state=state, before=before, limit=limit + 1)
-    return serializers.page(request, response, found, limit, _shown, lambda row: row.id)
+    rows = services.webhooks.deliveries(project, endpoint_id, state=state, before=before, limit=limit + 1)
+    return serializers.page(request, response, rows, limit, _shown, lambda row: row.id)
 
 
 @router.get("/{endpoint_id}/deliveries/{delivery_id}")

@@ -62,7 +62,7 @@ class ApiKeys:
         return self.session.scalars(select(ApiKey).where(ApiKey.id == key_id, *self._valid())).one_or_none()
 
     def any_active(self) -> bool:
-        """Whether anybody could be let in."""
+        """Whether there is a valid key."""
         return self.session.scalars(select(ApiKey.id).where(*self._valid()).limit(1)).first() is not None
 
     @staticmethod

@@ -26,7 +26,7 @@ from app.status import ACTIVE, EVALUATING, UnitKind, UnitState, UploadStatus
 
 
 class Artifacts:
-    """What is still needed of stored files, and what is to be removed."""
+    """Which stored files are needed, and which are obsolete."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -63,10 +63,10 @@ class Artifacts:
             .join(Unit, and_(Unit.id == UnitCommit.unit_id, Unit.generation == UnitCommit.generation))
             .where(Unit.kind == UnitKind.GRADIENTS, Unit.state == UnitState.DONE)
         )
-        return {found for found in self.session.scalars(query) if found is not None}
+        return {object_name for object_name in self.session.scalars(query) if object_name is not None}
 
     def mark_obsolete(self, project_id: str, digests: Iterable[str]) -> None:
-        """Write down that files are to be removed unless something else names them, with the record that named them."""
+        """Mark files as obsolete: they are removed unless another record names them."""
         for digest in sorted(set(digests)):
             row = {"project_id": project_id, "sha256": digest, "marked_at": clock()}
             insert_or_change(self.session, ObsoleteArtifact, row, ["project_id", "sha256"])
@@ -81,11 +81,13 @@ class Artifacts:
 
     def obsolete_among(self, project_id: str, digests: Sequence[str]) -> list[ObsoleteArtifact]:
         """Those of some files that are to be removed."""
-        mine = ObsoleteArtifact.project_id == project_id
-        return list(self.session.scalars(select(ObsoleteArtifact).where(mine, ObsoleteArtifact.sha256.in_(digests))))
+        in_project = ObsoleteArtifact.project_id == project_id
+        return list(
+            self.session.scalars(select(ObsoleteArtifact).where(in_project, ObsoleteArtifact.sha256.in_(digests)))
+        )
 
     def unmark(self, seen: Iterable[ObsoleteArtifact]) -> None:
-        """Forget about files that are removed or named, unless they were marked again meanwhile."""
+        """Unmark files that are removed or named, unless they were marked again meanwhile."""
         for row in seen:
             same = ObsoleteArtifact.project_id == row.project_id, ObsoleteArtifact.sha256 == row.sha256
             self.session.execute(delete(ObsoleteArtifact).where(*same, ObsoleteArtifact.marked_at == row.marked_at))
@@ -162,7 +164,7 @@ class Uploads:
             .where(UploadedPart.upload_id.in_(upload_ids))
             .group_by(UploadedPart.upload_id)
         )
-        return {found: (number, int(size)) for found, number, size in self.session.execute(query)}
+        return {upload_id: (number, int(size)) for upload_id, number, size in self.session.execute(query)}
 
     def keep_part(self, upload_id: str, number: int, size: int, sha256: str) -> str | None:
         """Note a part, in place of an earlier one of this number.
@@ -202,7 +204,7 @@ class Uploads:
         self.session.execute(delete(PartUpload).where(PartUpload.id == upload_id))
 
     def lock_expired(self, limit: int) -> list[str]:
-        """Some whose time is over, unless somebody else is at them."""
+        """Some that have expired, unless another process has locked them."""
         query = select(PartUpload.id).where(PartUpload.expires_at <= clock()).limit(limit)
         return list(self.session.scalars(query.with_for_update(skip_locked=True)))
 

@@ -49,13 +49,13 @@ class Datasets:
         return self.session.scalars(select(Dataset).where(Dataset.id == dataset_id)).one()
 
     def lock(self, dataset_id: str) -> None:
-        """Keep others who lock it waiting until the transaction ends; whoever refers to it need not wait."""
+        """Lock it against others who lock it; transactions that only refer to it need not wait."""
         self.session.execute(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update(key_share=True))
 
     def names(self, project_id: str, ids: Iterable[str]) -> dict[str, str]:
         """Names of data sets by id, of deleted ones too; those without a name are left out."""
         query = select(Dataset.id, Dataset.name).where(Dataset.project_id == project_id, Dataset.id.in_(list(ids)))
-        return {found: name for found, name in self.session.execute(query) if name}
+        return {dataset_id: name for dataset_id, name in self.session.execute(query) if name}
 
     def jobs_on(self, project_id: str, ids: Iterable[str]) -> dict[str, int]:
         """How many jobs choose from each of these data sets; those without any are left out."""
@@ -68,8 +68,8 @@ class Datasets:
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[Dataset]:
         """Newest first, starting behind an id."""
-        mine = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
-        query = wanted.applied(mine, Dataset)
+        visible = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
+        query = wanted.applied(visible, Dataset)
         if before is not None:
             query = query.where(Dataset.id < before)
         return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))
@@ -89,7 +89,7 @@ class Datasets:
         self.session.execute(statement.values(resolved_source=resolved))
 
     def mark_deleted(self, dataset_id: str) -> None:
-        """Take the data set out of sight; its row stays for the provenance of finished jobs."""
+        """Mark the data set as deleted; its row stays for the provenance of finished jobs."""
         self.session.execute(update(Dataset).where(Dataset.id == dataset_id).values(deleted_at=clock()))
 
     def active_jobs(self, dataset_id: str) -> int:
@@ -114,13 +114,13 @@ class Datasets:
 
     def rejected_among(self, dataset_id: str, rows: Sequence[int]) -> dict[int, str]:
         """Those of the rows that cannot be used, each with the code of the reason."""
-        found: dict[int, str] = {}
+        details: dict[int, str] = {}
         for start in range(0, len(rows), 500):
             query = select(RejectedRow.row, RejectedRow.code).where(
                 RejectedRow.dataset_id == dataset_id, RejectedRow.row.in_(rows[start : start + 500])
             )
-            found.update((row, code) for row, code in self.session.execute(query))
-        return found
+            details.update((row, code) for row, code in self.session.execute(query))
+        return details
 
     def rejected(self, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
         """Rejected rows behind a row number, in order."""
@@ -154,8 +154,8 @@ class GradientSets:
     def named(self, project_id: str, fingerprints: list[str]) -> dict[str, str]:
         """Status of the sets that have one of these fingerprints."""
         query = select(GradientSet.fingerprint, GradientSet.status)
-        found = query.where(GradientSet.project_id == project_id, GradientSet.fingerprint.in_(fingerprints))
-        return {row.fingerprint: row.status for row in self.session.execute(found)}
+        matching = query.where(GradientSet.project_id == project_id, GradientSet.fingerprint.in_(fingerprints))
+        return {row.fingerprint: row.status for row in self.session.execute(matching)}
 
     def join(self, project_id: str, fingerprint: str) -> None:
         """Keep whoever changes the set of a fingerprint waiting until the transaction ends.

@@ -92,7 +92,7 @@ class Evaluations:
         return self.session.scalars(query.where(Evaluation.job_id == job_id, Evaluation.status.in_(EVALUATING))).one()
 
     def active_on(self, dataset_id: str) -> int:
-        """Evaluations that have not ended and train on a data set or are judged by it."""
+        """Evaluations that have not ended and train on a data set or hold it out."""
         uses = or_(Evaluation.dataset_id == dataset_id, Evaluation.holdout_dataset_id == dataset_id)
         query = select(func.count()).select_from(Evaluation).where(uses, Evaluation.status.in_(EVALUATING))
         return self.session.scalars(query).one()

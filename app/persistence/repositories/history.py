@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from app.persistence.repositories.rows import insert_into, insert_or_change, table_of
-from app.persistence.repositories.webhooks import Told, WebhookEndpoints, tell
+from app.persistence.repositories.webhooks import WebhookEndpoints, WebhookMessage, queue_deliveries
 from app.persistence.tables import (
     Dataset,
     Evaluation,
@@ -117,7 +117,9 @@ def _write_pending(session: Session) -> None:
     for values in pending:
         number, moment = session.execute(statement, values).one()
         project_id, shown = values["project_id"], {name: values[name] for name in _GIVEN if name != "project_id"}
-        tell(session, project_id, listening[project_id], Told(id=number, created_at=moment, **shown))
+        queue_deliveries(
+            session, project_id, listening[project_id], WebhookMessage(id=number, created_at=moment, **shown)
+        )
 
 
 LATEST = 50
@@ -176,15 +178,15 @@ class RunHistory:
             .order_by(Unit.id.desc())
             .limit(LATEST)
         )
-        found = []
+        recorded = []
         for shard, stored, rows_sha256, config, result in self.session.execute(query):
             if not {"tokens", "seconds"} <= result.keys() or "adopted_from" in result:
                 continue  # of a worker that did not report them yet, or measured for another data set and counted there
             here = (stored or [])[shard : shard + 1]
-            found.append(RecordedShard(rows_sha256, config, here[0].get("text_bytes") if here else None, result))
-        return found
+            recorded.append(RecordedShard(rows_sha256, config, here[0].get("text_bytes") if here else None, result))
+        return recorded
 
-    def choices(self) -> list[RecordedSelection]:
+    def selections(self) -> list[RecordedSelection]:
         """Selections of jobs that succeeded, latest first."""
         result = type_coerce(Job.result, JSON)
         query = (
@@ -317,15 +319,15 @@ class MetricQueries:
         query = select(
             Unit.state, Unit.attempts, Unit.lost_leases, type_coerce(Unit.error, JSON)["code"].as_string(), heard
         )
-        found = self.session.execute(query.join(latest, latest.c.id == Unit.id).where(Unit.attempts > 0))
-        return [RecentUnit(*row) for row in found]
+        rows = self.session.execute(query.join(latest, latest.c.id == Unit.id).where(Unit.attempts > 0))
+        return [RecentUnit(*row) for row in rows]
 
     def _counts(self, query: Any) -> dict[str, int]:
         return {str(name): count for name, count in self.session.execute(query)}
 
 
 class Workers:
-    """What worker processes say about themselves."""
+    """Worker processes that are registered."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -335,7 +337,7 @@ class Workers:
         insert_or_change(self.session, Worker, {**values, "seen_at": clock()}, ["name"])
 
     def live(self, seconds: float) -> list[Worker]:
-        """Workers that were heard of lately."""
+        """Workers that registered lately."""
         return list(self.session.scalars(select(Worker).where(Worker.seen_at > clock(-seconds)).order_by(Worker.name)))
 
     def deregister(self, name: str, silent_seconds: float) -> None:

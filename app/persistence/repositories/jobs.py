@@ -134,8 +134,8 @@ class Jobs:
         """Insert a new job; what comes back has the times and the defaults of the database, and no session."""
         columns = {_COLUMNS[name]: value for name, value in values.items()}
         statement = _INSERT if deadline_seconds is None else _INSERT.values(deadline_at=clock(deadline_seconds))
-        found = self.session.execute(statement, columns).one()._mapping
-        return Job(**{name: found[column] for name, column in _COLUMNS.items()})
+        stored = self.session.execute(statement, columns).one()._mapping
+        return Job(**{name: stored[column] for name, column in _COLUMNS.items()})
 
     def get(self, project_id: str, job_id: str) -> Job | None:
         """The job, unless it is another project's or deleted."""

@@ -91,7 +91,7 @@ def affected(result: Any) -> int:
 
 @dataclass(frozen=True)
 class ListFilter:
-    """Which entries are wanted; what is None or empty allows all.
+    """Filters of a list; None or empty allows all.
 
     Attributes:
         status: State.

@@ -33,7 +33,7 @@ def runnable(max_lost_leases: int) -> ColumnElement[bool]:
     done, and a selection once its parts and the shards of its target set are done as well; units of an evaluation in
     their order. Made once: putting it together takes longer than asking the database, and idle workers ask often.
     """
-    shard, part, target, mine = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
+    shard, part, target, own_job = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
     warmup, own = aliased(Unit), aliased(GradientSet)
     free = or_(
         Unit.state == UnitState.PENDING,
@@ -46,8 +46,8 @@ def runnable(max_lost_leases: int) -> ColumnElement[bool]:
         shard.state != UnitState.DONE,
     )
     targets_are_ready = ~exists().where(
-        mine.id == Unit.job_id,
-        target.gradient_set_id == mine.target_gradient_set_id,
+        own_job.id == Unit.job_id,
+        target.gradient_set_id == own_job.target_gradient_set_id,
         target.kind == UnitKind.GRADIENTS,
         target.state != UnitState.DONE,
     )

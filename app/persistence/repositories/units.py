@@ -178,15 +178,15 @@ class Units:
         The shards are those that the job waits for: of its own gradient set, then of the target's; all in their order.
         """
         given = {"job_id": job.id, "own_set": job.gradient_set_id, "target_set": job.target_gradient_set_id}
-        found = [(unit, moment) for unit, moment in self.session.execute(_OF_JOB, given)]
-        units = [unit for unit, _ in found]
+        rows = [(unit, moment) for unit, moment in self.session.execute(_OF_JOB, given)]
+        units = [unit for unit, _ in rows]
         shards = [unit for unit in units if unit.kind == UnitKind.GRADIENTS]
         return (
             next((unit for unit in units if unit.kind == UnitKind.WARMUP), None),
             sorted(shards, key=lambda unit: unit.gradient_set_id != job.gradient_set_id),
             [unit for unit in units if unit.kind == UnitKind.SELECT_PART],
             next((unit for unit in units if unit.kind == UnitKind.SELECT), None),
-            found[-1][1] if found else now(self.session),
+            rows[-1][1] if rows else now(self.session),
         )
 
     def warmup_commit(self, gradient_set_id: str) -> tuple[Unit, UnitCommit] | None:
@@ -204,7 +204,7 @@ class Units:
     def sets_of(self, unit_ids: Sequence[str]) -> list[str]:
         """The gradient sets whose shards are among these units, in the order in which sets are locked."""
         query = select(Unit.gradient_set_id).where(Unit.id.in_(unit_ids), Unit.kind == UnitKind.GRADIENTS).distinct()
-        return sorted(found for found in self.session.scalars(query) if found is not None)
+        return sorted(gradient_set_id for gradient_set_id in self.session.scalars(query) if gradient_set_id is not None)
 
     def unfinished_shards(self, gradient_set_id: str) -> int:
         """How many gradient units of a set are not done."""
@@ -239,7 +239,7 @@ class Units:
     def made_shards(self, project_id: str, fingerprints: Iterable[str]) -> dict[str, UnitCommit]:
         """What a project has of shards by their fingerprint, made for whichever data set; the latest of each."""
         wanted = sorted(set(fingerprints))
-        found: dict[str, UnitCommit] = {}
+        commits: dict[str, UnitCommit] = {}
         for start in range(0, len(wanted), 500):  # a statement takes only so many parameters
             some = wanted[start : start + 500]
             query = (
@@ -250,8 +250,8 @@ class Units:
                 # What is about to be shared must not expire before the sharing is written down.
                 .with_for_update(read=True, of=Unit)
             )
-            found.update((name, commit) for name, commit in self.session.execute(query) if name is not None)
-        return found
+            commits.update((name, commit) for name, commit in self.session.execute(query) if name is not None)
+        return commits
 
     def done_shards(
         self, project_id: str, fingerprints: Iterable[str], gradient_set_id: str | None

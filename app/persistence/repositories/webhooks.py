@@ -34,7 +34,7 @@ _LISTENING = (
 
 
 @dataclass(frozen=True)
-class Told:
+class WebhookMessage:
     """An event that endpoints may be told of."""
 
     id: int | None
@@ -93,8 +93,8 @@ class WebhookEndpoints:
 
     def listening(self, project_id: str) -> list[tuple[str, list[str]]]:
         """Enabled endpoints of a project: id and the types they want."""
-        found = self.session.execute(_LISTENING, {"project_id": project_id})
-        return [(endpoint_id, types) for endpoint_id, types in found]
+        rows = self.session.execute(_LISTENING, {"project_id": project_id})
+        return [(endpoint_id, types) for endpoint_id, types in rows]
 
     def take(self, endpoint_id: str) -> WebhookEndpoint | None:
         """An enabled endpoint, locked; None when another dispatcher is at it at this moment."""
@@ -108,22 +108,22 @@ class WebhookDeliveries:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add(self, project_id: str, endpoint_ids: Sequence[str], told: Told) -> list[str]:
+    def add(self, project_id: str, endpoint_ids: Sequence[str], message: WebhookMessage) -> list[str]:
         """Write one message for each endpoint; their ids."""
-        body = told.body()
+        body = message.body()
         rows: list[dict[str, Any]] = [
             {
                 "id": new_id("whd"),
                 "project_id": project_id,
                 "endpoint_id": endpoint_id,
-                "event_id": told.id,
-                "type": told.type,
+                "event_id": message.id,
+                "type": message.type,
                 "body": body,
                 "state": DeliveryState.PENDING,
                 "epoch": 0,
                 "attempts": 0,
-                "not_before": told.created_at,
-                "created_at": told.created_at,
+                "not_before": message.created_at,
+                "created_at": message.created_at,
             }
             for endpoint_id in endpoint_ids
         ]
@@ -174,14 +174,14 @@ class WebhookDeliveries:
         if self.session.scalars(on_its_way.limit(1)).first() is not None:
             return None
         due = select(WebhookDelivery.id).where(WebhookDelivery.endpoint_id == endpoint_id, *_due())
-        found = self.session.scalars(
+        oldest = self.session.scalars(
             due.order_by(func.coalesce(WebhookDelivery.event_id, 0), WebhookDelivery.id).limit(1)
         ).first()
-        if found is None:
+        if oldest is None:
             return None
         statement = (
             update(WebhookDelivery)
-            .where(WebhookDelivery.id == found)
+            .where(WebhookDelivery.id == oldest)
             .values(
                 epoch=WebhookDelivery.epoch + 1,
                 attempts=WebhookDelivery.attempts + 1,
@@ -239,11 +239,13 @@ class WebhookDeliveries:
         self.session.execute(delete(WebhookDelivery).where(ended, WebhookDelivery.settled_at < clock(-seconds)))
 
 
-def tell(session: Session, project_id: str, listening: Sequence[tuple[str, list[str]]], told: Told) -> None:
+def queue_deliveries(
+    session: Session, project_id: str, listening: Sequence[tuple[str, list[str]]], message: WebhookMessage
+) -> None:
     """Write the messages that an event causes, in the transaction that writes the event."""
-    wanting = [endpoint_id for endpoint_id, types in listening if told.type in types]
+    wanting = [endpoint_id for endpoint_id, types in listening if message.type in types]
     if wanting:
-        WebhookDeliveries(session).add(project_id, wanting, told)
+        WebhookDeliveries(session).add(project_id, wanting, message)
 
 
 def _due() -> tuple[ColumnElement[bool], ...]:

@@ -82,7 +82,7 @@ class IdempotencyKey(Base):
 
 
 class DeletedId(Base):
-    """An id that stood for something, so that removing it again is told from a slip of the pen."""
+    """The id of something deleted: deleting it again succeeds, while an unknown id is not found."""
 
     __tablename__ = "deleted_id"
 
@@ -239,7 +239,7 @@ class SelectedSample(Base):
 
 
 class Evaluation(Base):
-    """A request to find out whether a choice trains better than others, and what came of it."""
+    """A request to compare training on a selection with training on controls, and its result."""
 
     __tablename__ = "evaluation"
     __table_args__ = (
@@ -252,7 +252,7 @@ class Evaluation(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
-    # None: the rows that the job was told to exclude.
+    # None: the rows that the job excludes.
     holdout_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"))
     name: Mapped[str | None]
     status: Mapped[str] = mapped_column(Word)

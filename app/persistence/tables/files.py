@@ -28,7 +28,7 @@ class File(Base):
 
 
 class ObsoleteArtifact(Base):
-    """A stored file that a record named which is gone; removed unless another record names it."""
+    """A stored file whose record is deleted; it is removed unless another record names it."""
 
     __tablename__ = "obsolete_artifact"
 

@@ -12,7 +12,7 @@ from app.persistence.tables.core import Base, Id, Word
 
 
 class WebhookEndpoint(Base):
-    """An address of a client that is told of events. Secrets are encrypted: each message is signed with them."""
+    """A client's address that receives events. Secrets are encrypted: each message is signed with them."""
 
     __tablename__ = "webhook_endpoint"
     __table_args__ = (Index("ix_webhook_endpoint_project_id_id", "project_id", "id"),)

@@ -131,15 +131,15 @@ class KeyService:
         given, moment = digest(secret), time.monotonic()
         with self.database.read() as session:
             candidates = ApiKeys(session).active(secret[:PREFIX_LENGTH])
-            found = next((key for key in candidates if hmac.compare_digest(key.sha256, given)), None)
+            match = next((key for key in candidates if hmac.compare_digest(key.sha256, given)), None)
             stamp = now(session)
-        if found is None:
+        if match is None:
             return None
-        if found.last_used_at is None or (stamp - found.last_used_at).total_seconds() > USED_SECONDS:
+        if match.last_used_at is None or (stamp - match.last_used_at).total_seconds() > USED_SECONDS:
             with self.database.write() as session:
-                ApiKeys(session).used(found.id)
-        caller = Caller(found.project_id, frozenset(found.scopes), found.id)
-        ends = [end for end in (found.expires_at, found.revoked_at) if end is not None]
+                ApiKeys(session).used(match.id)
+        caller = Caller(match.project_id, frozenset(match.scopes), match.id)
+        ends = [end for end in (match.expires_at, match.revoked_at) if end is not None]
         keep = min([REMEMBERED_SECONDS, *((end - stamp).total_seconds() for end in ends)])
         with self._lock:
             if len(self._known) >= MOST_REMEMBERED:
@@ -150,8 +150,8 @@ class KeyService:
     def holder(self, key_id: str) -> Caller | None:
         """Who holds a key that is known to be theirs; None when it is not known, expired or revoked."""
         with self.database.read() as session:
-            found = ApiKeys(session).active_of(key_id)
-        return None if found is None else Caller(found.project_id, frozenset(found.scopes), found.id)
+            key = ApiKeys(session).active_of(key_id)
+        return None if key is None else Caller(key.project_id, frozenset(key.scopes), key.id)
 
     def create(
         self, project_id: str, name: str, scopes: Sequence[str] = EVERYDAY, days: float | None = None

@@ -197,8 +197,8 @@ class DatasetService:
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[DatasetView]:
         """Data sets, newest first."""
         with self.database.read() as session:
-            found = Datasets(session).page(project_id, wanted, before=before, limit=limit)
-            return [DatasetView(dataset, None) for dataset in found]
+            datasets = Datasets(session).page(project_id, wanted, before=before, limit=limit)
+            return [DatasetView(dataset, None) for dataset in datasets]
 
     def rejected(self, project_id: str, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
         """Rows that cannot be used, in order of the source.

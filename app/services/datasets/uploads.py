@@ -152,9 +152,9 @@ class UploadService:
         """Uploads that wait for parts, newest first."""
         with self.database.read() as session:
             uploads = Uploads(session)
-            found = uploads.page(project_id, sha256=sha256, before=before, limit=limit)
-            received = uploads.received([upload.id for upload in found])
-            return [UploadView(upload, *received.get(upload.id, (0, 0))) for upload in found]
+            rows = uploads.page(project_id, sha256=sha256, before=before, limit=limit)
+            received = uploads.received([upload.id for upload in rows])
+            return [UploadView(upload, *received.get(upload.id, (0, 0))) for upload in rows]
 
     def size_of_part(self, project_id: str, upload_id: str, number: int) -> int:
         """How many bytes a part has to have.

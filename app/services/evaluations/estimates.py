@@ -22,7 +22,7 @@ class EvaluationEstimate:
     Attributes:
         rows: Usable rows that the job chose from.
         chosen: Rows that it chose.
-        held_out: Rows to judge by.
+        held_out: Held-out rows.
         arms: What is trained on.
         trainings: Arms times seeds; each is a unit of work.
         steps: Optimiser steps of each.
@@ -62,7 +62,7 @@ def estimate_evaluation(
         dataset: What the job chose from.
         config: Settings of the evaluation.
         chosen: Rows that the job chose.
-        held_out: Rows to judge by.
+        held_out: Held-out rows.
         revision: Of the model that is trained.
         max_length: Longest sequence in tokens.
         grouped: Whether a group column is named.

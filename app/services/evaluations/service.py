@@ -79,7 +79,7 @@ class EvaluationService:
             The evaluation, and whether an earlier call with this key had made it.
 
         Raises:
-            ServiceError: The job, the rows to judge by or the model rule the evaluation out.
+            ServiceError: The job, the held-out rows or the model rule the evaluation out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         evaluation_id = new_id("ev")
         with self.database.read() as session:
@@ -132,7 +132,7 @@ class EvaluationService:
             request: What is asked for.
 
         Raises:
-            ServiceError: The job, the rows to judge by or the model rule the evaluation out.
+            ServiceError: The job, the held-out rows or the model rule the evaluation out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         with self.database.read() as session:
             job = _job_with_choice(session, project_id, request.job_id)
@@ -168,8 +168,8 @@ class EvaluationService:
     ) -> list[EvaluationView]:
         """Evaluations, newest first."""
         with self.database.read() as session:
-            found = Evaluations(session).page(project_id, wanted, job_id=job_id, before=before, limit=limit)
-            return [_view(session, evaluation) for evaluation in found]
+            evaluations = Evaluations(session).page(project_id, wanted, job_id=job_id, before=before, limit=limit)
+            return [_view(session, evaluation) for evaluation in evaluations]
 
     def cancel(self, project_id: str, evaluation_id: str, expected: frozenset[int] | None = None) -> EvaluationView:
         """Stop an evaluation at once: half the trainings support no verdict, so nothing of it is kept.
@@ -218,9 +218,9 @@ def _job_with_choice(session: Any, project_id: str, job_id: str) -> Job:
 def _holdout(
     session: Any, job: Job, settings: RunConfig, dataset: Dataset, holdout_dataset_id: str | None
 ) -> Dataset | None:
-    """The data set to judge by, or None for the rows that the job was told to exclude.
+    """The held-out data set, or None for the rows that the job excludes.
 
-    Rows that the choice could have taken cannot judge it: it would be judged by what it was made for.
+    Held-out rows must not come from the candidate pool: the selection was optimised on them.
 
     Raises:
         ServiceError: ``holdout-unusable``.
@@ -231,14 +231,14 @@ def _holdout(
         if not excluded:
             raise ServiceError(
                 "holdout-unusable",
-                "the job could choose every row of its data set, so none of them can judge the choice: name another "
+                "every row of the data set is in the candidate pool, so none can be held out: name another "
                 "data set as holdout_dataset_id, or make the job with rows to exclude",
                 pointer=pointer,
             )
         usable = len(set(excluded)) - len(Datasets(session).rejected_among(dataset.id, excluded))
         if usable < 2:
             raise ServiceError(
-                "holdout-unusable", f"{usable} of the excluded rows can judge, two are needed", pointer=pointer
+                "holdout-unusable", f"{usable} excluded rows are usable; at least two must be held out", pointer=pointer
             )
         return None
     holdout = usable_dataset(session, job.project_id, holdout_dataset_id, pointer)

@@ -91,14 +91,14 @@ class Past:
     """
 
     shards: list[RecordedShard]
-    choices: list[RecordedSelection]
+    selections: list[RecordedSelection]
     workers: list[WorkerMemory]
 
     @classmethod
     def of(cls, session: Session) -> Past:
         """What there is now."""
-        measurements = RunHistory(session)
-        return cls(measurements.shards(), measurements.choices(), live_workers(session))
+        history = RunHistory(session)
+        return cls(history.shards(), history.selections(), live_workers(session))
 
 
 class Estimator:
@@ -182,7 +182,7 @@ class Estimator:
             gradient_bytes=None if features is None else rows * features * DTYPE_BYTES[gradients.store_dtype],
             memory=memory,
             disk=disk,
-            seconds=_seconds(taken.choices, config, past, tokens, rows, rows_left, notes),
+            seconds=_seconds(taken.selections, config, past, tokens, rows, rows_left, notes),
             shards={"total": len(stored), "done": len(done)},
             gradients_reused=bool(stored) and len(done) == len(stored),
             fits=False if obstacles else (True if known else None),
@@ -283,16 +283,16 @@ def _memory(
 
 
 def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, needs_gradients: bool) -> list[str]:
-    found = []
+    obstacles = []
     pairs = [("choosing needs at least", memory["selecting_least"], memory["host"], "the workers have")]
     if needs_gradients:
         pairs.append(("measuring needs at least", memory["gradients_least"], memory["device"], "the device has"))
         pairs.append(("tuning needs at least", memory["tuning_least"], memory["device"], "the device has"))
         pairs.append(("the gradients take", disk["needed"], disk["free"], "the disk has left"))
-    for what, needed, there, where in pairs:
-        if needed is not None and there is not None and needed > there:
-            found.append(f"{what} {needed:,} bytes, {where} {there:,}")
-    return found
+    for what, needed, available, where in pairs:
+        if needed is not None and available is not None and needed > available:
+            obstacles.append(f"{what} {needed:,} bytes, {where} {available:,}")
+    return obstacles
 
 
 def _tuned_tokens(config: RunConfig, tokens: int, rows: int) -> float:
@@ -324,18 +324,18 @@ def _seconds(
         gradients = (tokens * rows_left / max(1, rows) + _tuned_tokens(config, tokens, rows)) * spent / measured
     method = config.selection.method
     budget = config.selection.budget.resolve_count(rows)
-    choices = [
-        choice
-        for choice in earlier
-        if choice.config["selection"].get("method") == method and choice.config["gradients"] == settings
+    selections = [
+        job
+        for job in earlier
+        if job.config["selection"].get("method") == method and job.config["gradients"] == settings
     ]
-    work = sum(choice.pool * choice.selected for choice in choices)
+    work = sum(job.pool * job.selected for job in selections)
     selecting: float | None = None
     if budget is None or not work:
         reason = "the budget is in tokens" if budget is None else f"no job with method {method} has ended yet"
-        notes.append(f"seconds: choosing cannot be told, {reason}")
+        notes.append(f"seconds: the time for selection is unknown, {reason}")
     else:
-        selecting = rows * budget * sum(choice.seconds for choice in choices) / work
+        selecting = rows * budget * sum(job.seconds for job in selections) / work
     total = None if gradients is None or selecting is None else gradients + selecting
     return {
         name: None if value is None else round(value, 3)

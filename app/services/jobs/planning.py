@@ -101,12 +101,12 @@ class GradientSetService:
             NotFoundError: There is none of this id in the project.
         """
         with self.database.read() as session:
-            found = GradientSets(session).get(project_id, gradient_set_id)
-            if found is None:
+            gradient_set = GradientSets(session).get(project_id, gradient_set_id)
+            if gradient_set is None:
                 raise NotFoundError(f"gradient set {gradient_set_id}")
             units, moment = Units(session), now(session)
             done = {unit.id: commit.result for unit, commit in units.shard_commits(gradient_set_id)}
-            return found, [
+            return gradient_set, [
                 shard_view(unit, done.get(unit.id) if unit.state == UnitState.DONE else None, moment)
                 for unit in units.shards(gradient_set_id)
             ]
@@ -195,18 +195,18 @@ def _needed(
     sets, units = GradientSets(session), Units(session)
     fingerprint = set_fingerprint(dataset, config, revision, pool)
     sets.join(dataset.project_id, fingerprint)
-    found = sets.by_fingerprint(dataset.project_id, fingerprint)
-    if found is None:
+    gradient_set = sets.by_fingerprint(dataset.project_id, fingerprint)
+    if gradient_set is None:
         _add(session, dataset, fingerprint, config, revision, pool, warmup)
-        found = sets.by_fingerprint(dataset.project_id, fingerprint)
-    elif found.status in _UNMADE:
-        found = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
-    assert found is not None
-    if found.status in _UNMADE:
+        gradient_set = sets.by_fingerprint(dataset.project_id, fingerprint)
+    elif gradient_set.status in _UNMADE:
+        gradient_set = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
+    assert gradient_set is not None
+    if gradient_set.status in _UNMADE:
         # Whatever made it fail may have passed; the shards that are done stay done.
-        units.reopen([unit.id for unit in units.shards(found.id) if unit.state == UnitState.DEAD])
-        sets.set_status(found.id, GradientSetStatus.COMPUTING)
-    return found, found.status == GradientSetStatus.READY and config.schedule.kind != "periodic"
+        units.reopen([unit.id for unit in units.shards(gradient_set.id) if unit.state == UnitState.DEAD])
+        sets.set_status(gradient_set.id, GradientSetStatus.COMPUTING)
+    return gradient_set, gradient_set.status == GradientSetStatus.READY and config.schedule.kind != "periodic"
 
 
 def _add(

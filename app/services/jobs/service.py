@@ -45,12 +45,12 @@ OPERATION = "POST /v1/jobs"
 MOST_PAIRS = 16
 """Pairs of metadata that a job may have."""
 Filters = ListFilter
-"""What lists can be narrowed down to."""
+"""Filters of the lists."""
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a client asks for, checked field by field but not yet against the data set."""
+    """A client's request, validated field by field but not yet against the data set."""
 
     dataset_id: str
     selection: SelectionConfig
@@ -69,7 +69,7 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class JobView:
-    """A job with what is derived from its units at this moment."""
+    """A job with its phase, progress and place in the queue at this moment."""
 
     job: Job
     phase: str | None

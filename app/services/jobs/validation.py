@@ -116,12 +116,12 @@ def target_dataset(session: Any, project_id: str, config: RunConfig, pool: Datas
     check_targets(config, names, [1.0] * len(names), "#/target_dataset_id")
     if target is None:
         return None
-    found = usable_dataset(session, project_id, target, "#/target_dataset_id")
-    if found.rows_sha256 == pool.rows_sha256:
+    target_set = usable_dataset(session, project_id, target, "#/target_dataset_id")
+    if target_set.rows_sha256 == pool.rows_sha256:
         raise ConfigError(
             "the target is the data set to select from: nothing would be left of it", pointer="#/target_dataset_id"
         )
-    return found
+    return target_set
 
 
 def read_groups(
@@ -205,9 +205,9 @@ def _shortest(session: Any, gradient_set: GradientSet) -> int | None:
     """Tokens of the shortest candidate; None until the gradients are there."""
     if gradient_set.status != GradientSetStatus.READY:
         return None
-    found = [commit.result.get("shortest") for _, commit in Units(session).shard_commits(gradient_set.id)]
-    known = [tokens for tokens in found if tokens is not None]
-    return min(known) if len(known) == len(found) and known else None
+    lengths = [commit.result.get("shortest") for _, commit in Units(session).shard_commits(gradient_set.id)]
+    known = [tokens for tokens in lengths if tokens is not None]
+    return min(known) if len(known) == len(lengths) and known else None
 
 
 def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: str) -> set[int]:

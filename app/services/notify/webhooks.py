@@ -13,7 +13,7 @@ from app.ids import new_id
 from app.outbound import Guard
 from app.persistence.repositories import DeletedIds, WebhookDeliveries, WebhookEndpoints
 from app.persistence.repositories.rows import now
-from app.persistence.repositories.webhooks import Told
+from app.persistence.repositories.webhooks import WebhookMessage
 from app.persistence.session import Database
 from app.persistence.tables import WebhookDelivery, WebhookEndpoint
 from app.services.access.secret_box import SecretBox
@@ -71,10 +71,10 @@ class WebhookService:
             known = replayed(session, project_id, "POST /v1/webhook-endpoints", key, body, endpoint_id)
             endpoints = WebhookEndpoints(session)
             if known is not None:
-                found = endpoints.get(project_id, known)
-                if found is None:
+                endpoint = endpoints.get(project_id, known)
+                if endpoint is None:
                     raise NotFoundError(f"webhook endpoint {known}: it was made with this Idempotency-Key and deleted")
-                return found, self.box.open(found.secret) or "", True
+                return endpoint, self.box.open(endpoint.secret) or "", True
             if endpoints.count(project_id) >= MOST_OF_PROJECT:
                 raise ConflictError(f"a project has at most {MOST_OF_PROJECT} webhook endpoints")
             made = WebhookEndpoint(
@@ -114,16 +114,16 @@ class WebhookService:
         if "url" in changes:
             self.guard.check(changes["url"], pointer="#/url")
         with self.database.write() as session:
-            found = _find(WebhookEndpoints(session), project_id, endpoint_id, lock=True)
-            require_version(found.version, expected)
+            endpoint = _find(WebhookEndpoints(session), project_id, endpoint_id, lock=True)
+            require_version(endpoint.version, expected)
             for field, value in changes.items():
-                setattr(found, field, sorted(set(value)) if field == "event_types" else value)
+                setattr(endpoint, field, sorted(set(value)) if field == "event_types" else value)
             if "enabled" in changes:
-                found.disabled_reason = None if found.enabled else "switched-off"
-                if not found.enabled:
+                endpoint.disabled_reason = None if endpoint.enabled else "switched-off"
+                if not endpoint.enabled:
                     WebhookDeliveries(session).give_up(endpoint_id, "the endpoint was switched off")
-            found.version += 1
-        return found
+            endpoint.version += 1
+        return endpoint
 
     def delete(self, project_id: str, endpoint_id: str, expected: frozenset[int] | None) -> None:
         """Take an endpoint away with what was sent to it. Again, it changes nothing.
@@ -133,12 +133,12 @@ class WebhookService:
         """
         with self.database.write() as session:
             endpoints, removals = WebhookEndpoints(session), DeletedIds(session)
-            found = endpoints.get(project_id, endpoint_id, lock=True)
-            if found is None:
+            endpoint = endpoints.get(project_id, endpoint_id, lock=True)
+            if endpoint is None:
                 if removals.has(project_id, endpoint_id):
                     return
                 raise NotFoundError(f"webhook endpoint {endpoint_id[:100]}")
-            require_version(found.version, expected)
+            require_version(endpoint.version, expected)
             endpoints.remove(endpoint_id)
             removals.note(project_id, endpoint_id)
 
@@ -152,13 +152,13 @@ class WebhookService:
         """
         secret = new_secret()
         with self.database.write() as session:
-            found = _find(WebhookEndpoints(session), project_id, endpoint_id, lock=True)
-            require_version(found.version, expected)
-            found.old_secret = found.secret if overlap_hours else None
-            found.old_secret_until = now(session) + timedelta(hours=overlap_hours) if overlap_hours else None
-            found.secret = self.box.seal(secret)
-            found.version += 1
-        return found, secret
+            endpoint = _find(WebhookEndpoints(session), project_id, endpoint_id, lock=True)
+            require_version(endpoint.version, expected)
+            endpoint.old_secret = endpoint.secret if overlap_hours else None
+            endpoint.old_secret_until = now(session) + timedelta(hours=overlap_hours) if overlap_hours else None
+            endpoint.secret = self.box.seal(secret)
+            endpoint.version += 1
+        return endpoint, secret
 
     def ping(self, project_id: str, endpoint_id: str) -> WebhookDelivery:
         """Queue a message that says nothing, to see whether it arrives.
@@ -170,11 +170,11 @@ class WebhookService:
             endpoint = _find(WebhookEndpoints(session), project_id, endpoint_id)
             if not endpoint.enabled:
                 raise ConflictError("the endpoint is switched off: enable it first")
-            told = Told(
+            message = WebhookMessage(
                 id=None, type=PING, job_id=None, dataset_id=None, evaluation_id=None, data={}, created_at=now(session)
             )
             deliveries = WebhookDeliveries(session)
-            (made,) = deliveries.add(project_id, [endpoint_id], told)
+            (made,) = deliveries.add(project_id, [endpoint_id], message)
             return _delivery(deliveries, project_id, endpoint_id, made)
 
     def deliveries(
@@ -207,14 +207,14 @@ class WebhookService:
 
 
 def _find(endpoints: WebhookEndpoints, project_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint:
-    found = endpoints.get(project_id, endpoint_id, lock=lock)
-    if found is None:
+    endpoint = endpoints.get(project_id, endpoint_id, lock=lock)
+    if endpoint is None:
         raise NotFoundError(f"webhook endpoint {endpoint_id[:100]}")
-    return found
+    return endpoint
 
 
 def _delivery(deliveries: WebhookDeliveries, project_id: str, endpoint_id: str, delivery_id: str) -> WebhookDelivery:
-    found = deliveries.get(project_id, endpoint_id, delivery_id)
-    if found is None:
+    delivery = deliveries.get(project_id, endpoint_id, delivery_id)
+    if delivery is None:
         raise NotFoundError(f"delivery {delivery_id[:100]}")
-    return found
+    return delivery

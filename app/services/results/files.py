@@ -46,17 +46,17 @@ class ResultService:
 
     Args:
         jobs: The jobs they belong to.
-        choices: What the jobs chose.
+        reader: Reads their results.
         store: Where the bytes are.
         settings: For links and for the room of cut files.
     """
 
-    def __init__(self, jobs: JobService, choices: ResultReader, store: ArtifactStore, settings: Settings) -> None:
+    def __init__(self, jobs: JobService, reader: ResultReader, store: ArtifactStore, settings: Settings) -> None:
         self.jobs = jobs
-        self.choices = choices
+        self.reader = reader
         self.settings = settings
         self.signer = LinkSigner(settings)
-        self.prefixes = TruncatedResults(store, settings.prefix_cache_bytes)
+        self.truncated = TruncatedResults(store, settings.prefix_cache_bytes)
 
     def file(
         self, project_id: str, job_id: str, name: str, k: int | None = None, *, k_is: Mapping[str, str] = QUERY_K
@@ -74,7 +74,7 @@ class ResultService:
             ServiceError: ``not-found``, ``conflict-state`` while there is no result, ``validation-error`` where k
                 does not fit, ``prefix-undefined`` where the first k picks mean nothing.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
-        file, path = self.choices.file(project_id, job_id, name)
+        file, path = self.reader.file(project_id, job_id, name)
         whole = Stored(file.name, file.media_type, file.bytes, file.sha256, path)
         if k is None:
             return whole
@@ -82,12 +82,12 @@ class ResultService:
         selected = _refuse_cut(job, name, k, k_is)
         if k == selected:
             return whole
-        cut = self.prefixes.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
+        cut = self.truncated.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
         return Stored(file.name, file.media_type, cut.stat().st_size, cut.name, cut)
 
     def run_events(self, project_id: str, job_id: str) -> list[dict[str, Any]]:
         """Every OpenLineage event of a job so far."""
-        return job_events(self.choices.database, self.settings.openlineage_namespace, project_id, job_id)
+        return job_events(self.reader.database, self.settings.openlineage_namespace, project_id, job_id)
 
     def link(
         self, project_id: str, job_id: str, name: str, *, k: int | None, seconds: float

@@ -159,26 +159,26 @@ def _run_facets(job: Job, type_: EventType) -> dict[str, Any]:
 
 
 def _parent(parent: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"run": {"runId": parent["run_id"]}, "job": dict(parent["job"])}
+    facet: dict[str, Any] = {"run": {"runId": parent["run_id"]}, "job": dict(parent["job"])}
     root = parent.get("root")
     if root is not None:
-        found["root"] = {"run": {"runId": root["run_id"]}, "job": dict(root["job"])}
-    return found
+        facet["root"] = {"run": {"runId": root["run_id"]}, "job": dict(root["job"])}
+    return facet
 
 
 def _parameters(config: Mapping[str, Any], prefix: str = "") -> list[dict[str, str]]:
     """The settings of a job, one entry for each that is set; long lists of rows by their length."""
-    found: list[dict[str, str]] = []
+    parameters: list[dict[str, str]] = []
     for key, value in config.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            found += _parameters(value, f"{name}.")
+            parameters += _parameters(value, f"{name}.")
         elif isinstance(value, list):
             if value:
-                found.append({"key": f"{name}.length", "value": str(len(value))})
+                parameters.append({"key": f"{name}.length", "value": str(len(value))})
         elif value is not None:
-            found.append({"key": name, "value": value if isinstance(value, str) else json.dumps(value)})
-    return found
+            parameters.append({"key": name, "value": value if isinstance(value, str) else json.dumps(value)})
+    return parameters
 
 
 def _job_facets() -> dict[str, Any]:

@@ -61,12 +61,12 @@ class Previews:
 
     Args:
         database: Where the records are.
-        choices: What jobs chose.
+        reader: Reads their results.
     """
 
-    def __init__(self, database: Database, choices: ResultReader) -> None:
+    def __init__(self, database: Database, reader: ResultReader) -> None:
         self.database = database
-        self.choices = choices
+        self.reader = reader
 
     def stretches(self, project_id: str, job_id: str, selected: int, most: int) -> list[Stretch]:
         """The ranking in at most ``most`` stretches of equal length (the last may be shorter).
@@ -80,9 +80,9 @@ class Previews:
         length = max(1, -(-selected // most))
         with self.database.read() as session:
             find_job(session, project_id, job_id)
-            found = Jobs(session).stretches(job_id, length)
+            rows = Jobs(session).stretches(job_id, length)
         utility, stretches, first = 0.0, [], 1
-        for last, gain, total, conflict, worst in found:
+        for last, gain, total, conflict, worst in rows:
             utility += total
             stretches.append(Stretch(first, last, gain, conflict, worst, utility))
             first = last + 1
@@ -97,12 +97,12 @@ class Previews:
             selected: Number of its picks.
             count: Most picks at each end.
         """
-        _, path = self.choices.file(project_id, job_id, SELECTED)
+        _, path = self.reader.file(project_id, job_id, SELECTED)
         rest = min(count, max(0, selected - count))
         with path.open("rb") as file:
             texts = [line.decode() for line in islice(file, count)]
-        picks = self.choices.ranking(project_id, job_id, after=0, limit=count)
-        last_picks = self.choices.ranking(project_id, job_id, after=selected - rest, limit=count) if rest else []
+        picks = self.reader.ranking(project_id, job_id, after=0, limit=count)
+        last_picks = self.reader.ranking(project_id, job_id, after=selected - rest, limit=count) if rest else []
         with self.database.read() as session:
             job = find_job(session, project_id, job_id)
             dataset = Datasets(session).get_even_deleted(job.dataset_id)

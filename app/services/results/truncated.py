@@ -62,13 +62,13 @@ class TruncatedResults:
 
     def _prune(self) -> None:
         """Drop the files that were used longest ago."""
-        found = []
+        files = []
         for path in self._root.glob("*/*/*"):
             with suppress(FileNotFoundError):
                 state = path.stat()
-                found.append((state.st_mtime, state.st_size, path))
+                files.append((state.st_mtime, state.st_size, path))
         kept = 0
-        for used, size, path in sorted(found, reverse=True):
+        for used, size, path in sorted(files, reverse=True):
             kept += size
             if kept > self._limit and used < time.time() - GRACE_SECONDS:
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is left on the disk of choices by windows whose job has ended."""
+"""Checkpoints of periodic jobs that have ended."""
 
 from __future__ import annotations
 

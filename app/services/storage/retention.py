@@ -1,4 +1,4 @@
-"""What is thrown away: files whose last record is deleted, and gradients that no job has needed for long."""
+"""Retention: removes files whose last record is deleted, and gradients that no job has needed for long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY_SECONDS = 86400.0
 
 
 class Retention:
-    """Removes what was written down as to be removed and is needed by nobody, and nothing else.
+    """Removes files that are marked as obsolete and that no record needs, and nothing else.
 
     A file is written before the record that names it, so a file that nobody names may be somebody's next result: only
     files older than the grace are removed, and each is moved aside before it is looked at for the last time, so that
@@ -39,7 +39,7 @@ class Retention:
         return {"gradient_sets_expired": self.expire(), "artifacts_removed": self.remove()}
 
     def expire(self) -> int:
-        """Give up gradient sets that no job has needed for the set time; a job that wants them has them made again."""
+        """Expire gradient sets that no job has needed for the set time; they can be computed again."""
         if self.settings.gradient_days is None:
             return 0
         seconds = self.settings.gradient_days * DAY_SECONDS
@@ -50,19 +50,19 @@ class Retention:
     def _expire(self, gradient_set_id: str, seconds: float) -> bool:
         with self.database.write() as session:
             sets, units = GradientSets(session), Units(session)
-            found = sets.lock(gradient_set_id)
+            gradient_set = sets.lock(gradient_set_id)
             # Whoever wants the set joins it first, so that under the lock nobody is on the way to it.
             if not sets.unused_since(seconds, only=gradient_set_id):
                 return False
             made = units.shard_commits(gradient_set_id)
             sets.set_status(gradient_set_id, GradientSetStatus.EXPIRED)
-            siblings = [] if found.warmup_unit_id is None else sets.of_warmup(found.warmup_unit_id)
+            siblings = [] if gradient_set.warmup_unit_id is None else sets.of_warmup(gradient_set.warmup_unit_id)
             if siblings and all(one.status == GradientSetStatus.EXPIRED for one in siblings):
                 warmup = units.warmup_commit(gradient_set_id)
                 made += [warmup] if warmup is not None else []
             units.reopen([unit.id for unit, _ in made if unit.state == UnitState.DONE])
             names = (commit.artifact_sha256 for _, commit in made)
-            Artifacts(session).mark_obsolete(found.project_id, (name for name in names if name is not None))
+            Artifacts(session).mark_obsolete(gradient_set.project_id, (name for name in names if name is not None))
             return True
 
     def remove(self) -> int:
