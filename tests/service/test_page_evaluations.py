@@ -54,7 +54,7 @@ def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(service
     assert set(said) == {"seeds", "epochs", "learning_rate"}
     assert f'value="{holdout["id"]}" selected' in wrong.text
     assert 'value="two"' in wrong.text
-    assert "could choose every row" in errors(send(service, path).text)["holdout_dataset_id"]
+    assert "in the candidate pool" in errors(send(service, path).text)["holdout_dataset_id"]
     unknown = send(service, path, holdout_dataset_id=holdout["id"], group="<i>")
     assert "&lt;i&gt;" in unknown.text
     assert "group" in errors(unknown.text)
