@@ -281,6 +281,35 @@ class Screens(Model):
         return self
 
 
+InlineRows = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=512)]
+
+
+class TargetConfig(Model):
+    """Something that the model should get better at: rows of a data set, of the request, or of the pool."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """Name for people; no two targets have one name."""
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Share of the picks that the target is due, relative to the others."""
+    dataset_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    """A data set that is ready; all its usable rows are target rows."""
+    rows: Annotated[int, Field(ge=1, le=512)] | InlineRows | None = None
+    """The target rows themselves, as records; or, with ``column``, how many rows of the pool become target rows."""
+    column: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Column of the pool: rows that say ``value`` in it, drawn at random, become target rows and leave the pool."""
+    value: Annotated[str, Field(max_length=1000)] | None = None
+    """What those rows say in ``column``."""
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> Self:
+        by_column = self.column is not None and self.value is not None and isinstance(self.rows, int)
+        inline = isinstance(self.rows, list) and self.column is None and self.value is None
+        nothing = self.rows is None and self.column is None and self.value is None
+        if (self.dataset_id is not None) != nothing or not (nothing or by_column or inline):
+            raise ValueError("give dataset_id, or rows as a list, or column, value and rows as a number")
+        return self
+
+
 class Conditions(Model):
     """What is settled before the choice: rows by their number in the source, other selections by their job."""
 
@@ -294,8 +323,20 @@ class Conditions(Model):
     target_dataset_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     """For the method ``less``: the data set that the choice is to be close to; its gradients are taken with the same
     proxy and settings."""
+    targets: Annotated[list[TargetConfig], Field(max_length=32)] = []
+    """What the model should get better at: each pick serves the target furthest below its weight, and rows of the pool
+    that are also target rows leave it. At most 512 inline rows in all."""
     screens: Screens = Screens()
     """What leaves the pool before the selection."""
+
+    @model_validator(mode="after")
+    def _targets_are_given_once(self) -> Self:
+        if self.targets and self.target_dataset_id is not None:
+            raise ValueError("give targets or target_dataset_id, not both")
+        inline = sum(len(target.rows) for target in self.targets if isinstance(target.rows, list))
+        if inline > 512:
+            raise ValueError(f"there may be 512 inline target rows, not {inline}")
+        return self
 
 
 class OfflineSchedule(Model):

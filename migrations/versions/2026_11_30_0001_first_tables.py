@@ -329,6 +329,8 @@ def upgrade() -> None:
         Column("conflict", sa.Float(53), nullable=False),
         Column("score", sa.Float(53), nullable=False),
         Column("tokens", sa.Integer(), nullable=False),
+        Column("target", sa.Text(), nullable=True),
+        Column("relevance", sa.Float(53), nullable=True),
         sa.PrimaryKeyConstraint("job_id", "rank", name="pk_selected_sample"),
     )
     op.create_table(

@@ -32,7 +32,7 @@ from spice_select.pipeline.progress import Clock, RunProgress
 from spice_select.pipeline.targets import TargetFile
 from spice_select.pipeline.write import write_choice
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
-from spice_select.results.selected_sample import TargetedSample
+from spice_select.results.selected_sample import SelectedSample
 from spice_select.selection.result import Selection, StopRequest
 from spice_select.selection.validation import check_quotas, check_screens, check_settings, check_targets, group_of
 from spice_select.storage.cache import Cache
@@ -57,7 +57,7 @@ class RunResult:
 
     manifest: DatasetManifest
     selection: Selection
-    ranking: list[TargetedSample]
+    ranking: list[SelectedSample]
     summary: dict[str, Any]
     files: dict[str, Path]
     statement: dict[str, Any]
@@ -218,6 +218,8 @@ def _check_settings(
         raise ConfigError(
             "target_dataset_id needs a service; a run is given the target as a file", pointer="#/target_dataset_id"
         )
+    if config.conditions.targets:
+        raise ConfigError("targets need a service; a run is given files", pointer="#/targets")
     if config.conditions.screens.contamination:
         raise ConfigError(
             "screens.contamination needs a service; a run is given files", pointer="#/screens/contamination"

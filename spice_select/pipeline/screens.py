@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from spice_select.config import RunConfig, Screens
 from spice_select.errors import BudgetError, ConfigError
 from spice_select.pipeline.pool import Pool
 from spice_select.records.contamination import Benchmark, contaminated
+from spice_select.records.conversation import load_conversation, shown
 from spice_select.records.near_duplicates import near_duplicate_clusters
 
 MAD_SCALE = 1.4826
@@ -172,15 +172,10 @@ def _contaminated(
 def _texts(rows_shards: Sequence[Path]) -> list[str]:
     """What every usable row says, prompt and response."""
     return [
-        " ".join(_said(message) for message in json.loads(text))
+        " ".join(shown(message) for message in load_conversation(text))
         for path in rows_shards
         for text in pq.read_table(path, columns=["messages"]).column("messages").to_pylist()
     ]
-
-
-def _said(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    return content if isinstance(content, str) else "" if content is None else json.dumps(content, ensure_ascii=False)
 
 
 def _source_rows(rows_shards: Sequence[Path]) -> list[int]:

@@ -18,6 +18,8 @@ class SelectedSample(BaseModel):
         conflict: Conflict with the mean of the rows selected before it, in [0, 1].
         score: What the rule compared, nats (nats per token where the rule was gain per token).
         tokens: Tokens of prompt and response.
+        target: Name of the target that the row was selected for; None without targets.
+        relevance: g . m / |m| with the mean m of that target's rows; None without targets.
     """
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
@@ -31,15 +33,5 @@ class SelectedSample(BaseModel):
     conflict: float
     score: float
     tokens: int
-
-
-class TargetedSample(SelectedSample):
-    """A row of ``ranking.parquet``: a selected row, and the target that it was selected for.
-
-    Attributes:
-        target: Name of the target that the row serves; None without targets.
-        relevance: g . m / |m| with the mean m of that target's rows; None without targets.
-    """
-
     target: str | None = None
     relevance: float | None = None

@@ -26,7 +26,7 @@ from spice_select.results.llamafactory import TagCount, dataset_entry
 from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
 from spice_select.results.run_metadata import ResultFile, RunFacts
 from spice_select.results.selected_rows import SelectedRows
-from spice_select.results.selected_sample import TargetedSample
+from spice_select.results.selected_sample import SelectedSample
 
 if TYPE_CHECKING:
     from spice_select.selection.result import Selection
@@ -57,7 +57,7 @@ _COLUMN_TYPES: dict[Any, pa.DataType] = {
     str | None: pa.string(),
 }
 RANKING_SCHEMA = pa.schema(
-    [(name, _COLUMN_TYPES[field.annotation]) for name, field in TargetedSample.model_fields.items()]
+    [(name, _COLUMN_TYPES[field.annotation]) for name, field in SelectedSample.model_fields.items()]
 )
 TRACE_SCHEMA = pa.schema([("rank", pa.int64()), ("utility", pa.float64()), ("tokens", pa.int64())])
 
@@ -73,7 +73,7 @@ class Written:
     """
 
     files: list[ResultFile]
-    ranking: list[TargetedSample]
+    ranking: list[SelectedSample]
     statement: dict[str, Any]
 
 
@@ -236,7 +236,7 @@ def _write_source_columns(path: Path, source_shards: Sequence[Path], picks: Sequ
 
 def _ranking(
     rows: SelectedRows, selection: Selection, tokens: Sequence[int], targets: Sequence[str]
-) -> list[TargetedSample]:
+) -> list[SelectedSample]:
     nothing = [None] * len(tokens)
 
     identity = [
@@ -257,7 +257,7 @@ def _ranking(
     )
     names = RANKING_SCHEMA.names
     return [
-        TargetedSample(**dict(zip(names, (rank, *origin, *numbers), strict=True)))
+        SelectedSample(**dict(zip(names, (rank, *origin, *numbers), strict=True)))
         for rank, (origin, numbers) in enumerate(zip(identity, evidence, strict=True), start=1)
     ]
 

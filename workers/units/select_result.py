@@ -22,7 +22,6 @@ from spice_select.results.run_metadata import (
     SourceFacts,
     WarmupFacts,
 )
-from spice_select.results.selected_sample import SelectedSample
 from workers.heartbeat import Heartbeat
 from workers.units.select import SelectionOutcome
 from workers.units.stored_selection import StoredSelection
@@ -74,7 +73,7 @@ def store_result(
         artifact_sha256=None,
         result={"selected": summary["selected"]},
         job_result=result,
-        ranking=[row.model_dump(include=set(SelectedSample.model_fields)) for row in written.ranking],
+        ranking=[row.model_dump() for row in written.ranking],
         files=[asdict(file) for file in written.files],
         partial=choice.selection.partial,
     )

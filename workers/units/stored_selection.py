@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from app.errors import ServiceError
+from app.persistence.tables import Dataset
 from app.services.units.inputs import SelectInputs, UnitArtifact
 from app.services.units.service import Claim
 from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, EmptyPoolError, MismatchedShardError
+from spice_select.ingest import iter_rows
 from spice_select.models.memory import host_bytes
 from spice_select.pipeline.pool import Pool, open_pool, pool_within
 from spice_select.pipeline.screens import BenchmarkRows
@@ -70,7 +75,7 @@ class StoredSelection:
         return [] if self._inputs.base is None else self._inputs.base.source_rows
 
     def targets(self) -> list[TargetSet]:
-        """The target data set with the gradients of its rows.
+        """The targets of the job with the gradients of their rows.
 
         Raises:
             EmptyPoolError: None of its samples has one.
@@ -79,19 +84,35 @@ class StoredSelection:
         if target is None:
             return []
         try:
-            features = self._load((target.shards, target.fingerprint), self._within_memory()).features
+            pool = self._load((target.shards, target.fingerprint), self._within_memory())
         except EmptyPoolError as error:
-            raise EmptyPoolError(f"target data set: {error.detail}", pointer="#/target_dataset_id") from error
-        facts = TargetFacts(
-            name="target",
-            weight=1.0,
-            rows=int(features.shape[0]),
-            uri=f"spice:dataset/{target.dataset.id}",
-            sha256=target.dataset.sha256,
-            rows_sha256=target.dataset.rows_sha256 or "",
-            gradient_fingerprint=target.fingerprint,
-        )
-        return [TargetSet(facts, features, self._intact(target.dataset.shards))]
+            pointer = "#/targets" if self._inputs.config.conditions.targets else "#/target_dataset_id"
+            raise EmptyPoolError(f"target data set: {error.detail}", pointer=pointer) from error
+        wanted = [(item.name, item.weight) for item in self._inputs.config.conditions.targets] or [("target", 1.0)]
+        names = self._target_names(target.dataset, len(wanted))
+        sets = []
+        for number, (name, weight) in enumerate(wanted):
+            mine = [names is None or names[position] == name for position in pool.positions.tolist()]
+            rows = np.flatnonzero(mine)
+            if len(rows) == 0:
+                raise EmptyPoolError(f"no row of the target {name!r} has a gradient", pointer=f"#/targets/{number}")
+            facts = TargetFacts(
+                name=name,
+                weight=weight,
+                rows=len(rows),
+                uri=f"spice:dataset/{target.dataset.id}",
+                sha256=target.dataset.sha256,
+                rows_sha256=target.dataset.rows_sha256 or "",
+                gradient_fingerprint=target.fingerprint,
+            )
+            sets.append(TargetSet(facts, pool.features[rows], self._intact(target.dataset.shards)))
+        return sets
+
+    def _target_names(self, dataset: Dataset, count: int) -> list[str] | None:
+        """The target of every usable row of the data set of the targets; None where all serve the one there is."""
+        if not self._inputs.config.conditions.targets or count == 1:
+            return None
+        return [json.loads(row.record)["target"] for path in self._intact(dataset.shards) for row in iter_rows(path)]
 
     def benchmarks(self) -> list[BenchmarkRows]:
         """Data sets that nothing of may be trained on."""

@@ -236,6 +236,8 @@ class SelectedSample(Base):
     conflict: Mapped[float]
     score: Mapped[float]
     tokens: Mapped[int]
+    target: Mapped[str | None]
+    relevance: Mapped[float | None]
 
 
 class Evaluation(Base):

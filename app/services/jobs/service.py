@@ -19,6 +19,7 @@ from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
 from app.services.jobs.planning import check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, Work, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
+from app.services.jobs.targets import gather_targets
 from app.services.jobs.validation import (
     check_benchmarks,
     check_conditions,
@@ -133,6 +134,7 @@ class JobService:
         quotas, groups = config.selection.quotas, {}
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
+        rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config)
         past = self.estimator.past(self.database)
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
@@ -141,7 +143,11 @@ class JobService:
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
                 check_benchmarks(session, project_id, config)
-                target = target_dataset(session, project_id, config, dataset)
+                target = (
+                    target_dataset(session, project_id, config, dataset)
+                    if rows is None
+                    else rows.record(session, project_id, job_id)
+                )
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups)
@@ -196,7 +202,8 @@ class JobService:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             check_benchmarks(session, project_id, config)
-            target_dataset(session, project_id, config, dataset)
+            if not config.conditions.targets:
+                target_dataset(session, project_id, config, dataset)
             return self.estimator.estimate(session, dataset, config, proxy, past, None)
 
     def get(self, project_id: str, job_id: str) -> JobView:

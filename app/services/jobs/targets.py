@@ -1,0 +1,216 @@
+"""The targets of a job: rows of data sets, of the pool or of the request, put together as one data set of their own."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.errors import ServiceError
+from app.ids import new_id
+from app.persistence.repositories import Datasets
+from app.persistence.repositories.rows import now
+from app.persistence.session import Database
+from app.persistence.tables import Dataset
+from app.services.jobs.validation import usable_dataset
+from app.status import DatasetStatus
+from app.storage import ArtifactStore
+from spice_select.config import RunConfig, TargetConfig
+from spice_select.errors import DatasetError
+from spice_select.selection.validation import check_targets, group_of
+
+MOST_ROWS = 10_000
+"""Rows of all targets of a job together."""
+NAME = "target"
+"""Field of a target row that names its target."""
+
+
+@dataclass(frozen=True)
+class TargetRows:
+    """The rows of all targets, stored and not yet recorded.
+
+    Attributes:
+        values: Columns of the row of their data set.
+    """
+
+    values: dict[str, Any]
+
+    def record(self, session: Any, project_id: str, job_id: str) -> Dataset:
+        """Record the data set of the target rows.
+
+        Args:
+            session: The running transaction.
+            project_id: Owner.
+            job_id: The job they are for.
+        """
+        datasets, dataset_id = Datasets(session), new_id("ds")
+        datasets.add(
+            Dataset(
+                id=dataset_id,
+                project_id=project_id,
+                name=f"targets of {job_id}",
+                status=DatasetStatus.VALIDATING,
+                bytes=self.values["bytes"],
+                sha256=self.values["sha256"],
+                requested={},
+                metadata_={},
+                created_at=now(session),
+            )
+        )
+        rest = {name: value for name, value in self.values.items() if name not in {"bytes", "sha256"}}
+        datasets.settle(dataset_id, DatasetStatus.READY, rest)
+        session.flush()
+        session.expire_all()
+        return datasets.get_even_deleted(dataset_id)
+
+
+def gather_targets(
+    database: Database, store: ArtifactStore, project_id: str, dataset_id: str, config: RunConfig
+) -> TargetRows | None:
+    """Read the rows of every target and store them, before the transaction that makes the job.
+
+    Args:
+        database: Where the records are.
+        store: Where the bytes are.
+        project_id: Owner.
+        dataset_id: The data set to select from.
+        config: Settings of the job.
+
+    Returns:
+        The rows; None for a job without targets.
+
+    Raises:
+        ServiceError: A target that cannot be used; the pointer says which.
+    """
+    targets = config.conditions.targets
+    if not targets:
+        return None
+    check_targets(config, [target.name for target in targets], [target.weight for target in targets])
+    from spice_select.ingest import IntakeOptions, read_dataset
+
+    with store.scratch() as folder:
+        source = folder / "targets.jsonl"
+        count = 0
+        with source.open("w", encoding="utf-8") as lines:
+            for number, target in enumerate(targets):
+                written = 0
+                for conversation in _rows(database, store, project_id, dataset_id, target, number, folder, config):
+                    lines.write(json.dumps({**conversation, NAME: target.name}, ensure_ascii=False) + "\n")
+                    written += 1
+                count += written
+                if not written or count > MOST_ROWS:
+                    detail = f"the target {target.name!r} has no usable row" if not written else _too_many()
+                    raise ServiceError("config-invalid", detail, pointer=f"#/targets/{number}")
+        manifest = read_dataset(source, folder / "rows", IntakeOptions(format="messages"))
+        shards = []
+        for shard in manifest.shards:
+            path = folder / "rows" / shard.name
+            shards.append({**shard.model_dump(), **_looked_at(path)})
+            store.add(project_id, path, shard.sha256)
+        store.add(project_id, source, manifest.sha256)
+        values = manifest.model_dump(exclude={"shards", "source_shards", "schema_version"})
+        return TargetRows({**values, "shards": shards, "source_shards": []})
+
+
+def _too_many() -> str:
+    return f"the targets have more than {MOST_ROWS} rows together"
+
+
+def _rows(
+    database: Database,
+    store: ArtifactStore,
+    project_id: str,
+    pool_id: str,
+    target: TargetConfig,
+    number: int,
+    folder: Path,
+    config: RunConfig,
+) -> Iterator[dict[str, Any]]:
+    """The conversations of a target.
+
+    Raises:
+        ServiceError: It cannot be used.
+    """
+    from spice_select.ingest import iter_rows
+    from spice_select.records.conversation import dump_conversation
+
+    paths: list[Path]
+    if target.dataset_id is not None:
+        with database.read() as session:
+            dataset = usable_dataset(session, project_id, target.dataset_id, f"#/targets/{number}/dataset_id")
+            pool = Datasets(session).get(project_id, pool_id)
+        if pool is not None and pool.rows_sha256 == dataset.rows_sha256:
+            raise ServiceError(
+                "config-invalid",
+                f"the target {target.name!r} is the data set to select from: nothing would be left of it",
+                pointer=f"#/targets/{number}/dataset_id",
+            )
+        paths = [store.intact(project_id, shard["sha256"]) for shard in dataset.shards or []]
+    elif isinstance(target.rows, list):
+        paths = _inline(target.rows, number, folder)
+    else:
+        with database.read() as session:
+            pool = usable_dataset(session, project_id, pool_id, "#/dataset_id")
+        if target.column not in (pool.column_names or []):
+            raise ServiceError(
+                "config-invalid",
+                f"the data set has no column {target.column!r}",
+                pointer=f"#/targets/{number}/column",
+            )
+        paths = [store.intact(project_id, shard["sha256"]) for shard in pool.shards or []]
+    found = (
+        row.messages
+        for path in paths
+        for row in iter_rows(path)
+        if target.column is None or group_of(row.record, target.column) == target.value
+    )
+    chosen = list(found)
+    if isinstance(target.rows, int):
+        if len(chosen) < target.rows:
+            raise ServiceError(
+                "config-invalid",
+                f"{len(chosen)} rows have {target.value!r} in {target.column!r}, {target.rows} are asked for",
+                pointer=f"#/targets/{number}/rows",
+            )
+        draw = random.Random(config.selection.seed)  # ruff: ignore[suspicious-non-cryptographic-random-usage]
+        chosen = [chosen[place] for place in sorted(draw.sample(range(len(chosen)), target.rows))]
+    for conversation in chosen:
+        value = json.loads(dump_conversation(conversation))
+        yield value if isinstance(value, dict) else {"messages": value}
+
+
+def _inline(rows: list[dict[str, Any]], number: int, folder: Path) -> list[Path]:
+    """Shards of the rows of a request.
+
+    Raises:
+        ServiceError: They cannot be read, or one of them cannot be used.
+    """
+    from spice_select.ingest import read_dataset
+
+    source, out = folder / f"inline-{number}.jsonl", folder / f"inline-{number}"
+    source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    try:
+        manifest = read_dataset(source, out)
+    except DatasetError as error:
+        raise ServiceError("config-invalid", error.detail, pointer=f"#/targets/{number}/rows") from error
+    if manifest.num_usable < len(rows):
+        first = json.loads((out / "rejected.jsonl").read_text(encoding="utf-8").splitlines()[0])
+        raise ServiceError(
+            "config-invalid",
+            f"row {first['row']} of the target cannot be used: {first['detail']}",
+            pointer=f"#/targets/{number}/rows/{first['row']}",
+        )
+    return [out / shard.name for shard in manifest.shards]
+
+
+def _looked_at(path: Path) -> dict[str, int]:
+    """What a data set knows of its shards beside their digests."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["source_row", "messages"])
+    text = pc.sum(pc.binary_length(table.column("messages"))).as_py()
+    return {"last_source_row": int(table.column("source_row")[-1].as_py()), "text_bytes": int(text or 0)}

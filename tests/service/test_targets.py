@@ -1,0 +1,94 @@
+"""Jobs that select for targets: data sets, rows of the request, rows of the pool."""
+
+from typing import Any
+
+import pytest
+
+from tests.fixtures.results import jsonl
+from tests.fixtures.service import InProcessService
+
+
+def records(count: int, group: str, first: int = 0) -> list[dict[str, Any]]:
+    return [
+        {
+            "instruction": f"{group}: add {number} and {number * 3}",
+            "output": f"{number} + {number * 3} = {number * 4}",
+            "group": group,
+        }
+        for number in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def pool(service: InProcessService) -> dict[str, Any]:
+    return service.push(jsonl([*records(12, "sums"), *records(12, "tales")]))
+
+
+def ranking(service: InProcessService, job_id: str) -> list[dict[str, Any]]:
+    return service.http.get(f"/v1/jobs/{job_id}/selection?limit=100").json()["data"]
+
+
+def test_each_pick_serves_a_target_and_target_rows_leave_the_pool(
+    service: InProcessService, pool: dict[str, Any]
+) -> None:
+    other = service.push(jsonl(records(4, "sums", 50)))
+    targets = [
+        {"name": "arithmetic", "dataset_id": other["id"], "weight": 2.0},
+        {"name": "stories", "column": "group", "value": "tales", "rows": 3},
+        {"name": "inline", "rows": records(2, "sums", 90)},
+    ]
+    job = service.submit(pool["id"], budget={"count": 8}, targets=targets)
+    service.drain()
+    done = service.job(job["id"])
+    assert done["status"] == "succeeded", done
+    assert done["result"]["excluded_by_code"] == {"in-target": 3}
+    statement = service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
+    stated = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    described = [item["annotations"] for item in stated if item["name"] == "target-dataset"]
+    assert [(item["target"], item["rows"], item["weight"]) for item in described] == [
+        ("arithmetic", 4, 2.0),
+        ("stories", 3, 1.0),
+        ("inline", 2, 1.0),
+    ]
+    picked = [row["target"] for row in ranking(service, job["id"])]
+    assert [picked.count(name) for name in ("arithmetic", "stories", "inline")] == [4, 2, 2]
+
+
+def test_the_same_targets_are_measured_once(service: InProcessService, pool: dict[str, Any]) -> None:
+    targets = [{"name": "inline", "rows": records(2, "sums", 90)}]
+    first = service.submit(pool["id"], budget={"count": 4}, targets=targets)
+    service.drain()
+    again = service.submit(pool["id"], budget={"count": 6}, targets=targets)
+    assert again["gradients_reused"] is True
+    service.drain()
+    rows = [[row["source_row"] for row in ranking(service, job["id"])] for job in (first, again)]
+    assert rows[1][:4] == rows[0]
+
+
+@pytest.mark.parametrize(
+    ("targets", "pointer"),
+    [
+        ([{"name": "a", "dataset_id": "ds_none"}], "#/targets/0/dataset_id"),
+        ([{"name": "a", "dataset_id": "POOL"}], "#/targets/0/dataset_id"),
+        ([{"name": "a", "rows": [{"nothing": 1}]}], "#/targets/0/rows"),
+        ([{"name": "a", "rows": [*records(1, "x"), {"instruction": 3}]}], "#/targets/0/rows/1"),
+        ([{"name": "a", "column": "group", "value": "tales", "rows": 13}], "#/targets/0/rows"),
+        ([{"name": "a", "column": "none", "value": "tales", "rows": 1}], "#/targets/0/column"),
+        ([{"name": "a", "rows": records(1, "x")}, {"name": "a", "rows": records(1, "y")}], "#/targets/1/name"),
+        ([{"name": "a", "rows": records(1, "x"), "weight": 0}], "#/targets/0/weight"),
+        ([{"name": "a", "rows": []}], "#/targets/0/rows"),
+        ([{"name": "a"}], "#/targets/0"),
+        ([{"name": str(number), "rows": records(1, "x")} for number in range(33)], "#/targets"),
+    ],
+)
+def test_bad_targets_are_refused_with_a_pointer(
+    service: InProcessService, pool: dict[str, Any], targets: list[dict[str, Any]], pointer: str
+) -> None:
+    asked = [
+        {**target, "dataset_id": pool["id"]} if target.get("dataset_id") == "POOL" else target for target in targets
+    ]
+    body = {"dataset_id": pool["id"], "budget": {"count": 3}, "targets": asked}
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code in {404, 422}, answer.json()
+    assert answer.json()["errors"][0]["pointer"].startswith(pointer)
+    assert service.http.get("/v1/jobs").json()["data"] == []
