@@ -57,7 +57,11 @@ def test_the_table_of_selected_rows_has_the_columns_of_a_selected_row() -> None:
     columns = SelectedSample.__table__.columns.items()
     kinds = {name: str if isinstance(one.type, SafeString) else one.type.python_type for name, one in columns}
     assert kinds.pop("job_id") is str
-    assert kinds == {name: field.annotation for name, field in selected_sample.SelectedSample.model_fields.items()}
+    fields = selected_sample.SelectedSample.model_fields
+    assert kinds.keys() == fields.keys()
+    required = {name: field.annotation for name, field in fields.items() if field.is_required()}
+    assert {name: kinds[name] for name in required} == required
+    assert {name for name, one in columns if one.nullable} == kinds.keys() - required.keys()
 
 
 NEXT = '''
