@@ -61,5 +61,5 @@ COPY app app
 COPY workers workers
 USER 10001:10001
 HEALTHCHECK --interval=60s --timeout=20s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "exec celery -A workers.celery_app:celery_app inspect ping --timeout 10 --destination celery@$(hostname)"]
+    CMD ["python", "-m", "workers", "alive"]
 CMD ["celery", "-A", "workers.celery_app:celery_app", "worker", "--pool", "prefork", "--concurrency", "1", "--loglevel", "info"]

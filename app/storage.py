@@ -146,6 +146,15 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
 
+    def cuts(self, project_id: str) -> Path:
+        """Folder of the files that were cut down to their first rows; not made here."""
+        return self.root / "prefixes" / project_id
+
+    def remove_cuts(self, project_id: str, sha256: str) -> None:
+        """Remove whatever was cut from an artifact: copies must not outlive what they are copies of."""
+        for folder in self.cuts(project_id).glob(f"{sha256}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def put_back(self, project_id: str, taken: Path) -> None:
         """Undo ``take_out``, unless somebody has written the artifact anew meanwhile."""
         with suppress(FileExistsError):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import socket
 from collections.abc import Sequence
 
+from app.persistence.session import Database
+from app.services.workers import is_live_on
 from app.settings import Settings
 
 
@@ -44,12 +47,17 @@ def send_notifications(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run one of the two loops."""
+    """Run one of the two loops, or the check of a container.
+
+    Raises:
+        SystemExit: With the outcome of the check.
+    """
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     poll = commands.add_parser("poll", help="claim and run units without a broker")
     poll.add_argument("--parent", type=int, default=None, help="end when this process does")
     poll.add_argument("--ready-fd", type=int, default=None, help="told when the worker takes up work")
+    commands.add_parser("alive", help="status 0 when a worker of this machine registered in the last minute")
     commands.add_parser("dispatch", help="ring Celery workers for runnable units")
     arguments = parser.parse_args()
     settings = Settings()
@@ -57,6 +65,8 @@ def main() -> None:
         from workers.poller import poll as run
 
         run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd)
+    elif arguments.command == "alive":
+        raise SystemExit(0 if is_live_on(Database(settings.resolved_database_url), socket.gethostname()) else 1)
     else:
         send_notifications([])
 

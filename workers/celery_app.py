@@ -9,12 +9,15 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from queue import Empty
 from typing import Any
 
 from billiard import active_children
 from celery import Celery
 from celery.apps.worker import Worker
-from celery.signals import setup_logging, worker_init
+from celery.signals import setup_logging, worker_init, worker_ready
+from celery.worker.request import Request
+from kombu.transport import TRANSPORT_ALIASES, redis
 
 from app import logs
 from app.settings import Settings
@@ -28,6 +31,27 @@ VISIBILITY_SECONDS = HARD_LIMIT_SECONDS + 3600
 
 GIVE_BACK = signal.SIGUSR2
 """Tells a child to give its unit back; the pool keeps SIGTERM and SIGUSR1 for itself."""
+
+
+class BoundedChannel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
+    """A channel that drops what is no message: kombu lets one such entry of the queue end the worker."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            logs.get_logger().warning("message_unreadable", error=f"{type(error).__name__}: {error}"[:200])
+            raise Empty from error
+
+
+class UnitTransport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
+    """Redis with ``BoundedChannel``."""
+
+    Channel = BoundedChannel
+
+
+# The only way to have a transport of one's own behind an ordinary redis:// address.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "workers.celery_app:UnitTransport"))
 
 busy = Busy()
 """Shared with the children: the parent's event loop stands still while it shuts down."""
@@ -68,6 +92,8 @@ celery_app.conf.update(
     # small number a burst of them leaves every worker loading instead of working.
     worker_max_tasks_per_child=500,
     worker_send_task_events=False,
+    # Whoever can write to the broker could otherwise shrink the pool to nothing or end the worker for good.
+    worker_enable_remote_control=False,
     worker_hijack_root_logger=False,
     task_publish_retry=False,
 )
@@ -81,6 +107,26 @@ def _set_up_logging(**_: Any) -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _assert_parent_is_light(**_: Any) -> None:
     assert "torch" not in sys.modules, "the parent of the worker must not import torch: CUDA does not survive a fork"
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def _report_ready(**_: Any) -> None:
+    logs.get_logger().info("worker_ready")
+
+
+class UnitRequest(Request):  # type: ignore[misc]  # Celery ships no types
+    """A message that only wakes the worker: limits, times and follow-ups that it carries are not obeyed.
+
+    A time limit of a millisecond would otherwise kill the child at its unit, three times, and so fail a job.
+    """
+
+    IGNORED = ("timelimit", "eta", "expires", "group", "chord")
+
+    def __init__(self, message: Any, *args: Any, headers: dict[str, Any] | None = None, **options: Any) -> None:
+        kept = dict(message.headers if headers is None else headers)
+        for name in self.IGNORED:
+            kept.pop(name, None)
+        super().__init__(message, *args, headers=kept, **options)
 
 
 class DrainingWorker(Worker):  # type: ignore[misc]  # Celery ships no types

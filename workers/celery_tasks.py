@@ -41,7 +41,7 @@ def _give_back(_signal: int, _frame: FrameType | None) -> None:
     _shutdown.set()
 
 
-@celery_app.task(name=RUN_UNIT)  # type: ignore[untyped-decorator]  # Celery ships no types
+@celery_app.task(name=RUN_UNIT, Request="workers.celery_app:UnitRequest")  # type: ignore[untyped-decorator]  # Celery ships no types
 def run_unit(unit_id: str) -> None:
     """Do a unit, not necessarily the one that the message was sent for; safe to deliver twice, late, or never."""
     get_logger().debug("notified", sent_for=unit_id)

@@ -52,6 +52,17 @@ class WorkerService:
             Workers(session).deregister(name, FORGET_SECONDS)
 
 
+def is_live_on(database: Database, host: str) -> bool:
+    """Whether a worker process of a machine registered lately.
+
+    Args:
+        database: Where the records are.
+        host: Name of the machine or container.
+    """
+    with database.read() as session:
+        return any(worker.name.rpartition(":")[0] == host for worker in Workers(session).live(LIVE_SECONDS))
+
+
 def live_workers(session: Session) -> list[WorkerMemory]:
     """Workers that registered lately, by name."""
     return [

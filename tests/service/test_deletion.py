@@ -101,6 +101,25 @@ def test_a_worker_that_holds_a_unit_of_a_deleted_job_lets_go_of_it(
     assert any_service.drain() == 0, "nothing is left to do"
 
 
+def test_no_copy_of_a_row_outlives_its_job_and_its_data_set(service: InProcessService) -> None:
+    """Cut files, page previews, uploads, logs: nothing below the folder or in the database still holds the row."""
+    marker = "a marker that no other row has, 8f1c"
+    rows = [{"prompt": f"{marker} {i}", "completion": f"{marker} {i}"} for i in range(12)]
+    dataset = service.push(jsonl(rows))["id"]
+    job = finished(service, dataset, budget={"count": 6}, metadata={"note": "kept by nobody"})
+    for name in ("selected.jsonl", "selected.parquet", "ranking.parquet"):
+        assert service.http.get(f"/v1/jobs/{job['id']}/files/{name}?k=3").status_code == 200
+    assert service.http.get(f"/ui/jobs/{job['id']}").status_code == 200
+    assert codes(service, f"/v1/jobs/{job['id']}") == (204, None)
+    assert codes(service, f"/v1/datasets/{dataset}") == (204, None)
+    sweeper(service, artifact_grace_seconds=0.0).sweep()
+    assert not [path for path in (service.settings.data_dir / "prefixes").rglob("*") if path.is_file()]
+    holders = [
+        path for path in service.settings.data_dir.rglob("*") if path.is_file() and marker.encode() in path.read_bytes()
+    ]
+    assert not holders
+
+
 def test_a_file_that_another_result_has_as_well_stays(any_service: InProcessService) -> None:
     dataset = any_service.push(jsonl(sums(8)))["id"]
     one, other = finished(any_service, dataset), finished(any_service, dataset)

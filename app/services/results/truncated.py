@@ -43,7 +43,7 @@ class TruncatedResults:
             k: Rows to keep, at most as many as there are.
             parquet: Whether it is Parquet and not lines of text.
         """
-        home = self._root / project_id / f"{sha256}-{k}"
+        home = self._store.cuts(project_id) / f"{sha256}-{k}"
         with suppress(FileNotFoundError):
             for cut in home.iterdir():
                 if not self._store.verified(cut, cut.name):

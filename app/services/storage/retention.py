@@ -96,6 +96,9 @@ class Retention:
             kept = [path for path in taken if path.name in needed | fresh]
             for path in kept:
                 self.store.put_back(project_id, path)
+            for path in taken:
+                if path not in kept:
+                    self.store.remove_cuts(project_id, path.name)
         with self.database.write() as session:
             Artifacts(session).unmark(row for row in old if row.sha256 not in fresh or row.sha256 in needed)
         return len(taken) - len(kept)
