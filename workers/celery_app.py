@@ -33,18 +33,18 @@ GIVE_BACK = signal.SIGUSR2
 """Tells a child to give its unit back; the pool keeps SIGTERM and SIGUSR1 for itself."""
 
 
-class BoundedChannel(redis.Channel):  # type: ignore[misc]  # kombu ships no types
+class BoundedChannel(redis.Channel):
     """A channel that drops what is no message: kombu lets one such entry of the queue end the worker."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu ships few types
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             logs.get_logger().warning("message_unreadable", error=f"{type(error).__name__}: {error}"[:200])
             raise Empty from error
 
 
-class UnitTransport(redis.Transport):  # type: ignore[misc]  # kombu ships no types
+class UnitTransport(redis.Transport):
     """Redis with ``BoundedChannel``."""
 
     Channel = BoundedChannel
