@@ -24,6 +24,7 @@ FORMS = {
     FILE_NAME: "names of files have letters, digits, dots, hyphens and underscores, at most 200, and no dot in front",
     SIGNED_LINK: "this is no token of a signed link",
     METADATA_PAIR: "write KEY=VALUE, with a key of 1 to 64 characters and a value of at most 512",
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$": "write a date as YYYY-MM-DD, such as 2025-01-01",
     r"^[0-9a-f]{64}$": "write a sha256 as 64 digits, 0 to 9 and a to f",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$": "write NAME or ORGANISATION/NAME",
     r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$": "write a branch, a tag or a commit, such as main",

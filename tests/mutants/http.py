@@ -8,7 +8,7 @@ HTTP = (
     Fault(
         "a list ignores the state that is asked for",
         "http",
-        "app/persistence/repositories/listing.py",
+        "app/persistence/repositories/rows.py",
         "query = query.where(table.status == self.status)",
         "query = query.where(table.status.is_not(None))",
         ("tests/service/test_datasets.py", "tests/service/test_conditions.py", "tests/service/test_walk.py"),
@@ -48,7 +48,7 @@ HTTP = (
     Fault(
         "a key that is named twice in JSON is taken",
         "http",
-        "app/api/strict_json.py",
+        "app/api/middleware.py",
         "if len(value) != len(pairs):",
         "if len(value) > len(pairs):",
         ("tests/service/test_bad_inputs.py",),

@@ -151,7 +151,7 @@ def test_a_part_that_the_disk_has_lost_is_asked_for_again(service: InProcessServ
         ({"bytes": 2**31, "part_bytes": 1024}, 422, "#/part_bytes"),
         ({"sha256": "x"}, 422, "#/sha256"),
         ({"part_bytes": 10}, 422, "#/part_bytes"),
-        ({"columns": {"prompt": "q", "messages": "m"}}, 422, "#"),
+        ({"columns": {"text": "q", "messages": "m"}}, 422, "#"),
         ({"project_id": "x"}, 422, "#/project_id"),
     ],
 )
