@@ -38,7 +38,11 @@ def pull(
         "jsonl": lambda: _plain(client, job, output, [SELECTED], ""),
         "parquet": lambda: _plain(client, job, output, ["selected.parquet"], ""),
         "hf": lambda: _plain(
-            client, job, output, ["README.md", "selected.parquet"], f'datasets.load_dataset("{output}", split="train")'
+            client,
+            job,
+            output,
+            ["README.md", SELECTED, "selected.parquet"],
+            f'datasets.load_dataset("{output}", split="train")',
         ),
         "llamafactory": lambda: _llamafactory(client, job, output, name),
         "axolotl": lambda: _conversations(client, job, output, "axolotl.yaml"),
@@ -106,7 +110,7 @@ def _conversations(client: Client, job: str, output: Path, config: str) -> tuple
     form, columns = about["format"], about["columns"]
     fetched = client.jobs.download(job, output, names=[SELECTED])
     rows = output / trainers.ROWS
-    trainers.write_conversations(fetched[SELECTED], rows, form, columns, text_as_answer=config == "swift.yaml")
+    trainers.write_conversations(fetched[SELECTED], rows, form, columns, trainer=config.removesuffix(".yaml"))  # type: ignore[arg-type]
     text = {
         "axolotl.yaml": lambda: trainers.axolotl_config(rows, form),
         "swift.yaml": lambda: trainers.swift_config(rows),

@@ -32,6 +32,10 @@ def check_folder(path: Path) -> None:
     """
     if not path.is_dir():
         raise UnknownProxyError(f"no folder {path}")
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise UnsupportedProxyError(
+            f"{path.name} holds a PEFT adapter and no model: merge it into its base (merge_and_unload) and save that"
+        )
     check_config(read_config(path))
     if not any(path.glob("*.safetensors")):
         pickles = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in path.glob(pattern)]
@@ -73,10 +77,17 @@ def check_config(config: dict[str, Any]) -> None:
 
     Raises:
         UnsafeProxyError: The model brings its own code.
-        UnsupportedProxyError: Not a causal language model.
+        UnsupportedProxyError: Not a causal language model, or quantised weights.
     """
     if config.get("auto_map"):
         raise UnsafeProxyError("the model wants to run its own code (auto_map), which is never done")
+    quantised = config.get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method", "quantised") if isinstance(quantised, dict) else "quantised"
+        raise UnsupportedProxyError(
+            f"the weights are quantised ({str(method)[:40]}), and gradients need the full ones: "
+            "name the model that they were made from"
+        )
     kind = config.get("model_type")
     architectures = config.get("architectures") or []
     if not kind:

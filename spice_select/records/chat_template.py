@@ -244,6 +244,14 @@ class ChatFormat:
         )
         if any("reasoning_content" in messages[i] and "reasoning" not in span.kinds for i, span in spans.items()):
             notes["reasoning-not-rendered"] += 1
+        if any(
+            messages[i].get("tool_calls")
+            and text_of(messages[i]).strip()
+            and span.kinds
+            and "content" not in span.kinds
+            for i, span in spans.items()
+        ):
+            notes["text-not-rendered"] += 1
         if not spans or (self._marks_turns and not any(end > start for start, end in ranges)):
             raise RowError("the chat template does not render the response", code="template-refused")
         if self._marks_turns:

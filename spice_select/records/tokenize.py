@@ -21,6 +21,7 @@ _CHUNK = 1024  # conversations tokenised at a time: enough to keep every core bu
 
 NOTES: Final = {
     "reasoning-not-rendered": "the chat template leaves out reasoning, which is then not learned",
+    "text-not-rendered": "the chat template leaves out the text beside a tool call, which is then not learned",
     "tools-not-rendered": "the chat template leaves out the definitions of tools",
     "markers-are-text": "the text holds marks of a chat template that are no tokens of this tokenizer",
 }

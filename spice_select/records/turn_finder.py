@@ -162,7 +162,7 @@ class TurnFinder:
                 # Behind a call comes what closes it, and then what ends the turn.
                 if not following:
                     ends.append(tokens[-1] if "tool_calls" in answer else tokens[0])
-                elif not ends and "tool_calls" not in answer and rest.lstrip().startswith(tokens[0]):
+                elif "tool_calls" not in answer and len(tokens) > 1 and rest.lstrip().startswith(tokens[0]):
                     ends.append(tokens[0])
         return tuple(dict.fromkeys([*ends, *(token for token in _ENDS if token in self._special)]))
 
@@ -196,6 +196,7 @@ class TurnFinder:
         if not legend:
             return []
         seen: list[_Seen] = []
+        called: set[str] = set()
         plain: list[str] = []
         size = done = 0
         for match in re.finditer(f"[{min(legend)}-{max(legend)}]", rendered):
@@ -204,15 +205,25 @@ class TurnFinder:
             plain.append(rendered[done : match.start()])
             size += match.start() - done
             done = match.end()
-            seen.append(_Seen(size, *legend[match[0]]))
+            # Some templates write the name of a call again, above its result: only the first place is the turn's.
+            if legend[match[0]][1] != "call" or match[0] not in called:
+                seen.append(_Seen(size, *legend[match[0]]))
+            called.add(match[0])
         plain.append(rendered[done:])
         return seen if "".join(plain) == text else None
 
     def _span(self, turn: int, seen: list[_Seen], text: str) -> TurnSpan | None:
+        """The span of a turn by its marks; None where it has none.
+
+        Raises:
+            RowError: Something else stands inside it, which would be learned with it.
+        """
         mine = [item for item in seen if item.message == turn]
         if not mine:
             return None
         first, last = mine[0].position, mine[-1].position
+        if any(item.message != turn and first < item.position < last for item in seen):
+            raise RowError("the chat template renders another message inside a response", code="template-refused")
         before = max((item.position for item in seen if item.message < turn and item.position <= first), default=0)
         behind = min(
             (item.position for item in seen if item.message > turn and item.position >= last), default=len(text)

@@ -32,7 +32,7 @@ def data_card(
         trainer_entry: Name of the entry in ``dataset_info.json``; None where there is none.
     """
     sections = [
-        _header(summary, facts),
+        _header(summary, facts, text_columns),
         _what(summary, facts),
         _counts(summary),
         _numbers(summary, facts),
@@ -42,7 +42,7 @@ def data_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _header(summary: Mapping[str, Any], facts: RunFacts) -> str:
+def _header(summary: Mapping[str, Any], facts: RunFacts, text_columns: Sequence[str]) -> str:
     size = next((name for limit, name in SIZES if summary["selected"] < limit), "n>1M")
     # A JSON string is a YAML string: names from outside cannot break the header.
     title = json.dumps(f"{facts.dataset.name}, {summary['selected']} rows chosen with {facts.config.selection.method}")
@@ -59,7 +59,8 @@ def _header(summary: Mapping[str, Any], facts: RunFacts) -> str:
             "- config_name: default",
             "  data_files:",
             "  - split: train",
-            "    path: selected.parquet",
+            # A reader of the text columns would see text where conversations were.
+            f"    path: selected.{'jsonl' if text_columns else 'parquet'}",
             "---",
         ]
     )
@@ -191,7 +192,9 @@ def _files(text_columns: Sequence[str], trainer_entry: str | None) -> str:
         "## Using it",
         "",
         "```python",
-        'datasets.load_dataset("parquet", data_files="selected.parquet", split="train")',
+        'datasets.load_dataset("json", data_files="selected.jsonl", split="train")'
+        if text_columns
+        else 'datasets.load_dataset("parquet", data_files="selected.parquet", split="train")',
         "```",
         "",
         "`selected.jsonl` holds the same rows as text, in the source's own columns. `sha256sum -c SHA256SUMS` checks "
@@ -204,7 +207,9 @@ def _files(text_columns: Sequence[str], trainer_entry: str | None) -> str:
     if text_columns:
         names = ", ".join(f"`{_inline(name)}`" for name in text_columns)
         lines.append(
-            f"\nIn `selected.parquet` these columns hold JSON text, because their values have different types: {names}."
+            "\nIn `selected.parquet` these columns hold JSON text, because their values have different types, or "
+            f"objects in them different keys: {names}. "
+            "`selected.jsonl` has them as they are, and is what `load_dataset` on this folder reads."
         )
     return "\n".join(lines)
 

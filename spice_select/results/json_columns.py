@@ -1,7 +1,8 @@
 """Column types for JSON records, and the table they make.
 
 pyarrow's own inference is not used: it turns ``true`` beside ``1.5`` into ``1.0`` without a word. Here a column holds
-one type, or it is kept as JSON text and named.
+one type, or it is kept as JSON text and named. Objects that differ in their keys are JSON text too: a struct would add
+null keys.
 """
 
 from __future__ import annotations
@@ -112,10 +113,9 @@ def merge(first: Shape, second: Shape) -> Shape:
     if isinstance(first, ListOf) and isinstance(second, ListOf):
         return ListOf(merge(first.items, second.items))
     if isinstance(first, StructOf) and isinstance(second, StructOf):
-        fields = dict(first.fields)
-        for key, shape in second.fields.items():
-            fields[key] = merge(fields.get(key, "null"), shape)
-        return StructOf(fields) if len(fields) <= MAX_FIELDS else "mixed"
+        if first.fields.keys() != second.fields.keys():
+            return "mixed"  # a struct would give every object the keys of all, with null
+        return StructOf({key: merge(shape, second.fields[key]) for key, shape in first.fields.items()})
     kinds = {first, second} if isinstance(first, str) and isinstance(second, str) else {"mixed"}
     if kinds == {"small_int", "int"}:
         return "int"

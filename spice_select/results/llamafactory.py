@@ -18,8 +18,14 @@ _OBSERVATION = ("tool", "function", "ipython", "observation")
 _FUNCTION = ("function_call",)
 _SYSTEM = ("system", "developer")
 
-_ROLES = {"prompt": "prompt", "input": "query", "response": "response", "system": "system", "text": "prompt"}
+_ROLES = {
+    "prompt": "prompt", "input": "query", "history": "history", "response": "response", "system": "system",
+    "tools": "tools", "text": "prompt", "messages": "messages", "chosen": "chosen", "rejected": "rejected",
+    "label": "kto_tag",
+}  # fmt: skip
 """Our name of a column's role -> LLaMA-Factory's."""
+LISTS = frozenset({"messages", "history", "tools", "chosen", "rejected"})
+"""Roles whose columns may hold lists there."""
 
 
 class TagCount:
@@ -44,6 +50,11 @@ class TagCount:
                 if isinstance(role, str):
                     self._roles[role] += 1
 
+    @property
+    def calls_tools(self) -> bool:
+        """Whether a message has tool calls in OpenAI's form."""
+        return self._keys["tool_calls"] > 0
+
     def tags(self) -> dict[str, str]:
         """The ``tags`` object: the most frequent spelling of each."""
         return {
@@ -63,21 +74,28 @@ class TagCount:
         return max(spellings, key=lambda spelling: (spellings[spelling], spelling)) if spellings else names[0]
 
 
-def dataset_entry(file_name: str, columns: Mapping[str, str], tags: Mapping[str, str] | None) -> dict[str, Any]:
+def is_known(columns: Mapping[str, str]) -> bool:
+    """Whether LLaMA-Factory has a column for each role."""
+    return all(role in _ROLES for role in columns)
+
+
+def dataset_entry(
+    file_name: str, columns: Mapping[str, str], tags: Mapping[str, str] | None, *, calls_tools: bool = False
+) -> dict[str, Any]:
     """One entry of ``dataset_info.json``.
 
     Args:
         file_name: File with the rows, beside ``dataset_info.json``.
         columns: Our role -> column of the data set.
         tags: ``TagCount.tags()`` of a data set with a column of messages; None for all others.
+        calls_tools: Whether its messages have tool calls in OpenAI's form.
     """
-    if "messages" in columns:
-        mapped = {"messages": columns["messages"]}
-        if "system" in columns:
-            mapped["system"] = columns["system"]
-        return {"file_name": file_name, "formatting": "sharegpt", "columns": mapped, "tags": dict(tags or {})}
     mapped = {_ROLES[role]: column for role, column in columns.items() if role in _ROLES}
-    return {"file_name": file_name, "formatting": "alpaca", "columns": mapped}
+    entry: dict[str, Any] = {"file_name": file_name, **({"ranking": True} if "chosen" in columns else {})}
+    if "messages" in columns:
+        formatting = "openai" if calls_tools else "sharegpt"
+        return {**entry, "formatting": formatting, "columns": mapped, "tags": dict(tags or {})}
+    return {**entry, "formatting": "alpaca", "columns": mapped}
 
 
 def merge_dataset_info(path: Path, entries: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from spice_select.results.card import data_card
 from spice_select.results.croissant import croissant
 from spice_select.results.json_columns import Columns, is_json_text, to_table
-from spice_select.results.llamafactory import TagCount, dataset_entry
+from spice_select.results.llamafactory import LISTS, TagCount, dataset_entry, is_known
 from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
 from spice_select.results.run_metadata import ResultFile, RunFacts
 from spice_select.results.selected_rows import SelectedRows
@@ -149,9 +149,7 @@ def write_results(
     entry_name = _entry_name(facts.dataset.name)
     columns = ["source_row", "row_sha256", "record"]
     with SelectedRows(rows_shards, picks, out / ".rows.partial", columns) as rows:
-        tags, entry = _write_jsonl(out / "selected.jsonl", rows, facts), None
-        if tags is not None:
-            entry = dataset_entry("selected.jsonl", facts.dataset.columns, tags)
+        entry = _write_jsonl(out / "selected.jsonl", rows, facts)
         if source_shards:
             text_columns = _write_source_columns(out / "selected.parquet", source_shards, picks)
         else:
@@ -186,11 +184,11 @@ def describe(path: Path) -> ResultFile:
     return ResultFile(path.name, MEDIA_TYPES[path.name], path.stat().st_size, digest)
 
 
-def _write_jsonl(path: Path, rows: SelectedRows, facts: RunFacts) -> dict[str, str] | None:
-    """Write the rows as they are; returns LLaMA-Factory's tags, or None where it cannot read the records."""
+def _write_jsonl(path: Path, rows: SelectedRows, facts: RunFacts) -> dict[str, Any] | None:
+    """Write the rows as they are; returns LLaMA-Factory's entry, or None where it cannot read the records."""
     columns = facts.dataset.columns
     tags = TagCount(columns["messages"]) if "messages" in columns else None
-    readable = True
+    readable = is_known(columns)
     with path.open("wb") as sink:
         for record in _records(rows):
             sink.write(record.encode() + b"\n")
@@ -199,11 +197,13 @@ def _write_jsonl(path: Path, rows: SelectedRows, facts: RunFacts) -> dict[str, s
                 tags.observe(parsed)
             # A prompt or a response that is itself a list of messages has no counterpart there.
             readable = readable and not any(
-                isinstance(parsed.get(column), list) for role, column in columns.items() if role != "messages"
+                isinstance(parsed.get(column), list) for role, column in columns.items() if role not in LISTS
             )
     if not readable:
         return None
-    return tags.tags() if tags is not None else {}
+    if tags is None:
+        return dataset_entry(path.name, columns, None)
+    return dataset_entry(path.name, columns, tags.tags(), calls_tools=tags.calls_tools)
 
 
 def _records(rows: SelectedRows) -> Iterator[str]:

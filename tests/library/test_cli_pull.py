@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -42,7 +43,7 @@ def test_pull_fetches_everything_and_verify_holds(
     [
         ("jsonl", {"selected.jsonl"}),
         ("parquet", {"selected.parquet"}),
-        ("hf", {"README.md", "selected.parquet"}),
+        ("hf", {"README.md", "selected.jsonl", "selected.parquet"}),
     ],
 )
 def test_pull_of_one_format_fetches_what_it_needs(
@@ -129,11 +130,11 @@ def test_pull_of_a_job_without_files_says_its_status(service: FlakyServer, spice
     assert f"{JOB} has no files: it is running" in ended.err
 
 
-@pytest.mark.parametrize(("text_as_answer", "expected"), [(False, "text"), (True, "messages")])
-def test_plain_text_is_what_the_trainer_calls_it(tmp_path: Path, text_as_answer: bool, expected: str) -> None:
+@pytest.mark.parametrize(("trainer", "expected"), [("trl", "text"), ("axolotl", "text"), ("swift", "messages")])
+def test_plain_text_is_what_the_trainer_calls_it(tmp_path: Path, trainer: Any, expected: str) -> None:
     (tmp_path / "selected.jsonl").write_text('{"body": "Once."}\n')
     count = write_conversations(
-        tmp_path / "selected.jsonl", tmp_path / "train.jsonl", "text", {"text": "body"}, text_as_answer=text_as_answer
+        tmp_path / "selected.jsonl", tmp_path / "train.jsonl", "text", {"text": "body"}, trainer=trainer
     )
     row = json.loads((tmp_path / "train.jsonl").read_text())
     answer = {"text": "Once.", "messages": [{"role": "assistant", "content": "Once."}]}[expected]

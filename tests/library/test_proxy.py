@@ -241,3 +241,18 @@ def test_checking_files_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes"])
+def test_quantised_weights_are_refused_with_what_to_do(tmp_path: Path, method: str) -> None:
+    config = json.loads((Path(__file__).parent / "cases" / "80-quantized-config.json").read_text())
+    config["quantization_config"]["quant_method"] = method
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedProxyError, match=rf"quantised \({method}\).*name the model"):
+        load_proxy(ProxyConfig(model=str(tmp_path)), GradientConfig())
+
+
+def test_an_adapter_alone_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UnsupportedProxyError, match="merge_and_unload"):
+        load_proxy(ProxyConfig(model=str(tmp_path)), GradientConfig())
