@@ -22,15 +22,27 @@ PRESETS: Mapping[Preset, Mapping[Literal["selection", "gradients"], Mapping[str,
     },
 }
 """``paper``: gradients as they are, the exact log-determinant, lambda 0.1. ``recommended``: gradients of length one and
-``matching_weight`` 3, which keeps the mean of the choice near that of the pool."""
+``matching_weight`` 3, which keeps the mean of the choice near that of the pool; with targets, the defaults."""
 
 
-def filled(preset: Preset | None, part: Literal["selection", "gradients"], given: Mapping[str, Any]) -> dict[str, Any]:
+UNTARGETED = frozenset({"matching_weight"})
+"""Settings of a preset that only a selection without targets takes from it."""
+
+
+def filled(
+    preset: Preset | None,
+    part: Literal["selection", "gradients"],
+    given: Mapping[str, Any],
+    *,
+    targeted: bool = False,
+) -> dict[str, Any]:
     """Settings with those of a preset where nothing was given.
 
     Args:
         preset: Its name; None fills in nothing.
         part: Which settings.
         given: What was set.
+        targeted: Whether the selection has targets.
     """
-    return {**(PRESETS[preset][part] if preset is not None else {}), **given}
+    settings = PRESETS[preset][part] if preset is not None else {}
+    return {**{name: value for name, value in settings.items() if not (targeted and name in UNTARGETED)}, **given}

@@ -52,9 +52,10 @@ def run(
 ) -> None:
     """Select from a file on this machine, without a service."""
     included, excluded = options.rows(must_include, "--must-include"), options.rows(exclude, "--exclude")
-    config = run_config(budget, settings, options.without_none(must_include=included, exclude=excluded))
     columns = options.pairs(column, "--column")
     wanted = options.target_files(target, target_weight)
+    conditions = options.without_none(must_include=included, exclude=excluded)
+    config = run_config(budget, settings, conditions, targeted=bool(wanted))
 
     let_idle_threads_sleep()
     from spice_select.ingest import IntakeOptions
@@ -107,6 +108,7 @@ def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a result for a person."""
     certificate = summary["certificate"]
     return {
+        **({"note": summary["notice"]} if "notice" in summary else {}),
         "selected": f"{summary['selected']} of {summary['pool']} rows",
         "tokens": f"{summary['tokens_selected']} of {summary['tokens_pool']}",
         "utility": f"{shown(summary['utility'])} nats; {shown(summary['random_control']['utility'])} at random",

@@ -208,13 +208,16 @@ def nested(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[s
     return body
 
 
-def run_config(budget: str, settings: Mapping[str, Any], conditions: Mapping[str, Any]) -> RunConfig:
+def run_config(
+    budget: str, settings: Mapping[str, Any], conditions: Mapping[str, Any], *, targeted: bool = False
+) -> RunConfig:
     """The settings of a run on this machine.
 
     Args:
         budget: How much to select.
         settings: What was set, as ``nested`` returns it.
         conditions: Rows to include and to exclude.
+        targeted: Whether there are targets.
     """
     from spice_select.client.budget import parse_budget
 
@@ -223,7 +226,10 @@ def run_config(budget: str, settings: Mapping[str, Any], conditions: Mapping[str
 
     preset = preset_named(settings.get("preset"))
     gradients = {**filled(preset, "gradients", settings.get("gradients", {})), **only("seed")}
-    selection = {**filled(preset, "selection", settings.get("selection", {})), **only("seed", "method")}
+    selection = {
+        **filled(preset, "selection", settings.get("selection", {}), targeted=targeted),
+        **only("seed", "method"),
+    }
     return checked(
         RunConfig,
         {

@@ -70,8 +70,10 @@ def _what(summary: Mapping[str, Any], facts: RunFacts) -> str:
     selection = facts.config.selection
     budget = ", ".join(f"{name} {value}" for name, value in selection.budget.model_dump(exclude_none=True).items())
     stopped = STOP_REASONS.get(summary["stop_reason"], summary["stop_reason"])
+    notice = f"{summary['notice']}\n\n" if "notice" in summary else ""
     return (
         f"# {_inline(facts.dataset.name)}: a choice\n\n"
+        f"{notice}"
         f"{summary['selected']} of {summary['pool']} candidates, chosen by `{selection.method}` "
         f"with a budget of {budget}; it ended because {stopped}."
         f"{_schedule(summary)}{_conditions(facts)}"

@@ -62,6 +62,13 @@ RANKING_SCHEMA = pa.schema(
 TRACE_SCHEMA = pa.schema([("rank", pa.int64()), ("utility", pa.float64()), ("tokens", pa.int64())])
 
 
+NO_TARGET = (
+    "No target was given, so nothing says which rows are noise: the selection may hold more noise than its share of "
+    "the pool. Name what the model should get better at with targets; a few example rows are enough."
+)
+"""What a result without targets says first."""
+
+
 @dataclass(frozen=True)
 class Written:
     """What ``write_results`` wrote.
@@ -97,7 +104,9 @@ def summarise(
         schedule: What is to be said about the schedule ``periodic``; None for ``offline``.
     """
     picked = len(selection.indices)
+    untargeted = selection.tasks is None and selection.method in {"spice", "fisher"}
     return {
+        **({"notice": NO_TARGET} if untargeted else {}),
         "selected": picked,
         "pool": len(tokens),
         "excluded": len(excluded),

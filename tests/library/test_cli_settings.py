@@ -24,7 +24,7 @@ def test_an_option_has_the_type_of_its_field(name: str, expected: type) -> None:
 
 
 def test_every_option_belongs_to_a_field() -> None:
-    assert {kind(name) for name in JOB_SETTINGS} == {str, int, float}
+    assert {kind(name) for name in JOB_SETTINGS} == {str, int, float, bool}
     assert [kind(name, EVALUATION_SETTINGS) for name in ("tuning", "epochs", "seeds")] == [str, float, int]
 
 

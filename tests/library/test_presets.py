@@ -7,7 +7,7 @@ import json
 import pytest
 
 from app.api.schemas.jobs import JobCreate
-from spice_select.cli import options
+from spice_select.cli import settings
 from spice_select.config import Budget, GradientConfig, RunConfig, SelectionConfig, SelectionOptions
 from spice_select.errors import ConfigError
 from spice_select.presets import PRESETS
@@ -17,7 +17,7 @@ from tests.fixtures.results import MadeResult
 
 def run_config(preset: str | None, **selection: object) -> RunConfig:
     """What the command makes of its options."""
-    return options.run_config("10%", selection, {}, None, None, {}, preset)
+    return settings.run_config("10%", {"preset": preset, "selection": selection}, {})
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -27,9 +27,9 @@ def test_a_preset_is_valid_and_the_same_over_http_and_on_the_command_line(name: 
     assert mine.preset == name
     assert body.selection_config() == mine.selection
     assert body.gradient_config() == mine.gradients
-    for part, settings in PRESETS[name].items():  # type: ignore[index]
+    for part, values in PRESETS[name].items():  # type: ignore[index]
         model = mine.selection if part == "selection" else mine.gradients
-        assert {key: getattr(model, key) for key in settings} == dict(settings)
+        assert {key: getattr(model, key) for key in values} == dict(values)
 
 
 def test_what_was_set_stays() -> None:
@@ -73,3 +73,10 @@ def test_a_run_records_its_preset(spice: Command, made: MadeResult, tmp_path_fac
     assert config["preset"] == "recommended"
     assert config["selection"]["matching_weight"] == PRESETS["recommended"]["selection"]["matching_weight"]
     assert spice("verify", out, "--source", made.source, "--json").json()["ok"]
+
+
+def test_with_targets_a_preset_leaves_the_matching_of_the_pool_out() -> None:
+    asked = {"dataset_id": "ds_x", "budget": {"count": 5}, "preset": "recommended"}
+    targets = [{"name": "a", "dataset_id": "ds_y"}]
+    assert JobCreate.model_validate(asked).selection_config().matching_weight > 0
+    assert not JobCreate.model_validate({**asked, "targets": targets}).selection_config().matching_weight

@@ -82,6 +82,15 @@ def test_a_pool_on_the_disk_makes_the_same_picks(files, tmp_path, monkeypatch):
     np.testing.assert_allclose(outside.selection.scores, inside.selection.scores, rtol=1e-6)
 
 
+def test_a_result_without_a_target_says_so_first(files, tmp_path):
+    result = run(files["pool"], config(5), tmp_path / "out")
+    assert next(iter(result.summary)) == "notice"
+    assert result.summary["notice"].startswith("No target was given")
+    body = (tmp_path / "out" / "README.md").read_text().split("---\n")[-1].strip().splitlines()
+    assert body[2] == result.summary["notice"]
+    assert "notice" not in run(files["pool"], config(5), targets=wanted(files, "short")).summary
+
+
 def test_without_whitening_the_gradients_are_taken_as_they_are(files, tmp_path):
     plain = run(files["pool"], config(9, whitening_damping=None), targets=wanted(files, "short"), cache=tmp_path / "c")
     white = run(files["pool"], config(9), targets=wanted(files, "short"), cache=tmp_path / "c")

@@ -97,10 +97,15 @@ class JobCreate(Conditions):
             raise ValueError("give the seed once: as seed, or as selection.seed and gradients.seed")
         return self
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether the job says what the model should get better at."""
+        return bool(self.targets) or self.target_dataset_id is not None
+
     def selection_config(self) -> SelectionConfig:
         """The selection settings with the short forms filled in."""
         given = {name: getattr(self.selection, name) for name in self.selection.model_fields_set}
-        values = SelectionOptions(**filled(self.preset, "selection", given)).model_dump()
+        values = SelectionOptions(**filled(self.preset, "selection", given, targeted=self.has_targets)).model_dump()
         if self.method is not None:
             values["method"] = self.method
         if self.seed is not None:
