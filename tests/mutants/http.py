@@ -27,7 +27,7 @@ HTTP = (
         "app/api/rate_limit.py",
         "exceeded = used >= self.quota",
         "exceeded = used > self.quota",
-        ("tests/service/test_auth.py",),
+        ("tests/service/test_standards.py",),
     ),
     Fault(
         "If-Match is not looked at when a file is read",

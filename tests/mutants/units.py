@@ -77,7 +77,7 @@ UNITS = (
         "app/persistence/repositories/scheduling.py",
         "            other.lease_until >= clock(),\n",
         "",
-        (_UNITS, "tests/service/test_queue.py"),
+        ("tests/service/test_queue.py",),
     ),
     Fault(
         "a set is ready with its first shard",

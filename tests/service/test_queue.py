@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from sqlalchemy import select, update
+
 from app.ids import DEFAULT_PROJECT
+from app.persistence.tables import Unit
+from app.persistence.types import clock
 from app.services.access.keys import KeyService
 from app.services.units.service import Claim, UnitService
 from app.status import UnitKind
@@ -95,6 +99,11 @@ def test_a_limited_project_runs_no_more_than_it_may(any_service: InProcessServic
     assert any_service.job(two["id"])["queue"]["reason"] == "project_limit"
     units.release(claim)
     assert units.claim_next("w") is not None
+    with any_service.runner.database.write() as session:
+        session.execute(update(Unit).where(Unit.state == "leased").values(lease_until=clock(-1)))
+        shards = select(Unit.id).where(Unit.gradient_set_id == two["gradient_set_id"], Unit.job_id.is_(None))
+        other = session.scalars(shards).one()
+    assert units.claim(other, "w") is not None, "a lease that ran out keeps nobody waiting"
     keys.limit_project(DEFAULT_PROJECT, None)
     assert units.claim_next("w") is not None
 
