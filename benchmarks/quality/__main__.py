@@ -8,6 +8,7 @@ side by side. ``--report`` gathers what is finished into ``results.parquet``, ``
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from pathlib import Path
@@ -34,10 +35,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="begin no further unit after so long")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--report", type=Path, help="only write the results of what is finished into this folder")
+    parser.add_argument("--claims", type=Path, help="only check the paper's claims on the first pool into this folder")
     given = parser.parse_args()
     if given.data is None or given.model is None:
         parser.error("--data and --model are needed (or SPICE_EVIDENCE_DATA and SPICE_EVIDENCE_MODEL)")
-    if given.work.exists() and not (given.resume or given.report):
+    if given.work.exists() and not (given.resume or given.report or given.claims):
         parser.error(f"{given.work} is there already; --resume goes on in it")
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -47,6 +49,12 @@ def main() -> None:
         from benchmarks.quality.report import write_report
 
         write_report(runner, given.scale, given.report)
+        return
+    if given.claims:
+        from benchmarks.quality.claims import claims_on
+
+        found = json.dumps(claims_on(runner, given.scale), indent=1)
+        (given.claims / "claims.json").write_text(found + "\n", encoding="utf-8")
         return
     until = None if given.minutes is None else time.monotonic() + 60 * given.minutes
     is_finished = runner.run(until)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import ttest_1samp
 
 from benchmarks.quality.arms import Pool
 from benchmarks.quality.cache import BusyError, Cache
+from benchmarks.quality.claims import in_their_span
 from benchmarks.quality.comparisons import advantage, detectable, holm
 from benchmarks.quality.corpus import FILES, NGRAM, STRONG, Row, ShortEnough, draw_pool, read_corpus
 from benchmarks.quality.features import Features
@@ -237,3 +239,11 @@ def test_differences_pair_draws_and_seeds() -> None:
         "a": {0: {0: losses(1.0), 1: losses(1.0)}, 1: {1: losses(9.0)}, 2: {0: losses(0.0)}},
     }
     assert differences(arms, "a") == [2.0]
+
+
+def test_rows_in_their_span_have_the_same_products() -> None:
+    rows = torch.randn(9, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    small = in_their_span(rows)
+    assert small.shape == (9, 9)
+    assert torch.allclose(small @ small.T, rows @ rows.T)
+    assert in_their_span(small) is small
