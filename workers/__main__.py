@@ -40,10 +40,10 @@ def send_notifications(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(prog="spice-select dispatcher", description=send_notifications.__doc__)
     parser.parse_args(arguments)
-    from workers.celery_tasks import backlog, ring
+    from workers.celery_tasks import backlog, notify
     from workers.dispatcher import dispatch
 
-    dispatch(Settings(), ring, backlog)
+    dispatch(Settings(), notify, backlog)
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     poll.add_argument("--parent", type=int, default=None, help="end when this process does")
     poll.add_argument("--ready-fd", type=int, default=None, help="told when the worker takes up work")
     commands.add_parser("alive", help="status 0 when a worker of this machine registered in the last minute")
-    commands.add_parser("dispatch", help="ring Celery workers for runnable units")
+    commands.add_parser("dispatch", help="notify Celery workers of runnable units")
     arguments = parser.parse_args()
     settings = Settings()
     if arguments.command == "poll":

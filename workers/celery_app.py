@@ -1,4 +1,4 @@
-"""The Celery application. A message is a doorbell that carries a unit id; the database holds everything else.
+"""The Celery application. A message carries a unit id; the database holds everything else (decision 3).
 
 The parent process never imports torch: CUDA does not survive a fork, so only the children may touch it.
 """
@@ -63,7 +63,7 @@ let_idle_threads_sleep()
 celery_app = Celery("spice-select", broker=settings.broker_url.get_secret_value(), include=["workers.celery_tasks"])
 celery_app.conf.update(
     task_default_queue=QUEUE,
-    # Acknowledged after the run and never sent back: a lost doorbell is rung again from the database, and one that
+    # Acknowledged after the run and never sent back: a lost message is sent again from the database, and one that
     # is sent back by the broker would run a unit that kills its worker for ever.
     task_acks_late=True,
     task_reject_on_worker_lost=False,
@@ -88,7 +88,7 @@ celery_app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     # The children are told at once (below); this is how long they have for the batch they are in.
     worker_soft_shutdown_timeout=10,
-    # Against what leaks. Stale doorbells count as well, and a new child has to load torch and the model again: with a
+    # Against what leaks. Stale messages count as well, and a new child has to load torch and the model again: with a
     # small number a burst of them leaves every worker loading instead of working.
     worker_max_tasks_per_child=500,
     worker_send_task_events=False,

@@ -1,4 +1,4 @@
-"""A worker process that waits for doorbells, and looks for work by itself when it has heard none for long."""
+"""A worker process that waits for messages, and looks for work by itself when none came for long."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Busy:
 
 
 class CeleryChild:
-    """Runs units one at a time: those that are rung, and after a silence those that nobody rang for.
+    """Runs units one at a time: one for each message, and after a silence those that no message came for.
 
     A broker that is gone, full or read-only, a connection that died without a word, a dispatcher that does not run:
-    whatever keeps the doorbells away, work that is in the database goes on.
+    whatever keeps the messages away, work that is in the database goes on.
 
     Args:
         make_runner: Makes the runner on first use.
         busy: Told while a unit runs.
         shutdown: Set when the process is asked to end.
-        silence_seconds: Time without a doorbell after which an idle process looks for itself.
-        pause_seconds: Time until it looks again after it has found something.
+        silence_seconds: Time without a message after which an idle process looks for itself.
+        pause_seconds: Time until it looks again after it has done a unit.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class CeleryChild:
         self.silence_seconds, self.pause_seconds = silence_seconds, pause_seconds
         self._runner: UnitRunner | None = None
         self._one_at_a_time = threading.Lock()
-        self._rung = threading.Event()
+        self._notified = threading.Event()
 
     def _runner_here(self) -> UnitRunner:
         """One runner per process keeps its model loaded; the lock must be held."""
@@ -87,7 +87,7 @@ class CeleryChild:
         Messages are first in, first out: a worker that took the unit that a message names would know neither priority
         nor fairness behind a backlog.
         """
-        self._rung.set()
+        self._notified.set()
         if self.shutdown.is_set():
             return
         with self._one_at_a_time, self._busy.working():
@@ -96,25 +96,25 @@ class CeleryChild:
             if claim is not None:
                 runner.run_claim(claim)
         # Time spent on a unit is no silence.
-        self._rung.set()
+        self._notified.set()
 
     def watch(self) -> None:
-        """Look for work whenever no doorbell came for ``silence_seconds``, until the process is asked to end."""
+        """Look for work whenever no message came for ``silence_seconds``, until the process is asked to end."""
         log = get_logger()
         wait = self.silence_seconds
         while not self.shutdown.is_set():
-            if self._rung.wait(wait):
-                self._rung.clear()
+            if self._notified.wait(wait):
+                self._notified.clear()
                 wait = self.silence_seconds
                 continue
             try:
-                found = self._look()
+                worked = self._look()
             except Exception as error:  # a database that is away for a while must not end the watch
                 log.error("unasked_look_failed", error=str(error))
-                found = False
-            if found:
-                log.warning("worked_without_doorbell", silent_seconds=wait)
-            wait = self.pause_seconds if found else self.silence_seconds
+                worked = False
+            if worked:
+                log.warning("worked_without_message", silent_seconds=wait)
+            wait = self.pause_seconds if worked else self.silence_seconds
 
     def _look(self) -> bool:
         """Take one unit that waits, unless one is running here; whether there was one."""
@@ -137,7 +137,7 @@ class CeleryChild:
         """Load what gradients need, and begin to watch, from threads of their own."""
         with self._one_at_a_time:
             self._runner_here().warm_up()
-        threading.Thread(target=self.watch, name="attendant", daemon=True).start()
+        threading.Thread(target=self.watch, name="celery-child", daemon=True).start()
 
 
 def wait_until_idle(busy: Busy, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The Celery task, and how it is rung."""
+"""The Celery task, and the message that starts it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def run_unit(unit_id: str) -> None:
     _celery_child.answer()
 
 
-def ring(unit_id: str) -> None:
-    """Send the doorbell of a unit."""
+def notify(unit_id: str) -> None:
+    """Send the message about a unit."""
     celery_app.send_task(RUN_UNIT, args=(unit_id,))
 
 
 def backlog() -> int:
-    """Number of doorbells that wait in the broker."""
+    """Number of messages that wait in the broker."""
     with celery_app.connection_or_acquire() as connection:
         return int(connection.default_channel.client.llen(QUEUE))

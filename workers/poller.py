@@ -1,4 +1,4 @@
-"""The embedded worker: polls the same claim that a Celery doorbell leads to, so no broker is needed."""
+"""The embedded worker: polls the same claim that a Celery message leads to, so no broker is needed."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import os
 import signal
 import socket
 import threading
-import time
 from types import FrameType
 
 from app import logs, tracing
-from app.persistence.session import Database
-from app.services.datasets.uploads import UploadService
-from app.services.storage.checkpoints import sweep_checkpoints
 from app.settings import Settings
 from spice_select.models.threads import let_idle_threads_sleep
-from workers.background.retention import start_removal
-from workers.background.webhook_sender import WebhookSender
+from workers.background.maintenance import Maintenance
 from workers.run_unit import UnitRunner
 
-SWEEP_SECONDS = 2.0
 WEDGED_STATUS = 70
 """Exit status of a process that ended itself because its work hung."""
 
@@ -56,24 +50,14 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     # Whoever started this process starts another.
     tracing.configure(settings.tracing, "worker")
     runner = UnitRunner(settings, worker_name(), shutdown, wedged=lambda: os._exit(WEDGED_STATUS))
-    uploads = UploadService(runner.database, runner.store, settings)
     runner.warm_up()
-    start_removal(settings, shutdown)
-    sender = WebhookSender(settings, Database(settings.resolved_database_url, pool_size=4))
-    sender.start()
+    maintenance = Maintenance(settings, shutdown).start()
     log.info("worker_started", owner=runner.owner)
     if ready_fd is not None:
         os.write(ready_fd, b"+")
         os.close(ready_fd)
-    swept = 0.0
     while not shutdown.is_set() and (parent is None or os.getppid() == parent):
         try:
-            if time.monotonic() - swept > SWEEP_SECONDS:
-                runner.units.sweep()
-                if runner.folder.is_here():
-                    uploads.sweep()
-                    sweep_checkpoints(runner.database, runner.store)
-                swept = time.monotonic()
             claim = runner.claim_next()
             if claim is not None:
                 runner.run_claim(claim)
@@ -82,5 +66,6 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
             log.error("worker_round_failed", exc_info=error)
             shutdown.wait(1.0)
         shutdown.wait(settings.poll_seconds)
-    sender.stop()
+    shutdown.set()
+    maintenance.stop()
     log.info("worker_stopped", owner=runner.owner)

@@ -119,3 +119,17 @@ def test_the_reader_of_files_does_without_pandas_and_numpy(name: str, tmp_path: 
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "pyarrow.lib" in imported
     assert not [name for name in imported if name.startswith(("pandas.", "numpy."))], "looked for and found"
+
+
+def test_a_worker_that_is_ready_to_select_has_loaded_no_model_library() -> None:
+    """Transformers alone was half of a child's start; whoever computes gradients loads it then."""
+    code = (
+        "import sys, threading\n"
+        "from app.settings import Settings\n"
+        "from workers.run_unit import UnitRunner\n"
+        "UnitRunner(Settings(device='cpu'), 'x', threading.Event()).resources.load_selection()\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "torch" in loaded.split()
+    assert {"transformers", "tokenizers", "datasets", "peft", "datasketch"} & set(loaded.split()) == set()

@@ -25,7 +25,8 @@ from app.settings import Settings
 from tests.fixtures.servers import free_port
 from tests.fixtures.service import InProcessService, jsonl, sums
 from workers import dispatcher, poller
-from workers.background import retention
+from workers.background import maintenance
+from workers.background.maintenance import Maintenance
 from workers.celery_child import Busy, CeleryChild
 from workers.run_unit import UnitRunner
 
@@ -175,22 +176,12 @@ def test_files_that_are_to_be_removed_stay_written_down_where_they_are_not(
         database.dispose()
         return int(count or 0)
 
-    def left_by(settings: Settings, rounds: int = 3) -> int:
-        shutdown, looks = threading.Event(), 0
-        ask: Callable[[SharedFolder], bool] = SharedFolder.is_here
-
-        def counted(folder: SharedFolder) -> bool:
-            nonlocal looks
-            looks += 1
-            if looks > rounds:
-                shutdown.set()
-            return ask(folder)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(retention, "PAUSE_SECONDS", 0.01)
-            patched.setattr(SharedFolder, "is_here", counted)
-            retention.start_removal(settings, shutdown).join(60)
-        assert looks > rounds
+    def left_by(settings: Settings) -> int:
+        shutdown = threading.Event()
+        keeper = Maintenance(settings, shutdown)
+        keeper.remove()
+        shutdown.set()
+        keeper.stop()
         return doomed()
 
     with InProcessService(any_database_url, tmp_path / "data", artifact_grace_seconds=3600) as service:
@@ -227,10 +218,9 @@ def test_neither_loop_sweeps_a_folder_that_is_not_the_shared_one(
 
         with monkeypatch.context() as patched:
             patched.setattr(module, "stop_on_signals", lambda: shutdown)
-            patched.setattr(module, "SWEEP_SECONDS", 0.0)
-            # What runs beside the loop has connections of its own that nobody here would close.
-            for beside in ("start_removal", "WebhookSender"):
-                patched.setattr(module, beside, MagicMock())
+            patched.setattr(maintenance, "SWEEP_SECONDS", 0.0)
+            # It has connections of its own that nobody here would close.
+            patched.setattr(maintenance, "WebhookSender", MagicMock())
             patched.setattr(UnitRunner, "warm_up", lambda runner: runners.append(runner))
             patched.setattr(UnitService, "sweep", counted)
             if which == "dispatcher":

@@ -152,11 +152,11 @@ class Histories(RuleBasedStateMachine):
 
     @precondition(lambda self: self.statuses)
     @rule()
-    def ring(self) -> None:
-        rung: list[str] = []
-        self.units.ring(rung.append)
-        assert len(set(rung)) == len(rung)
-        for unit_id in rung:
+    def notify(self) -> None:
+        notified: list[str] = []
+        self.units.notify(notified.append)
+        assert len(set(notified)) == len(notified)
+        for unit_id in notified:
             assert self.unit(unit_id).state in {UnitState.PENDING, UnitState.LEASED}
 
     @invariant()

@@ -157,36 +157,36 @@ def test_bad_data_fails_at_once(any_service: InProcessService, job: dict[str, An
     assert (ended["status"], ended["error"]["code"], ended["error"]["retryable"]) == ("failed", "pool-empty", False)
 
 
-def test_doorbells_ring_again_until_somebody_comes(any_service: InProcessService, job: dict[str, Any]) -> None:
-    rung: list[str] = []
+def test_messages_are_sent_again_until_a_worker_comes(any_service: InProcessService, job: dict[str, Any]) -> None:
+    notified: list[str] = []
     units = units_with(any_service, notify_seconds=1000.0)
-    assert units.ring(rung.append) == 1
-    assert units.ring(rung.append) == 0, "rung lately"
-    assert units_with(any_service, notify_seconds=1e-6).ring(rung.append) == 1
-    assert rung[0] == rung[1]
-    assert any_service.runner.run(rung[0]) is True
-    assert any_service.runner.run(rung[1]) is False, "a doorbell that comes twice is harmless"
+    assert units.notify(notified.append) == 1
+    assert units.notify(notified.append) == 0, "notified lately"
+    assert units_with(any_service, notify_seconds=1e-6).notify(notified.append) == 1
+    assert notified[0] == notified[1]
+    assert any_service.runner.run(notified[0]) is True
+    assert any_service.runner.run(notified[1]) is False, "a message that comes twice is harmless"
     assert any_service.runner.run("unit_forged") is False
 
 
-def test_busy_workers_are_not_rung_again_while_doorbells_wait(
+def test_busy_workers_are_not_notified_again_while_messages_wait(
     any_service: InProcessService, job: dict[str, Any]
 ) -> None:
-    rung: list[str] = []
+    notified: list[str] = []
     units = units_with(any_service, notify_seconds=1e-6)
-    assert units.ring(rung.append, backlog=lambda: 5) == 1, "a unit that was never rung is rung all the same"
-    assert units.ring(rung.append, backlog=lambda: 1) == 0
-    assert units.ring(rung.append, backlog=lambda: 0) == 1, "nothing waits, so the first one may have been lost"
+    assert units.notify(notified.append, backlog=lambda: 5) == 1, "the first message of a unit is sent all the same"
+    assert units.notify(notified.append, backlog=lambda: 1) == 0
+    assert units.notify(notified.append, backlog=lambda: 0) == 1, "nothing waits, so the first one may have been lost"
 
 
-def test_a_broker_that_fails_leaves_the_unit_unrung(any_service: InProcessService, job: dict[str, Any]) -> None:
+def test_a_broker_that_fails_leaves_the_unit_to_be_notified(any_service: InProcessService, job: dict[str, Any]) -> None:
     def refuse(_: str) -> None:
         raise ConnectionError("no broker")
 
     units = units_with(any_service, notify_seconds=1000.0)
     with pytest.raises(ConnectionError):
-        units.ring(refuse)
-    assert units.ring(lambda _: None) == 1
+        units.notify(refuse)
+    assert units.notify(lambda _: None) == 1
 
 
 def test_two_dispatchers_never_ring_the_same_unit(any_service: InProcessService) -> None:
@@ -194,18 +194,18 @@ def test_two_dispatchers_never_ring_the_same_unit(any_service: InProcessService)
     for count in range(1, 4):
         any_service.submit(dataset["id"], gradients={"sketch_dim": count, "max_length": 64})
     units = units_with(any_service, notify_seconds=1000.0)
-    rung: list[str] = []
+    notified: list[str] = []
     start = threading.Barrier(4)
 
     def dispatch(_: int) -> None:
         start.wait()
         for _ in range(3):
-            units.ring(rung.append)
+            units.notify(notified.append)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(dispatch, range(4)))
-    assert sorted(rung) == sorted(set(rung))
-    assert len(rung) == 3
+    assert sorted(notified) == sorted(set(notified))
+    assert len(notified) == 3
 
 
 def test_a_worker_leaves_units_of_a_newer_version_alone(any_service: InProcessService, job: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ def name_of(payload: bytes) -> str:
 def bring(copies: LocalCache, payload: bytes, used: float = 0.0) -> str:
     """A copy that was used so many seconds after the epoch."""
     sha256 = name_of(payload)
-    path = copies.bring(sha256, lambda there: there.write_bytes(payload) > 0)
+    path = copies.fetch(sha256, lambda there: there.write_bytes(payload) > 0)
     assert path is not None
     os.utime(path, (used, used))
     return sha256
@@ -29,13 +29,13 @@ def test_only_the_right_bytes_become_a_copy(tmp_path: Path) -> None:
     copies = LocalCache(tmp_path / "copies", 1000)
     sha256 = bring(copies, b"right")
     assert copies.path(sha256).read_bytes() == b"right"
-    assert copies.bring(sha256, lambda _path: pytest.fail("it is there already")) == copies.path(sha256)
+    assert copies.fetch(sha256, lambda _path: pytest.fail("it is there already")) == copies.path(sha256)
     other = name_of(b"other")
-    assert copies.bring(other, lambda path: path.write_bytes(b"wrong") > 0) is None
-    assert copies.bring(other, lambda _path: False) is None
+    assert copies.fetch(other, lambda path: path.write_bytes(b"wrong") > 0) is None
+    assert copies.fetch(other, lambda _path: False) is None
     assert not copies.path(other).exists()
     with pytest.raises(OSError, match="network"):
-        copies.bring(other, lambda path: (path.write_bytes(b"oth"), (_ for _ in ()).throw(OSError("network")))[0] > 0)
+        copies.fetch(other, lambda path: (path.write_bytes(b"oth"), (_ for _ in ()).throw(OSError("network")))[0] > 0)
     assert list((tmp_path / "copies" / "tmp").iterdir()) == []
     copies.drop(sha256)
     copies.drop(sha256)
@@ -47,7 +47,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     names = [bring(copies, bytes([number]) * 10, used=1000.0 + number) for number in range(3)]
     assert copies.make_room() == 0
     assert all(copies.path(name).exists() for name in names)
-    assert copies.bring(names[0], lambda _path: False) is not None, "used again just now"
+    assert copies.fetch(names[0], lambda _path: False) is not None, "used again just now"
     assert copies.make_room(10) == 0
     assert [copies.path(name).exists() for name in names] == [True, False, True]
     assert copies.make_room(30) == 0

@@ -57,12 +57,12 @@ def far(sqlite_url: str, s3: str, tmp_path: Path) -> Iterator[InProcessService]:
 
 
 def objects(service: InProcessService) -> dict[str, bytes]:
-    store = service.runner.resources.shards.far
+    store = service.runner.resources.shards.remote
     return {name: store._system.cat_file(f"{store._root}/{name}") for name in store.ages()}
 
 
 def overwrite(service: InProcessService, name: str, payload: bytes) -> None:
-    store = service.runner.resources.shards.far
+    store = service.runner.resources.shards.remote
     store._system.pipe_file(f"{store._root}/{name}", payload)
 
 
@@ -174,7 +174,7 @@ def test_an_object_that_is_not_what_it_should_be_is_made_again_once(
     changed = bytearray(payload)
     changed[-3] ^= 1
     if fault == "gone":
-        far.runner.resources.shards.far.remove([name])
+        far.runner.resources.shards.remote.remove([name])
     else:
         overwrite(far, name, bytes(changed))
     again = far.submit(job["dataset_id"], gradients=SMALL)
@@ -188,7 +188,7 @@ def test_an_object_that_is_not_what_it_should_be_is_made_again_once(
     now = objects(far)
     [fresh] = set(now) - {name}
     assert now[fresh] == payload
-    assert sweep_remote(far.runner.database, far.runner.resources.shards.far, 0) == (fault != "gone")
+    assert sweep_remote(far.runner.database, far.runner.resources.shards.remote, 0) == (fault != "gone")
     assert list(objects(far)) == [fresh]
 
 
@@ -224,7 +224,7 @@ def test_a_worker_killed_before_its_commit_leaves_nothing_for_good(
                 step(service.runner)
         [orphan] = objects(service)
         overwrite(service, "notes/of-somebody-else.txt", b"not ours")
-        database, store = service.runner.database, service.runner.resources.shards.far
+        database, store = service.runner.database, service.runner.resources.shards.remote
         assert sweep_remote(database, store, 3600) == 0, "its record may be on the way"
         deadline = threading.Event()
         while service.job(job["id"])["status"] != "succeeded":
@@ -248,7 +248,7 @@ def test_gradients_that_expire_are_swept_and_made_again_when_wanted(
     with InProcessService(any_database_url, tmp_path / "far", **settings) as service:
         job = posted(service)
         service.drain()
-        database, store = service.runner.database, service.runner.resources.shards.far
+        database, store = service.runner.database, service.runner.resources.shards.remote
         assert sweep_remote(database, store, 0) == 0, "a record names it"
         retention = Retention(database, ArtifactStore(service.settings.data_dir), service.settings)
         assert retention.sweep()["gradient_sets_expired"] == 1
@@ -282,7 +282,7 @@ def test_after_its_gradients_expired_a_deleted_data_set_has_left_nothing_at_eith
         assert service.http.delete(f"/v1/datasets/{job['dataset_id']}").status_code == 204
         database = service.runner.database
         Retention(database, ArtifactStore(service.settings.data_dir), service.settings).sweep()
-        assert sweep_remote(database, service.runner.resources.shards.far, 0) == 1
+        assert sweep_remote(database, service.runner.resources.shards.remote, 0) == 1
         assert objects(service) == {}
         assert [path for path in (tmp_path / "far" / "objects").rglob("*") if path.is_file()] == []
 
@@ -304,13 +304,13 @@ def test_no_bucket_is_made(s3: str, tmp_path: Path) -> None:
         path.write_bytes(b"x")
         with pytest.raises(StoreUnreachableError):
             store.add("prj", path, hashlib.sha256(b"x").hexdigest())
-    assert not store.far.is_there()
+    assert not store.remote.is_there()
 
 
 def test_a_bucket_that_is_gone_costs_no_gradients(far: InProcessService, tmp_path: Path) -> None:
     job = posted(far)
     far.drain()
-    store = far.runner.resources.shards.far
+    store = far.runner.resources.shards.remote
     store.remove(list(objects(far)))
     store._system.rmdir(store._root.partition("/")[0])
     other = second_worker(far, tmp_path / "elsewhere")
@@ -360,7 +360,7 @@ def test_one_of_the_workers_sweeps(any_database_url: str, tmp_path: Path) -> Non
 def test_every_wait_for_s3_is_bounded(s3: str, tmp_path: Path) -> None:
     settings = Settings(**at_s3(s3, tmp_path))
     store = GradientStore(settings, None)  # type: ignore[arg-type]
-    assert isinstance(store.far, ObjectStore)
-    config = store.far._system.config_kwargs
+    assert isinstance(store.remote, ObjectStore)
+    config = store.remote._system.config_kwargs
     assert 0 < config["connect_timeout"] <= 15
     assert 0 < config["read_timeout"] <= 60

@@ -40,7 +40,7 @@ def test_shards_come_in_the_order_they_are_asked_for(tmp_path: Path) -> None:
     assert store.copies is not None
     for shard in shards[::2]:
         store.copies.drop(shard.sha256)
-    store.far.remove([shards[4].result["object"]])
+    store.remote.remove([shards[4].result["object"]])
     told: list[tuple[int, int]] = []
     here = store.at_hand("prj", shards, on_progress=lambda done, total: told.append((done, total)))
     assert here[4] is None
@@ -59,6 +59,6 @@ def test_an_address_that_is_none_is_refused() -> None:
         Settings(gradient_store="/some/folder")
     store = GradientStore(Settings(gradient_store="nowhere://x"), None)  # type: ignore[arg-type]
     with pytest.raises(Exception, match="no address that can be used"):
-        assert store.far
+        assert store.remote
     with pytest.raises(StoreUnreachableError):
-        assert GradientStore(Settings(), None).far  # type: ignore[arg-type]
+        assert GradientStore(Settings(), None).remote  # type: ignore[arg-type]

@@ -46,8 +46,9 @@ class Every:
         return self
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end, which comes after ``shutdown`` is set; whether it came in time."""
-        self._thread.join(timeout)
+        """Wait for the end, which comes after ``shutdown`` is set; whether it came in time, or nothing had begun."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

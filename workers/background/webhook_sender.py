@@ -20,11 +20,11 @@ from app.persistence.session import Database
 from app.services.access.secret_box import SecretBox
 from app.services.notify.deliveries import DeliveryService, Message, Outcome, utc_now
 from app.settings import Settings
+from workers.background.every import Every
 
 THREADS = 8
 """As many receivers may be slow at the same time without holding up the others."""
 SWEEP_SECONDS = 3600.0
-MAX_PAUSE_SECONDS = 10.0
 MOST_ANSWER_BYTES = 65536
 
 
@@ -49,17 +49,28 @@ class WebhookSender:
         )
         self._ending = threading.Event()
         self._more = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="webhook-sender", daemon=True)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
+        self._under_way: dict[str, Future[None]] = {}
+        self._swept = 0.0
+        self._rounds = Every(
+            settings.poll_seconds,
+            self._send_due,
+            "webhook-sender",
+            self._ending,
+            wake=self._more,
+            at_once=True,
+            at_end=self._pool.shutdown,
+        )
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """Take no more messages, and wait for those on their way as long as they may take."""
         self._ending.set()
         self._more.set()
-        self._thread.join(self.settings.webhook_timeout_seconds + 1)
+        self._rounds.join(self.settings.webhook_timeout_seconds + 1)
         self._client.close()
 
     def send(self, message: Message) -> Outcome:
@@ -76,26 +87,14 @@ class WebhookSender:
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
             return Outcome(error=f"{type(problem).__name__}: {problem}"[:300])
 
-    def _run(self) -> None:
-        log = logs.get_logger()
-        under_way: dict[str, Future[None]] = {}
-        pause, swept = self.settings.poll_seconds, 0.0
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="webhook") as pool:
-            while not self._ending.is_set():
-                try:
-                    under_way = {endpoint: future for endpoint, future in under_way.items() if not future.done()}
-                    self._more.clear()
-                    for message in self.deliveries.claim(THREADS - len(under_way), tuple(under_way)):
-                        under_way[message.endpoint_id] = pool.submit(self._deliver, message)
-                    if time.monotonic() - swept > SWEEP_SECONDS:
-                        self.deliveries.sweep()
-                        swept = time.monotonic()
-                    pause = self.settings.poll_seconds
-                except Exception as error:  # a database that is away for a while must not end the sender
-                    pause = min(MAX_PAUSE_SECONDS, pause * 2)
-                    log.error("webhook_round_failed", error=str(error), next_try_seconds=pause)
-                # An endpoint that has taken a message can have its next one at once.
-                self._more.wait(pause)
+    def _send_due(self) -> None:
+        """Take what is due. An endpoint that has taken a message can have its next one at once."""
+        self._under_way = {endpoint: future for endpoint, future in self._under_way.items() if not future.done()}
+        for message in self.deliveries.claim(THREADS - len(self._under_way), tuple(self._under_way)):
+            self._under_way[message.endpoint_id] = self._pool.submit(self._deliver, message)
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self.deliveries.sweep()
+            self._swept = time.monotonic()
 
     def _deliver(self, message: Message) -> None:
         log = logs.get_logger().bind(delivery=message.delivery_id, endpoint=message.endpoint_id)

@@ -1,7 +1,7 @@
-"""Where gradient shards are kept: in the shared folder, or at an address, with copies on this machine.
+"""Where gradient shards are kept: in the shared folder, or in object storage with copies on this machine.
 
-At an address every write has a name of its own, which the committed record holds. Nothing is ever written twice under
-one name, so what no record names any more can be removed without looking again (decision 6).
+In object storage every write has a name of its own, which the committed record holds. Nothing is ever written twice
+under one name, so what no record names any more can be removed without looking again (decision 6).
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ class GradientStore:
 
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         self._settings, self._folder = settings, store
-        self._far: ObjectStore | None = None
+        self._remote: ObjectStore | None = None
         self.copies: LocalCache | None = None
 
     @property
     def is_remote(self) -> bool:
-        """Whether shards are kept at an address."""
+        """Whether shards are kept in object storage."""
         return bool(self._settings.gradient_store)
 
     @property
-    def far(self) -> ObjectStore:
+    def remote(self) -> ObjectStore:
         """The files at the address; set up when it is first needed, in the process that needs it.
 
         Raises:
             StoreUnreachableError: There is no address, or it cannot be used.
         """
-        if self._far is None:
+        if self._remote is None:
             if not self.is_remote:
                 raise StoreUnreachableError("gradients are kept at an address, and SPICE_GRADIENT_STORE is not set")
             address = self._settings.gradient_store
             # Making a bucket is for its operator: that of a misspelt address would be somebody else's, or public.
             folders = not address.startswith("s3://")
             options = _options(self._settings)
-            self._far = ObjectStore(address, pointer="#/gradients", options=options, makes_folders=folders)
-        return self._far
+            self._remote = ObjectStore(address, pointer="#/gradients", options=options, makes_folders=folders)
+        return self._remote
 
     def _copies_here(self) -> LocalCache:
         if self.copies is None:
@@ -98,7 +98,7 @@ class GradientStore:
             return {}
         name = f"{project_id}/{sha256[:2]}/{sha256}-{secrets.token_hex(8)}"
         size = path.stat().st_size
-        self.far.put(path, name)
+        self.remote.put(path, name)
         copies = self._copies_here()
         copies.make_room(size)
         copies.add(path, sha256)
@@ -123,38 +123,38 @@ class GradientStore:
         Raises:
             Stopped: ``should_stop`` said so.
             StoreUnreachableError: The address does not answer.
-        """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by bring()
-        far = [shard for shard in shards if "object" in shard.result]
-        found: dict[str, Path | None] = {}
+        """  # ruff: ignore[docstring-extraneous-exception] - the first is raised by fetch()
+        remote = [shard for shard in shards if "object" in shard.result]
+        paths: dict[str, Path | None] = {}
         for shard in shards:
             if "object" not in shard.result:
-                found[shard.unit_id] = self._in_folder(project_id, shard)
-        if far:
+                paths[shard.unit_id] = self._in_folder(project_id, shard)
+        if remote:
             copies = self._copies_here()
-            copies.pin(shard.sha256 for shard in far)
-            coming = sum(shard.result.get("bytes", 0) for shard in far if not copies.path(shard.sha256).exists())
+            copies.pin(shard.sha256 for shard in remote)
+            coming = sum(shard.result.get("bytes", 0) for shard in remote if not copies.path(shard.sha256).exists())
             over = copies.make_room(coming)
             if over:
                 get_logger().warning("gradient_copies_above_bound", bytes=over)
 
-            def bring(shard: UnitArtifact) -> Path | None:
+            def fetch(shard: UnitArtifact) -> Path | None:
                 if should_stop is not None and should_stop():
                     raise Stopped("the shards are no longer wanted")
                 name = shard.result["object"]
-                return copies.bring(shard.sha256, lambda path: self.far.fetch(name, path))
+                return copies.fetch(shard.sha256, lambda path: self.remote.fetch(name, path))
 
             with ThreadPoolExecutor(FETCHED_AT_A_TIME) as pool:
                 try:
-                    for done, (shard, path) in enumerate(zip(far, pool.map(bring, far), strict=True), 1):
-                        found[shard.unit_id] = path
+                    for done, (shard, path) in enumerate(zip(remote, pool.map(fetch, remote), strict=True), 1):
+                        paths[shard.unit_id] = path
                         if on_progress is not None:
-                            on_progress(done, len(far))
+                            on_progress(done, len(remote))
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise
-            if None in found.values() and not self.far.is_there():
+            if None in paths.values() and not self.remote.is_there():
                 raise StoreUnreachableError(f"there is no {self._settings.gradient_store}", pointer="#/gradients")
-        return [found[shard.unit_id] for shard in shards]
+        return [paths[shard.unit_id] for shard in shards]
 
     def drop_copies(self, shards: Sequence[UnitArtifact]) -> bool:
         """Forget copies that rotted on this machine; False when one of the shards is no copy."""

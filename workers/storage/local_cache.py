@@ -56,19 +56,19 @@ class LocalCache:
         move_whole(path, target)
         return target
 
-    def bring(self, sha256: str, fetch: Callable[[Path], bool]) -> Path | None:
+    def fetch(self, sha256: str, download: Callable[[Path], bool]) -> Path | None:
         """The copy, fetched unless it is there; None when what came is nothing, or other bytes.
 
         Args:
             sha256: Digest (hex) of its bytes.
-            fetch: Writes the file to a path; False when there is none.
+            download: Writes the file to a path; False when there is none.
         """
         path = self.path(sha256)
         with suppress(FileNotFoundError):
             os.utime(path)
             return path
         with self.scratch() as partial:
-            if not fetch(partial) or file_sha256(partial) != sha256:
+            if not download(partial) or file_sha256(partial) != sha256:
                 return None
             return self.add(partial, sha256)
 

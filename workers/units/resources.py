@@ -73,7 +73,7 @@ class Resources:
             ServiceError: ``proxy-changed`` when the files are no longer the ones the job was made for.
         """
         self._loaded = None
-        self._load_models()
+        self.load_models()
         from spice_select.models.proxy import load_proxy
 
         proxy = load_proxy(config, gradients, device=self.device)
@@ -99,7 +99,7 @@ class Resources:
         for name in ("spice_select.pipeline.select", "workers.units.select_result"):
             importlib.import_module(name)
 
-    def _load_models(self) -> None:
+    def load_models(self) -> None:
         """Import what a model needs; a unit that only selects does without."""
         if MODELS in sys.modules:
             return

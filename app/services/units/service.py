@@ -287,20 +287,20 @@ class UnitService:
             for concerned in _concerned(session, claim):
                 Events(session).append(claim.project_id, "artifacts.lost", **concerned, data=data)
 
-    def ring(self, publish: Callable[[str], None], limit: int = 50, *, backlog: Callable[[], int] = lambda: 0) -> int:
-        """Publish a doorbell for every runnable unit that nobody has rung lately.
+    def notify(self, publish: Callable[[str], None], limit: int = 50, *, backlog: Callable[[], int] = lambda: 0) -> int:
+        """Publish a message for every runnable unit that no worker was notified of lately.
 
-        The runnable row is the outbox. Publishing comes before the commit: a crash in between rings twice, never not
-        at all.
+        The runnable row is the outbox. Publishing comes before the commit: a crash in between sends two
+        messages, never none.
 
         Args:
             publish: Sends the message; an exception leaves the rest for the next round.
             limit: Most units of one round.
-            backlog: Doorbells that wait to be heard. While there are any, nothing is rung a second time: workers
+            backlog: Messages that wait to be received. While there are any, none is sent a second time: workers
                 that are merely busy would otherwise come back to hundreds of stale ones.
 
         Returns:
-            How many were rung.
+            How many messages were sent.
         """
         with self.database.write() as session:
             units = Units(session)

@@ -124,10 +124,10 @@ def __getattr__(name: str) -> Celery:
 
 def main() -> None:
     """The dispatcher, sabotaged."""
-    from workers.celery_tasks import backlog, ring
+    from workers.celery_tasks import backlog, notify
     from workers.dispatcher import dispatch
 
-    dispatch(Settings(), ring, backlog)
+    dispatch(Settings(), notify, backlog)
 
 
 if __name__ == "__main__":

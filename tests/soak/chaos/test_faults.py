@@ -35,7 +35,7 @@ def test_without_redis_and_without_a_dispatcher_jobs_are_accepted_and_done(tmp_p
         verdict = verdict_after(cluster, clients)
         assert verdict.violations == []
         assert verdict.ended == {"succeeded": 2}
-        assert "worked_without_doorbell" in cluster.workers[0].log_text()
+        assert "worked_without_message" in cluster.workers[0].log_text()
 
 
 def test_workers_whose_clocks_are_an_hour_wrong_take_nothing_from_each_other(tmp_path: Path) -> None:

@@ -28,15 +28,15 @@ def service(any_database_url: str, tmp_path: Path) -> Iterator[InProcessService]
 @contextmanager
 def watching(service: InProcessService, silence_seconds: float) -> Generator[CeleryChild]:
     busy = Busy()
-    attendant = CeleryChild(
+    child = CeleryChild(
         lambda: service.runner, busy, threading.Event(), silence_seconds=silence_seconds, pause_seconds=0.05
     )
-    thread = threading.Thread(target=attendant.watch)
+    thread = threading.Thread(target=child.watch)
     thread.start()
     try:
-        yield attendant
+        yield child
     finally:
-        attendant.shutdown.set()
+        child.shutdown.set()
         thread.join(30)
         busy.close()
 
@@ -57,18 +57,18 @@ def test_a_job_that_nobody_rings_for_is_done_after_a_silence(service: InProcessS
         assert ended(service, job["id"])["status"] == "succeeded"
 
 
-def test_who_hears_doorbells_does_not_look(service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_gets_messages_does_not_look(service: InProcessService, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
-    with watching(service, 0.8) as attendant:
-        monkeypatch.setattr(attendant, "_look", lambda: looks.append(time.monotonic()))
-        for _ in range(50):  # until the machine did not stand still between two doorbells
+    with watching(service, 0.8) as child:
+        monkeypatch.setattr(child, "_look", lambda: looks.append(time.monotonic()))
+        for _ in range(50):  # until the machine did not stand still between two messages
             looks.clear()
-            rung = [time.monotonic()]
-            while rung[-1] - rung[0] < 1.2:
-                attendant.answer()
+            notified = [time.monotonic()]
+            while notified[-1] - notified[0] < 1.2:
+                child.answer()
                 time.sleep(0.05)
-                rung.append(time.monotonic())
-            if max(later - earlier for earlier, later in pairwise(rung)) < 0.4:
+                notified.append(time.monotonic())
+            if max(later - earlier for earlier, later in pairwise(notified)) < 0.4:
                 break
         assert not looks
         deadline = time.monotonic() + 60
@@ -77,7 +77,7 @@ def test_who_hears_doorbells_does_not_look(service: InProcessService, monkeypatc
             time.sleep(0.05)
 
 
-def test_a_doorbell_and_a_look_never_run_two_units_at_once(
+def test_a_message_and_a_look_never_run_two_units_at_once(
     service: InProcessService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = service.push(jsonl(sums(6)))
@@ -93,12 +93,12 @@ def test_a_doorbell_and_a_look_never_run_two_units_at_once(
         running -= 1
 
     monkeypatch.setattr(service.runner, "run_claim", counted)
-    with watching(service, 0.05) as attendant:
+    with watching(service, 0.05) as child:
         while any(service.job(job)["status"] in {"queued", "running"} for job in jobs):
             with service.runner.database.read() as session:
                 waiting = Units(session).runnable_ids(1, 3)  # what a dispatcher would ring for
             for _ in waiting:
-                attendant.answer()
+                child.answer()
     assert most == 1
     assert {service.job(job)["status"] for job in jobs} == {"succeeded"}
 
