@@ -26,13 +26,14 @@ from app.services.datasets.uploads import UploadView, num_parts
 from app.services.evaluations.service import EvaluationView
 from app.services.jobs.progress import Progress, ShardView, unit_progress
 from app.services.jobs.service import JobView
-from app.status import ACTIVE, DatasetStatus, EvaluationStatus, JobStatus, UploadStatus
+from app.status import ACTIVE
 from spice_select.config import ProxyConfig, RunConfig
 from spice_select.evaluation.settings import EvaluationConfig
 from spice_select.ingest.source_urls import SOURCE_TYPES, without_secrets
 
 Row = TypeVar("Row")
 Entry = TypeVar("Entry")
+Shown = TypeVar("Shown", bound=BaseModel)
 
 POLL_SECONDS = 1
 
@@ -40,6 +41,18 @@ POLL_SECONDS = 1
 def answer(body: BaseModel, status: int, headers: Mapping[str, str]) -> Response:
     """A body of the contract as it is sent, written down once and not checked a second time."""
     return Response(body.model_dump_json(), status, dict(headers), "application/json")
+
+
+def shown(model: type[Shown], row: Any, /, **values: Any) -> Shown:
+    """A row as a model: the fields of the same name, and those that are given.
+
+    Args:
+        model: The model.
+        row: The record.
+        values: Fields that the record does not have as they are shown.
+    """
+    same = {name: getattr(row, name) for name in model.model_fields if name not in values and hasattr(row, name)}
+    return model(**same, **values)
 
 
 def problem_read(request: Request, stored: dict[str, Any] | None) -> ProblemRead | None:
@@ -69,30 +82,17 @@ def dataset_read(request: Request, view: DatasetView) -> DatasetRead:
     """A data set as the API shows it."""
     dataset, unit = view.dataset, view.unit
     progress = unit_progress(unit, unit.heartbeat_at) if unit is not None and unit.heartbeat_at else None
-    return DatasetRead(
-        id=dataset.id,
-        name=dataset.name,
-        status=DatasetStatus(dataset.status),
-        container=dataset.container,
-        compression=dataset.compression,
-        format=dataset.format,
-        columns=dataset.columns,
-        column_names=dataset.column_names,
+    return shown(
+        DatasetRead,
+        dataset,
         source=source_read(dataset),
         bytes=dataset.bytes if dataset.sha256 else None,
         digest=Digest(sha256=dataset.sha256) if dataset.sha256 else None,
         rows_digest=Digest(sha256=dataset.rows_sha256) if dataset.rows_sha256 else None,
-        num_rows=dataset.num_rows,
-        num_usable=dataset.num_usable,
-        num_rejected=dataset.num_rejected,
-        rejected=dataset.rejected,
         warnings=dataset.warnings or [],
         error=problem_read(request, dataset.error),
         metadata=dataset.metadata_,
         progress=progress_read(progress),
-        created_at=dataset.created_at,
-        ready_at=dataset.ready_at,
-        version=dataset.version,
     )
 
 
@@ -112,81 +112,50 @@ def source_read(dataset: Dataset) -> dict[str, Any] | None:
 def upload_read(view: UploadView) -> UploadRead:
     """A file on its way as the API shows it."""
     upload = view.upload
-    return UploadRead(
-        id=upload.id,
-        name=upload.name,
-        status=UploadStatus(upload.status),
+    return shown(
+        UploadRead,
+        upload,
         format=upload.requested.get("format"),
         columns=upload.requested.get("columns"),
         metadata=upload.metadata_,
-        bytes=upload.bytes,
         digest=Digest(sha256=upload.sha256),
-        part_bytes=upload.part_bytes,
         num_parts=num_parts(upload),
         num_received=view.num_received,
         received_bytes=view.received_bytes,
         parts=None if view.parts is None else [PartRead.model_validate(part) for part in view.parts],
-        dataset_id=upload.dataset_id,
-        created_at=upload.created_at,
-        expires_at=upload.expires_at,
     )
 
 
 def job_read(request: Request, view: JobView) -> JobRead:
     """A job as the API shows it."""
     job = view.job
-    return JobRead(
-        id=job.id,
-        name=job.name,
-        status=JobStatus(job.status),
+    return shown(
+        JobRead,
+        job,
         phase=view.phase,
-        dataset_id=job.dataset_id,
-        gradient_set_id=job.gradient_set_id,
-        target_gradient_set_id=job.target_gradient_set_id,
-        gradients_reused=job.gradients_reused,
         config=as_shown(RunConfig, job.config),
         metadata=job.metadata_,
         parent=None if job.parent is None else as_shown(ParentRun, job.parent),
         progress=progress_read(view.progress),
-        priority=job.priority,
         estimate=estimate_read(job),
         queue=None if view.queue is None else QueueRead.model_validate(view.queue),
-        result=job.result,
         error=problem_read(request, job.error),
-        partial=job.partial,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        cancelling_at=job.cancelling_at,
-        finished_at=job.finished_at,
-        deadline_at=job.deadline_at,
-        version=job.version,
     )
 
 
 def evaluation_read(request: Request, view: EvaluationView) -> EvaluationRead:
     """An evaluation as the API shows it."""
     row = view.evaluation
-    return EvaluationRead(
-        id=row.id,
-        name=row.name,
-        status=EvaluationStatus(row.status),
+    return shown(
+        EvaluationRead,
+        row,
         phase=view.phase,
-        job_id=row.job_id,
-        dataset_id=row.dataset_id,
-        holdout_dataset_id=row.holdout_dataset_id,
         model=as_shown(ProxyConfig, row.model),
-        model_revision=row.model_revision,
         config=as_shown(EvaluationConfig, row.config),
         group=row.group_column,
-        max_length=row.max_length,
         metadata=row.metadata_,
         progress=progress_read(view.progress),
-        result=row.result,
         error=problem_read(request, row.error),
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        version=row.version,
     )
 
 
@@ -205,17 +174,10 @@ def estimate_read(job: Job) -> dict[str, Any] | None:
 
 def gradient_set_read(request: Request, row: GradientSet, shards: Sequence[ShardView] | None = None) -> GradientSetRead:
     """A gradient set as the API shows it."""
-    return GradientSetRead(
-        id=row.id,
-        status=row.status,
-        fingerprint=row.fingerprint,
-        dataset_id=row.dataset_id,
-        config=row.config,
-        num_shards=row.num_shards,
-        num_samples=row.num_samples,
+    return shown(
+        GradientSetRead,
+        row,
         error=problem_read(request, row.error),
-        created_at=row.created_at,
-        ready_at=row.ready_at,
         shards=None if shards is None else [ShardRead.model_validate(shard) for shard in shards],
     )
 

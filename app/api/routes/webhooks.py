@@ -35,8 +35,8 @@ def _made(endpoint: WebhookEndpoint, secret: str, status: int, headers: dict[str
 
 def _shown(delivery: WebhookDelivery) -> WebhookDeliveryRead:
     pending = delivery.state == DeliveryState.PENDING
-    fields = {name: getattr(delivery, name) for name in WebhookDeliveryRead.model_fields if hasattr(delivery, name)}
-    return WebhookDeliveryRead(**fields, next_attempt_at=delivery.not_before if pending else None)
+    next_attempt = delivery.not_before if pending else None
+    return serializers.shown(WebhookDeliveryRead, delivery, next_attempt_at=next_attempt)
 
 
 def _queued(delivery: WebhookDelivery) -> Response:
