@@ -115,7 +115,7 @@ class Pool:
             return list(range(len(self.draw.pool)))
         count = min(len(self.examples), int(4 * self.budget * len(self.examples)) + 1)
         while True:
-            rows = self.within_budget(_ARMS[arm](self, count, seed))
+            rows = self.within_budget(ARMS[arm](self, count, seed))
             if len(rows) < count or count == len(self.examples):
                 return rows
             count = min(len(self.examples), 2 * count)
@@ -261,7 +261,7 @@ def _shuffled(items: Sequence, seed: str) -> list:
     return random.Random(seed).sample(list(items), len(items))
 
 
-_ARMS: dict[str, Order] = {
+ARMS: dict[str, Order] = {
     "random": _random,
     "random_length": _random_length,
     "random_source": _random_source,
@@ -281,3 +281,4 @@ _ARMS: dict[str, Order] = {
     "junk": _junk,
     "wrong_target": _wrong_target,
 }
+"""Order of every arm that is selected; ``untuned`` and ``full`` beside them are not."""

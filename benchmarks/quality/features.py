@@ -19,8 +19,8 @@ from spice_select.records.tokenize import IGNORED, Example
 
 MEASURED = {"targets", "sketch_dim", "loss", "normalize", "seed"}
 """Settings that decide a gradient once tokens, labels and model are fixed."""
-BLOCK = 32
-"""Rows of a unit: half a minute of one core at 256 tokens a row."""
+BLOCKS = {"cpu": 32, "cuda": 1024}
+"""Rows of a unit by device: half a minute of one core at 256 tokens a row."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Features:
         self.dtype = dtype or ("bfloat16" if has_bfloat16(device) else "float32")
         self._config = GradientConfig.model_validate({"dtype": self.dtype, "max_length": max_tokens})
         self.proxy: Proxy = ss.load_proxy(ProxyConfig(model=folder), self._config, device=device)
-        self._cache = cache
+        self._cache, self._rows = cache, BLOCKS[device]
 
     @property
     def identity(self) -> list[str]:
@@ -98,7 +98,7 @@ class Features:
         Args:
             examples: Rows.
         """
-        return [list(examples[start : start + BLOCK]) for start in range(0, len(examples), BLOCK)]
+        return [list(examples[start : start + self._rows]) for start in range(0, len(examples), self._rows)]
 
     def block(self, examples: Sequence[Example]) -> Arrays:
         """Gradients of one unit.

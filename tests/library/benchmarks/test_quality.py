@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp
 
-from benchmarks.quality.arms import Pool
+from benchmarks.quality.arms import ARMS, Pool
 from benchmarks.quality.cache import BusyError, Cache
 from benchmarks.quality.claims import in_their_span
 from benchmarks.quality.comparisons import advantage, detectable, holm
@@ -187,6 +187,11 @@ def test_the_protocol_file_can_be_read() -> None:
     assert (primary.pool, primary.budget, primary.draws, primary.seeds) == ("dirty", 0.05, 8, 2)
     assert scales["cpu"].pool_rows >= 4000
     assert len(scales["cpu"].rates) == 4
+    named = {arm for scale in scales.values() for cell in scale.cells for arm in cell.arms}
+    assert named == set(ARMS) | {"untuned", "full"}
+    assert {(cell.pool, cell.budget) for cell in scales["large"].cells} == {
+        (pool, budget) for pool in ("dirty", "clean", "source") for budget in (0.02, 0.05, 0.1)
+    }
 
 
 def _make_slowly(folder: str, started: object, go: object) -> None:
