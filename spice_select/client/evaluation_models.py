@@ -1,4 +1,4 @@
-"""An evaluation of what a job chose, as the service answers it."""
+"""An evaluation of a selection, as the service answers it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spice_select.client.models import ENDED, Answer, Problem, Progress
 
 
 class Evaluation(Answer):
-    """Whether a choice trains better. ``status``: queued, running, succeeded, failed or cancelled.
+    """Whether a selection trains a better model. ``status``: queued, running, succeeded, failed or cancelled.
 
     ``result`` is the report, the same as that of ``spice-select evaluate``: ``verdict`` (``better``, ``worse``,
     ``no_difference`` or ``cannot_tell``), the ``sentence`` that says it, ``power``, ``arms``, ``comparisons``.

@@ -141,7 +141,7 @@ class DatasetRow(Answer):
 
 
 class Certificate(Answer):
-    """What is proven about a choice; utilities in nats."""
+    """What is proven about a selection; utilities in nats."""
 
     utility: float | None = None
     upper_bound: float | None = None
@@ -193,7 +193,7 @@ class Groups(Answer):
 
 
 class Composition(Answer):
-    """What the choice is made of beside the pool."""
+    """Lengths and groups of the selection beside those of the pool."""
 
     tokens: Lengths = Lengths()
     groups: Groups | None = None

@@ -1,10 +1,10 @@
-"""What a receiver of webhooks does first: find out that a message is from the service, and is fresh.
+"""What a receiver of webhooks does first: check that a message is from the service and is recent.
 
     from spice_select.client import webhooks
 
     message = webhooks.unwrap(request.body, request.headers, secret)      # ClientError webhook-invalid when forged
     if message.type == "job.succeeded":
-        client.jobs.download(message.data["job_id"], "chosen")
+        client.jobs.download(message.data["job_id"], "selected")
 
 Messages may come twice (``message.id`` tells) and out of order (``message.data["event_id"]`` grows). Nothing but the
 standard library is needed for the signature: HMAC-SHA256 as Standard Webhooks 1.0 lays it out.
