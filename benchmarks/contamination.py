@@ -29,8 +29,8 @@ WORDS = 8
 def read(path: Path) -> list[str]:
     """Prompt and response of every record."""
     data = path.read_bytes()
-    lines = (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines()
-    return [said(json.loads(line)) for line in lines]
+    lines = (gzip.decompress(data) if path.suffix == ".gz" else data).decode().split("\n")
+    return [said(json.loads(line)) for line in lines if line]
 
 
 def said(record: dict[str, object]) -> str:
