@@ -29,7 +29,7 @@ from app.api.routes import (
     uploads,
     webhooks,
 )
-from app.api.schemas.common import ProblemRead
+from app.api.schemas.fields import ProblemRead
 from app.api.services import Services
 from app.api.sse import EventHub, ends_on_signals
 from app.outbound import Guard, Policy

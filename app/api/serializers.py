@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from app.api.file_response import client_has
 from app.api.pagination import encode_cursor
 from app.api.problems import base_url
-from app.api.schemas.common import Page, ProblemRead, ProgressRead, as_shown
 from app.api.schemas.datasets import DatasetRead, SourceRead
 from app.api.schemas.estimates import EstimateRead
 from app.api.schemas.evaluations import EvaluationRead
+from app.api.schemas.fields import Page, ProblemRead, ProgressRead, as_shown
 from app.api.schemas.files import Digest
 from app.api.schemas.gradient_sets import GradientSetRead, ShardRead
 from app.api.schemas.jobs import JobRead, QueueRead

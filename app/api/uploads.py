@@ -14,8 +14,8 @@ from starlette.formparsers import MultiPartException
 from app.api.dataset_json import read_json
 from app.api.middleware import strict_json
 from app.api.problems import BodyError, pointer_of, pointer_to
-from app.api.schemas.common import Metadata, Name
 from app.api.schemas.datasets import DatasetCreate
+from app.api.schemas.fields import Metadata, Name
 from app.errors import ServiceError
 from app.services.datasets.service import Upload
 from spice_select.ingest import IntakeOptions

@@ -1,7 +1,7 @@
 """Stored settings to act upon, perhaps those of a newer release: an upgrade is under way, or was taken back.
 
 They must be understood whole: a setting that is left out could change the result. What is only shown is never refused
-(``app.api.schemas.common.as_shown``).
+(``app.api.schemas.fields.as_shown``).
 """
 
 from __future__ import annotations

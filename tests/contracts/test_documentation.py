@@ -12,7 +12,7 @@ import pytest
 
 import spice_select.errors
 from app.api.openapi import example_of
-from app.api.schemas.common import ProblemRead, ProgressRead
+from app.api.schemas.fields import ProblemRead, ProgressRead
 from app.api.schemas.datasets import DatasetRead
 from app.api.schemas.evaluations import EvaluationCreate
 from app.api.schemas.jobs import JobCreate, JobRead

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app.api import deps, pagination, serializers
 from app.api.middleware import StrictRoute
 from app.api.schemas.api_keys import ApiKeyCreate, ApiKeyMade, ApiKeyRead, ApiKeyRotate
-from app.api.schemas.common import Page
+from app.api.schemas.fields import Page
 from app.persistence.tables import ApiKey
 
 router = APIRouter(prefix="/v1/api-keys", tags=["API keys"], route_class=StrictRoute)

@@ -15,8 +15,8 @@ from app.api import deps, pagination, serializers
 from app.api.long_poll import Wait, until_changed
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
-from app.api.schemas.common import Page
 from app.api.schemas.datasets import DatasetCreate, DatasetRead, RejectedRead, RowRead
+from app.api.schemas.fields import Page
 from app.api.uploads import RAW_TYPES, receive
 from app.services.datasets.service import DatasetView
 from app.status import DatasetStatus

@@ -13,9 +13,9 @@ from app.api import deps, pagination, serializers
 from app.api.long_poll import Wait, until_changed
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
-from app.api.schemas.common import Page
 from app.api.schemas.evaluations import EvaluationCreate, EvaluationRead
 from app.api.schemas.events import EventRead
+from app.api.schemas.fields import Page
 from app.services.evaluations.service import EvaluationRequest, EvaluationView
 from app.status import EVALUATING, EvaluationStatus
 from spice_select.config import digest_of

@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import deps, pagination, serializers, sse
 from app.api.middleware import StrictRoute
-from app.api.schemas.common import Page
 from app.api.schemas.events import EventRead
+from app.api.schemas.fields import Page
 from app.status import EventType
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=StrictRoute)

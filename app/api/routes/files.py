@@ -15,7 +15,7 @@ from app.api.file_response import send_file
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL, OPEN_TAG
 from app.api.problems import base_url
-from app.api.schemas.common import Page
+from app.api.schemas.fields import Page
 from app.api.schemas.files import Digest, FileRead, LinkCreate, LinkRead
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.api import deps, pagination, serializers
 from app.api.middleware import StrictRoute
-from app.api.schemas.common import Page
+from app.api.schemas.fields import Page
 from app.api.schemas.gradient_sets import GradientSetRead
 
 router = APIRouter(prefix="/v1/gradient-sets", tags=["gradient sets"], route_class=StrictRoute)

@@ -12,7 +12,7 @@ from app.api import deps, pagination, serializers
 from app.api.long_poll import Wait, until_changed
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
-from app.api.schemas.common import Page
+from app.api.schemas.fields import Page
 from app.api.schemas.jobs import JobCreate, JobRead, JobUpdate, SampleRead
 from app.services.jobs.service import JobRequest, JobView
 from app.status import ACTIVE, JobStatus

@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import deps, pagination, serializers
 from app.api.middleware import StrictRoute
-from app.api.schemas.common import Page
 from app.api.schemas.datasets import DatasetRead
+from app.api.schemas.fields import Page
 from app.api.schemas.uploads import PartRead, UploadCreate, UploadRead
 from app.api.uploads import Writer
 from app.errors import ServiceError

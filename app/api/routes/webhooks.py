@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from app.api import deps, pagination, serializers
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
-from app.api.schemas.common import Page
+from app.api.schemas.fields import Page
 from app.api.schemas.webhooks import (
     WebhookDeliveryRead,
     WebhookEndpointCreate,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import Name
+from app.api.schemas.fields import Name
 from app.status import EVERYDAY, Scope
 from spice_select.config import Model
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import Json, Metadata, Name, ProblemRead, ProgressRead, Shown
+from app.api.schemas.fields import Json, Metadata, Name, ProblemRead, ProgressRead, Shown
 from app.api.schemas.files import Digest
 from app.status import DatasetStatus
 from spice_select.ingest import IntakeOptions

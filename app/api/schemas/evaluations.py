@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import Json, Metadata, Name, ProblemRead, ProgressRead, Shown, printable
+from app.api.schemas.fields import Json, Metadata, Name, ProblemRead, ProgressRead, Shown, printable
 from app.status import EvaluationStatus
 from spice_select.config import ProxyConfig
 from spice_select.evaluation.settings import EvaluationConfig

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from app.api.schemas.common import ProblemRead
+from app.api.schemas.fields import ProblemRead
 
 
 class ShardRead(BaseModel):

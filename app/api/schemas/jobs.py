@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from app.api.schemas.common import (
+from app.api.schemas.estimates import EstimateRead
+from app.api.schemas.fields import (
     Json,
     Metadata,
     MetadataKey,
@@ -18,7 +19,6 @@ from app.api.schemas.common import (
     Shown,
     printable,
 )
-from app.api.schemas.estimates import EstimateRead
 from app.api.schemas.parent_run import ParentRun
 from app.status import JobStatus
 from spice_select.config import (

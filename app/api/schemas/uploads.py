@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.common import Metadata, Name
+from app.api.schemas.fields import Metadata, Name
 from app.api.schemas.files import Digest
 from app.services.datasets.uploads import LARGEST_PART_BYTES, PART_BYTES, UploadRequest
 from app.status import UploadStatus

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.schemas.common import Name
+from app.api.schemas.fields import Name
 from app.status import TOLD_BY_DEFAULT, DeliveryState, ToldType
 from spice_select.config import Model
 

@@ -1,4 +1,4 @@
-"""What several bodies share: fields of a client, errors, progress, pages, and settings shown as they were stored."""
+"""Fields and models that several bodies share: errors, progress, pages, and settings shown as they were stored."""
 
 from __future__ import annotations
 
