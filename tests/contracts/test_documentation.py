@@ -12,9 +12,9 @@ import pytest
 
 import spice_select.errors
 from app.api.openapi import example_of
-from app.api.schemas.fields import ProblemRead, ProgressRead
 from app.api.schemas.datasets import DatasetRead
 from app.api.schemas.evaluations import EvaluationCreate
+from app.api.schemas.fields import ProblemRead, ProgressRead
 from app.api.schemas.jobs import JobCreate, JobRead
 from app.errors import PROBLEMS
 from app.settings import Settings
