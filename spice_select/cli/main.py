@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from spice_select.cli import datasets, estimate, evaluation, evaluations, jobs, local, pull, server, webhooks
+from spice_select.cli import datasets, estimate, evaluation, evaluations, jobs, local, preview, pull, server, webhooks
 from spice_select.cli.output import Exit, error_json, print_error, print_json
 from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     help=(
         "Select the part of an instruction-tuning data set that is worth training on. "
         "Commands talk to the service at SPICE_API_URL (http://127.0.0.1:8000), with SPICE_API_KEY if it wants one; "
-        "`run`, `hold-out`, `evaluate`, `verify` and `version` need no service."
+        "`preview`, `run`, `hold-out`, `evaluate`, `verify` and `version` need no service."
     ),
     epilog="Exit status: 0 done, 1 failed, 2 usage, 3 cancelled or expired, 4 wait timed out, 130 detached by Ctrl-C.",
     no_args_is_help=True,
@@ -34,6 +34,7 @@ app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(webhooks.app, name="webhooks")
 app.command("estimate")(estimate.estimate)
 app.command("pull")(pull.pull)
+app.command("preview")(preview.preview)
 app.command("run")(local.run)
 app.command("hold-out")(evaluation.hold_out)
 app.command("evaluate")(evaluation.evaluate)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -163,20 +163,24 @@ class _Readings:
     def __init__(self, form: Form, columns: Columns, names: _ColumnNames) -> None:
         self.form, self.columns, self._names = form, columns, names
         self.notes = Notes()
-        self._unused: Counter[str] = Counter()
+        self._unused: defaultdict[str, int] = defaultdict(int)
         self._left: list[str] = []
         self._known = 0
+        self._last: Set[str] = frozenset()
 
     def see(self, record: dict[str, Any]) -> None:
         """Take in the columns of a record."""
-        if self._names.count != self._known or self._known == 0:
+        if record.keys() != self._last and self._names.count != self._known:
             self._known = self._names.count
             self.columns.update(late_columns(record, self.form, self.columns))
             read = set(self.columns.values())
             self._left = [name for name in self._names.listed if name not in read]
+        self._last = record.keys()
+        unused = self._unused
         for name in self._left:
-            if record.get(name) not in (None, ""):
-                self._unused[name] += 1
+            value = record.get(name)
+            if value is not None and value != "":
+                unused[name] += 1
 
     def warnings(self) -> list[str]:
         """What a person should know about the rows."""

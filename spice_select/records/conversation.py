@@ -55,6 +55,8 @@ class Conversation(list[Message]):
     @property
     def beside(self) -> dict[str, Any]:
         """What stands beside the messages, without what is not there."""
+        if self.tools is self.completion is self.rejected is self.desirable is None:
+            return {}
         named = {
             "tools": self.tools,
             "completion": self.completion,
@@ -75,7 +77,7 @@ compact_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")
 
 def dump_conversation(conversation: list[Message]) -> str:
     """Compact JSON of a conversation: a list of messages, or an object with ``messages`` where more belongs to it."""
-    beside = conversation.beside if isinstance(conversation, Conversation) else {}
+    beside = conversation.beside if isinstance(conversation, Conversation) else None
     return compact_json({"messages": conversation, **beside} if beside else conversation)
 
 

@@ -35,7 +35,7 @@ from spice_select.records.conversation import Conversation, Message, Role, compa
 from spice_select.records.formats import FORMS, ColumnRole, Form, detect_form
 from spice_select.records.preference import preference
 from spice_select.records.tool_calls import definitions, parsed
-from spice_select.records.turns import Notes, check_media, kind, messages_of, number_text, quoted
+from spice_select.records.turns import MEDIA, Notes, check_media, kind, messages_of, number_text, quoted
 
 __all__ = [
     "FORMS",
@@ -54,6 +54,9 @@ __all__ = [
 
 MEDIA_COLUMNS: Final = frozenset({"images", "image", "videos", "video", "audios", "audio"})
 """Columns of what is not measured, which is noted; a row whose text says where it belongs cannot be used."""
+
+
+_PAIR: Final = frozenset({"prompt", "input", "response"})
 
 
 def to_messages(
@@ -79,6 +82,9 @@ def to_messages(
     notes = Notes() if notes is None else notes
     if not isinstance(record, dict):
         raise RowError(f"the record is {kind(record)}, not an object", code="not-an-object")
+    plain = _plain_pair(record, columns)
+    if plain is not None:
+        return plain
     for name in MEDIA_COLUMNS & record.keys():
         if record[name] not in (None, "", [], {}):
             notes[f"rows with images, sound or video in column {quoted(name)}, which are not measured"] += 1
@@ -101,6 +107,23 @@ def to_messages(
         _think(conversation, record.get(columns["reasoning"]), columns["reasoning"])
     _check_conversation(conversation)
     return conversation
+
+
+def _plain_pair(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> Conversation | None:
+    """The conversation of a question and an answer that are plain text, as nearly all are; None for all others."""
+    if not columns.keys() <= _PAIR or "response" not in columns or not MEDIA_COLUMNS.isdisjoint(record):
+        return None
+    asked, answered = record.get(columns["prompt"]), record.get(columns["response"])
+    added = record.get(columns["input"], "") if "input" in columns else ""
+    if not (isinstance(asked, str) and isinstance(answered, str) and isinstance(added, str)):
+        return None
+    for text in (asked, answered, added):
+        if text.lstrip()[:2] == "[{" or ("<" in text and any(mark in text for mark in MEDIA)):
+            return None  # a list of messages, or the place of an image
+    if not asked.strip() or not answered.strip():
+        return None
+    content = f"{asked}\n\n{added}" if added and not added.isspace() else asked
+    return Conversation(({"role": "user", "content": content}, {"role": "assistant", "content": answered}))
 
 
 def _read(record: dict[str, Any], form: Form, columns: Mapping[ColumnRole, str], notes: Notes) -> Conversation:
