@@ -55,7 +55,7 @@ class Conversation(list[Message]):
     @property
     def beside(self) -> dict[str, Any]:
         """What stands beside the messages, without what is not there."""
-        if self.tools is self.completion is self.rejected is self.desirable is None:
+        if self.tools is None and self.completion is None and not self.is_preference:
             return {}
         named = {
             "tools": self.tools,
