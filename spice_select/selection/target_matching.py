@@ -111,13 +111,27 @@ class CurrentLogDet:
         Args:
             gradient: Its gradient, float64 of shape (d,).
         """
+        self.add_with_products(gradient, others=False)
+
+    def add_with_products(self, gradient: torch.Tensor, *, others: bool = True) -> torch.Tensor | None:
+        """Add a sample to the set, and take its products with all samples in the same pass over the pool.
+
+        Args:
+            gradient: Its gradient, float64 of shape (d,).
+            others: Whether those products are wanted.
+
+        Returns:
+            g . gradient of every sample, float64 of shape (n,) on the CPU, or None.
+        """
         projected = self._fisher.project(gradient[None])[0]
         form = max(0.0, float(gradient @ projected))
         direction = projected * math.sqrt(self._fisher.alpha / (1.0 + self._fisher.alpha * form))
-        products = self._candidates.products(direction).cpu()
-        self._forms = (self._forms - products.square_()).clamp_(min=0.0)
+        wanted = torch.stack([direction, gradient], dim=1) if others else direction[:, None]
+        products = self._candidates.products(wanted).cpu()
+        self._forms = (self._forms - products[:, 0].square()).clamp_(min=0.0)
         norm = gradient.square().sum().cpu()[None]
         self._fisher.extend(direction[None], norm, norm.new_tensor([form]))
+        return products[:, 1] if others else None
 
 
 class MatchingGreedy:
@@ -228,6 +242,7 @@ class CurrentGreedy:
     def __init__(self, candidates: GradientMatrix, rule: ComparisonRule, alpha: float, copies: torch.Tensor) -> None:
         self._candidates, self._rule, self._alpha, self._copies = candidates, rule, alpha, copies
         self._information = CurrentLogDet(candidates, alpha)
+        self._everything = torch.arange(candidates.size)
         self.refreshed = 0
 
     def absorb(self, gradients: torch.Tensor) -> None:
@@ -273,8 +288,9 @@ class CurrentGreedy:
             proposal: What ``propose`` returned last.
         """
         gradient = self._candidates.take(torch.tensor([proposal.row]))[0]
-        self._information.add(gradient)
-        self._rule.accept(proposal.row, gradient, copy=int(self._copies[proposal.row]))
+        products = self._information.add_with_products(gradient, others=self._rule.needs_products)
+        near = None if products is None else self._everything
+        self._rule.accept(proposal.row, gradient, near, products, int(self._copies[proposal.row]))
 
 
 class Herding:

@@ -280,7 +280,9 @@ class TargetRule:
             norm = self._norms[task]
             before = None if near is None else self._sums[task, near]
             column = self._prepared.pop(row, None)
-            if column is None:
+            if near is not None and products is not None and len(near) == len(self._lengths):
+                self._sums[task, near] += products / norm
+            elif column is None:
                 self._sums[task] += self._candidates.products(gradient).cpu() / norm
             else:
                 self._sums[task] += column.to(torch.float64) / norm
