@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 from app.logs import get_logger
-from app.services.units.service import Claim, Report, UnitService
+from app.services.units.leases import Claim, Report
+from app.services.units.service import UnitService
 from app.settings import Settings
 from app.status import JobStatus
 from spice_select.models.memory import held_bytes

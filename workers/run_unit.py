@@ -20,7 +20,8 @@ from app.persistence.session import Database
 from app.services.storage.data_folder import SharedFolder
 from app.services.units.commits import Outcome, commit_unit
 from app.services.units.inputs import ClaimGoneError
-from app.services.units.service import Claim, UnitService
+from app.services.units.leases import Claim
+from app.services.units.service import UnitService
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.errors import DeviceLostError, SpiceError, Stopped

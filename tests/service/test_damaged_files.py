@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ServiceError
-from app.services.access.signing import SECRET_BYTES, own_secret
+from app.services.access.signed_links import SECRET_BYTES, own_secret
 from app.storage import ArtifactStore
 from tests.fixtures.service import InProcessService, jsonl, sums
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.services.access.keys import KeyService
-from app.services.access.signing import SECRET_FILE, LinkError, LinkSigner, own_secret
+from app.services.access.signed_links import SECRET_FILE, LinkError, LinkSigner, own_secret
 from app.services.results.truncated import CUTTABLE, GRACE_SECONDS, TruncatedResults
 from app.settings import Settings
 from app.storage import ArtifactStore

@@ -11,7 +11,8 @@ from app.ids import DEFAULT_PROJECT
 from app.persistence.tables import Unit
 from app.persistence.types import clock
 from app.services.access.keys import KeyService
-from app.services.units.service import Claim, UnitService
+from app.services.units.leases import Claim
+from app.services.units.service import UnitService
 from app.status import UnitKind
 from tests.fixtures.service import InProcessService, jsonl, sums
 

@@ -24,7 +24,7 @@ from app.persistence.repositories import OwnedUnits, Units
 from app.persistence.tables import Evaluation, Event, File, Job, SelectedSample, Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units.commits import Outcome
-from app.services.units.service import Claim, Report
+from app.services.units.leases import Claim, Report
 from app.status import EVALUATING, TERMINAL, EvaluationStatus, JobStatus, UnitKind, UnitState, may_move
 from spice_select.ingest import SHARD_ROWS
 from tests.fixtures.examples import examples

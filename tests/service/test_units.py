@@ -13,7 +13,8 @@ from app.persistence.repositories import Units
 from app.persistence.tables import Unit, UnitCommit
 from app.persistence.types import clock
 from app.services.units.commits import Outcome
-from app.services.units.service import Claim, Report, UnitService
+from app.services.units.leases import Claim, Report
+from app.services.units.service import UnitService
 from app.settings import Settings
 from app.status import UnitKind
 from tests.fixtures.service import InProcessService, jsonl, sums

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from app.persistence.tables import Evaluation, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units.service import Claim, Report
+from app.services.units.leases import Claim, Report
 from app.status import EvaluationStatus, UnitKind, UnitState
 from tests.fixtures.service import InProcessService
 from tests.service.test_evaluations import QUICK, finished

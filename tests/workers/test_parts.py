@@ -13,7 +13,7 @@ import spice_select as ss
 from app.persistence.repositories import scheduling
 from app.persistence.tables import Job, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units.service import Claim, Report
+from app.services.units.leases import Claim, Report
 from app.status import UnitKind, UnitState
 from spice_select.pipeline.run import run
 from tests.fixtures.service import InProcessService, jsonl, sums

@@ -15,7 +15,8 @@ from app.persistence.repositories import scheduling
 from app.persistence.tables import Unit
 from app.persistence.types import clock
 from app.services.storage.checkpoints import sweep_checkpoints
-from app.services.units.service import Claim, UnitService
+from app.services.units.leases import Claim
+from app.services.units.service import UnitService
 from app.status import UnitKind
 from spice_select.models import proxy as proxy_module
 from spice_select.pipeline.run import run

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.services.units.service import Report
+from app.services.units.leases import Report
 from spice_select.client import Client
 from tests.fixtures.service import InProcessService, jsonl, sums
 

@@ -14,7 +14,7 @@ import spice_select as ss
 from app.persistence.repositories import scheduling
 from app.persistence.tables import GradientSet, Unit, UnitCommit
 from app.persistence.types import clock
-from app.services.units.service import Claim, Report
+from app.services.units.leases import Claim, Report
 from app.status import UnitKind, UnitState
 from spice_select.ingest import SHARD_ROWS
 from spice_select.pipeline import warmup as warmup_files

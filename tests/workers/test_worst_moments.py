@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.persistence.tables import Unit, UnitCommit
 from app.services.units.commits import Outcome
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 

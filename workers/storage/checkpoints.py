@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.logs import get_logger
 from app.services.units.inputs import SelectInputs
-from app.services.units.service import Claim, UnitService
+from app.services.units.leases import Claim
+from app.services.units.service import UnitService
 from app.storage import ArtifactStore
 from spice_select.atomic_files import move_whole
 from spice_select.errors import Stopped, StoreError

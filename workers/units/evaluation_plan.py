@@ -11,7 +11,7 @@ from app.persistence.repositories import Evaluations, Events, Units
 from app.services.evaluations.service import UNIT_VERSION
 from app.services.units.commits import Outcome
 from app.services.units.inputs import EvaluationInputs, evaluation_inputs
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import EVALUATING, UnitKind
 from workers.device import fitting_threads
 from workers.heartbeat import Heartbeat

@@ -10,7 +10,7 @@ from app.errors import ServiceError
 from app.persistence.repositories import Evaluations, Events
 from app.services.units.commits import Outcome
 from app.services.units.inputs import EvaluationInputs, evaluation_inputs
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import EVALUATING, EvaluationStatus, UnitKind
 from spice_select.errors import CorruptShardError, MismatchedShardError
 from workers.heartbeat import Heartbeat

@@ -9,7 +9,7 @@ from typing import Any
 from app.persistence.repositories import Events
 from app.services.units.commits import Outcome
 from app.services.units.inputs import EvaluationInputs, evaluation_inputs
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import UnitKind
 from workers.device import fitting_threads
 from workers.heartbeat import Heartbeat

@@ -10,7 +10,7 @@ from typing import Any
 from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
 from app.services.units.commits import Outcome
 from app.services.units.inputs import WarmedUp, proxy_of, warmed_up
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import GradientSetStatus, UnitKind
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.models.memory import forget_peak, host_bytes, peak_bytes

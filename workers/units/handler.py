@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from app.services.units.commits import Outcome
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import UnitKind
 from workers.heartbeat import Heartbeat
 from workers.units.resources import Resources

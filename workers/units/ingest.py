@@ -15,7 +15,8 @@ from app.errors import ServiceError
 from app.persistence.repositories import Datasets, Events
 from app.services.compat import understood
 from app.services.units.commits import Outcome
-from app.services.units.service import Claim, UnitService
+from app.services.units.leases import Claim
+from app.services.units.service import UnitService
 from app.status import DatasetStatus, UnitKind
 from app.storage import ArtifactStore
 from spice_select.errors import ConfigError, Stopped

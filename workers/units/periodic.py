@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.services.units.inputs import SelectInputs
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from spice_select.pipeline.periodic import select_by_windows
 from spice_select.pipeline.warmup import put_on_proxy
 from spice_select.results.outcome import Choice

@@ -13,7 +13,7 @@ from app.persistence.repositories import Events, Jobs, Units
 from app.persistence.tables import Job, Unit
 from app.services.units.commits import Outcome
 from app.services.units.inputs import SelectInputs, selection_inputs
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import JobStatus, UnitKind
 from spice_select.errors import Stopped
 from workers.heartbeat import Heartbeat

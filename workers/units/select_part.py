@@ -9,7 +9,7 @@ from typing import Any
 from app.persistence.repositories import Events, Jobs, Units
 from app.services.units.commits import Outcome
 from app.services.units.inputs import SelectInputs, selection_inputs
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import ACTIVE, UnitKind
 from spice_select.errors import Stopped
 from workers.heartbeat import Heartbeat

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from app.services.units.inputs import SelectInputs
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.storage import ArtifactStore
 from spice_select.pipeline.write import write_choice
 from spice_select.results.outcome import Choice

@@ -13,7 +13,7 @@ import numpy as np
 from app.errors import ServiceError
 from app.persistence.tables import Dataset
 from app.services.units.inputs import SelectInputs, UnitArtifact
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, EmptyPoolError, MismatchedShardError
 from spice_select.ingest import iter_rows

@@ -10,7 +10,7 @@ from typing import Any
 from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
 from app.services.units.commits import Outcome
 from app.services.units.inputs import proxy_of
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import UnitKind
 from spice_select.config import GradientConfig, ProxyConfig
 from workers.device import fitting_threads

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING
 
-from app.services.access.signing import own_secret
+from app.services.access.signed_links import own_secret
 from app.settings import Settings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from app.services.access.keys import Caller, KeyService
-from app.services.access.signing import own_secret
+from app.services.access.signed_links import own_secret
 
 SECONDS = 12 * 3600
 FILE = "page-session.key"

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.errors import ServiceError
 from app.persistence.tables import Job
-from app.services.access.signing import Link, LinkSigner
+from app.services.access.signed_links import Link, LinkSigner
 from app.services.compat import understood
 from app.services.jobs.service import JobService
 from app.services.results.openlineage import job_events

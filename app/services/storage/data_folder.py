@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from app.logs import get_logger
 from app.persistence.repositories import Artifacts
 from app.persistence.session import Database
-from app.services.access.signing import own_secret
+from app.services.access.signed_links import own_secret
 from app.settings import Settings
 
 NAME_FILE = "folder-name"

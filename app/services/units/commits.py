@@ -10,7 +10,7 @@ from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import UnitCommit
 from app.persistence.types import clock
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import UnitState
 
 

@@ -10,7 +10,7 @@ from app.errors import ServiceError
 from app.persistence.repositories import Datasets, Evaluations, GradientSets, Jobs, Units
 from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Unit, UnitCommit
 from app.services.compat import understood
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.status import UnitKind
 from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 from spice_select.evaluation.settings import EvaluationConfig

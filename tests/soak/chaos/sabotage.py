@@ -24,7 +24,7 @@ from app.persistence.repositories.rows import affected
 from app.persistence.tables import Unit
 from app.services.jobs import service
 from app.services.units.commits import Outcome
-from app.services.units.service import Claim
+from app.services.units.leases import Claim
 from app.settings import Settings
 from app.status import UnitState
 from workers.units.gradients import GradientsHandler, GradientsInputs
