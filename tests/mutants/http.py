@@ -11,7 +11,7 @@ HTTP = (
         "app/persistence/repositories/rows.py",
         "query = query.where(table.status == self.status)",
         "query = query.where(table.status.is_not(None))",
-        ("tests/service/test_datasets.py", "tests/service/test_conditions.py", "tests/service/test_walk.py"),
+        ("tests/service/test_jobs.py",),
     ),
     Fault(
         "the cursor of another list is taken",

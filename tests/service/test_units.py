@@ -17,6 +17,7 @@ from app.services.units.leases import Claim, Report
 from app.services.units.service import UnitService
 from app.settings import Settings
 from app.status import UnitKind
+from spice_select.ingest import SHARD_ROWS
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 NOTHING = Report(phase="computing_gradients", completed=0, total=None, measure="samples", rate=None)
@@ -59,6 +60,16 @@ def test_a_unit_is_claimed_once(any_service: InProcessService, job: dict[str, An
     assert units.claim(claim.unit_id, "b") is None
     assert units.claim_next("b") is None, "the selection waits for the gradients"
     assert any_service.job(job["id"])["status"] == "running"
+
+
+def test_a_set_is_ready_with_its_last_shard(any_service: InProcessService) -> None:
+    dataset = any_service.push(jsonl(sums(SHARD_ROWS + 1)))
+    made = any_service.submit(dataset["id"])
+    units, path = any_service.runner.units, f"/v1/gradient-sets/{made['gradient_set_id']}"
+    assert any_service.runner.commit(claim_next(units), OUTCOME)
+    assert any_service.http.get(path).json()["status"] == "computing"
+    assert any_service.runner.commit(claim_next(units), OUTCOME)
+    assert any_service.http.get(path).json()["status"] == "ready"
 
 
 def test_of_many_claimants_one_wins(any_service: InProcessService, job: dict[str, Any]) -> None:
