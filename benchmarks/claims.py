@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 import torch
@@ -22,11 +21,11 @@ from scipy.stats import spearmanr
 from scipy.stats import t as student
 
 import spice_select as ss
+from benchmarks.claims_page import page
 from benchmarks.intervals import INTERVALS, chosen_with, intervals
 from benchmarks.machine import describe
 from benchmarks.proxies import gradients_of, pool_and_text
 from benchmarks.toy.material import encoded
-from benchmarks.toy.render import shell
 from spice_select.selection.baselines import random_order
 from spice_select.selection.logdet import log_determinant
 
@@ -41,14 +40,6 @@ ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0)
 STEPS = (10, 30, 100)
 
 
-LIMITS = [
-    "",
-    "## Limits",
-    "",
-    "The models saw little text before their gradients were taken, and those of one architecture differ more from",
-    "each other than models trained to the end would. A conflict needs a gradient that points against the mean of the",
-    "picks: with gradients of such models most rows have none, and a rank correlation over so many zeros says little.",
-]
 OUT_OF_REACH = [
     {
         "claim": "Trained on a tenth, Qwen2-7B and LLaMA2-7B score higher on eight benchmarks than on everything",
@@ -323,58 +314,6 @@ def transfers(gradients: dict[str, torch.Tensor], count: int) -> list[dict[str, 
             told(across),
         ),
     ]
-
-
-def page(found: dict[str, Any], real: dict[str, Any]) -> str:
-    """The claims as Markdown.
-
-    Args:
-        found: Figures of the models made in code.
-        real: Figures of SmolLM2-135M.
-    """
-    pool, machine, own = found["pool"], found["machine"], real["pool"]
-    models = "; ".join(f"{name} {made['parameters']:,}" for name, made in found["models"].items())
-    trained = found["models"]["qwen2"]["tokens"]
-    lines = [
-        "# The paper's claims, checked",
-        "",
-        "Each verdict follows from the numbers by the rule beside it. It says something about this pool and model, not",
-        "about 7B models. First a real language model, then models of under a million weights made in code.",
-        "",
-        "## On SmolLM2-135M",
-        "",
-        "```sh",
-        *shell(real["command"]),
-        "```",
-        "",
-        f"Pool: {own['rows']:,} rows, draw {own['draw']} of the dirty pool of [the protocol](evaluation-protocol.md),",
-        f"scale `{real['scale']}`; gradients of {own['dimension']:,} numbers, {own['chosen']:,} selected. One pool.",
-        f"torch {real['machine']['torch']}, {real['date']}. Not measured on this model yet: what training says of the",
-        "penalty and of T, and proxies of other sizes and architectures.",
-        *_told(real["claims"]),
-        "",
-        "## On models made in code",
-        "",
-        "```sh",
-        *shell(found["command"]),
-        "```",
-        "",
-        f"Pool: {pool['rows']:,} rows, gradients of {pool['dimension']:,} numbers, {pool['chosen']:,} chosen.",
-        *wrap(f"Models made in code and trained from scratch on {trained:,} tokens, by weights: {models}.", 120),
-        f"torch {machine['torch']}, {found['date']}, seed {found['seed']}.",
-        *_told(found["claims"]),
-    ]
-    return "\n".join([*lines, *LIMITS]) + "\n"
-
-
-def _told(claims: list[dict[str, Any]]) -> list[str]:
-    lines = []
-    for claim in claims:
-        lines += ["", f"### {claim['claim']}", ""]
-        lines += [*wrap(f"**{claim['verdict']}** ({claim['rule']}).", 120), ""]
-        for part in claim["numbers"].split(";"):
-            lines += wrap(part.strip(), 120, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-    return lines
 
 
 def _claim(claim: str, rule: str, held: bool, numbers: str) -> dict[str, Any]:

@@ -48,6 +48,17 @@ def health_command(target: str, process: LaunchedProcess) -> list[str]:
     return [str(BIN / program) if (BIN / program).exists() else program, *arguments]
 
 
+def assert_healthy(command: list[str], env: dict[str, str], seconds: float = 120.0) -> None:
+    """A container is given time to begin: a worker registers once its child has loaded what it needs."""
+    deadline = time.monotonic() + seconds
+    while True:
+        done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        assert time.monotonic() < deadline, done.stdout + done.stderr
+        time.sleep(0.5)
+
+
 def ended_in_order(process: LaunchedProcess) -> bool:
     """Whether SIGTERM let it finish; uvicorn raises the signal again once it is done."""
     began = time.monotonic()
@@ -86,8 +97,7 @@ def test_the_processes_of_a_deployment_start_and_end_in_order(env: dict[str, str
         assert answer.status_code == httpx.codes.OK
         assert "server" not in answer.headers
         for target, process in (("api", api), ("worker", processes[1])):
-            done = subprocess.run(health_command(target, process), env=env, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
+            assert_healthy(health_command(target, process), env)
         for process in processes:
             process.send_signal(signal.SIGTERM)  # all at once, as when a host goes down
         for process in processes:
