@@ -57,7 +57,7 @@ HTTP = (
         "the scope of an API key is not looked at",
         "http",
         "app/api/deps.py",
-        "if not found.may(needed):",
+        "if not identified.may(needed):",
         "if False:",
         ("tests/service/test_auth.py",),
     ),

@@ -101,7 +101,7 @@ UNITS = (
         "workers/units/select.py",
         "stopped = job.status == JobStatus.CANCELLING",
         "stopped = False",
-        (_STATES, _UNITS),
+        ("tests/service/test_jobs.py", _STATES),
     ),
     Fault(
         "a unit that is made again keeps its generation",
