@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP)  ## .venv with everything for development and tests
 
-demo: $(STAMP)  ## embedded service, bundled data set, a finished 10 % job, files in ./demo-output
+demo: $(STAMP)  ## embedded service, a tenth of the bundled rows selected for a target, files in ./demo-output
 	$(BIN)/python -m examples.demo
 
 test: $(STAMP)  ## the tests before a commit, on real PostgreSQL and Redis-protocol servers that they start themselves

@@ -1,4 +1,4 @@
-"""The whole way in one command: start the embedded service, choose a tenth of the bundled data set, check the files.
+"""The whole way in one command: start the embedded service, select a tenth of the bundled rows for a target, check it.
 
 ``make demo``, or ``python -m examples.demo``. The files of the result land in ``./demo-output``; the last line of
 standard output is one JSON object: job_id, status, selected, pool, files.
@@ -19,7 +19,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 
@@ -31,12 +31,14 @@ from spice_select.results.verify import verify_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "examples" / "bundled.jsonl"
+TARGET = ROOT / "examples" / "target.jsonl"
+"""Rows of what a model should get better at, thirty in three groups; none of them is among the bundled rows."""
 OUTPUT = Path("demo-output")
 READY_SECONDS = 120.0
 END_SECONDS = 30.0
 LOG_LINES = 40
-LABEL = "label"
-"""Column of the bundled rows that says what was planted."""
+LABEL, GROUP = "label", "group"
+"""Columns of the bundled rows: what was planted, and what the question is about."""
 
 
 class DemoError(Exception):
@@ -105,8 +107,15 @@ def reason(resource: Dataset | Job) -> str:
     return (resource.error.detail if resource.error is not None else None) or "no reason given"
 
 
-def choose(client: Client) -> tuple[Job, list[RankedSample]]:
-    """Register the bundled data set and choose a tenth of it.
+def targets() -> list[dict[str, Any]]:
+    """The target rows, one target for each group."""
+    rows = [json.loads(line) for line in TARGET.read_text(encoding="utf-8").splitlines()]
+    groups = sorted({row[GROUP] for row in rows})
+    return [{"name": group, "rows": [row for row in rows if row[GROUP] == group]} for group in groups]
+
+
+def select(client: Client) -> tuple[Job, list[RankedSample]]:
+    """Register the bundled data set and select a tenth of it for the target.
 
     Args:
         client: The service.
@@ -119,7 +128,7 @@ def choose(client: Client) -> tuple[Job, list[RankedSample]]:
         dataset = client.datasets.wait(dataset.id, on_progress=view.dataset)
         if dataset.status != "ready":
             raise DemoError(f"the bundled data set is {dataset.status}: {reason(dataset)}")
-        job = client.jobs.submit(dataset.id, "10%", name="demo")
+        job = client.jobs.submit(dataset.id, "10%", name="demo", targets=targets())
         job = client.jobs.wait(job.id, on_progress=view.job)
     if job.status != "succeeded" or job.result is None:
         raise DemoError(f"the job {job.status}: {reason(job)}")
@@ -127,7 +136,7 @@ def choose(client: Client) -> tuple[Job, list[RankedSample]]:
 
 
 def report(job: Job, picks: list[RankedSample]) -> None:
-    """Print what was chosen, for a person.
+    """Print what was selected, for a person.
 
     Args:
         job: The finished job.
@@ -151,22 +160,24 @@ def report(job: Job, picks: list[RankedSample]) -> None:
             "seconds": ", ".join(f"{name} {shown(seconds)}" for name, seconds in result.seconds.items()),
         }
     )
-    labels = [json.loads(line).get(LABEL) for line in BUNDLED.read_text(encoding="utf-8").splitlines()]
-    pool, chosen = Counter(labels), Counter(labels[pick.source_row] for pick in picks)
-    print()
-    print_table(
-        ["PLANTED", "IN THE POOL", "CHOSEN", "SHARE OF POOL", "SHARE OF CHOICE"],
-        [
+    rows = [json.loads(line) for line in BUNDLED.read_text(encoding="utf-8").splitlines()]
+    for column, title in ((LABEL, "PLANTED"), (GROUP, "GROUP")):
+        values = [row.get(column) for row in rows]
+        pool, selected = Counter(values), Counter(values[pick.source_row] for pick in picks)
+        print()
+        print_table(
+            [title, "IN THE POOL", "SELECTED", "SHARE OF POOL", "SHARE OF SELECTION"],
             [
-                label,
-                count,
-                chosen[label],
-                f"{100 * count / len(labels):.1f} %",
-                f"{100 * chosen[label] / len(picks):.1f} %",
-            ]
-            for label, count in pool.most_common()
-        ],
-    )
+                [
+                    value,
+                    count,
+                    selected[value],
+                    f"{100 * count / len(rows):.1f} %",
+                    f"{100 * selected[value] / len(picks):.1f} %",
+                ]
+                for value, count in pool.most_common()
+            ],
+        )
     print()
 
 
@@ -206,7 +217,7 @@ def main() -> int:
         try:
             with embedded_service(Path(scratch) / "data", log) as url, Client(url) as client:
                 print(f"embedded service on {url}")
-                job, picks = choose(client)
+                job, picks = select(client)
                 files = fetch(client, job)
         except (DemoError, SpiceError, OSError) as error:
             print(f"demo failed: {error}", file=sys.stderr)

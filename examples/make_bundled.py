@@ -1,4 +1,4 @@
-"""Makes the bundled data set: ``python -m examples.make_bundled`` rewrites ``examples/bundled.jsonl``.
+"""Makes the bundled data set and its target: ``python -m examples.make_bundled`` rewrites both files.
 
 600 rows, seeded and written by this project: arithmetic word problems, small programming tasks and general questions,
 with duplicates, contradictions and junk planted among them and labelled, so that anybody can see what a selection did
@@ -20,6 +20,8 @@ from examples.bundled_tasks.draw import Draw, Maker, Task
 MATH_MAKERS = everyday_tasks.MAKERS + number_tasks.MAKERS
 SEED = 20260123
 PATH = Path(__file__).parent / "bundled.jsonl"
+TARGET_PATH = Path(__file__).parent / "target.jsonl"
+TARGET_SEED, TARGET_ROWS = 20260124, 10
 
 CLEAN_MATH, CLEAN_CODE = 150, 120
 EXACT_DUPLICATES, NEAR_DUPLICATES, CONTRADICTIONS = 32, 40, 48
@@ -70,6 +72,26 @@ def make_rows(seed: int = SEED) -> list[Row]:
     for position, (question, answer, group) in enumerate(_junk(draw, seen)):
         rows.append(_row(f"junk-{position:03d}", question, answer, group, "junk", None))
     return draw.shuffled(rows)
+
+
+def make_target(seed: int = TARGET_SEED) -> list[Row]:
+    """What the model should get better at: good answers to other questions of each group, ten of each.
+
+    Args:
+        seed: Decides every draw.
+    """
+    draw = Draw(seed)
+    seen = {text for row in make_rows() for text in (row["instruction"], row["output"]) if text}
+    groups = (
+        ("math", _made(draw, MATH_MAKERS, TARGET_ROWS, seen)),
+        ("code", _made(draw, code_tasks.MAKERS, TARGET_ROWS, seen)),
+        ("general", _fresh(draw, general_tasks.all_tasks(draw), seen)[:TARGET_ROWS]),
+    )
+    return [
+        {"id": f"target-{group}-{number:03d}", "instruction": task.question, "output": task.answer, "group": group}
+        for group, tasks in groups
+        for number, task in enumerate(tasks)
+    ]
 
 
 def _clean(draw: Draw, seen: set[str]) -> list[tuple[Row, Task]]:
@@ -185,4 +207,5 @@ def as_bytes(rows: list[Row]) -> bytes:
 if __name__ == "__main__":
     made = make_rows()
     PATH.write_bytes(as_bytes(made))
+    TARGET_PATH.write_bytes(as_bytes(make_target()))
     print(f"{len(made)} rows:", dict(sorted(Counter(row["label"] for row in made).items())))

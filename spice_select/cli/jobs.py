@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spice_select.cli import datasets, options
+from spice_select.cli.job_targets import job_targets
 from spice_select.cli.output import (
     exit_of,
     leave,
@@ -50,6 +51,8 @@ def submit(
     given_job: Annotated[
         str | None, typer.Option(help="A job on the same gradients whose rows are owned already.")
     ] = None,
+    target: options.JobTarget = None,
+    target_weight: options.TargetWeight = None,
     target_dataset: Annotated[
         str | None,
         typer.Option(help="For the method less: the data set (ds_...) that the selection is to be close to."),
@@ -77,6 +80,7 @@ def submit(
             if fetched.status != "ready":
                 raise_failure(fetched, f"data set {fetched.id} is {fetched.status}")
             dataset = fetched.id
+        targets = job_targets(client, target, target_weight, max_wait, quiet=json)
         job = client.jobs.submit(
             dataset,
             budget,
@@ -90,6 +94,7 @@ def submit(
             exclude=options.rows(exclude, "--exclude"),
             given_job=given_job,
             target_dataset_id=target_dataset,
+            **({"targets": targets} if targets else {}),
         )
         if wait:
             finish(client, job.id, max_wait, json=json)

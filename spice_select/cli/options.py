@@ -63,6 +63,13 @@ Target: TypeAlias = Annotated[
         metavar="NAME=FILE", help="What the model should get better at: a file of example records. May be repeated."
     ),
 ]
+JobTarget: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE|DATASET",
+        help="What the model should get better at: a file of example records, or a data set (ds_...). May be repeated.",
+    ),
+]
 TargetWeight: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=NUMBER", help="Share of the picks that a target is due, relative to the others."),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,13 @@ def test_the_demo_ends_with_one_line_of_json_and_verified_files(tmp_path: Path) 
     assert all((work / path).is_file() for path in summary["files"].values())
     assert verify_folder(work / "demo-output", ROOT / "examples" / "bundled.jsonl").ok
     table = "\n".join(human)
+    lines = (work / "demo-output" / "selected.jsonl").read_text(encoding="utf-8").splitlines()
+    labels = Counter(json.loads(line)["label"] for line in lines)
+    groups = Counter(json.loads(line)["group"] for line in lines)
+    assert labels["junk"] <= 0.5 * 60 * 60 / 598, "at most half its share of the pool"
+    assert labels["contradiction"] <= 60 * 48 / 598
+    assert labels["duplicate"] <= 60 * 72 / 598
+    assert all(0.25 <= groups[group] / 60 <= 0.42 for group in ("math", "code", "general")), groups
     for word in ("picks", "gain", "conflict", "tokens kept", "certificate", "seconds", "duplicate", "junk"):
         assert word in table
     assert not processes_of(tmp_path), "the demo leaves no process behind"

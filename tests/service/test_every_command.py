@@ -102,7 +102,20 @@ STEPS = (
     Step("jobs link", lambda known: [known["job"]]),
     Step("pull", lambda known: [known["job"], "-o", known["folder"]]),
     Step("verify", lambda known: [known["folder"]]),
-    Step("jobs submit", lambda known: ["-d", known["dataset"], "-b", "2"], {"other": "id"}),
+    Step(
+        "jobs submit",
+        lambda known: [
+            "-d",
+            known["dataset"],
+            "-b",
+            "2",
+            "--target",
+            f"sums={known['like']}",
+            "--target-weight",
+            "sums=2",
+        ],
+        {"other": "id"},
+    ),
     Step("jobs cancel", lambda known: [known["other"]]),
     Step("jobs delete", lambda known: [known["job"]]),
     Step("webhooks add", lambda _: ["http://127.0.0.1:9/hook"], {"endpoint": "id"}),
@@ -116,7 +129,7 @@ STEPS = (
     Step("datasets delete", lambda known: [known["dataset"]]),
 )
 ELSEWHERE = {
-    "run", "hold-out", "evaluate",  # tests/spice_select: they need no service
+    "run", "hold-out", "evaluate", "preview",  # tests/library: they need no service
     "webhooks redeliver",  # tests/service/test_webhook_endpoints.py: a message must have ended before
 }  # fmt: skip
 
@@ -137,7 +150,9 @@ def test_every_command_answers_with_status_0_and_json(
     monkeypatch.setenv("SPICE_API_URL", str(open_service.http.base_url).rstrip("/"))
     file = tmp_path / "pool.jsonl"
     file.write_bytes(jsonl(sums(8)))
-    known: dict[str, Any] = {"file": file, "folder": tmp_path / "out"}
+    like = tmp_path / "like.jsonl"
+    like.write_bytes(jsonl(sums(3, 500)))
+    known: dict[str, Any] = {"file": file, "folder": tmp_path / "out", "like": like}
     for step in STEPS:
         ended = spice(*step.words.split(), *step.arguments(known), "--json")
         assert ended.status == 0, f"{step.words}: {ended.err}"

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from examples.make_bundled import PATH, as_bytes, make_rows
+from examples.make_bundled import PATH, TARGET_PATH, as_bytes, make_rows, make_target
 from spice_select.ingest import IntakeLimits, IntakeOptions
 from spice_select.ingest.parse import parse
 
@@ -51,6 +51,13 @@ def kind_of(row: Row) -> str:
 def test_the_generator_makes_the_committed_bytes() -> None:
     assert as_bytes(make_rows()) == PATH.read_bytes()
     assert as_bytes(make_rows(seed=1)) != PATH.read_bytes()
+
+
+def test_the_target_is_of_every_group_and_none_of_it_is_in_the_pool() -> None:
+    assert as_bytes(make_target()) == TARGET_PATH.read_bytes()
+    assert Counter(row["group"] for row in make_target()) == {"math": 10, "code": 10, "general": 10}
+    texts = {text for row in rows() for text in (row["instruction"], row["output"])}
+    assert not [row for row in make_target() if row["instruction"] in texts]
 
 
 def test_counts_and_columns() -> None:
