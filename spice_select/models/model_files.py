@@ -10,7 +10,7 @@ from typing import Any
 
 from spice_select.errors import UnknownProxyError, UnsafeProxyError, UnsupportedProxyError
 
-BUILTIN = {"builtin:tiny": "tiny-1"}
+BUILTIN = {"builtin:tiny": "tiny-2"}
 """Name -> revision of every model that is made in code; a new revision means other weights or other tokens."""
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from datasketch import MinHash, MinHashLSH
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 SIMILARITY = 0.7
 """Jaccard index of word triples from which two texts are near-duplicates."""
@@ -59,6 +61,8 @@ def near_duplicate_clusters(texts: Sequence[str], *, similarity: float = SIMILAR
     """
     triples = [word_triples(text) for text in texts]
     parents = list(range(len(texts)))
+    from datasketch import MinHashLSH
+
     index = MinHashLSH(params=_BANDS, num_perm=_PERMUTATIONS)
     for place, (found, sketch) in enumerate(zip(triples, _sketches(triples, seed), strict=True)):
         if not found:
@@ -83,6 +87,8 @@ def near_duplicates_of(
         seed: Seed of the hash functions.
     """
     kept = [word_triples(text) for text in held_out]
+    from datasketch import MinHashLSH
+
     index = MinHashLSH(params=_BANDS, num_perm=_PERMUTATIONS)
     for place, sketch in enumerate(_sketches(kept, seed)):
         if kept[place]:
@@ -96,6 +102,8 @@ def near_duplicates_of(
 
 
 def _sketches(triples: Sequence[frozenset[str]], seed: int) -> list[MinHash]:
+    from datasketch import MinHash
+
     # Bulk shares the permutations; a MinHash of its own would draw them anew for every text.
     return list(
         MinHash.generator(

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--budget", "1", "--must-include", "2,4"], 1, "budget-exceeds-pool", "#/must_include"),
         (["--budget", "2", "--must-include", "6"], 1, "pool-invalid", "#/must_include/0"),
         (["--budget", "2", "--must-include", "1", "--exclude", "1"], 2, "config-invalid", "#/exclude/0"),
-        (["--budget", "2", "--method", "less"], 2, "config-invalid", "#/target_dataset_id"),
+        (["--budget", "2", "--method", "less"], 2, "config-invalid", "#/targets"),
         (["--budget", "50 tokens", "--window-size", "3"], 2, "config-invalid", "#/budget/tokens"),
         (["--budget", "2", "--stop-ratio", "0"], 2, "config-invalid", "#/selection/stop_ratio"),
         (["--budget", "2", "--stop-ratio", "1"], 2, "config-invalid", "#/selection/stop_ratio"),

@@ -41,14 +41,16 @@ def pool(seed, n, d):
     return random.standard_normal((n, d)) * np.exp(0.5 * random.standard_normal((n, 1)))
 
 
-def side(seed, n, d):
+def side(seed, n, d, method="less"):
+    """What methods need beside the gradients; only ``less`` gets targets, which would make another method of others."""
     random = np.random.default_rng(seed + 1000)
-    return {
+    known = {
         "costs": random.integers(5, 400, n).tolist(),
         "groups": random.choice(["math", "code", "chat"], n).tolist(),
         "losses": random.exponential(2.0, n).tolist(),
         "targets": random.standard_normal((4, d)),
     }
+    return known if method == "less" else {name: value for name, value in known.items() if name != "targets"}
 
 
 def config(method, count, **kwargs):
@@ -74,7 +76,7 @@ def evidence(gradients, order, alpha=1.0):
 @pytest.mark.parametrize(("n", "d"), [(300, 12), (40, 70)])
 def test_every_method_gives_the_same_evidence_for_its_picks(method, n, d):
     gradients = pool(n, n, d)
-    selection = select(gradients, config(method, n // 2), **side(n, n, d))
+    selection = select(gradients, config(method, n // 2), **side(n, n, d, method))
     assert len(set(selection.indices)) == len(selection.indices) == n // 2
     gains, conflicts = evidence(gradients, selection.indices)
     np.testing.assert_allclose(selection.gains, gains, atol=1e-9)
@@ -88,7 +90,7 @@ def test_every_method_gives_the_same_evidence_for_its_picks(method, n, d):
 @pytest.mark.parametrize("information", ["diagonal", "scalar"])
 def test_every_method_has_evidence_in_the_surrogates(method, information):
     gradients = pool(3, 60, 8)
-    selection = select(gradients, config(method, 20, information=information), **side(3, 60, 8))
+    selection = select(gradients, config(method, 20, information=information), **side(3, 60, 8, method))
     denominator = np.ones(8)
     for row, gain in zip(selection.indices, selection.gains, strict=True):
         form = (gradients[row] ** 2 / (2.0 if information == "scalar" else denominator)).sum()
@@ -99,14 +101,14 @@ def test_every_method_has_evidence_in_the_surrogates(method, information):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_chooses_everything_when_asked_to_and_repeats_itself(method):
     gradients = pool(5, 25, 4)
-    selection = select(gradients, config(method, 25), **side(5, 25, 4))
+    selection = select(gradients, config(method, 25), **side(5, 25, 4, method))
     assert sorted(selection.indices) == list(range(25))
-    assert selection == select(gradients, config(method, 25), **side(5, 25, 4))
+    assert selection == select(gradients, config(method, 25), **side(5, 25, 4, method))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_keeps_a_token_budget(method):
-    gradients, beside = pool(6, 60, 6), side(6, 60, 6)
+    gradients, beside = pool(6, 60, 6), side(6, 60, 6, method)
     selection = select(gradients, SelectionConfig(budget=Budget(tokens=3000), method=method), **beside)
     spent = sum(beside["costs"][row] for row in selection.indices)
     assert selection.cost == spent <= 3000
@@ -118,7 +120,7 @@ def test_every_method_keeps_a_token_budget(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_heeds_rows_to_include_and_exclude(method):
     gradients = pool(7, 50, 5)
-    selection = select(gradients, config(method, 12), **side(7, 50, 5), must_include=[31, 8], exclude=[0, 1, 2])
+    selection = select(gradients, config(method, 12), **side(7, 50, 5, method), must_include=[31, 8], exclude=[0, 1, 2])
     assert set(selection.indices[:2]) == {31, 8}
     assert not {0, 1, 2} & set(selection.indices)
     assert len(selection.indices) == (12 if method != "length_matched" else len(selection.indices))
@@ -128,7 +130,7 @@ def test_every_method_heeds_rows_to_include_and_exclude(method):
 def test_lengths_beyond_the_fast_way_keep_their_evidence(method):
     gradients = pool(8, 30, 5)
     gradients[:9] *= 1e7
-    selection = select(gradients, config(method, 20), **side(8, 30, 5))
+    selection = select(gradients, config(method, 20), **side(8, 30, 5, method))
     assert selection.utility == pytest.approx(sum(selection.gains), rel=1e-6)
 
 
@@ -175,7 +177,7 @@ def test_length_matching_keeps_the_histogram_of_the_model_at_every_beginning():
 
 
 def test_length_matched_has_the_tokens_of_the_spice_choice():
-    gradients, beside = pool(4, 1500, 6), side(4, 1500, 6)
+    gradients, beside = pool(4, 1500, 6), side(4, 1500, 6, "spice")
     costs = np.array(beside["costs"])
     gradients *= (40.0 / costs)[:, None] ** 2  # short samples are the longest gradients
     tokens = {

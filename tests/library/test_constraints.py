@@ -107,7 +107,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", get_args(Method))
-def test_every_report_has_the_random_control_beside_it(method: Method, source: Path, cache: Path) -> None:
+def test_every_report_has_the_random_control_beside_it(
+    method: Method, source: Path, cache: Path, tmp_path: Path
+) -> None:
     from spice_select.storage.shards import read_shard
 
     selection = ss.SelectionConfig(
@@ -117,9 +119,11 @@ def test_every_report_has_the_random_control_beside_it(method: Method, source: P
         seed=5,
     )
     settings_ = ss.RunConfig(gradients=GRADIENTS, selection=selection)
-    result = run(source, settings_, cache=cache, targets=[TargetFile("target", source)] if method == "less" else [])
-    (shard,) = (cache / "gradients").glob("*.safetensors")
-    pool = read_shard(shard).features.astype(np.float64)
+    target = tmp_path / "target.jsonl"
+    target.write_text('{"instruction": "What is asked for?", "output": "Rows like this one."}\n', encoding="utf-8")
+    result = run(source, settings_, cache=cache, targets=[TargetFile("target", target)] if method == "less" else [])
+    shards = [read_shard(path).features for path in (cache / "gradients").glob("*.safetensors")]
+    pool = max(shards, key=len).astype(np.float64)  # the target of less has a shard of its own
     drawn = select(pool, selection.model_copy(update={"method": "random", "quotas": None})).indices
     assert result.summary["random_control"]["utility"] == pytest.approx(utility(pool[drawn], 1.0), rel=1e-9)
     assert result.summary["random_control"]["utility"] == random_control(pool, selection, 7, 5)

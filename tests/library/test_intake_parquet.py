@@ -164,7 +164,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "column twice": (as_parquet(TWICE), "dataset-duplicate-column"),
     "decoded bytes": (as_parquet(pool(100, same=pa.array(["x" * 10**5] * 100))), "dataset-too-large"),
     "encrypted": (b"PARE" + WHOLE[4:], "dataset-format-unknown"),
-    "Arrow file": (b"ARROW1\x00\x00" + bytes(64), "dataset-format-unknown"),
+    "Arrow file": (b"ARROW1\x00\x00" + bytes(64), "dataset-unreadable"),
 }
 
 

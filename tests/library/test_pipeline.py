@@ -204,6 +204,7 @@ def test_samples_that_become_no_candidate_are_listed_by_position(tmp_path: Path)
         assert shard.truncated == truncated
         assert shard.rows.tolist() == [100 + i for i in range(12) if 100 + i not in excluded]
         assert shard.features.shape[0] == len(shard.rows) == len(shard.tokens)
+        assert sum(shard.header.pop("block_sizes")) == shard.features.shape[1]
         assert shard.header == {"fingerprint": "f", "halvings": 0, "batch_tokens": 512}
 
 

@@ -185,8 +185,10 @@ def test_labels_are_those_of_trl(template: str) -> None:
     for name in CONVERSATIONS:
         expected, found = theirs(tokenizer, name), ours(tokenizer, name)
         if isinstance(found, str):
-            # Excluded: TRL refuses it as well, or would learn a turn whose words are nowhere in the text.
-            assert isinstance(expected, str) or not is_rendered(tokenizer, name), (template, name, found)
+            # Excluded: TRL refuses it as well, would learn a turn whose words are nowhere in the text, or would learn
+            # the words of a tool, which the template renders inside the turn that called it.
+            refused = isinstance(expected, str) or found.endswith("renders another message inside a response")
+            assert refused or not is_rendered(tokenizer, name), (template, name, found)
         elif isinstance(expected, str):
             assert name == "system", (template, name, expected)  # goes with the first question where TRL gives up
         else:

@@ -99,7 +99,7 @@ def test_a_column_mapping_overrides_detection(service: InProcessService) -> None
         (b"[]", "dataset-empty", ""),
         (jsonl([{"alpha": 1, "beta": 2}] * 3), "dataset-form-unknown", "alpha"),
         (jsonl([{"instruction": "a", "output": ""}] * 3), "dataset-no-usable-rows", ""),
-        (b"PK\x03\x04" + bytes(100), "dataset-format-unknown", ""),
+        (b"PK\x03\x04" + bytes(100), "dataset-unreadable", ""),
     ],
 )
 def test_a_file_that_cannot_be_used_is_invalid_with_a_problem(
