@@ -57,7 +57,7 @@ def test_rows_to_include_come_first_and_excluded_rows_never(
     rows = chosen(any_service, job["id"])
     assert set(rows[:2]) == set(forced)
     assert not set(rows) & set(best[:2])
-    conditions = job["config"]["conditions"]
+    conditions = dict(job["config"]["conditions"])
     assert conditions.pop("screens")["loss_outliers"] is None
     assert conditions == {
         "must_include": forced,
