@@ -214,7 +214,7 @@ def test_every_page_is_readable(visit: Callable[..., Visit], finished: str, size
         window.check(expected=("404",))
         if path == done:
             expect(page.locator(".verdict")).to_be_visible()
-            expect(page.locator(".forest tbody tr")).to_have_count(4 + 2)
+            expect(page.locator(".forest tbody tr")).to_have_count(6 + 2)
             wide = [bar.bounding_box() for bar in page.locator(".forest rect").all()]
             assert all(box is not None and box["width"] > 0 for box in wide), "an interval is not drawn"
         keep_picture(page, f"{path.split('job_')[0]}-{size}-{scheme}")

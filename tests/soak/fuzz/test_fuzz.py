@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,5 +54,7 @@ def test_rows_that_do_not_add_up_are_a_hole(tmp_path: Path, monkeypatch: pytest.
 def test_a_reader_that_dies_is_known_by_the_number_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [{"number": 4, "end": "ready", "seconds": 0}, {"number": 5}]
     monkeypatch.setattr("tests.soak.fuzz.run._child", lambda *_: (words, -9))
-    monkeypatch.setattr("tests.soak.fuzz.run.time.monotonic", iter([0.0, 0.5, 2.0]).__next__)
+    # A clock of its own: the service of another test may be running in a thread of this process.
+    clock = SimpleNamespace(monotonic=iter([0.0, 0.5, 2.0]).__next__)
+    monkeypatch.setattr("tests.soak.fuzz.run.time", clock)
     assert run(1, 1.0).faults == [(5, "the reader ended with status -9")]
