@@ -87,8 +87,10 @@ def _by_part(stage: dict[str, Any]) -> list[str]:
         )
     lines = [
         "",
-        f"{judges}: held-out loss, and the advantage over",
-        "random rows where its own 95 % interval leaves zero out.",
+        *wrap(
+            f"{judges}: held-out loss, and the advantage over random rows where its own 95 % interval leaves zero out.",
+            120,
+        ),
         "",
         f"| rows | {' | '.join(base)} |",
         f"|---{'|---' * len(base)}|",
