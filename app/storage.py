@@ -31,12 +31,14 @@ class ArtifactStore:
         root: The folder; made when missing.
 
     Attributes:
+        all_cuts: Folder of the files that were cut down to their first rows, of all projects.
         corrupt: How often this process found an artifact whose bytes are not those that its name says.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.corrupt = 0
+        self.all_cuts = root / "prefixes"
         self._scratch = root / "tmp"
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._verified: dict[Path, tuple[tuple[int, int, int, int], float]] = {}
@@ -148,7 +150,7 @@ class ArtifactStore:
 
     def cuts(self, project_id: str) -> Path:
         """Folder of the files that were cut down to their first rows; not made here."""
-        return self.root / "prefixes" / project_id
+        return self.all_cuts / project_id
 
     def remove_cuts(self, project_id: str, sha256: str) -> None:
         """Remove whatever was cut from an artifact: copies must not outlive what they are copies of."""

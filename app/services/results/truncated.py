@@ -30,7 +30,6 @@ class TruncatedResults:
 
     def __init__(self, store: ArtifactStore, limit: int) -> None:
         self._store = store
-        self._root = store.root / "prefixes"
         self._limit = limit
 
     def cut(self, project_id: str, source: Path, sha256: str, k: int, *, parquet: bool) -> Path:
@@ -63,7 +62,7 @@ class TruncatedResults:
     def _prune(self) -> None:
         """Drop the files that were used longest ago."""
         files = []
-        for path in self._root.glob("*/*/*"):
+        for path in self._store.all_cuts.glob("*/*/*"):
             with suppress(FileNotFoundError):
                 state = path.stat()
                 files.append((state.st_mtime, state.st_size, path))
