@@ -90,7 +90,7 @@ class EvaluationPlanHandler(UnitHandler[EvaluationInputs, PlanOutcome]):
         evaluations = Evaluations(session)
         evaluation = evaluations.lock(claim.evaluation_id)
         # A plan that was lost and made again has its trainings already.
-        planned = evaluations.units(claim.evaluation_id, UnitKind.EVALUATION_TRAINING)
+        planned = evaluations.units([claim.evaluation_id], UnitKind.EVALUATION_TRAINING).get(claim.evaluation_id, [])
         if evaluation.status not in EVALUATING or planned:
             return
         unit = {

@@ -107,10 +107,10 @@ def _seconds(session: Any, claim: Claim, job: Job) -> dict[str, float]:
     selection = units.get(claim.unit_id)
     assert selection is not None
     assert selection.started_at is not None
-    warmup, shards, pool_parts, _, _ = units.for_job(job)
-    fresh = [span for span in map(_span, shards) if span and span[1] > created_at]
-    parts = [span for span in map(_span, pool_parts) if span]
-    warming = None if warmup is None else _span(warmup)
+    work = units.for_jobs([job])[job.id]
+    fresh = [span for span in map(_span, work.shards) if span and span[1] > created_at]
+    parts = [span for span in map(_span, work.parts) if span]
+    warming = None if work.warmup is None else _span(work.warmup)
     warmed = [warming] if warming is not None and warming[1] > created_at else []
     begin = max(created_at, min((start for start, _ in (*warmed, *fresh, *parts)), default=selection.started_at))
     seconds = {"queued": (begin - created_at).total_seconds(), "gradients": 0.0}

@@ -8,7 +8,7 @@ from app.persistence.repositories.history import Events, RunHistory, Workers
 from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.rows import ListFilter
 from app.persistence.repositories.scheduling import OwnedUnits, owners_that_ended
-from app.persistence.repositories.units import Units
+from app.persistence.repositories.units import JobUnits, Units
 from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Events",
     "GradientSets",
     "IdempotencyKeys",
+    "JobUnits",
     "Jobs",
     "KeyHeldError",
     "ListFilter",

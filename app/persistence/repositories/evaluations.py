@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
@@ -69,12 +70,17 @@ class Evaluations:
         )
         return affected(self.session.execute(statement)) == 1
 
-    def units(self, evaluation_id: str, kind: UnitKind | None = None) -> list[Unit]:
-        """The units of an evaluation, or those of one kind, in the order of the trainings."""
-        query = select(Unit).where(Unit.evaluation_id == evaluation_id)
+    def units(self, evaluation_ids: Sequence[str], kind: UnitKind | None = None) -> dict[str, list[Unit]]:
+        """The units of evaluations, or those of one kind, in the order of the trainings; by evaluation."""
+        if not evaluation_ids:
+            return {}
+        query = select(Unit).where(Unit.evaluation_id.in_(evaluation_ids))
         if kind is not None:
             query = query.where(Unit.kind == kind)
-        return list(self.session.scalars(query.order_by(Unit.kind, Unit.shard)))
+        units: dict[str, list[Unit]] = {}
+        for unit in self.session.scalars(query.order_by(Unit.kind, Unit.shard)):
+            units.setdefault(unit.evaluation_id or "", []).append(unit)
+        return units
 
     def commits(self, evaluation_id: str, kind: UnitKind) -> list[tuple[Unit, UnitCommit]]:
         """Every done unit of a kind of an evaluation with what it produced, in the order of the trainings."""

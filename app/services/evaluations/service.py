@@ -169,7 +169,9 @@ class EvaluationService:
         """Evaluations, newest first."""
         with self.database.read() as session:
             evaluations = Evaluations(session).page(project_id, wanted, job_id=job_id, before=before, limit=limit)
-            return [_view(session, evaluation) for evaluation in evaluations]
+            live = [evaluation.id for evaluation in evaluations if evaluation.status in EVALUATING]
+            moment, units = now(session) if live else None, Evaluations(session).units(live)
+            return [_shown(evaluation, units.get(evaluation.id, []), moment) for evaluation in evaluations]
 
     def cancel(self, project_id: str, evaluation_id: str, expected: frozenset[int] | None = None) -> EvaluationView:
         """Stop an evaluation at once: half the trainings support no verdict, so nothing of it is kept.
@@ -266,8 +268,13 @@ def _check_group(group: str | None, dataset: Dataset, holdout: Dataset | None) -
 def _view(session: Any, evaluation: Evaluation) -> EvaluationView:
     if evaluation.status not in EVALUATING:
         return EvaluationView(evaluation, None, None)
-    moment = now(session)
-    units = Evaluations(session).units(evaluation.id)
+    units = Evaluations(session).units([evaluation.id]).get(evaluation.id, [])
+    return _shown(evaluation, units, now(session))
+
+
+def _shown(evaluation: Evaluation, units: list[Unit], moment: datetime | None) -> EvaluationView:
+    if moment is None or evaluation.status not in EVALUATING:
+        return EvaluationView(evaluation, None, None)
     return EvaluationView(evaluation, *_progress(units, moment))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.persistence.repositories import Jobs
+from app.persistence.repositories import Jobs, JobUnits
 from app.persistence.tables import Job, Unit
 from app.status import UnitState
 
@@ -48,23 +48,6 @@ class Progress:
     def fraction(self) -> float:
         """Share done, between 0 and 1."""
         return self.completed / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True)
-class Work:
-    """The units of a job.
-
-    Attributes:
-        warmup: What warms its proxy model up, if anything.
-        shards: Its gradients.
-        parts: The first round of a pool that is cut into parts.
-        selection: What ends it.
-    """
-
-    warmup: Unit | None
-    shards: Sequence[Unit]
-    parts: Sequence[Unit]
-    selection: Unit | None
 
 
 def is_worked_on(unit: Unit | None, now: datetime) -> bool:
@@ -167,8 +150,9 @@ def shard_view(unit: Unit, result: Mapping[str, Any] | None, now: datetime) -> S
     )
 
 
-def job_phase(work: Work, now: datetime) -> str:
+def job_phase(work: JobUnits) -> str:
     """The step a job that has not ended is in."""
+    now = work.moment
     if work.warmup is not None and work.warmup.state != UnitState.DONE:
         return _own_phase(work.warmup, now)
     shards = work.shards
@@ -188,13 +172,13 @@ def _own_phase(unit: Unit | None, now: datetime) -> str:
     return (unit.phase if unit is not None and is_worked_on(unit, now) else None) or WAITING
 
 
-def job_progress(work: Work, now: datetime) -> Progress | None:
+def job_progress(work: JobUnits) -> Progress | None:
     """Progress of a job that has not ended.
 
     Steps while the proxy model is warmed up, samples while gradients are computed, parts while a pool is cut into
     them, then the selection's own count.
     """
-    shards = work.shards
+    shards, now = work.shards, work.moment
     if work.warmup is not None and work.warmup.state != UnitState.DONE:
         return unit_progress(work.warmup, now)
     if _all_done(shards):
@@ -206,7 +190,7 @@ def job_progress(work: Work, now: datetime) -> Progress | None:
     rate = sum(shard.rate or 0.0 for shard in at_it)
     heard = [shard.heartbeat_at for shard in shards if shard.heartbeat_at is not None]
     return Progress(
-        phase=job_phase(work, now),
+        phase=job_phase(work),
         completed=completed,
         total=total,
         unit="samples",

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError, ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Artifacts, Evaluations, Events, Jobs, ListFilter, OwnedUnits, Units
+from app.persistence.repositories import Artifacts, Evaluations, Events, Jobs, JobUnits, ListFilter, OwnedUnits, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Job
@@ -17,7 +17,7 @@ from app.services.idempotency import made_before, repeated, replayed
 from app.services.if_match import require_version
 from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
 from app.services.jobs.planning import check_parts, needed_sets, selection_units
-from app.services.jobs.progress import Progress, QueuePosition, Work, job_phase, job_progress, queue_position
+from app.services.jobs.progress import Progress, QueuePosition, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
 from app.services.jobs.targets import gather_targets
 from app.services.jobs.validation import (
@@ -217,19 +217,19 @@ class JobService:
             return self._view(session, job)
 
     @staticmethod
-    def _view(session: Any, job: Job, *, with_queue: bool = True) -> JobView:
+    def _view(session: Any, job: Job, work: JobUnits | None = None, *, with_queue: bool = True) -> JobView:
         if job.status in TERMINAL:
             return JobView(job, None, None)
-        warmup, shards, parts, selection, moment = Units(session).for_job(job)
-        work = Work(warmup=warmup, shards=shards, parts=parts, selection=selection)
+        work = work or Units(session).for_jobs([job])[job.id]
         place = queue_position(session, job) if with_queue and job.status == JobStatus.QUEUED else None
-        return JobView(job, job_phase(work, moment), job_progress(work, moment), place)
+        return JobView(job, job_phase(work), job_progress(work), place)
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:
         """Jobs, newest first."""
         with self.database.read() as session:
             jobs = Jobs(session).page(project_id, wanted, before=before, limit=limit)
-            return [self._view(session, job, with_queue=False) for job in jobs]
+            work = Units(session).for_jobs([job for job in jobs if job.status not in TERMINAL])
+            return [self._view(session, job, work.get(job.id), with_queue=False) for job in jobs]
 
     def cancel(self, project_id: str, job_id: str, expected: frozenset[int] | None = None) -> JobView:
         """Stop a job. While it selects, it keeps what it has chosen so far; before that nothing is left of it.
