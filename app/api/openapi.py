@@ -58,6 +58,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         written = DatasetCreate.model_json_schema(ref_template="#/components/schemas/{model}")
         components |= written.pop("$defs", {}) | {"DatasetCreate": written}
         for name, component in components.items():
+            _describe_object_defaults(component)
             example = example_of(name)
             if example is not None:
                 component.setdefault("examples", [example])
@@ -83,6 +84,17 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         schema["security"] = [{"key": []}, {"password": []}, {}]
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _describe_object_defaults(component: dict[str, Any]) -> None:
+    """Say in words what a property is when it is left out, where that is an object.
+
+    Generators of clients cannot write an object as a default value and leave out every operation that has one.
+    """
+    for field in component.get("properties", {}).values():
+        if isinstance(field.get("default"), dict):
+            default = json.dumps(field.pop("default"), sort_keys=True)
+            field["description"] = f"{field.get('description', '')}\n\nWhen left out: `{default}`.".strip()
 
 
 def example_of(component: str) -> Any | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -102,3 +103,18 @@ def test_a_path_parameter_says_what_it_looks_like(served: dict[str, Any]) -> Non
                     assert all(shape["minimum"] <= example <= shape["maximum"] for example in shape["examples"]), name
                 else:
                     assert all(re.search(shape["pattern"], example) for example in shape["examples"]), name
+
+
+def test_generators_of_clients_can_read_every_schema(served: dict[str, Any]) -> None:
+    """They cannot write an object as a default value, nor an array of nothing, and leave the operation out."""
+
+    def schemas(node: Any) -> Iterator[dict[str, Any]]:
+        for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            yield from schemas(part)
+        if isinstance(node, dict) and "type" in node:
+            yield node
+
+    contract = {name: part for name, part in served.items() if name != "info"}
+    found = list(schemas(contract))
+    assert not [schema for schema in found if isinstance(schema.get("default"), dict)]
+    assert not [schema for schema in found if schema["type"] == "array" and "items" not in schema]

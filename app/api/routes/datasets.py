@@ -48,6 +48,7 @@ UPLOAD_BODY: dict[str, Any] = {
                         {
                             "type": "array",
                             "minItems": 1,
+                            "items": {},
                             "description": "The records themselves; one that is not an object is listed as rejected.",
                         },
                     ]
