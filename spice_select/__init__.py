@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spice_select.gradients.collect import collect_gradients
     from spice_select.models.proxy import load_proxy
     from spice_select.pipeline.run import run
+    from spice_select.pipeline.targets import TargetFile
     from spice_select.records.tokenize import Example, load_examples
     from spice_select.selection.select import Selection, select
     from spice_select.selection.whitening import whiten
@@ -28,6 +29,7 @@ __all__ = [
     "RunConfig",
     "Selection",
     "SelectionConfig",
+    "TargetFile",
     "__version__",
     "collect_gradients",
     "load_examples",
@@ -44,6 +46,7 @@ _LAZY = {
     "Selection": "spice_select.selection.select",
     "select": "spice_select.selection.select",
     "run": "spice_select.pipeline.run",
+    "TargetFile": "spice_select.pipeline.targets",
     "whiten": "spice_select.selection.whitening",
     "load_proxy": "spice_select.models.proxy",
 }

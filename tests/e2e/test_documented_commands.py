@@ -5,8 +5,10 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,13 @@ def blocks(document: str) -> list[tuple[str, str]]:
     """The blocks of a document that call curl or use what it answered, and what it says they print."""
     found = [(block[1], block[2] or "") for block in BLOCK.finditer((ROOT / document).read_text(encoding="utf-8"))]
     return [(commands, shown) for commands, shown in found if "curl " in commands or "$JOB" in commands]
+
+
+def with_examples(folder: Path) -> None:
+    """What the commands expect to find in the root of a clone."""
+    (folder / "examples").mkdir()
+    for name in ("bundled.jsonl", "target.jsonl"):
+        shutil.copy(ROOT / "examples" / name, folder / "examples")
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +65,7 @@ def shell(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.mark.parametrize("documents", [("README.md", "docs/api.md"), ("docs/curl.md",)], ids="+".join)
 def test_they_print_what_is_shown(shell: Hooked, documents: tuple[str, ...], tmp_path: Path) -> None:
-    (tmp_path / "examples").mkdir()
-    shutil.copy(ROOT / "examples" / "bundled.jsonl", tmp_path / "examples")
+    with_examples(tmp_path)
     # A shell that finds the programs of a virtual environment where a checkout has them.
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     found = [block for document in documents for block in blocks(document)]
@@ -82,3 +90,19 @@ def test_they_print_what_is_shown(shell: Hooked, documents: tuple[str, ...], tmp
     for (commands, shown), output in zip(found, printed, strict=False):
         assert not shown or checker.check_output(shown, output, flags), f"{commands}\nshown:\n{shown}\ngot:\n{output}"
         assert '"request_id":' not in output or "700" in commands, f"an error: {commands}\n{output}"
+
+
+def test_the_library_does_what_readme_shows(tmp_path: Path) -> None:
+    """The code of README and its command for a file, in a folder like a clone's root."""
+    with_examples(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    script = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    command = next(line for line in text.splitlines() if line.startswith("spice-select run "))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for words in ((sys.executable, "-c", script), shlex.split(command.replace("-o selected", "-o again"))):
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    for folder in ("selected", "again"):
+        assert len((tmp_path / folder / "selected.jsonl").read_text(encoding="utf-8").splitlines()) == 60
