@@ -27,7 +27,7 @@ RUN python -m venv /opt/venv \
     && mkdir spice_select && touch spice_select/__init__.py
 
 FROM build AS build-api
-RUN pip install --constraint constraints.txt '.[server,postgres,worker,tracing]'
+RUN pip install --constraint constraints.txt '.[server,preview,postgres,worker,tracing]'
 COPY spice_select spice_select
 RUN pip install --no-deps --force-reinstall .
 

@@ -73,6 +73,12 @@ PROBLEMS: dict[str, Problem] = {
         "The project has as many event streams open as it may; close one or come back as `Retry-After` says.",
         retryable=True,
     ),
+    "too-many-previews": Problem(
+        "Too many previews at a time",
+        429,
+        "The process makes as many previews as it may; come back as `Retry-After` says.",
+        retryable=True,
+    ),
     "precondition-failed": Problem(
         "Changed in the meantime", 412, "`If-Match` names another state of the resource; read it again."
     ),
@@ -130,6 +136,11 @@ PROBLEMS: dict[str, Problem] = {
         "Unsupported proxy model", 422, "Not a causal language model with linear layers to take gradients of."
     ),
     "proxy-invalid": Problem("Proxy model cannot be used", 422, "The proxy model could not be loaded."),
+    "template-limit": Problem(
+        "The chat template takes too much",
+        422,
+        "The chat template or the tokenizer of the proxy model took more memory or time than the service gives it.",
+    ),
     "proxy-changed": Problem(
         "Proxy model changed", 422, "The model's files are no longer the ones the job was made for; submit a new job."
     ),

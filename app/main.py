@@ -16,6 +16,7 @@ from app.api.middleware import RequestMiddleware
 from app.api.rate_limit import RateLimiter
 from app.api.routes import (
     api_keys,
+    dataset_previews,
     datasets,
     estimates,
     evaluations,
@@ -37,6 +38,7 @@ from app.persistence.session import Database
 from app.services.access.keys import KeyService
 from app.services.access.secret_box import SecretBox
 from app.services.access.sessions import Sessions
+from app.services.datasets.previews import DatasetPreviews
 from app.services.datasets.service import DatasetService
 from app.services.datasets.uploads import UploadService
 from app.services.evaluations.service import EvaluationService
@@ -54,7 +56,7 @@ from app.services.storage.data_folder import SharedFolder
 from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import evaluation_form, forms, login, pages, reference, statics
+from app.ui import dataset_preview, evaluation_form, forms, login, pages, reference, statics
 from app.ui import jobs as job_lists
 from spice_select.version import __version__
 
@@ -107,6 +109,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
     # Every route of /v1 takes ``deps.Project``, which asks for the key; tests/service/test_auth.py walks the contract.
     for module in (
         uploads,
+        dataset_previews,
         datasets,
         jobs,
         estimates,
@@ -121,7 +124,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    for part in (job_lists, forms, evaluation_form, login, statics, reference):
+    for part in (dataset_preview, job_lists, forms, evaluation_form, login, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(
@@ -147,6 +150,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         most=settings.max_event_streams,
         most_of_project=settings.max_event_streams_of_project,
     )
+    dataset_service = DatasetService(database, store, settings)
     jobs = JobService(database, store, proxies, Retention(database, store, settings))
     reader = ResultReader(database, store)
     return Services(
@@ -161,7 +165,8 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         events=events,
         hub=hub,
         webhooks=WebhookService(database, SecretBox(settings), Guard(Policy.of(settings))),
-        datasets=DatasetService(database, store, settings),
+        datasets=dataset_service,
+        dataset_previews=DatasetPreviews(dataset_service, store, proxies, settings),
         uploads=UploadService(database, store, settings),
         gradient_sets=GradientSetService(database),
         jobs=jobs,

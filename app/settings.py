@@ -65,6 +65,14 @@ class Settings(BaseSettings):
     """Address space of the child that parses uploads."""
     ingest_seconds: float = Field(default=1800, gt=0)
     """Time the child that parses uploads may take."""
+    preview_bytes: int = Field(default=64 * 2**20, ge=1)
+    """Largest file that a preview is made of."""
+    preview_seconds: float = Field(default=30, gt=0)
+    """Time that a preview may take."""
+    template_memory_bytes: int = Field(default=2 * 2**30, ge=2**29)
+    """Address space of the child in which a proxy's chat template and tokenizer run."""
+    template_seconds: float = Field(default=600, ge=1)
+    """Processor time that they may take for the rows of one shard."""
 
     outbound_allowed_hosts: list[str] = []
     """Host names requests may go to, ``*.example.org`` for all below one; empty allows all public ones. A JSON list."""

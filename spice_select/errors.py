@@ -12,6 +12,7 @@
       ProxyError
         UnknownProxyError                unknown-proxy             no such model, folder or revision
         UnsafeProxyError                 unsafe-proxy              pickle weights, or code that would have to be run
+        TemplateLimitError               template-limit            template or tokenizer took too much memory or time
         UnsupportedProxyError            unsupported-proxy         not a causal language model we can take gradients of
       DeviceError
         DeviceLostError                  device-lost               the accelerator failed or vanished
@@ -155,6 +156,22 @@ class UnsupportedProxyError(ProxyError):
     """Not a causal language model whose linear layers we can take gradients of."""
 
     code = "unsupported-proxy"
+
+
+class TemplateLimitError(ProxyError):
+    """The chat template or the tokenizer took more memory or time than it may; it would again.
+
+    Args:
+        model: Name of the proxy model.
+        limit: What it may take, such as ``600 seconds``.
+    """
+
+    code = "template-limit"
+
+    def __init__(self, model: str, limit: str) -> None:
+        super().__init__(
+            f"the chat template or the tokenizer of {model} took more than {limit}; look at its chat template"
+        )
 
 
 class DeviceError(SpiceError):

@@ -42,7 +42,7 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="spice-select", Basic realm="spic
 def scope_of(method: str, path: str) -> str:
     """The scope that a call needs, such as ``jobs:read``."""
     steps = path.strip("/").split("/")
-    resource = RESOURCES.get(steps[1] if len(steps) > 1 else "", "jobs")
+    resource = RESOURCES.get(steps[1].partition(":")[0] if len(steps) > 1 else "", "jobs")
     if resource == "jobs" and len(steps) > 3 and steps[3] in {"files", "provenance"}:
         resource = "files"
     if resource == "admin":

@@ -26,7 +26,7 @@ from app.services.datasets.uploads import LARGEST_PART_BYTES
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-UPLOAD_PATHS = {"/v1/datasets", "/ui/new"}
+UPLOAD_PATHS = {"/v1/datasets", "/v1/datasets:preview", "/ui/datasets/preview", "/ui/new"}
 PART_PATH = re.compile(r"/v1/datasets/uploads/[^/]+/parts/[^/]+/?")
 UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines."""

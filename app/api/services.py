@@ -8,6 +8,7 @@ from app.api.rate_limit import RateLimiter
 from app.api.sse import EventHub
 from app.services.access.keys import KeyService
 from app.services.access.sessions import Sessions
+from app.services.datasets.previews import DatasetPreviews
 from app.services.datasets.service import DatasetService
 from app.services.datasets.uploads import UploadService
 from app.services.evaluations.service import EvaluationService
@@ -41,6 +42,7 @@ class Services:
     hub: EventHub
     webhooks: WebhookService
     datasets: DatasetService
+    dataset_previews: DatasetPreviews
     uploads: UploadService
     gradient_sets: GradientSetService
     jobs: JobService

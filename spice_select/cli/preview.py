@@ -13,7 +13,7 @@ from spice_select.cli import options
 from spice_select.cli.output import out, print_json
 
 if TYPE_CHECKING:
-    from spice_select.pipeline.preview import Preview
+    from spice_select.pipeline.preview import Preview, PreviewedRow
 
 
 def preview(
@@ -66,7 +66,17 @@ def _print(found: Preview) -> None:
     for row in found.rows:
         say()
         if row.excluded is not None:
-            say(f"row {row.row} would be left out: {row.excluded}")
+            say(f"row {row.row} would be left out: {row.excluded['code']}: {row.excluded['detail']}")
             continue
-        say(f"row {row.row}, what is learned stands in [[ ]]:")
-        say("".join(f"[[{text}]]" if learned else text for learned, text in row.pieces))
+        cut = ", cut at the maximal length" if row.truncated else ""
+        say(f"row {row.row}, {row.num_learned} of {row.num_tokens} tokens learned{cut}; they stand in [[ ]]:")
+        say(_marked(row))
+
+
+def _marked(row: PreviewedRow) -> str:
+    """The text with brackets around what is learned."""
+    text, pieces, place = row.text or "", [], 0
+    for span in row.learned:
+        pieces += [text[place : span.start], "[[", text[span.start : span.end], "]]"]
+        place = span.end
+    return "".join([*pieces, text[place:]])

@@ -47,6 +47,8 @@ class IntakeLimits(Model):
     """Decompressed bytes below which the ratio is not looked at."""
     max_rows: Annotated[int, Field(ge=1)] = 5_000_000
     """Most records, usable or not."""
+    first_rows: Annotated[int, Field(ge=1)] | None = None
+    """Records after which the reading ends as if no more came; None reads all."""
     max_columns: Annotated[int, Field(ge=1)] = 1000
     """Most columns of a CSV or Parquet file; of JSON, the most column names that are listed."""
     max_row_bytes: Annotated[int, Field(ge=1)] = 4 * 2**20
@@ -104,6 +106,10 @@ class DatasetManifest(Model):
     """Reason to number of rows rejected for it; which rows, says ``rejected.jsonl``."""
     warnings: list[str]
     """What a person should know about the data though nothing was refused for it."""
+    unused_columns: dict[str, int] = Field(default_factory=dict)
+    """Columns that nothing is read from, and in how many rows they hold something."""
+    complete: bool = True
+    """Whether all records were read."""
     shards: list[ShardInfo]
     """``rows-*.parquet`` in order."""
     source_shards: list[ShardInfo]

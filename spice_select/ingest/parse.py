@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Set
 from contextlib import closing
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -68,7 +68,8 @@ def parse(
     """
     with closing(SourceFiles(path, options, limits)) as source:
         names = _ColumnNames(limits.max_columns, source.column_names)
-        rows = _sealed(source.rows(), names, limits)
+        raw = source.rows()
+        rows = _sealed(islice(raw, limits.first_rows), names, limits)
         sample = _sample(rows)
         if not sample:
             raise DatasetError("the file holds no rows", code="dataset-empty")
@@ -104,6 +105,8 @@ def parse(
                 *readings.warnings(),
                 *_warn_of_rejections(count, writer.usable),
             ],
+            unused_columns=readings.unused(),
+            complete=count != limits.first_rows or next(raw, None) is None,
             shards=writer.shards,
             source_shards=writer.source_shards,
         )
@@ -182,10 +185,14 @@ class _Readings:
             if value is not None and value != "":
                 unused[name] += 1
 
+    def unused(self) -> dict[str, int]:
+        """Columns that nothing is read from, and in how many rows they hold something."""
+        read = set(self.columns.values())
+        return {name: count for name, count in self._unused.items() if name not in read}
+
     def warnings(self) -> list[str]:
         """What a person should know about the rows."""
-        read = set(self.columns.values())
-        unused = [f"{name[:60]!a} ({count} rows)" for name, count in self._unused.items() if name not in read]
+        unused = [f"{name[:60]!a} ({count} rows)" for name, count in self.unused().items()]
         more = [f"and {len(unused) - 40} more"] if len(unused) > 40 else []
         said = [f"columns not used: {', '.join([*unused[:40], *more])}"] if unused else []
         if self.form == "preference":

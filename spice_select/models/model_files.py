@@ -19,6 +19,15 @@ _PARTS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _BLOCK = 2**22
 
 
+def is_folder(model: str) -> bool:
+    """Whether the name of a proxy model stands for a folder of this machine, and not for a model of the hub.
+
+    Args:
+        model: As it was asked for.
+    """
+    return model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
+
+
 def check_folder(path: Path) -> None:
     """Refuse a folder whose model cannot be used, or not without running its code or unpickling its weights.
 

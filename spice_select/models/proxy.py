@@ -1,4 +1,4 @@
-"""Load the proxy model and its tokenizer at a pinned revision; the only place that talks to the hub.
+"""Load the proxy model and its tokenizer at a pinned revision.
 
 Only safetensors weights are read and no code of a model is ever run.
 """
@@ -11,27 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import ConfigError, ProxyError, UnknownProxyError, UnsupportedProxyError
+from spice_select.models.hub_files import WEIGHTS, download
 from spice_select.models.layers import check_layers
 from spice_select.models.model_files import (
     BUILTIN,
-    check_config,
     check_folder,
     file_digest,
     folder_digest,
-    read_config,
+    is_folder,
     weights_digest,
 )
 from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
-
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+from spice_select.models.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -75,14 +71,15 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
     dtype: torch.dtype = getattr(torch, gradients.dtype)
     if proxy.model.startswith("builtin:"):
         loaded = _builtin(proxy, dtype)
-    elif Path(proxy.model).is_dir() or proxy.model.startswith(("/", "./", "../", "~")):
+    elif is_folder(proxy.model):
         if proxy.revision is not None:
             raise ConfigError("a local folder has no revision", pointer="#/proxy/revision")
         folder = Path(proxy.model).expanduser()
         check_folder(folder)
         loaded = _from_folder(folder, proxy.model, folder_digest(folder), dtype)
     else:
-        folder = _download(proxy.model, proxy.revision)
+        folder = download(proxy.model, proxy.revision, WEIGHTS)
+        check_folder(folder)
         loaded = _from_folder(folder, proxy.model, folder.name, dtype)
     _check_tokenizer(loaded)
     check_layers(loaded.model)  # refuse what cannot be measured before any sample is touched
@@ -102,22 +99,6 @@ def _builtin(proxy: ProxyConfig, dtype: torch.dtype) -> Proxy:
         sha.update(f"{name}\0".encode())
         sha.update(value.numpy().tobytes())
     return Proxy(model.to(dtype), tokenizer, proxy.model, revision, sha.hexdigest(), _tokenizer_digest(tokenizer, None))
-
-
-def _download(name: str, revision: str | None) -> Path:
-    """Folder of a hub model in the local cache; the small files are checked before the weights are fetched.
-
-    Raises:
-        UnknownProxyError: No such model or revision, or no way to it.
-    """
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_SMALL_FILES))
-        check_config(read_config(folder))
-        folder = Path(snapshot_download(name, revision=folder.name, allow_patterns=_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UnknownProxyError(f"{name} cannot be had from the hub: {error}") from error
-    check_folder(folder)
-    return folder
 
 
 def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> Proxy:
@@ -145,13 +126,7 @@ def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> 
         raise ProxyError(
             f"the weights of {name} are not complete: {lacking[0]} and {len(lacking) - 1} more are missing"
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # nosec B615
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UnsupportedProxyError(f"the tokenizer of {name} cannot be loaded: {error}") from error
-    context = getattr(config, "max_position_embeddings", None)
-    if context is not None:
-        tokenizer.model_max_length = min(int(tokenizer.model_max_length), int(context))
+    tokenizer = load_tokenizer(folder, name, getattr(config, "max_position_embeddings", None))
     return Proxy(model.eval(), tokenizer, name, revision, weights_digest(folder), _tokenizer_digest(tokenizer, folder))
 
 

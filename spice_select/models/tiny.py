@@ -1,7 +1,7 @@
 """The built-in proxy ``builtin:tiny``: a Qwen2 model of about 150,000 weights, made in code from a seed.
 
 It needs no download and has the same weights on every machine: they come from SHAKE-256 and exact arithmetic, not
-from a random generator whose stream may change with a library. It was never trained.
+from a random generator whose stream may change with a library. It was never trained. Its tokenizer needs no torch.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2Config
 
 from spice_select.models.tiny_vocabulary import PIECES
 
@@ -61,6 +60,9 @@ def tiny_config() -> Any:
 
 def build_tiny_model() -> Any:
     """The model in float32 on the CPU; leaves the global random state as it found it."""
+    import torch
+    from transformers import Qwen2ForCausalLM
+
     with torch.random.fork_rng(devices=[]):
         model = Qwen2ForCausalLM(tiny_config())
     with torch.no_grad():

@@ -4,33 +4,58 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spice_select.config import GradientConfig, ProxyConfig
-from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
+from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, PoolRow, iter_rows, read_dataset
 from spice_select.ingest.stored import REJECTED
-from spice_select.models.proxy import load_proxy
-from spice_select.records.tokenize import IGNORED, NOTES, encode
+
+if TYPE_CHECKING:
+    from spice_select.records.tokenize import Example
+
+
+@dataclass(frozen=True)
+class LearnedSpan:
+    """A range of the rendered text whose tokens are learned.
+
+    Attributes:
+        start: First character, counted from 0.
+        end: Behind the last one.
+        weight: Factor of the loss of its tokens.
+    """
+
+    start: int
+    end: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class PreviewedRow:
-    """One row as it is read.
+    """One row as it is read and learned.
 
     Attributes:
         row: 0-based row of the source.
         messages: Its conversation.
-        pieces: The text that the model sees, in pieces: whether each is learned, and its text. Empty where excluded.
-        excluded: Why the row would be left out, ``code: detail``; None where it is used.
+        text: What the model sees; None where the row is left out, or nothing can be rendered.
+        learned: What of the text is learned, ascending.
+        num_tokens: Tokens of the text.
+        num_learned: Tokens of it that are learned.
+        truncated: Whether the text was cut at ``max_length``.
+        excluded: Why the row would be left out, ``{"code", "detail"}``; None where it is used.
     """
 
     row: int
     messages: list[Any]
-    pieces: list[tuple[bool, str]]
-    excluded: str | None
+    text: str | None = None
+    learned: tuple[LearnedSpan, ...] = ()
+    num_tokens: int | None = None
+    num_learned: int | None = None
+    truncated: bool = False
+    excluded: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +63,7 @@ class Preview:
     """What a dry run found.
 
     Attributes:
-        manifest: Form, columns, counts and warnings of the whole file.
+        manifest: Form, columns, counts and warnings of the file.
         rows: The first usable rows.
         rejected: The first rows that cannot be used, each ``{"row", "code", "detail"}``.
         notes: What the template leaves out of the rows shown.
@@ -65,7 +90,7 @@ def preview(
         source: A file, or a folder of files.
         options: Form and columns, when they should not be found.
         limits: Caps on the source.
-        proxy: Whose tokenizer and template are used.
+        proxy: Whose tokenizer and template are used; its weights are not loaded.
         gradients: Its ``max_length``, ``overflow`` and ``chat_date`` are read.
         rows: How many usable and how many rejected rows to show.
 
@@ -73,43 +98,98 @@ def preview(
         DatasetError: The file as a whole cannot be used.
         ProxyError: The proxy model cannot be used.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
-    settings = gradients or GradientConfig()
+    manifest, first, rejected = read_first(source, options, limits, rows=rows)
+    from spice_select.models.tokenizer import proxy_tokenizer
+
+    tokenizer = proxy_tokenizer(proxy or ProxyConfig())
+    shown, notes = render_rows(first, tokenizer, gradients or GradientConfig())
+    return Preview(manifest, shown, rejected, notes)
+
+
+def read_first(
+    source: Path, options: IntakeOptions | None, limits: IntakeLimits | None, *, rows: int
+) -> tuple[DatasetManifest, list[PoolRow], list[dict[str, Any]]]:
+    """What a file is, its first usable rows and the first rows that cannot be used.
+
+    Args:
+        source: A file, or a folder of files.
+        options: Form and columns, when they should not be found.
+        limits: Caps on the source.
+        rows: How many of each.
+
+    Raises:
+        DatasetError: The file as a whole cannot be used.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by read_dataset()
     with tempfile.TemporaryDirectory(prefix="spice-preview-") as scratch:
         folder = Path(scratch)
         manifest = read_dataset(source, folder, options, limits)
         first = list(islice((row for shard in manifest.shards for row in iter_rows(folder / shard.name)), rows))
         with (folder / REJECTED).open(encoding="utf-8") as lines:
-            rejected = [json.loads(line) for line in islice(lines, rows)]
-    tokenizer = load_proxy(proxy or ProxyConfig(), settings).tokenizer
+            return manifest, first, [json.loads(line) for line in islice(lines, rows)]
+
+
+def render_rows(
+    rows: Sequence[PoolRow], tokenizer: Any, settings: GradientConfig
+) -> tuple[list[PreviewedRow], list[str]]:
+    """Rows as a tokenizer renders them, with what is learned of each, and what its template leaves out.
+
+    Args:
+        rows: Usable rows.
+        tokenizer: A fast tokenizer of transformers.
+        settings: Its ``max_length``, ``overflow`` and ``chat_date`` are read.
+    """
+    from spice_select.records.tokenize import NOTES, encode
+
     encoding = encode(
-        [row.messages for row in first],
+        [row.messages for row in rows],
         tokenizer,
         max_length=settings.max_length,
         overflow=settings.overflow,
         today=settings.chat_date,
     )
     examples = dict(zip(encoding.kept, encoding.examples, strict=True))
-    reasons = {item.index: f"{item.code}: {item.detail}" for item in encoding.excluded}
+    reasons = {item.index: {"code": item.code, "detail": item.detail} for item in encoding.excluded}
     shown = [
-        PreviewedRow(
-            row.source_row,
-            list(row.messages),
-            _pieces(tokenizer, examples[place].input_ids, examples[place].labels) if place in examples else [],
-            reasons.get(place),
-        )
-        for place, row in enumerate(first)
+        _rendered(row, tokenizer, examples[place], truncated=place in encoding.truncated)
+        if place in examples
+        else unrendered(row, reasons.get(place))
+        for place, row in enumerate(rows)
     ]
-    notes = [f"{NOTES[code]} ({count} of the rows shown)" for code, count in sorted(encoding.notes.items())]
-    return Preview(manifest, shown, rejected, notes)
+    return shown, [f"{NOTES[code]} ({count} of the rows shown)" for code, count in sorted(encoding.notes.items())]
 
 
-def _pieces(tokenizer: Any, input_ids: list[int], labels: list[int]) -> list[tuple[bool, str]]:
-    """The text of the tokens, cut where labels begin and end."""
-    runs: list[tuple[bool, list[int]]] = []
-    for token, label in zip(input_ids, labels, strict=True):
-        learned = label != IGNORED
-        if runs and runs[-1][0] == learned:
-            runs[-1][1].append(token)
-        else:
-            runs.append((learned, [token]))
-    return [(learned, tokenizer.decode(tokens)) for learned, tokens in runs]
+def unrendered(row: PoolRow, excluded: dict[str, str] | None = None) -> PreviewedRow:
+    """A row without its text.
+
+    Args:
+        row: A usable row.
+        excluded: Why it would be left out.
+    """
+    return PreviewedRow(row.source_row, list(row.messages), excluded=excluded)
+
+
+def _rendered(row: PoolRow, tokenizer: Any, example: Example, *, truncated: bool) -> PreviewedRow:
+    """The text of the tokens, and where labels begin and end in it."""
+    from spice_select.records.tokenize import IGNORED
+
+    factors = [0.0] * len(example.labels)
+    for place, label in enumerate(example.labels):
+        if label != IGNORED:
+            factors[place] = 1.0 if example.weights is None else example.weights[place]
+    text, learned, start = "", [], 0
+    for place, factor in enumerate(factors):
+        if place + 1 < len(factors) and factors[place + 1] == factor:
+            continue
+        piece = tokenizer.decode(example.input_ids[start : place + 1])
+        if factor:
+            learned.append(LearnedSpan(len(text), len(text) + len(piece), factor))
+        text, start = text + piece, place + 1
+    return PreviewedRow(
+        row.source_row,
+        list(row.messages),
+        text=text,
+        learned=tuple(learned),
+        num_tokens=len(example.input_ids),
+        num_learned=sum(label != IGNORED for label in example.labels),
+        truncated=truncated,
+    )

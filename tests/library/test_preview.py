@@ -9,7 +9,7 @@ import pytest
 
 from spice_select.cli import main
 from spice_select.errors import DatasetError
-from spice_select.ingest import IntakeOptions
+from spice_select.ingest import IntakeLimits, IntakeOptions
 from spice_select.pipeline.preview import preview
 
 CASES = Path(__file__).parent / "cases"
@@ -18,9 +18,12 @@ CASES = Path(__file__).parent / "cases"
 def test_learned_tokens_are_marked_and_join_to_the_text() -> None:
     found = preview(CASES / "04-weight-zero-turn.jsonl", rows=2)
     assert [row.row for row in found.rows] == [0, 1]
-    pieces = found.rows[0].pieces
-    assert [text for learned, text in pieces if learned] == ["No: 1.<|im_end|>"]
-    assert "".join(text for _, text in pieces).endswith("<|im_start|>assistant\nNo: 1.<|im_end|>\n")
+    row = found.rows[0]
+    assert row.text is not None
+    assert [row.text[span.start : span.end] for span in row.learned] == ["No: 1.<|im_end|>"]
+    assert row.text.endswith("<|im_start|>assistant\nNo: 1.<|im_end|>\n")
+    assert row.num_tokens is not None
+    assert 0 < (row.num_learned or 0) < row.num_tokens
     assert found.rejected == [{"row": 4, "code": "nothing-to-learn", "detail": found.rejected[0]["detail"]}]
 
 
@@ -44,4 +47,14 @@ def test_the_command_prints_both_forms(capsys: pytest.CaptureFixture[str]) -> No
         main(["preview", str(CASES / "49h-prompt-text.jsonl"), "--columns", '{"text": "text"}', "--json"])
     shown = json.loads(capsys.readouterr().out)
     assert shown["manifest"]["format"] == "text"
-    assert shown["rows"][0]["pieces"] == [[True, "a0<|endoftext|>"]]
+    assert shown["rows"][0]["text"] == "a0<|endoftext|>"
+    assert shown["rows"][0]["learned"] == [{"start": 0, "end": 15, "weight": 1.0}]
+
+
+def test_reading_ends_after_the_first_rows_and_columns_that_are_not_used_are_counted(tmp_path: Path) -> None:
+    source = tmp_path / "many.jsonl"
+    source.write_text("".join(f'{{"instruction": "a{i}", "output": "b{i}", "id": {i}}}\n' for i in range(50)))
+    found = preview(source, limits=IntakeLimits(first_rows=20), rows=1)
+    assert (found.manifest.num_rows, found.manifest.complete) == (20, False)
+    assert found.manifest.unused_columns == {"id": 20}
+    assert preview(source, limits=IntakeLimits(first_rows=50), rows=1).manifest.complete

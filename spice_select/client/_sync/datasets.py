@@ -15,8 +15,9 @@ from spice_select.client._sync.uploads import PARTS_ABOVE_BYTES, OnBytes, push_i
 from spice_select.client.answers import parse
 from spice_select.client.filters import ListFilters, filter_query
 from spice_select.client.models import Dataset, DatasetRow, RejectedRow
-from spice_select.client.request_bodies import SourceLike, form_fields
-from spice_select.ingest.source_urls import parse_source
+from spice_select.client.preview_models import DatasetPreview
+from spice_select.client.request_bodies import SourceLike, as_json, form_fields
+from spice_select.ingest.source_urls import AnySource, parse_source
 
 PATH = "/v1/datasets"
 
@@ -97,6 +98,55 @@ class Datasets(Resource):
         body |= {field: value for field, value in about.items() if value}
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         return parse(self._transport.send("POST", PATH, headers=headers, json=body), Dataset)
+
+    def preview(
+        self,
+        source: str | Path | bytes | Mapping[str, Any] | AnySource,
+        *,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        rows: int | None = None,
+        proxy: str | None = None,
+        max_length: int | None = None,
+    ) -> DatasetPreview:
+        """How a file would be read, and what would be learned of its first rows; the service keeps nothing.
+
+        Args:
+            source: File, its bytes, or where it lies as in ``from_source``.
+            format: Record format, when it should not be detected.
+            columns: Role to column.
+            rows: How many usable and how many rejected rows are shown.
+            proxy: Whose chat template renders them; the service's own model when left out.
+            max_length: Longest sequence, tokens.
+        """
+        query = as_json({"rows": rows, "proxy": proxy, "max_length": max_length})
+        about = {"format": format, "columns": columns or None}
+        if isinstance(source, str) and "://" not in source and not source.startswith("file:"):
+            source = Path(source)
+        if isinstance(source, Path | bytes):
+            sent: dict[str, Any] = {
+                "upload": (source.name if isinstance(source, Path) else "upload", source),
+                "data": form_fields(about),
+            }
+        else:
+            lies = parse_source(source).model_dump(mode="json", exclude_unset=True)
+            sent = {"json": {"source": lies, **{name: value for name, value in about.items() if value}}}
+        response = self._transport.send(
+            "POST", f"{PATH}:preview", params=query or None, read_timeout=UPLOAD_SECONDS, **sent
+        )
+        return parse(response, DatasetPreview)
+
+    def preview_stored(
+        self, dataset_id: str, *, rows: int | None = None, proxy: str | None = None, max_length: int | None = None
+    ) -> DatasetPreview:
+        """What would be learned of the first rows of a data set that is ready; arguments as of ``preview``."""
+        response = self._transport.send(
+            "GET",
+            f"{dataset_path(dataset_id)}/preview",
+            params=as_json({"rows": rows, "proxy": proxy, "max_length": max_length}) or None,
+            read_timeout=UPLOAD_SECONDS,
+        )
+        return parse(response, DatasetPreview)
 
     def get(self, dataset_id: str) -> Dataset:
         """One data set."""
