@@ -24,6 +24,7 @@ from app.persistence.schema import migrate
 from app.services.access.keys import NoKeyError
 from app.services.health import ROOT
 from app.services.storage.data_folder import ForeignFolderError
+from app.services.storage.permissions import close_folder
 from app.settings import Settings
 
 WORKER_END_SECONDS = 20.0
@@ -171,8 +172,8 @@ def serve(command_line: Sequence[str], prog: str = "spice-select serve") -> None
     elif "SPICE_AUTH" not in os.environ:
         changes["auth"] = "loopback"
     settings = Settings(**changes)  # type: ignore[arg-type]  # fields already checked
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     logs.configure(settings.log_level, settings.log_format)
+    close_folder(settings)
     migrate(settings.resolved_database_url)
     environment = os.environ | {
         "SPICE_DATA_DIR": str(settings.data_dir.absolute()),

@@ -15,6 +15,7 @@ from app.persistence.session import Database
 from app.persistence.tables import ApiKey, Project
 from app.services.access.keys import KeyService
 from app.services.storage.data_folder import SharedFolder
+from app.services.storage.permissions import close_folder
 from app.settings import Settings
 from app.status import EVERYDAY, SCOPES
 
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str], migrate: Callable[[str], None]) -> int:
     given = _parser().parse_args(arguments)
     settings = Settings() if given.data_dir is None else Settings(data_dir=given.data_dir.absolute())
     if not settings.database_url:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        close_folder(settings)
         migrate(settings.resolved_database_url)
     database = Database(settings.resolved_database_url)
     try:

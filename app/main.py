@@ -53,6 +53,7 @@ from app.services.results.files import ResultService
 from app.services.results.previews import Previews
 from app.services.results.reader import ResultReader
 from app.services.storage.data_folder import SharedFolder
+from app.services.storage.permissions import close_folder, close_in_background
 from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
@@ -75,7 +76,9 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         settings: Read from the environment when left out.
         worker_alive: Whether the embedded worker lives; None where workers are elsewhere.
     """
-    settings = settings or Settings()
+    if settings is None:  # this process is nothing but the API
+        settings = Settings()
+        close_folder(settings)
     logs.configure(settings.log_level, settings.log_format)
     tracing.configure(settings.tracing, "api")
     database = Database(settings.resolved_database_url, pool_size=settings.database_pool_size)
@@ -86,6 +89,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         try:
             services.keys.refuse_unlocked(settings.auth)
             services.folder.take()
+            close_in_background(settings)
             with ends_on_signals(services.hub.close):
                 yield
         finally:

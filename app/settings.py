@@ -17,6 +17,8 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("spice-data")
     """Folder of the artifacts (and of the SQLite file when embedded); shared by API and workers."""
+    data_dir_group_access: bool = False
+    """Whether the group of ``data_dir`` may read and write in it, for API and workers that run as different users."""
     gradient_store: str = ""
     """Address for the gradients, such as ``s3://bucket/prefix``, of which workers alone know; empty keeps them in
     ``data_dir``."""

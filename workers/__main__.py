@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from app.persistence.session import Database
+from app.services.storage.permissions import close_folder
 from app.services.workers import is_live_on
 from app.settings import Settings
 
@@ -24,7 +25,9 @@ def work(arguments: Sequence[str]) -> None:
     if parser.parse_args(arguments).poll:
         from workers.poller import poll
 
-        poll(Settings())
+        settings = Settings()
+        close_folder(settings)
+        poll(settings)
         return
     from workers.celery_app import celery_app
 
@@ -43,7 +46,9 @@ def send_notifications(arguments: Sequence[str]) -> None:
     from workers.celery_tasks import backlog, notify
     from workers.dispatcher import dispatch
 
-    dispatch(Settings(), notify, backlog)
+    settings = Settings()
+    close_folder(settings)
+    dispatch(settings, notify, backlog)
 
 
 def main() -> None:
@@ -64,6 +69,7 @@ def main() -> None:
     if arguments.command == "poll":
         from workers.poller import poll as run
 
+        close_folder(settings)
         run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd)
     elif arguments.command == "alive":
         raise SystemExit(0 if is_live_on(Database(settings.resolved_database_url), socket.gethostname()) else 1)

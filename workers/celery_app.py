@@ -20,6 +20,7 @@ from celery.worker.request import Request
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 from app import logs
+from app.services.storage.permissions import close_folder
 from app.settings import Settings
 from spice_select.models.threads import let_idle_threads_sleep
 from workers.celery_child import Busy, wait_until_idle
@@ -107,6 +108,11 @@ def _set_up_logging(**_: Any) -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
 def _assert_parent_is_light(**_: Any) -> None:
     assert "torch" not in sys.modules, "the parent of the worker must not import torch: CUDA does not survive a fork"
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def _close_folder(**_: Any) -> None:
+    close_folder(settings)  # before the children are forked, which inherit it
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # Celery ships no types

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 
 SQLITE_WAIT_SECONDS = 30
@@ -46,6 +47,12 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+            if self.url.database not in {None, "", ":memory:"}:
+                watch = _FileWatch(Path(str(self.url.database)))
+                event.listen(self.engine, "do_connect", watch.before_connect)
+                event.listen(self.engine, "connect", watch.after_connect)
+                event.listen(self.engine, "begin", watch.check)
+                event.listen(self.engine, "commit", watch.check)
             self._reading = self.engine
         else:
             event.listen(self.engine, "checkin", _note_use)
@@ -80,6 +87,46 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+class _FileWatch:
+    """Whether the file of an SQLite database is still the one that was opened first.
+
+    SQLite goes on with a file that was deleted or replaced under it: what is written then is lost with the process.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def before_connect(self, *_: Any) -> None:
+        """SQLite would make an empty file in the place of the one that is gone."""
+        self.check()
+
+    def after_connect(self, *_: Any) -> None:
+        """Remember the file."""
+        if self._opened is None:
+            self._opened = self._now()
+
+    def check(self, *_: Any) -> None:
+        """Refuse to go on.
+
+        Raises:
+            OperationalError: Another file lies there, or none.
+        """
+        if self._opened is not None and self._now() != self._opened:
+            cause = FileNotFoundError(f"{self._path.name} was deleted or replaced under the service: restart it")
+            raise OperationalError(None, None, cause)
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _note_use(_connection: Any, record: Any) -> None:

@@ -43,6 +43,8 @@ class Health:
         try:
             with self.database.engine.connect() as connection:
                 at = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
+            if isinstance(getattr(error, "orig", None), FileNotFoundError):
+                return str(getattr(error, "orig", ""))
             return "it does not answer, or was never migrated"
         return None if at == self.head else f"migrations are at {at}, not at {self.head}"
