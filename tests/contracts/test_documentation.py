@@ -12,6 +12,7 @@ import pytest
 
 import spice_select.errors
 from app.api.openapi import example_of
+from app.api.schemas.dataset_previews import DatasetPreviewRead
 from app.api.schemas.datasets import DatasetRead
 from app.api.schemas.evaluations import EvaluationCreate
 from app.api.schemas.fields import ProblemRead, ProgressRead
@@ -110,7 +111,7 @@ def test_the_library_error_tree_shows_every_class_and_code() -> None:
 def test_what_the_api_page_shows_has_the_fields_that_are_sent_and_taken() -> None:
     found = re.findall(r"^```json\n(.*?)^```$", read("docs/api.md"), re.MULTILINE | re.DOTALL)
     shown = [json.loads(block.replace("{...}", "{}")) for block in found]
-    read_by = {"dataset": DatasetRead, "job": JobRead}
+    read_by = {"dataset": DatasetRead, "dataset_preview": DatasetPreviewRead, "job": JobRead}
     for value in shown:
         if "object" in value:
             assert value.keys() == read_by.pop(value["object"]).model_fields.keys()
@@ -126,7 +127,7 @@ def test_what_the_api_page_shows_has_the_fields_that_are_sent_and_taken() -> Non
             assert value["certificate"].keys() == example["result"]["certificate"].keys()
         else:
             (EvaluationCreate if "job_id" in value else JobCreate).model_validate_json(json.dumps(value))
-    assert (len(shown), read_by) == (6, {})
+    assert (len(shown), read_by) == (7, {})
 
 
 def test_changelog_starts_with_what_is_unreleased() -> None:
