@@ -10,6 +10,7 @@ Library errors (``spice_select.errors``) keep their own codes, which stand in th
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,6 +287,9 @@ class ServiceError(Exception):
         errors: Several findings, each ``{"detail", "pointer"}``.
         headers: Extra response headers, such as ``Retry-After``.
         members: Further members of the answer, as the standard of this problem names them.
+
+    Attributes:
+        reasons: How many rows there were of each reason, where an error is about many.
     """
 
     def __init__(
@@ -304,6 +308,7 @@ class ServiceError(Exception):
         self.errors = errors if errors is not None else ([{"detail": detail, "pointer": pointer}] if pointer else [])
         self.headers = headers or {}
         self.members = members or {}
+        self.reasons: Mapping[str, int] = self.members.get("reasons", {})
 
 
 class NotFoundError(ServiceError):
@@ -320,7 +325,9 @@ class ConflictError(ServiceError):
         super().__init__(code, detail, headers=headers)
 
 
-def stored_problem(code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def stored_problem(
+    code: str, detail: str, errors: list[dict[str, Any]] | None = None, reasons: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """The problem object that a failed job or an invalid data set keeps (its ``type`` is filled in when shown)."""
     problem = PROBLEMS.get(code, PROBLEMS["internal"])
     return {
@@ -331,4 +338,5 @@ def stored_problem(code: str, detail: str, errors: list[dict[str, Any]] | None =
         "code": code,
         "retryable": problem.retryable,
         "errors": (errors or [])[:20],
+        **({"reasons": dict(reasons)} if reasons else {}),
     }

@@ -31,6 +31,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
@@ -50,6 +52,8 @@ class SpiceError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    reasons: Mapping[str, int] = MappingProxyType({})
+    """How many rows there were of each reason, where an error is about many."""
 
     def __init__(self, detail: str, *, pointer: str | None = None, errors: list[dict[str, Any]] | None = None) -> None:
         super().__init__(detail)
@@ -76,9 +80,27 @@ class PoolError(SpiceError):
 
 
 class EmptyPoolError(PoolError):
-    """No usable sample is left in the pool."""
+    """No usable sample is left in the pool.
+
+    Args:
+        detail: One sentence for a person.
+        pointer: As for every error.
+        errors: The first samples that were excluded.
+        reasons: How many were excluded for each reason.
+    """
 
     code = "pool-empty"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        pointer: str | None = None,
+        errors: list[dict[str, Any]] | None = None,
+        reasons: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(detail, pointer=pointer, errors=errors)
+        self.reasons = reasons or {}
 
 
 class NonFiniteGradientError(PoolError):
@@ -95,6 +117,7 @@ class DatasetError(SpiceError):
         code: One of the ``dataset-*`` codes.
         pointer: JSON Pointer to the row, if one is to blame.
         errors: Several findings, as for every error.
+        reasons: How many rows cannot be used for each reason.
     """
 
     code = "dataset-invalid"
@@ -106,9 +129,11 @@ class DatasetError(SpiceError):
         code: str = "dataset-invalid",
         pointer: str | None = None,
         errors: list[dict[str, Any]] | None = None,
+        reasons: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(detail, pointer=pointer, errors=errors)
         self.code = code  # type: ignore[misc]  # narrows the class default for this one failure
+        self.reasons = reasons or {}
 
 
 class RowError(DatasetError):

@@ -38,7 +38,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="spice-preview-") as folder:
             _say(preview=_preview(task, Path(folder)))
     except (ServiceError, SpiceError) as error:
-        _say(problem={"code": error.code, "detail": error.detail, "errors": error.errors})
+        _say(
+            problem={"code": error.code, "detail": error.detail, "errors": error.errors, "reasons": dict(error.reasons)}
+        )
 
 
 def _say(**word: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -143,6 +143,7 @@ class UnitRunner:
 
     def _guarded(self, claim: Claim, heartbeat: Heartbeat) -> str:
         log = get_logger()
+        reasons: Mapping[str, int] = {}
         try:
             return "committed" if self._work(claim, heartbeat) else "stale"
         except Stopped:
@@ -158,6 +159,7 @@ class UnitRunner:
             return "waits_for_recompute"
         except (ServiceError, SpiceError) as error:
             code, detail, errors = error.code, error.detail, error.errors
+            reasons = error.reasons
             log.warning("unit_failed", code=code, detail=detail)
         except MemoryError as error:
             code, detail, errors = "out-of-memory", str(error) or "the worker ran out of memory", []
@@ -170,7 +172,7 @@ class UnitRunner:
             elif storage_is_full(error):
                 code, detail = "storage-full", "there is no room left on a disk of the worker"
             log.error("unit_crashed", exc_info=error)
-        self._tell(lambda: self.units.fail(claim, code, detail, errors))
+        self._tell(lambda: self.units.fail(claim, code, detail, errors, reasons))
         if code == DeviceLostError.code and self.wedged is not None:
             # Every later call of this process to the device would fail as well, and eat the attempts of other units.
             log.error("process_without_device")

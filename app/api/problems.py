@@ -173,7 +173,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(SpiceError)
     def _library(request: Request, error: SpiceError) -> Response:
-        return problem_response(request, error.code, error.detail, errors=error.errors)
+        members = {"reasons": dict(error.reasons)} if error.reasons else None
+        return problem_response(request, error.code, error.detail, errors=error.errors, members=members)
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> Response:

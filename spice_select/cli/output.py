@@ -203,18 +203,27 @@ def print_problem(problem: Problem, what: str) -> None:
         problem.code,
         problem.request_id,
         [finding.model_dump() for finding in problem.errors],
+        problem.reasons or {},
     )
 
 
 def print_error(error: SpiceError) -> None:
     """One line that says what is wrong, and one for each finding that has a place."""
     request_id = error.request_id if isinstance(error, ClientError) else None
-    _error_lines(error.detail, error.code, request_id, error.errors)
+    _error_lines(error.detail, error.code, request_id, error.errors, error.reasons)
 
 
-def _error_lines(detail: str, code: str | None, request_id: str | None, findings: list[dict[str, Any]]) -> None:
+def _error_lines(
+    detail: str,
+    code: str | None,
+    request_id: str | None,
+    findings: list[dict[str, Any]],
+    reasons: Mapping[str, int],
+) -> None:
     tail = ", ".join(part for part in (code, f"request {request_id}" if request_id else None) if part)
     note(f"error: {detail}" + (f" ({tail})" if tail else ""))
+    for reason, count in reasons.items():
+        note(f"  {count} rows: {reason}")
     for finding in findings:
         pointer, said = finding.get("pointer"), finding.get("detail")
         if said != detail:
@@ -230,6 +239,7 @@ def error_json(error: SpiceError) -> dict[str, Any]:
         "detail": error.detail,
         "retryable": error.retryable,
         "errors": error.errors,
+        **({"reasons": dict(error.reasons)} if error.reasons else {}),
     }
     if isinstance(error, ClientError):
         body |= {"status": error.status, "request_id": error.request_id}

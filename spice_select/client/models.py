@@ -40,6 +40,8 @@ class Problem(Answer):
     request_id: str | None = None
     retryable: bool = False
     errors: list[Finding] = []
+    reasons: dict[str, int] | None = None
+    """How many rows there were of each reason."""
 
 
 class Digest(Answer):

@@ -313,7 +313,10 @@ def _refuse_all(count: int, reasons: Counter[str], first: list[tuple[int, RowErr
     errors = [{"detail": f"{reason.code}: {reason.detail}", "pointer": f"#/rows/{row}"} for row, reason in first]
     why = f" ({first[0][1].detail})" if first else ""
     raise DatasetError(
-        f"none of the first {count} rows can be used: {listed}{why}", code="dataset-no-usable-rows", errors=errors
+        f"none of the first {count} rows can be used: {listed}{why}",
+        code="dataset-no-usable-rows",
+        errors=errors,
+        reasons=dict(reasons.most_common()),
     )
 
 

@@ -48,6 +48,7 @@ class ChildWord(BaseModel):
     detail: str = ""
     pointer: str | None = None
     errors: list[dict[str, str]] | None = None
+    reasons: dict[str, int] | None = None
 
 
 def read_dataset(
@@ -178,7 +179,7 @@ def _understood(line: bytes) -> ChildWord:
 
 def _refuse(returncode: int, word: ChildWord, limits: IntakeLimits) -> NoReturn:
     if word.code is not None:
-        raise DatasetError(word.detail, code=word.code, pointer=word.pointer, errors=word.errors)
+        raise DatasetError(word.detail, code=word.code, pointer=word.pointer, errors=word.errors, reasons=word.reasons)
     if returncode == -signal.SIGXCPU:
         detail = f"reading the file took more than {limits.cpu_seconds} seconds of processor time"
     elif returncode < 0:

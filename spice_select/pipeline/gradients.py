@@ -134,7 +134,9 @@ class LocalGradients:
         try:
             features = load_pool([(path, None) for path in paths], other.prints).features
         except EmptyPoolError as error:
-            raise EmptyPoolError(f"target {name!r}: {error.detail}", pointer="#/targets") from error
+            raise EmptyPoolError(
+                f"target {name!r}: {error.detail}", pointer="#/targets", reasons=error.reasons
+            ) from error
         count = int(features.shape[0])
         described = TargetFacts(name, weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
         return TargetSet(described, features, rows_shards)

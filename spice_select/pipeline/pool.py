@@ -148,7 +148,11 @@ def refuse_empty(excluded: Sequence[dict[str, Any]]) -> NoReturn:
         {"detail": f"{item['code']}: {item['detail']}", "pointer": f"#/rows/{item['row']}"} for item in excluded[:10]
     ]
     why = f" ({excluded[0]['detail']})" if excluded else ""
-    raise EmptyPoolError(f"no usable sample is left: all {len(excluded)} were excluded: {listed}{why}", errors=errors)
+    raise EmptyPoolError(
+        f"no usable sample is left: all {len(excluded)} were excluded: {listed}{why}",
+        errors=errors,
+        reasons=dict(counts.most_common()),
+    )
 
 
 def _for_each(fingerprint: str | Sequence[str], count: int) -> Sequence[str]:

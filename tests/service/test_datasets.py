@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from spice_select.cli import main
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 
@@ -260,3 +261,23 @@ def test_an_unchanged_data_set_is_not_sent_again(service: InProcessService) -> N
 
 def test_sqlite_is_new_enough() -> None:
     assert sqlite3.sqlite_version_info >= (3, 35), "UPDATE ... RETURNING is what claims rest on"
+
+
+def test_a_data_set_without_a_usable_row_says_why_of_each(
+    service: InProcessService, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"instruction": "a", "output": ""}] * 12 + [{"instruction": "", "output": "b"}] * 3
+    dataset = service.push(jsonl(rows))
+    error = dataset["error"]
+    assert error["reasons"] == {"empty-response": 12, "empty-prompt": 3}
+    assert [finding["pointer"] for finding in error["errors"]] == [f"#/rows/{row}" for row in range(10)]
+    assert service.http.get("/v1/datasets").json()["data"][0]["error"] == error
+    page = service.http.get("/ui/datasets").text
+    assert "12 <code>empty-response</code>, 3 <code>empty-prompt</code>" in page
+    assert page.count("column &#39;output&#39; is empty") > 9
+    monkeypatch.setenv("SPICE_API_URL", str(service.http.base_url))
+    with pytest.raises(SystemExit):
+        main(["datasets", "show", dataset["id"]])
+    said = capsys.readouterr().err
+    assert "12 rows: empty-response" in said
+    assert "#/rows/9" in said

@@ -106,6 +106,7 @@ def test_a_failing_target_fails_the_job(any_service: InProcessService, ready: di
     any_service.drain()
     done = any_service.job(job["id"])
     assert (done["status"], done["error"]["code"]) == ("failed", "pool-empty")
+    assert sum(done["error"]["reasons"].values()) > 0
     assert done["error"]["errors"][0]["pointer"] == "#/target_dataset_id"
 
 

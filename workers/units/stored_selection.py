@@ -87,7 +87,7 @@ class StoredSelection:
             pool = self._load((target.shards, target.fingerprint), self._within_memory())
         except EmptyPoolError as error:
             pointer = "#/targets" if self._inputs.config.conditions.targets else "#/target_dataset_id"
-            raise EmptyPoolError(f"target data set: {error.detail}", pointer=pointer) from error
+            raise EmptyPoolError(f"target data set: {error.detail}", pointer=pointer, reasons=error.reasons) from error
         wanted = [(item.name, item.weight) for item in self._inputs.config.conditions.targets] or [("target", 1.0)]
         names = self._target_names(target.dataset, len(wanted))
         sets = []

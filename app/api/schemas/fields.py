@@ -102,6 +102,7 @@ class ProblemRead(BaseModel):
     request_id: str | None = None
     retryable: bool
     errors: list[Finding] = []
+    reasons: dict[str, int] | None = None
 
 
 class ProgressRead(BaseModel):

@@ -188,7 +188,9 @@ def _follow(task: PreviewTask) -> dict[str, Any]:
         made: dict[str, Any] = last["preview"]
         return made
     if "problem" in last:
-        raise ServiceError(last["problem"]["code"], last["problem"]["detail"], errors=last["problem"]["errors"])
+        problem = last["problem"]
+        members = {"reasons": problem["reasons"]} if problem["reasons"] else None
+        raise ServiceError(problem["code"], problem["detail"], errors=problem["errors"], members=members)
     if child.returncode < 0:  # by its limit of time, or because it could not have more memory
         _refuse_slow(words, task)
     raise ServiceError("internal", f"the preview ended with status {child.returncode}")

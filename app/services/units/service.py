@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.errors import PROBLEMS, stored_problem
@@ -37,7 +37,14 @@ class UnitService(Leases):
         settings: For leases, attempts and lost leases.
     """
 
-    def fail(self, claim: Claim, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> None:
+    def fail(
+        self,
+        claim: Claim,
+        code: str,
+        detail: str,
+        errors: list[dict[str, Any]] | None = None,
+        reasons: Mapping[str, int] | None = None,
+    ) -> None:
         """Record a failed attempt: try again later, or end the unit and whatever waits for it.
 
         Args:
@@ -45,9 +52,10 @@ class UnitService(Leases):
             code: Slug in the catalogue; its ``retryable`` decides whether another attempt makes sense.
             detail: One sentence for a person.
             errors: Several findings, where there are.
+            reasons: How many rows there were of each reason, where it is about many.
         """
         again = PROBLEMS.get(code, PROBLEMS["internal"]).retryable and claim.attempt < self.settings.max_attempts
-        problem = stored_problem(code, detail, errors)
+        problem = stored_problem(code, detail, errors, reasons)
         with self.database.write() as session:
             if again:
                 wait = self.settings.backoff_seconds * 2 ** (claim.attempt - 1)
