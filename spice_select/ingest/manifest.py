@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -114,3 +114,7 @@ class DatasetManifest(Model):
     """``rows-*.parquet`` in order."""
     source_shards: list[ShardInfo]
     """``source-*.parquet`` in order: the same rows with the types of a Parquet source; empty for other sources."""
+
+    def recorded(self) -> dict[str, Any]:
+        """What a service records of a data set beside its shards: all that is not told of a preview alone."""
+        return self.model_dump(exclude={"shards", "source_shards", "schema_version", "unused_columns", "complete"})

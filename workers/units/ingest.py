@@ -196,5 +196,6 @@ def _kept(store: ArtifactStore, claim: Claim, out: Path, shard: ShardInfo) -> di
 def _columns(
     manifest: DatasetManifest, shards: list[dict[str, Any]], source_shards: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    taken = {"bytes", "sha256", "shards", "source_shards", "schema_version", "unused_columns", "complete"}
-    return {**manifest.model_dump(exclude=taken), "shards": shards, "source_shards": source_shards}
+    # Size and digest of the bytes were recorded when they came.
+    known = {name: value for name, value in manifest.recorded().items() if name not in {"bytes", "sha256"}}
+    return {**known, "shards": shards, "source_shards": source_shards}

@@ -111,8 +111,7 @@ def gather_targets(
             shards.append({**shard.model_dump(), **_looked_at(path)})
             store.add(project_id, path, shard.sha256)
         store.add(project_id, source, manifest.sha256)
-        values = manifest.model_dump(exclude={"shards", "source_shards", "schema_version"})
-        return TargetRows({**values, "shards": shards, "source_shards": []})
+        return TargetRows({**manifest.recorded(), "shards": shards, "source_shards": []})
 
 
 def _too_many() -> str:
