@@ -43,6 +43,25 @@ app.command("version")(local.version)
 server.register(app)
 
 
+@app.command()
+def mcp() -> None:
+    """The service as tools of an assistant (Model Context Protocol, over standard input and output).
+
+    Raises:
+        SpiceError: The extra `mcp` is not installed.
+        ModuleNotFoundError: A module of our own is missing.
+    """
+    from spice_select.cli import mcp_server
+
+    try:
+        tools = mcp_server.server()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "mcp":
+            raise
+        raise SpiceError("mcp needs its package: pip install 'spice-select[mcp]'") from error
+    tools.run("stdio")
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line.
 
