@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from app.persistence.repositories import Events, Jobs, Units
+from app.persistence.repositories import Events, Jobs, Units, units_of_jobs
 from app.persistence.tables import Job, Unit
 from app.services.units.commits import Outcome
 from app.services.units.inputs import SelectInputs, selection_inputs
@@ -107,7 +107,7 @@ def _seconds(session: Any, claim: Claim, job: Job) -> dict[str, float]:
     selection = units.get(claim.unit_id)
     assert selection is not None
     assert selection.started_at is not None
-    work = units.for_jobs([job])[job.id]
+    work = units_of_jobs(session, [job])[job.id]
     fresh = [span for span in map(_span, work.shards) if span and span[1] > created_at]
     parts = [span for span in map(_span, work.parts) if span]
     warming = None if work.warmup is None else _span(work.warmup)

@@ -5,10 +5,11 @@ from app.persistence.repositories.artifacts import Artifacts, Uploads
 from app.persistence.repositories.datasets import Datasets, GradientSets
 from app.persistence.repositories.evaluations import Evaluations
 from app.persistence.repositories.history import Events, RunHistory, Workers
+from app.persistence.repositories.job_units import JobUnits, units_of_jobs
 from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.rows import ListFilter
 from app.persistence.repositories.scheduling import OwnedUnits, owners_that_ended
-from app.persistence.repositories.units import JobUnits, Units
+from app.persistence.repositories.units import Units
 from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "WebhookEndpoints",
     "Workers",
     "owners_that_ended",
+    "units_of_jobs",
 ]

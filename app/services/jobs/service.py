@@ -9,7 +9,17 @@ from typing import Any
 
 from app.errors import ConflictError, NotFoundError, ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Artifacts, Evaluations, Events, Jobs, JobUnits, ListFilter, OwnedUnits, Units
+from app.persistence.repositories import (
+    Artifacts,
+    Evaluations,
+    Events,
+    Jobs,
+    JobUnits,
+    ListFilter,
+    OwnedUnits,
+    Units,
+    units_of_jobs,
+)
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Job
@@ -220,7 +230,7 @@ class JobService:
     def _view(session: Any, job: Job, work: JobUnits | None = None, *, with_queue: bool = True) -> JobView:
         if job.status in TERMINAL:
             return JobView(job, None, None)
-        work = work or Units(session).for_jobs([job])[job.id]
+        work = work or units_of_jobs(session, [job])[job.id]
         place = queue_position(session, job) if with_queue and job.status == JobStatus.QUEUED else None
         return JobView(job, job_phase(work), job_progress(work), place)
 
@@ -228,7 +238,7 @@ class JobService:
         """Jobs, newest first."""
         with self.database.read() as session:
             jobs = Jobs(session).page(project_id, wanted, before=before, limit=limit)
-            work = Units(session).for_jobs([job for job in jobs if job.status not in TERMINAL])
+            work = units_of_jobs(session, [job for job in jobs if job.status not in TERMINAL])
             return [self._view(session, job, work.get(job.id), with_queue=False) for job in jobs]
 
     def cancel(self, project_id: str, job_id: str, expected: frozenset[int] | None = None) -> JobView:
