@@ -34,7 +34,7 @@ RUN pip install --no-deps --force-reinstall .
 FROM build AS build-worker
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN pip install --constraint constraints.txt --index-url "${TORCH_INDEX_URL}" torch==2.13.0 \
-    && pip install --constraint constraints.txt '.[compute,server,postgres,worker,hub,tracing]'
+    && pip install --constraint constraints.txt '.[compute,gguf,peft,server,postgres,worker,hub,tracing]'
 COPY spice_select spice_select
 RUN pip install --no-deps --force-reinstall .
 

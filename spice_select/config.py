@@ -81,9 +81,11 @@ class ProxyConfig(Model):
     """The small model whose gradients stand for the samples."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)] = "builtin:tiny"
-    """``builtin:tiny``, a Hugging Face hub id (``org/name``) or a local folder with safetensors weights."""
+    """``builtin:tiny``, a Hugging Face hub id (``org/name``), a local folder with safetensors, or a GGUF file."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Commit of the hub id; resolved to a 40-hex commit when the job is made. Not allowed for other models."""
+    adapter: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    """A local folder with a LoRA adapter of PEFT, which is merged into the model."""
 
 
 class Tuning(Model):

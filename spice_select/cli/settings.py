@@ -44,8 +44,9 @@ class Setting(NamedTuple):
 JOB_SETTINGS = {
     "preset": Setting("preset", f"Settings for what is not set otherwise: {', '.join(PRESETS)}."),
     "method": Setting("method", f"{', '.join(get_args(Method))}."),
-    "proxy": Setting("proxy.model", "Proxy model: builtin:tiny, a hub id or a local folder."),
+    "proxy": Setting("proxy.model", "Proxy model: builtin:tiny, a hub id, a local folder or a GGUF file."),
     "revision": Setting("proxy.revision", "Commit of the hub model."),
+    "adapter": Setting("proxy.adapter", "Local folder with a LoRA adapter that is merged into the proxy model."),
     "alpha": Setting("selection.alpha", "Fisher scale in U(S) = logdet(I + alpha F_S)."),
     "conflict_penalty": Setting("selection.conflict_penalty", "Weight of the conflict in the score, lambda."),
     "matching_weight": Setting(

@@ -16,7 +16,10 @@ BUILTIN = {"builtin:tiny": "tiny-2"}
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PARTS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_LOCAL = ("/", "./", "../", "~")
 _BLOCK = 2**22
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER = "#/proxy/adapter"
 
 
 def is_folder(model: str) -> bool:
@@ -25,7 +28,95 @@ def is_folder(model: str) -> bool:
     Args:
         model: As it was asked for.
     """
-    return model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
+    return model.startswith(_LOCAL) or Path(model).is_dir()
+
+
+def is_gguf(model: str) -> bool:
+    """Whether the name of a proxy model stands for a GGUF file of this machine.
+
+    Args:
+        model: As it was asked for.
+    """
+    return model.lower().endswith(".gguf") and (model.startswith(_LOCAL) or Path(model).is_file())
+
+
+def check_local(path: Path) -> None:
+    """Refuse a folder, or a GGUF file, whose model cannot be used.
+
+    Args:
+        path: A folder in the form of the Hugging Face hub, or a file.
+
+    Raises:
+        UnknownProxyError: There is nothing, or no model.
+        UnsafeProxyError: As ``check_folder``.
+        UnsupportedProxyError: As ``check_folder``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by check_folder()
+    if not is_gguf(str(path)):
+        check_folder(path)
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise UnknownProxyError(f"no file {path}") from error
+    if start != b"GGUF":
+        raise UnknownProxyError(f"{path.name} is no GGUF file")
+
+
+def local_digest(path: Path) -> str:
+    """Sha256 (hex) of a GGUF file, or ``folder_digest``.
+
+    Args:
+        path: A file or a model folder.
+    """
+    return file_digest([path]) if is_gguf(str(path)) else folder_digest(path)
+
+
+def check_adapter(path: Path) -> None:
+    """Refuse a folder that holds no LoRA adapter that can be merged.
+
+    Args:
+        path: A folder as PEFT saves it.
+
+    Raises:
+        UnknownProxyError: No folder, or no ``adapter_config.json`` that can be read.
+        UnsafeProxyError: Pickled weights.
+        UnsupportedProxyError: Another kind of adapter.
+    """
+    try:
+        config = json.loads((path / ADAPTER_CONFIG).read_bytes())
+        kind = config["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnknownProxyError(
+            f"{path.name} holds no adapter of PEFT: {ADAPTER_CONFIG} is missing or cannot be read", pointer=ADAPTER
+        ) from error
+    if kind != "LORA":
+        raise UnsupportedProxyError(
+            f"{path.name} holds an adapter of the kind {str(kind)[:40]}; only LORA can be merged", pointer=ADAPTER
+        )
+    if not (path / "adapter_model.safetensors").is_file():
+        raise UnsafeProxyError(f"{path.name} has no adapter_model.safetensors", pointer=ADAPTER)
+
+
+def adapter_digest(path: Path) -> str:
+    """Sha256 (hex) over settings and weights of an adapter.
+
+    Args:
+        path: A folder as PEFT saves it.
+    """
+    return file_digest([path / ADAPTER_CONFIG, path / "adapter_model.safetensors"])
+
+
+def adapted_revision(revision: str, adapter: Path | None) -> str:
+    """Revision of a model with an adapter merged into it; without one, the model's own.
+
+    Args:
+        revision: Of the model.
+        adapter: Folder of the adapter.
+    """
+    if adapter is None:
+        return revision
+    return hashlib.sha256(f"{revision} adapter {adapter_digest(adapter)}".encode()).hexdigest()
 
 
 def check_folder(path: Path) -> None:
@@ -41,9 +132,10 @@ def check_folder(path: Path) -> None:
     """
     if not path.is_dir():
         raise UnknownProxyError(f"no folder {path}")
-    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+    if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file():
         raise UnsupportedProxyError(
-            f"{path.name} holds a PEFT adapter and no model: merge it into its base (merge_and_unload) and save that"
+            f"{path.name} holds a PEFT adapter and no model: name its base as proxy.model and this folder as "
+            "proxy.adapter, or merge it (merge_and_unload) and save that"
         )
     check_config(read_config(path))
     if not any(path.glob("*.safetensors")):

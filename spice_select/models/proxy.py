@@ -1,14 +1,15 @@
 """Load the proxy model and its tokenizer at a pinned revision.
 
-Only safetensors weights are read and no code of a model is ever run.
+Only safetensors and GGUF weights are read and no code of a model is ever run.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -16,18 +17,30 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.errors import ConfigError, ProxyError, UnknownProxyError, UnsupportedProxyError
+from spice_select.models.gguf_file import gguf_arguments
 from spice_select.models.hub_files import WEIGHTS, download
 from spice_select.models.layers import check_layers
 from spice_select.models.model_files import (
     BUILTIN,
+    adapted_revision,
+    adapter_digest,
+    check_adapter,
     check_folder,
+    check_local,
     file_digest,
-    folder_digest,
     is_folder,
+    is_gguf,
+    local_digest,
     weights_digest,
 )
 from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
 from spice_select.models.tokenizer import load_tokenizer
+
+_UNREADABLE: Final = (
+    OSError, ValueError, RuntimeError, KeyError, IndexError, OverflowError, ImportError, TypeError, AttributeError,
+    SafetensorError, struct.error,
+)  # fmt: skip
+"""What the readers of settings and weights raise on broken files."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Proxy:
         revision: Hub commit, digest of a local folder, or revision of a built-in model.
         weights_sha256: Over the bytes of the weights.
         tokenizer_sha256: Over ``tokenizer.json`` and the chat template.
+        adapter_sha256: Over settings and weights of the adapter that was merged into it; None without one.
     """
 
     model: Any
@@ -49,6 +63,7 @@ class Proxy:
     revision: str
     weights_sha256: str
     tokenizer_sha256: str
+    adapter_sha256: str | None = None
 
 
 def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | torch.device = "cpu") -> Proxy:
@@ -75,13 +90,16 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
         if proxy.revision is not None:
             raise ConfigError("a local folder has no revision", pointer="#/proxy/revision")
         folder = Path(proxy.model).expanduser()
-        check_folder(folder)
-        loaded = _from_folder(folder, proxy.model, folder_digest(folder), dtype)
+        check_local(folder)
+        loaded = _from_folder(folder, proxy.model, local_digest(folder), dtype)
     else:
         folder = download(proxy.model, proxy.revision, WEIGHTS)
         check_folder(folder)
         loaded = _from_folder(folder, proxy.model, folder.name, dtype)
+    if proxy.adapter is not None:
+        loaded = _adapted(loaded, Path(proxy.adapter).expanduser())
     _check_tokenizer(loaded)
+    _check_finite(loaded)
     check_layers(loaded.model)  # refuse what cannot be measured before any sample is touched
     loaded.model.to(device)
     return loaded
@@ -102,16 +120,18 @@ def _builtin(proxy: ProxyConfig, dtype: torch.dtype) -> Proxy:
 
 
 def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> Proxy:
+    source, more = (folder.parent, gguf_arguments(folder)) if is_gguf(str(folder)) else (folder, {})
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # nosec B615: a folder
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(source, **more, trust_remote_code=False, local_files_only=True)  # nosec B615: a folder
+    except _UNREADABLE as error:
         raise UnsupportedProxyError(f"the settings of {name} cannot be used: {error}") from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise UnsupportedProxyError(f"{config.model_type} is not a causal language model")
     try:
         loader: Any = AutoModelForCausalLM
         model, report = loader.from_pretrained(
-            folder,
+            source,
+            **more,
             config=config,
             dtype=dtype,
             use_safetensors=True,
@@ -119,7 +139,7 @@ def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> 
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise ProxyError(f"the weights of {name} cannot be loaded: {error}") from error
     lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lacking:
@@ -127,7 +147,45 @@ def _from_folder(folder: Path, name: str, revision: str, dtype: torch.dtype) -> 
             f"the weights of {name} are not complete: {lacking[0]} and {len(lacking) - 1} more are missing"
         )
     tokenizer = load_tokenizer(folder, name, getattr(config, "max_position_embeddings", None))
+    if more:
+        _forget_quantisation(model)
+        return Proxy(model.eval(), tokenizer, name, revision, revision, _tokenizer_digest(tokenizer, None))
     return Proxy(model.eval(), tokenizer, name, revision, weights_digest(folder), _tokenizer_digest(tokenizer, folder))
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Let the weights of a GGUF file be what they are once they are read: plain numbers."""
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    for name in ("hf_quantizer", "is_quantized", "quantization_method"):
+        if hasattr(model, name):
+            setattr(model, name, False if name == "is_quantized" else None)
+
+
+def _adapted(loaded: Proxy, folder: Path) -> Proxy:
+    """The model with an adapter merged into it; what identifies it says so."""
+    check_adapter(folder)
+    from spice_select.models.adapter import merge_adapter
+
+    return replace(
+        loaded,
+        model=merge_adapter(loaded.model, folder).eval(),
+        revision=adapted_revision(loaded.revision, folder),
+        adapter_sha256=adapter_digest(folder),
+    )
+
+
+def _check_finite(proxy: Proxy) -> None:
+    """Refuse NaN and infinity where every row meets them; in an embedding only the rows with that token do.
+
+    Raises:
+        ProxyError: There are.
+    """
+    tables = {id(table.weight) for table in (proxy.model.get_input_embeddings(), proxy.model.get_output_embeddings())}
+    for name, weight in proxy.model.named_parameters():
+        if id(weight) not in tables and not bool(torch.isfinite(weight).all()):
+            raise ProxyError(f"the weights of {proxy.name} hold NaN or infinity, in {name}; save the model anew")
 
 
 def _tokenizer_digest(tokenizer: Any, folder: Path | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from transformers import AutoTokenizer
 
 from spice_select.config import ProxyConfig
 from spice_select.errors import UnknownProxyError, UnsupportedProxyError
+from spice_select.models.gguf_file import gguf_arguments
 from spice_select.models.hub_files import SMALL, download
-from spice_select.models.model_files import BUILTIN, check_folder, is_folder, read_config
+from spice_select.models.model_files import BUILTIN, check_local, is_folder, is_gguf, read_config
 from spice_select.models.tiny import build_tiny_tokenizer
 
 
@@ -31,26 +33,29 @@ def proxy_tokenizer(proxy: ProxyConfig) -> Any:
         return build_tiny_tokenizer()
     if is_folder(proxy.model):
         folder = Path(proxy.model).expanduser()
-        check_folder(folder)
+        check_local(folder)
+        if is_gguf(str(folder)):
+            return load_tokenizer(folder, proxy.model, None)
     else:
         folder = download(proxy.model, proxy.revision, SMALL)
     return load_tokenizer(folder, proxy.model, read_config(folder).get("max_position_embeddings"))
 
 
 def load_tokenizer(folder: Path, name: str, context: object) -> Any:
-    """The tokenizer in a model folder.
+    """The tokenizer in a model folder or a GGUF file.
 
     Args:
-        folder: The folder.
+        folder: The folder, or the file.
         name: What the model is called.
         context: Longest text that the model takes, tokens; anything but a number counts as no limit.
 
     Raises:
         UnsupportedProxyError: It cannot be loaded, or gives no character offsets.
     """
+    source, more = (folder.parent, gguf_arguments(folder)) if is_gguf(str(folder)) else (folder, {})
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # nosec B615: a folder
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **more, trust_remote_code=False, local_files_only=True)  # nosec B615: a folder
+    except (OSError, ValueError, KeyError, IndexError, ImportError, TypeError, AttributeError, struct.error) as error:
         raise UnsupportedProxyError(f"the tokenizer of {name} cannot be loaded: {error}") from error
     if not tokenizer.is_fast:
         raise UnsupportedProxyError(f"the tokenizer of {name} gives no character offsets; a fast one is needed")

@@ -137,10 +137,18 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
         {
             "name": "proxy-model",
             "uri": proxy_uri,
-            "digest": {"sha256": proxy.weights_sha256, **({"gitCommit": proxy.revision} if from_hub else {})},
+            "digest": {
+                "sha256": proxy.weights_sha256,
+                **({"gitCommit": proxy.revision} if from_hub and proxy.adapter_sha256 is None else {}),
+            },
             "annotations": {"model": proxy.model, "revision": proxy.revision},
         },
         {"name": "tokenizer", "uri": f"{proxy_uri}#tokenizer", "digest": {"sha256": proxy.tokenizer_sha256}},
+        *(
+            [{"name": "adapter", "uri": f"{proxy_uri}#adapter", "digest": {"sha256": proxy.adapter_sha256}}]
+            if proxy.adapter_sha256 is not None
+            else []
+        ),
         *fetched,
         *settled,
         code,

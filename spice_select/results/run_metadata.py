@@ -126,17 +126,19 @@ class ProxyFacts:
         revision: Hub commit, or content hash of the folder.
         weights_sha256: Digest (hex) of the weights.
         tokenizer_sha256: Digest (hex) of the tokenizer.
+        adapter_sha256: Digest (hex) of the adapter that was merged into it; None without one.
     """
 
     model: str
     revision: str
     weights_sha256: str
     tokenizer_sha256: str
+    adapter_sha256: str | None = None
 
     @classmethod
     def of(cls, proxy: Proxy) -> ProxyFacts:
         """The facts of a loaded proxy."""
-        return cls(proxy.name, proxy.revision, proxy.weights_sha256, proxy.tokenizer_sha256)
+        return cls(proxy.name, proxy.revision, proxy.weights_sha256, proxy.tokenizer_sha256, proxy.adapter_sha256)
 
 
 @dataclass(frozen=True)

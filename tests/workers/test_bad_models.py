@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, Qwen3MoeConfig, T5Config
 
 import spice_select as ss
 from spice_select.errors import SpiceError
 from spice_select.gradients.forward import BatchPass
+from spice_select.models.model_files import adapter_digest
 from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
 from spice_select.pipeline.run import run
 from spice_select.pipeline.targets import TargetFile
@@ -170,6 +172,37 @@ def test_a_bad_model_is_refused_by_name(
     assert (problem["code"], [found["pointer"] for found in problem["errors"]]) == (code, [MODEL])
     assert not problem["retryable"]
     assert not (model / "ran").exists(), "code of a model was run"
+
+
+def test_an_adapter_and_a_gguf_file_are_looked_at_when_the_job_is_posted(running: Any, models: Path) -> None:
+    service, dataset_id = running
+    (models / "a.gguf").write_bytes(b"zip")
+    (models / "prefix").mkdir()
+    (models / "prefix" / "adapter_config.json").write_text('{"peft_type": "PREFIX_TUNING"}')
+    good, body = str(models / "good"), {"dataset_id": dataset_id, "budget": {"count": 2}, "gradients": SETTINGS}
+    for proxy, code, pointer in (
+        ({"model": str(models / "a.gguf")}, "unknown-proxy", MODEL),
+        ({"model": "/etc/a.gguf"}, "proxy-not-allowed", MODEL),
+        ({"model": good, "adapter": "/etc"}, "proxy-not-allowed", "#/proxy/adapter"),
+        ({"model": good, "adapter": str(models / "good")}, "unknown-proxy", "#/proxy/adapter"),
+        ({"model": good, "adapter": str(models / "prefix")}, "unsupported-proxy", "#/proxy/adapter"),
+    ):
+        answer = service.http.post("/v1/jobs", json={**body, "proxy": proxy})
+        assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+        assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
+def test_a_job_with_an_adapter_says_which_it_was(running: Any, models: Path) -> None:
+    service, dataset_id = running
+    adapted = get_peft_model(build_tiny_model(), LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
+    adapted.save_pretrained(models / "lora")
+    job = service.submit(dataset_id, proxy={"model": str(models / "good"), "adapter": str(models / "lora")})
+    service.drain()
+    done = service.job(job["id"])
+    assert done["status"] == "succeeded", done["error"]
+    provenance = service.http.get(f"/v1/jobs/{job['id']}/files/provenance.intoto.jsonl").text
+    assert adapter_digest(models / "lora") in provenance
 
 
 def bare(folder: Path) -> None:

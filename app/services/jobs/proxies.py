@@ -13,7 +13,15 @@ from app.errors import ServiceError
 from app.settings import Settings
 from spice_select.config import ProxyConfig
 from spice_select.models.architecture import TINY
-from spice_select.models.model_files import BUILTIN, check_folder, folder_digest, read_config
+from spice_select.models.model_files import (
+    BUILTIN,
+    adapted_revision,
+    check_adapter,
+    check_local,
+    is_gguf,
+    local_digest,
+    read_config,
+)
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -73,6 +81,15 @@ class Proxies:
             ServiceError: ``unknown-proxy``, ``proxy-not-allowed`` or ``hub-unreachable``.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the three below
         proxy = proxy or ProxyConfig(model=self.settings.default_proxy)
+        if proxy.adapter is None:
+            return self._resolve(proxy)
+        adapter = self._below_root(proxy.adapter, "#/proxy/adapter")
+        check_adapter(adapter)
+        found = self._resolve(proxy.model_copy(update={"adapter": None}))
+        config = found.config.model_copy(update={"adapter": str(adapter)})
+        return ResolvedProxy(config, adapted_revision(found.revision, adapter), found.sizes)
+
+    def _resolve(self, proxy: ProxyConfig) -> ResolvedProxy:
         if proxy.model.startswith("builtin:"):
             return self._builtin(proxy)
         if proxy.model.startswith(FOLDERS):
@@ -87,19 +104,26 @@ class Proxies:
         return ResolvedProxy(proxy, BUILTIN[proxy.model], TINY)
 
     def _folder(self, proxy: ProxyConfig) -> ResolvedProxy:
+        path = self._below_root(proxy.model, POINTER)
+        self._refuse_revision(proxy)
+        check_local(path)
+        sizes = None if is_gguf(str(path)) else read_config(path)
+        return ResolvedProxy(ProxyConfig(model=str(path)), local_digest(path), sizes)
+
+    def _below_root(self, name: str, pointer: str) -> Path:
+        """A folder or file that this service takes.
+
+        Raises:
+            ServiceError: ``proxy-not-allowed``.
+        """
         root = self.settings.proxy_root
         if root is None:
-            raise ServiceError(
-                "proxy-not-allowed",
-                "this service takes no model folders (SPICE_PROXY_ROOT is not set)",
-                pointer=POINTER,
-            )
-        self._refuse_revision(proxy)
-        folder = Path(proxy.model).resolve()
-        if not folder.is_relative_to(root.resolve()):
-            raise ServiceError("proxy-not-allowed", "the folder is not below the allowed root", pointer=POINTER)
-        check_folder(folder)
-        return ResolvedProxy(ProxyConfig(model=str(folder)), folder_digest(folder), read_config(folder))
+            detail = "this service takes no model folders (SPICE_PROXY_ROOT is not set)"
+            raise ServiceError("proxy-not-allowed", detail, pointer=pointer)
+        path = Path(name).resolve()
+        if not path.is_relative_to(root.resolve()):
+            raise ServiceError("proxy-not-allowed", "the folder is not below the allowed root", pointer=pointer)
+        return path
 
     def _hub(self, proxy: ProxyConfig) -> ResolvedProxy:
         if not HUB_ID.fullmatch(proxy.model):
