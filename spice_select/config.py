@@ -275,6 +275,9 @@ class Screens(Model):
     """Words of the runs by which rows are compared with those."""
     refuse_contamination: bool = False
     """Fail, instead of taking such rows out."""
+    if_short: Literal["refuse", "keep"] = "refuse"
+    """Where too few rows would be left for the budget or a quota: ``refuse``, or ``keep`` as many near-duplicates, and
+    after them outliers of the loss, as are needed."""
 
     @model_validator(mode="after")
     def _least_below_most(self) -> Self:
@@ -371,4 +374,10 @@ class RunConfig(Model):
     selection: SelectionConfig
     conditions: Conditions = Conditions()
     preset: Preset | None = None
-    """Name of the settings that filled in what was not set, for the record; changes nothing by itself."""
+    """Name of the settings that fill in what was not set, see ``spice_select.defaults``. Left out, it is
+    ``recommended`` for the method ``spice`` on a whole pool; None fills in nothing."""
+
+    @property
+    def has_trained_proxy(self) -> bool:
+        """Whether the losses of the proxy say something about a row."""
+        return not self.proxy.model.startswith("builtin:") or self.gradients.warmup_steps > 0

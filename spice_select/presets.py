@@ -1,7 +1,7 @@
-"""Settings under a name: ``paper`` as published, ``recommended`` as our measurements stand.
+"""Settings under a name: ``recommended``, which holds where none is named, and ``paper`` as published.
 
 A preset fills in what was not set; what was set stays. What came of it is recorded as plain settings, the name beside
-them. Benchmarks behind ``recommended``: ``benchmarks/toy/settings.md``.
+them. ``spice_select.defaults`` applies them.
 """
 
 from __future__ import annotations
@@ -10,39 +10,44 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 Preset = Literal["paper", "recommended"]
+Part = Literal["selection", "gradients", "screens"]
 
-PRESETS: Mapping[Preset, Mapping[Literal["selection", "gradients"], Mapping[str, Any]]] = {
+DEFAULT: Preset = "recommended"
+"""The preset of a run that names none."""
+
+PRESETS: Mapping[Preset, Mapping[Part, Mapping[str, Any]]] = {
     "paper": {
-        "selection": {"information": "logdet", "alpha": 1.0, "conflict_penalty": 0.1, "matching_weight": 0.0},
+        "selection": {
+            "information": "logdet",
+            "alpha": 1.0,
+            "conflict_penalty": 0.1,
+            "information_weight": 1.0,
+            "matching_weight": 0.0,
+        },
         "gradients": {"loss": "mean", "normalize": "none"},
+        "screens": {},
     },
     "recommended": {
-        "selection": {"information": "logdet", "alpha": 1.0, "conflict_penalty": 0.1, "matching_weight": 3.0},
+        "selection": {
+            "information": "logdet",
+            "alpha": 1.0,
+            "conflict_penalty": 0.1,
+            "information_weight": 3.0,
+            "matching_weight": 1.0,
+        },
         "gradients": {"loss": "mean", "normalize": "unit"},
+        "screens": {"near_duplicates": 0.8, "loss_outliers": 3.0, "if_short": "keep"},
     },
 }
-"""``paper``: gradients as they are, the exact log-determinant, lambda 0.1. ``recommended``: gradients of length one and
-``matching_weight`` 3, which keeps the mean of the choice near that of the pool; with targets, the defaults."""
+"""``paper``: gradients as they are, the exact log-determinant, lambda 0.1, the whole pool.
+
+``recommended``: gradients of length one, near-duplicates and loss outliers out. Without a target three times the gain,
+plus what the choice lacks beside the pool's mean: of what was tried without a target, the best on the first real model.
+With targets the settings' own defaults.
+"""
 
 
-UNTARGETED = frozenset({"matching_weight"})
+UNTARGETED = frozenset({"information_weight", "matching_weight"})
 """Settings of a preset that only a selection without targets takes from it."""
-
-
-def filled(
-    preset: Preset | None,
-    part: Literal["selection", "gradients"],
-    given: Mapping[str, Any],
-    *,
-    targeted: bool = False,
-) -> dict[str, Any]:
-    """Settings with those of a preset where nothing was given.
-
-    Args:
-        preset: Its name; None fills in nothing.
-        part: Which settings.
-        given: What was set.
-        targeted: Whether the selection has targets.
-    """
-    settings = PRESETS[preset][part] if preset is not None else {}
-    return {**{name: value for name, value in settings.items() if not (targeted and name in UNTARGETED)}, **given}
+NEEDS_TRAINED_PROXY = frozenset({"loss_outliers"})
+"""Screens of a preset that are left out where the proxy was never trained."""

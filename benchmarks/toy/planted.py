@@ -24,6 +24,8 @@ from benchmarks.machine import describe
 from benchmarks.toy.material import encoded, parts
 from benchmarks.toy.models import Size, make_tokenizer, pretrained
 from spice_select.evaluation.training import losses_of
+from spice_select.presets import PRESETS
+from spice_select.records.near_duplicates import near_duplicate_clusters
 from spice_select.selection.baselines import random_order
 
 BUNDLED = Path(__file__).parents[2] / "examples" / "bundled.jsonl"
@@ -54,6 +56,7 @@ KEPT = 0.8
 SMALL = Size(64, 3, 2, 400_000)
 
 METHODS: dict[str, dict[str, Any]] = {
+    "recommended": {**PRESETS["recommended"]["selection"], "screened": True},
     "spice": {},
     "spice, lambda 0.5": {"conflict_penalty": 0.5},
     "spice, lambda 1": {"conflict_penalty": 1.0},
@@ -158,7 +161,12 @@ def over_pools(
     for pool in pools:
         places = pool.tolist()
         gradients = (raw if options.get("raw") else unit)[pool]
-        settings = {key: value for key, value in options.items() if key != "raw"}
+        if options.get("screened"):
+            words = [" ".join(parts(rows[place])) for place in places]
+            first = near_duplicate_clusters(words, similarity=PRESETS["recommended"]["screens"]["near_duplicates"])
+            kept = [at for at, cluster in enumerate(first) if cluster == at]
+            places, gradients = [places[at] for at in kept], gradients[kept]
+        settings = {key: value for key, value in options.items() if key not in {"raw", "screened"}}
         config = ss.SelectionConfig.model_validate({"budget": {"count": count}, "seed": seed, **settings})
         wanted = {key: [side[key][place] for place in places] for key in ("costs", "groups", "losses")}
         if config.scope.kind != "global":

@@ -109,6 +109,7 @@ def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
     certificate = summary["certificate"]
     return {
         **({"note": summary["notice"]} if "notice" in summary else {}),
+        **({"notes": " ".join(summary["notes"])} if "notes" in summary else {}),
         "selected": f"{summary['selected']} of {summary['pool']} rows",
         "tokens": f"{summary['tokens_selected']} of {summary['tokens_pool']}",
         "utility": f"{shown(summary['utility'])} nats; {shown(summary['random_control']['utility'])} at random",

@@ -158,6 +158,8 @@ def print_job(job: Job) -> None:
     }
     if result is not None:
         fields |= {
+            "note": result.notice,
+            "notes": " ".join(result.notes) or None,
             "selected": f"{result.selected} of {result.pool} rows",
             "tokens": f"{result.tokens_selected} of {result.tokens_pool}",
             "utility": f"{shown(result.utility)} nats",

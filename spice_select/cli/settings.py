@@ -22,9 +22,10 @@ from spice_select.config import (
     RunConfig,
     SelectionConfig,
 )
+from spice_select.defaults import with_preset
 from spice_select.errors import ConfigError
 from spice_select.evaluation.settings import EvaluationConfig
-from spice_select.presets import PRESETS, Preset, filled
+from spice_select.presets import DEFAULT, PRESETS, Preset
 
 Settings = TypeVar("Settings", bound=Model)
 
@@ -41,8 +42,14 @@ class Setting(NamedTuple):
     help: str
 
 
+NO_PRESET = "none"
+"""What ``--preset`` takes for no preset at all."""
 JOB_SETTINGS = {
-    "preset": Setting("preset", f"Settings for what is not set otherwise: {', '.join(PRESETS)}."),
+    "preset": Setting(
+        "preset",
+        f"Settings for what is not set otherwise: {', '.join(PRESETS)}, or {NO_PRESET}. Left out, it is {DEFAULT} for "
+        "the method spice on a whole pool.",
+    ),
     "method": Setting("method", f"{', '.join(get_args(Method))}."),
     "proxy": Setting("proxy.model", "Proxy model: builtin:tiny, a hub id, a local folder or a GGUF file."),
     "revision": Setting("proxy.revision", "Commit of the hub model."),
@@ -60,10 +67,11 @@ JOB_SETTINGS = {
     ),
     "span": Setting("selection.span", "With targets: select in the space that the target rows span."),
     "loss_outliers": Setting(
-        "screens.loss_outliers", "Take rows out whose loss is above the median by so many scaled deviations, such as 3."
+        "screens.loss_outliers",
+        "Take rows out whose loss is above the median by so many scaled deviations, such as 3; 0 is off.",
     ),
     "near_duplicates": Setting(
-        "screens.near_duplicates", "Take rows out that are as similar as this to an earlier one, such as 0.7."
+        "screens.near_duplicates", "Take rows out that are as similar as this to an earlier one, such as 0.7; 0 is off."
     ),
     "min_tokens": Setting("screens.min_tokens", "Take rows with fewer tokens out."),
     "max_tokens": Setting("screens.max_tokens", "Take rows with more tokens out."),
@@ -194,8 +202,9 @@ def nested(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[s
             pointer = "#/proxy/revision" if name == "revision" else "#/schedule"
             wanted = f"--{needed}{f' {only}' if only else ''}"
             raise ConfigError(f"--{name.replace('_', '-')} needs {wanted}", pointer=pointer)
-    if given.get("steps_every") == 0:
-        given["steps_every"] = None
+    for name, nothing in (("steps_every", 0), ("loss_outliers", 0), ("near_duplicates", 0), ("preset", NO_PRESET)):
+        if given.get(name) == nothing:
+            given[name] = None
     body: dict[str, Any] = {}
     for name, value in given.items():
         inner = body
@@ -225,33 +234,31 @@ def run_config(
     def only(*names: str) -> dict[str, Any]:
         return {name: settings[name] for name in names if name in settings}
 
-    preset = preset_named(settings.get("preset"))
-    gradients = {**filled(preset, "gradients", settings.get("gradients", {})), **only("seed")}
-    selection = {
-        **filled(preset, "selection", settings.get("selection", {}), targeted=targeted),
-        **only("seed", "method"),
-    }
-    return checked(
+    gradients = {**settings.get("gradients", {}), **only("seed")}
+    selection = {**settings.get("selection", {}), **only("seed", "method")}
+    if settings.get("preset") is not None:
+        preset_named(settings["preset"])
+    config = checked(
         RunConfig,
         {
             "proxy": checked(ProxyConfig, settings.get("proxy", {}), "proxy"),
             "gradients": checked(GradientConfig, gradients, "gradients"),
             "selection": checked(SelectionConfig, {**selection, "budget": parse_budget(budget)}, "selection"),
             "conditions": checked(Conditions, {**conditions, **only("screens")}, "conditions"),
-            "preset": preset,
-            **only("schedule"),
+            **only("schedule", "preset"),
         },
     )
+    return with_preset(config, targeted=targeted)
 
 
-def preset_named(name: str | None) -> Preset | None:
+def preset_named(name: str) -> Preset:
     """The preset of a name.
 
     Raises:
         ConfigError: It does not exist.
     """
-    if name is None or name in PRESETS:
-        return cast("Preset | None", name)
+    if name in PRESETS:
+        return cast("Preset", name)
     raise ConfigError(f"no preset {name!r}; there is {' and '.join(PRESETS)}", pointer="#/preset")
 
 

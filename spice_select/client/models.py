@@ -216,6 +216,8 @@ class JobResult(Answer):
     first_gain: float | None = None
     last_gain: float | None = None
     mean_conflict: float | None = None
+    notice: str | None = None
+    notes: list[str] = []
     certificate: Certificate | None = None
     scope: ScopeReport | None = None
     random_control: RandomControl | None = None

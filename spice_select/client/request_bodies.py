@@ -36,7 +36,9 @@ def job_body(budget: BudgetLike, config: Mapping[str, Any], **fields: Any) -> di
         **fields: ``dataset_id``.
     """
     _refuse_unknown(config, JOB_FIELDS, "a job")
-    return as_json({**fields, "budget": parse_budget(budget), **config, "proxy": _named(config.get("proxy"))})
+    body = as_json({**fields, "budget": parse_budget(budget), **config, "proxy": _named(config.get("proxy"))})
+    # None of a preset is not the same as none given: it asks for the settings as they are.
+    return {**body, "preset": None} if "preset" in config and config["preset"] is None else body
 
 
 def evaluation_body(job_id: str, config: Mapping[str, Any]) -> dict[str, Any]:

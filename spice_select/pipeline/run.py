@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 
 from spice_select.config import RunConfig
+from spice_select.defaults import with_preset
 from spice_select.errors import ConfigError
 from spice_select.fingerprint import gradient_fingerprint
 from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
@@ -86,7 +87,8 @@ def run(
 
     Args:
         source: JSON Lines, JSON array, CSV or Parquet, plain or gzip.
-        config: Proxy model, gradients and selection.
+        config: Proxy model, gradients and selection. Where it names no preset, ``recommended`` fills in what was not
+            set; ``preset=None`` takes the settings as they are.
         out: Folder for the files of the result; None writes none.
         cache: Folder for gradients, so that another budget or penalty on the same data computes none, for warm-ups, and
             for the checkpoints of a periodic run, which goes on from there when it was interrupted. An address that
@@ -116,6 +118,7 @@ def run(
         Stopped: ``should_stop`` said so, or the deadline passed, before anything was chosen.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
     source, started = Path(source), datetime.now(UTC)
+    config = with_preset(config, targeted=bool(targets))
     clock, asked = Clock(on_progress), _stops(should_stop, deadline_seconds)
 
     def stops() -> bool:

@@ -20,6 +20,8 @@ from spice_select.records.near_duplicates import near_duplicate_clusters
 
 MAD_SCALE = 1.4826
 """What makes the median absolute deviation of a normal distribution its standard deviation."""
+YIELDING = ("near-duplicate", "loss-outlier")
+"""Codes of rows that stay where ``if_short`` is ``keep`` and the budget needs them."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,27 @@ class BenchmarkRows:
     rows_shards: Sequence[Path]
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What is settled about the rows of a pool before the screens, by position.
+
+    Attributes:
+        included: Rows that must be included: no screen takes them out, contamination apart.
+        gone: Rows that cannot be selected anyway.
+        groups: Group of each candidate, in pool order, where there are quotas.
+    """
+
+    included: frozenset[int] = frozenset()
+    gone: frozenset[int] = frozenset()
+    groups: Sequence[str] | None = None
+
+
 def screened(
-    config: RunConfig, pool: Pool, rows_shards: Sequence[Path], benchmarks: Sequence[BenchmarkRows]
+    config: RunConfig,
+    pool: Pool,
+    rows_shards: Sequence[Path],
+    benchmarks: Sequence[BenchmarkRows],
+    settled: Settled = Settled(),
 ) -> list[dict[str, Any]]:
     """Candidates that the screens take out, each once, by the first screen that does.
 
@@ -49,6 +70,7 @@ def screened(
         pool: The pool.
         rows_shards: The pool's ``rows-*.parquet``, in order.
         benchmarks: What the screen ``contamination`` compares with.
+        settled: What is settled about the rows already.
 
     Returns:
         ``{"row": position, "code", "detail"}`` of each, ascending.
@@ -66,12 +88,49 @@ def screened(
         _near_duplicates(screens, pool, rows_shards),
     ):
         for item in found:
-            excluded.setdefault(item["row"], item)
+            if item["row"] not in settled.included or item["code"] == "contamination":
+                excluded.setdefault(item["row"], item)
+    if screens.if_short == "keep":
+        for row in _needed(config, pool, excluded, settled):
+            del excluded[row]
     left, wanted = len(pool.positions) - len(excluded), config.selection.budget.resolve_count(len(pool.positions))
     if excluded and wanted is not None and wanted > left:
         counts = ", ".join(f"{code} {count}" for code, count in Counter(i["code"] for i in excluded.values()).items())
         raise BudgetError(f"the screens leave {left} rows ({counts}), {wanted} are asked for", pointer="#/screens")
     return [excluded[row] for row in sorted(excluded)]
+
+
+def _needed(config: RunConfig, pool: Pool, excluded: Mapping[int, Mapping[str, Any]], settled: Settled) -> list[int]:
+    """Rows that have to stay for the budget and the quotas: near-duplicates, then outliers from the lowest loss on."""
+    positions, selection = pool.positions.tolist(), config.selection
+    groups = settled.groups or [""] * len(positions)
+    quotas = selection.quotas
+    floors, caps = (quotas.floors, quotas.caps) if quotas is not None else ({}, {})
+    sizes = Counter(
+        group
+        for row, group in zip(positions, groups, strict=True)
+        if row not in excluded and (row not in settled.gone or row in settled.included)
+    )
+    wanted = selection.budget.resolve_count(len(positions)) or 0
+    if selection.max_count is not None:
+        wanted = min(wanted, selection.max_count)
+    place_of = {row: place for place, row in enumerate(positions)}
+    losses = pool.losses.tolist() or [0.0] * len(positions)
+    waiting = [
+        (item["code"] != "near-duplicate", losses[place_of[row]] if item["code"] == "loss-outlier" else 0.0, row)
+        for row, item in excluded.items()
+        if item["code"] in YIELDING and row not in settled.gone
+    ]
+    needed = []
+    reachable = sum(min(size, caps.get(group, size)) for group, size in sizes.items())
+    for _, _, row in sorted(waiting):
+        group = groups[place_of[row]]
+        counts = sizes[group] < caps.get(group, sizes[group] + 1)
+        if sizes[group] < floors.get(group, 0) or (reachable < wanted and counts):
+            needed.append(row)
+            sizes[group] += 1
+            reachable += counts
+    return needed
 
 
 def decontamination(

@@ -13,7 +13,7 @@ from spice_select.config import RunConfig
 from spice_select.pipeline.constraints import resolve
 from spice_select.pipeline.pool import Pool, read_groups
 from spice_select.pipeline.progress import PhaseReport
-from spice_select.pipeline.screens import BenchmarkRows, decontamination, screened
+from spice_select.pipeline.screens import BenchmarkRows, Settled, decontamination, screened
 from spice_select.pipeline.targets import TargetSet, prepare, rows_in_targets, without
 from spice_select.results.outcome import Choice
 from spice_select.selection.result import StopRequest
@@ -71,13 +71,19 @@ def select_from_pool(
     benchmarks = storage.benchmarks()
     excluded = rows_in_targets(storage.rows_shards, positions, targets) if targets else []
     taken = {item["row"] for item in excluded}
-    screened_rows = screened(config, pool, storage.rows_shards, benchmarks)
+    quotas = config.selection.quotas
+    column = quotas.column if quotas is not None else None
+    groups = read_groups(storage.rows_shards, column, positions) if column is not None else None
+    settled = Settled(
+        included=frozenset(positions[row] for row in constraints["must_include"]),
+        gone=frozenset(taken | {positions[row] for row in constraints["exclude"]}),
+        groups=groups,
+    )
+    screened_rows = screened(config, pool, storage.rows_shards, benchmarks, settled)
     excluded += [item for item in screened_rows if item["row"] not in taken]
     prepared = prepare(pool, targets, config.selection, constraints["given"])
     candidates = prepared.candidates
     constraints |= {"given": prepared.given, "exclude": without(pool, constraints["exclude"], excluded)}
-    quotas = config.selection.quotas
-    column = quotas.column if quotas is not None else None
     report.phase("selecting", total=config.selection.budget.resolve_count(len(positions)), measure="picks")
     selection = select(
         candidates,
@@ -85,7 +91,7 @@ def select_from_pool(
         parts=parts,
         costs=tokens,
         losses=pool.losses.tolist(),
-        groups=read_groups(storage.rows_shards, column, positions) if column is not None else None,
+        groups=groups,
         **constraints,
         targets=prepared.targets or None,
         target_weights=[target.facts.weight for target in targets] or None,

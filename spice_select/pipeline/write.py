@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spice_select.defaults import notes
 from spice_select.pipeline.select import RowStorage
 from spice_select.results.composition import composition
 from spice_select.results.outcome import Choice
@@ -33,6 +34,9 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         random_utility=choice.random_utility,
         schedule=choice.schedule,
     )
+    told = notes(facts.config)
+    if told:
+        summary["notes"] = told
     if choice.decontamination is not None:
         summary["decontamination"] = dict(choice.decontamination)
     summary["random_control"]["curve"] = choice.random_curve

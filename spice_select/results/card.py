@@ -70,7 +70,8 @@ def _what(summary: Mapping[str, Any], facts: RunFacts) -> str:
     selection = facts.config.selection
     budget = ", ".join(f"{name} {value}" for name, value in selection.budget.model_dump(exclude_none=True).items())
     stopped = STOP_REASONS.get(summary["stop_reason"], summary["stop_reason"])
-    notice = f"{summary['notice']}\n\n" if "notice" in summary else ""
+    told = [summary[name] for name in ("notice",) if name in summary] + list(summary.get("notes", ()))
+    notice = "".join(f"{text}\n\n" for text in told)
     return (
         f"# {_inline(facts.dataset.name)}: a choice\n\n"
         f"{notice}"
@@ -126,11 +127,16 @@ def _counts(summary: Mapping[str, Any]) -> str:
         f"| mean tokens a row | {_ratio(all_tokens, pool)} | {_ratio(tokens, selected)} | |",
     ]
     notes = (
-        f"Rows of the source that were no candidates are not counted in the pool; {summary['excluded']} of them were "
-        f"left out while the gradients were computed. {summary['truncated']} candidates were measured on their "
+        f"Rows of the source that cannot be used are not counted in the pool; {summary['excluded']} others were left "
+        f"out before the choice{_by_code(summary)}. {summary['truncated']} candidates were measured on their "
         "beginning only, because they are longer than the longest sequence."
     )
     return "\n".join(rows) + "\n\n" + notes
+
+
+def _by_code(summary: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"`{code}` {count}" for code, count in summary["excluded_by_code"].items())
+    return f" ({counts})" if counts else ""
 
 
 def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:

@@ -104,16 +104,25 @@ def check_targets(
 
 
 def check_screens(config: RunConfig) -> None:
-    """Refuse screens that the proxy cannot serve.
+    """Refuse screens that the proxy cannot serve, or that the pool is not there for.
 
     Args:
         config: Settings of the run.
 
     Raises:
-        ConfigError: Losses of a model that was never trained.
+        ConfigError: Losses of a model that was never trained, or a pool that is not selected from as a whole.
     """
-    trained = not config.proxy.model.startswith("builtin:") or config.gradients.warmup_steps > 0
-    if config.conditions.screens.loss_outliers is not None and not trained:
+    screens = config.conditions.screens
+    takes_out = screens.model_dump(include={"loss_outliers", "near_duplicates", "min_tokens", "max_tokens"})
+    asked = [name for name, value in takes_out.items() if value is not None]
+    asked += ["contamination"] if screens.contamination else []
+    if asked and (config.schedule.kind == "periodic" or config.selection.scope.kind != "global"):
+        what = "schedule periodic" if config.schedule.kind == "periodic" else f"scope {config.selection.scope.kind}"
+        raise ConfigError(
+            f"{asked[0]} needs the schedule offline and the scope global, not the {what}: screen the data first",
+            pointer=f"#/screens/{asked[0]}",
+        )
+    if screens.loss_outliers is not None and not config.has_trained_proxy:
         raise ConfigError(
             f"the losses of {config.proxy.model} say nothing about a row, because it was never trained: name a trained "
             "proxy, set warmup_steps, or leave loss_outliers out",

@@ -51,7 +51,7 @@ def test_what_was_set_becomes_the_body_of_a_job() -> None:
 def test_a_run_takes_its_seed_and_its_preset_everywhere() -> None:
     config = run_config("5", nested(JOB_SETTINGS, {"preset": "recommended", "seed": 7, "alpha": 3.0}), {})
     assert (config.gradients.seed, config.selection.seed) == (7, 7)
-    assert (config.selection.matching_weight, config.selection.alpha) == (3.0, 3.0)
+    assert (config.selection.matching_weight, config.selection.alpha) == (1.0, 3.0)
 
 
 def test_settings_of_an_evaluation_fit_its_model() -> None:

@@ -33,7 +33,7 @@ GRADIENTS = ss.GradientConfig(sketch_dim=16, max_length=64, batch_tokens=512)
 
 def config(**selection: Any) -> ss.RunConfig:
     budget = selection.pop("budget", ss.Budget(fraction=0.1))
-    return ss.RunConfig(gradients=GRADIENTS, selection=ss.SelectionConfig(budget=budget, **selection))
+    return ss.RunConfig(gradients=GRADIENTS, selection=ss.SelectionConfig(budget=budget, **selection), preset=None)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.ui.job_form import FIELDS, LABELS, FormFields, blank, clone, field_of, request_of
+from spice_select.config import ProxyConfig
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 USUAL = {"amount": "3", "unit": "count", "sketch_dim": "4", "max_length": "128", "once": "page_1"}
@@ -205,8 +206,7 @@ def test_the_form_says_what_the_request_says(service: InProcessService) -> None:
     asked = request_of(usual, None)
     assert asked is not None, usual.errors
     bare = service.submit(dataset["id"], budget={"fraction": 0.1}, gradients={})
-    assert asked.selection_config().model_dump(mode="json") == bare["config"]["selection"]
-    assert asked.gradient_config().model_dump(mode="json") == bare["config"]["gradients"]
+    assert asked.run_config(ProxyConfig()).model_dump(mode="json") == bare["config"]
 
 
 def test_every_pointer_finds_its_field() -> None:

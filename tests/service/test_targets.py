@@ -37,7 +37,8 @@ def test_each_pick_serves_a_target_and_target_rows_leave_the_pool(
         {"name": "stories", "column": "group", "value": "tales", "rows": 3},
         {"name": "inline", "rows": records(2, "sums", 90)},
     ]
-    job = service.submit(pool["id"], budget={"count": 8}, targets=targets)
+    everything = {"near_duplicates": None}
+    job = service.submit(pool["id"], budget={"count": 8}, targets=targets, screens=everything)
     service.drain()
     done = service.job(job["id"])
     assert done["status"] == "succeeded", done

@@ -30,16 +30,12 @@ def job_request(body: JobCreate) -> JobRequest:
     """The body of a request, as the service takes it."""
     return JobRequest(
         dataset_id=body.dataset_id,
-        selection=body.selection_config(),
-        gradients=body.gradient_config(),
-        schedule=body.schedule,
+        settings=body.run_config,
         proxy=body.proxy,
         name=body.name,
         metadata=body.metadata,
         deadline_seconds=body.deadline_seconds,
-        conditions=body.conditions(),
         priority=body.priority,
-        preset=body.preset,
         parent=None if body.parent is None else body.parent.model_dump(mode="json", exclude_none=True),
     )
 

@@ -33,7 +33,8 @@ from spice_select.config import (
     SelectionConfig,
     SelectionOptions,
 )
-from spice_select.presets import Preset, filled
+from spice_select.defaults import with_preset
+from spice_select.presets import Preset
 from spice_select.results.selected_sample import SelectedSample
 
 
@@ -64,8 +65,10 @@ class JobCreate(Conditions):
     budget: Budget
     """How much to choose."""
     preset: Preset | None = None
-    """Settings for whatever ``selection`` and ``gradients`` leave unset: ``paper`` as published, ``recommended`` as
-    measured best here; the settings' own defaults when left out."""
+    """Settings for whatever ``selection``, ``gradients`` and ``screens`` leave unset: ``recommended`` as measured best
+    here, ``paper`` as published, null for the settings' own defaults. When left out: ``recommended``, unless another
+    method than ``spice``, a surrogate, a scope or the schedule ``periodic`` is asked for, which are taken as they
+    are."""
     method: Method | None = None
     """Short for ``selection.method``."""
     selection: SelectionOptions = SelectionOptions()
@@ -102,25 +105,25 @@ class JobCreate(Conditions):
         """Whether the job says what the model should get better at."""
         return bool(self.targets) or self.target_dataset_id is not None
 
-    def selection_config(self) -> SelectionConfig:
-        """The selection settings with the short forms filled in."""
-        given = {name: getattr(self.selection, name) for name in self.selection.model_fields_set}
-        values = SelectionOptions(**filled(self.preset, "selection", given, targeted=self.has_targets)).model_dump()
+    def run_config(self, proxy: ProxyConfig) -> RunConfig:
+        """The settings of the job, with the short forms and those of the preset filled in.
+
+        Args:
+            proxy: The proxy model, resolved.
+        """
+        short = {} if self.seed is None else {"seed": self.seed}
+        selection = {name: getattr(self.selection, name) for name in self.selection.model_fields_set} | short
         if self.method is not None:
-            values["method"] = self.method
-        if self.seed is not None:
-            values["seed"] = self.seed
-        return SelectionConfig(budget=self.budget, **values)
-
-    def conditions(self) -> Conditions:
-        """What is settled before the choice."""
-        return Conditions.model_validate({name: getattr(self, name) for name in Conditions.model_fields})
-
-    def gradient_config(self) -> GradientConfig:
-        """The gradient settings with the short forms filled in."""
-        given = {name: getattr(self.gradients, name) for name in self.gradients.model_fields_set}
-        settings = GradientConfig(**filled(self.preset, "gradients", given))
-        return settings if self.seed is None else settings.model_copy(update={"seed": self.seed})
+            selection["method"] = self.method
+        asked = RunConfig(
+            proxy=proxy,
+            gradients=self.gradients.model_copy(update=short),
+            schedule=self.schedule,
+            selection=SelectionConfig(budget=self.budget, **selection),
+            conditions=Conditions.model_validate({name: getattr(self, name) for name in Conditions.model_fields}),
+            **({"preset": self.preset} if "preset" in self.model_fields_set else {}),
+        )
+        return with_preset(asked, targeted=self.has_targets)
 
 
 class JobUpdate(BaseModel):

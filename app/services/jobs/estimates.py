@@ -22,6 +22,7 @@ from app.settings import Settings
 from app.status import GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import GradientConfig, PartitionedScope, RunConfig, WindowsScope
+from spice_select.defaults import notes as preset_notes
 from spice_select.fingerprint import shard_fingerprints
 from spice_select.models.architecture import ProxyShape, proxy_shape
 from spice_select.models.batch_memory import (
@@ -141,7 +142,7 @@ class Estimator:
             taken: What earlier jobs took.
             gradient_set: The job's; looked for when None.
         """
-        notes: list[str] = []
+        notes: list[str] = preset_notes(config)
         rows, gradients = dataset.num_usable or 0, config.gradients
         stored = dataset.shards or []
         done = _done_shards(session, dataset, config, proxy.revision, gradient_set)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from app.services.if_match import require_version
 from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
 from app.services.jobs.planning import check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, job_phase, job_progress, queue_position
-from app.services.jobs.proxies import Proxies, ResolvedProxy
+from app.services.jobs.proxies import Proxies
 from app.services.jobs.targets import gather_targets
 from app.services.jobs.validation import (
     check_benchmarks,
@@ -41,16 +41,7 @@ from app.services.jobs.validation import (
 from app.services.storage.retention import Retention
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
-from spice_select.config import (
-    Conditions,
-    GradientConfig,
-    OfflineSchedule,
-    ProxyConfig,
-    RunConfig,
-    Schedule,
-    SelectionConfig,
-)
-from spice_select.presets import Preset
+from spice_select.config import ProxyConfig, RunConfig
 
 OPERATION = "POST /v1/jobs"
 MOST_PAIRS = 16
@@ -61,21 +52,20 @@ Filters = ListFilter
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A client's request, validated field by field but not yet against the data set."""
+    """A client's request, validated field by field but not yet against the data set.
+
+    ``settings`` are those of the job for its proxy model: what a preset fills in depends on it.
+    """
 
     dataset_id: str
-    selection: SelectionConfig
-    gradients: GradientConfig
+    settings: Callable[[ProxyConfig], RunConfig]
     proxy: ProxyConfig | None
     name: str | None
     metadata: dict[str, Any]
     deadline_seconds: float | None
     priority: int = 0
-    preset: Preset | None = None
     parent: dict[str, Any] | None = None
     traceparent: str | None = None
-    conditions: Conditions = field(default_factory=Conditions)
-    schedule: Schedule = field(default_factory=OfflineSchedule)
 
 
 @dataclass(frozen=True)
@@ -86,18 +76,6 @@ class JobView:
     phase: str | None
     progress: Progress | None
     queue: QueuePosition | None = None
-
-
-def _run_config(request: JobRequest, proxy: ResolvedProxy) -> RunConfig:
-    """The settings of a job."""
-    return RunConfig(
-        proxy=proxy.config,
-        gradients=request.gradients,
-        schedule=request.schedule,
-        selection=request.selection,
-        conditions=request.conditions,
-        preset=request.preset,
-    )
 
 
 class JobService:
@@ -140,7 +118,7 @@ class JobService:
             if earlier is not None:
                 return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
         proxy = self.proxies.resolve(request.proxy)
-        config = _run_config(request, proxy)
+        config = request.settings(proxy.config)
         quotas, groups = config.selection.quotas, {}
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
@@ -207,7 +185,7 @@ class JobService:
             ServiceError: The data set, the settings or the proxy model rule the job out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         proxy = self.proxies.resolve(request.proxy)
-        config, past = _run_config(request, proxy), self.estimator.past(self.database)
+        config, past = request.settings(proxy.config), self.estimator.past(self.database)
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)

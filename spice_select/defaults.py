@@ -1,0 +1,81 @@
+"""What a run does about settings that were not given: those of its preset, then each model's own defaults."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from spice_select.config import RunConfig
+from spice_select.presets import DEFAULT, NEEDS_TRAINED_PROXY, PRESETS, UNTARGETED, Part, Preset
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def with_preset(config: RunConfig, *, targeted: bool) -> RunConfig:
+    """The settings of a run with those of its preset where nothing was given.
+
+    A run that names no preset gets ``recommended``, unless it asks for something that the preset is not about: another
+    method than ``spice``, a surrogate of the log-determinant, a scope, or the periodic schedule. ``preset`` None fills
+    in nothing. Applied twice it changes nothing more.
+
+    Args:
+        config: What was given; pydantic knows which fields that was.
+        targeted: Whether the run has targets, also such as are given beside the settings.
+    """
+    preset = preset_of(config)
+    if preset is None:
+        return config.model_copy(update={"preset": None})
+    whole = config.selection.scope.kind == "global" and config.schedule.kind == "offline"
+    left_out = {
+        "selection": UNTARGETED if targeted else frozenset(),
+        "gradients": frozenset(),
+        "screens": (frozenset() if config.has_trained_proxy else NEEDS_TRAINED_PROXY)
+        if whole
+        else frozenset(PRESETS[preset]["screens"]),
+    }
+    screens = _filled(config.conditions.screens, preset, "screens", left_out["screens"])
+    return config.model_copy(
+        update={
+            "preset": preset,
+            "selection": _filled(config.selection, preset, "selection", left_out["selection"]),
+            "gradients": _filled(config.gradients, preset, "gradients", left_out["gradients"]),
+            "conditions": config.conditions.model_copy(update={"screens": screens}),
+        }
+    )
+
+
+def preset_of(config: RunConfig) -> Preset | None:
+    """The preset that fills in what was not given; None for none.
+
+    Args:
+        config: What was given.
+    """
+    if "preset" in config.model_fields_set:
+        return config.preset
+    selection = config.selection
+    is_usual = selection.method == "spice" and selection.information == "logdet"
+    return DEFAULT if is_usual and selection.scope.kind == "global" and config.schedule.kind == "offline" else None
+
+
+def notes(config: RunConfig) -> list[str]:
+    """What a reader should know about how the preset was applied.
+
+    Args:
+        config: Settings of the run, with those of its preset.
+    """
+    if config.preset is None or config.has_trained_proxy:
+        return []
+    missing = NEEDS_TRAINED_PROXY & PRESETS[config.preset]["screens"].keys()
+    dumped = config.conditions.screens.model_dump()
+    return [
+        f"The screen {name} of the preset {config.preset} was left out: {config.proxy.model} was never trained, so its "
+        "losses say nothing about a row. Name a trained proxy to have it."
+        for name in sorted(missing)
+        if dumped[name] is None
+    ]
+
+
+def _filled(settings: Settings, preset: Preset, part: Part, left_out: frozenset[str]) -> Settings:
+    given = settings.model_fields_set | left_out
+    return settings.model_copy(update={k: v for k, v in PRESETS[preset][part].items() if k not in given})
