@@ -59,13 +59,13 @@ def push(
 @app.command()
 def add(
     hf: Annotated[str | None, typer.Option("--hf", help="A data set of the Hugging Face hub, ORG/NAME.")] = None,
-    url: Annotated[str | None, typer.Option("--url", help="A file behind an https address.")] = None,
+    https: Annotated[str | None, typer.Option("--https", help="A file behind an https address.")] = None,
     s3: Annotated[str | None, typer.Option("--s3", help="s3://BUCKET/KEY; one that ends in / is a folder.")] = None,
     path: Annotated[str | None, typer.Option("--path", help="A file or folder on a disk of the service.")] = None,
     revision: Annotated[str | None, typer.Option(help="With --hf: branch, tag or commit; main when left out.")] = None,
     config: Annotated[str | None, typer.Option(help="With --hf: the configuration, where there are several.")] = None,
     split: Annotated[str | None, typer.Option(help="With --hf: the split; train when left out.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="With --url: the digest that the file must have.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="With --https: the digest that the file must have.")] = None,
     name: Annotated[str | None, typer.Option(help="Name for people; the address when left out.")] = None,
     format: options.Format = None,
     column: options.Column = None,
@@ -75,10 +75,10 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Have the service fetch a data set from where it lies, and wait until its rows have been validated."""
-    kinds = {"hf": hf, "https": url, "s3": s3, "file": path}
+    kinds = {"hf": hf, "https": https, "s3": s3, "file": path}
     named = [kind for kind, value in kinds.items() if value is not None]
     if len(named) != 1:
-        options.refuse("name one source: --hf, --url, --s3 or --path")
+        options.refuse("name one source: --hf, --https, --s3 or --path")
     kind = named[0]
     field = {"hf": "repo", "file": "path"}.get(kind, "url")
     more = options.without_none(revision=revision, config=config, split=split, sha256=sha256)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from spice_select.cli import datasets, estimate, evaluation, evaluations, jobs, local, preview, pull, server, webhooks
 from spice_select.cli.output import Exit, error_json, print_error, print_json
+from spice_select.cli.profiles import choose_service, in_front
 from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
 
 USAGE_CODES = frozenset({"invalid-url", "validation-error"})
@@ -19,7 +20,8 @@ app = typer.Typer(
     name="spice-select",
     help=(
         "Select the part of an instruction-tuning data set that is worth training on. "
-        "Commands talk to the service at SPICE_API_URL (http://127.0.0.1:8000), with SPICE_API_KEY if it wants one; "
+        "Commands talk to the service at --url (SPICE_API_URL; http://127.0.0.1:8000), with --api-key (SPICE_API_KEY) "
+        "if it wants one, or to that of a --profile (SPICE_PROFILE); these options may stand anywhere. "
         "`preview`, `run`, `hold-out`, `evaluate`, `verify` and `version` need no service."
     ),
     epilog="Exit status: 0 done, 1 failed, 2 usage, 3 cancelled or expired, 4 wait timed out, 130 detached by Ctrl-C.",
@@ -41,6 +43,29 @@ app.command("evaluate")(evaluation.evaluate)
 app.command("verify")(local.verify)
 app.command("version")(local.version)
 server.register(app)
+
+
+@app.callback()
+def service(
+    url: Annotated[str | None, typer.Option(help="Address of the service [SPICE_API_URL].")] = None,
+    api_key: Annotated[str | None, typer.Option(help="API key [SPICE_API_KEY].")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Table of ~/.config/spice-select/config.toml with url and api_key [SPICE_PROFILE]."),
+    ] = None,
+) -> None:
+    """Which service the commands talk to."""
+    choose_service(url, api_key, profile)
+
+
+@app.command("open")
+def open_page(job: Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...).")]) -> None:
+    """Show the page of a job in a browser; the address is printed too."""
+    from spice_select.client.connection import connection
+
+    address = f"{connection(None, None, 1.0).base_url}/ui/jobs/{job}"
+    typer.echo(address)
+    typer.launch(address)
 
 
 @app.command()
@@ -72,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         ModuleNotFoundError: A module of our own is missing.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in server.COMMANDS:
+        given = in_front(given)
     try:
         app(args=given, prog_name="spice-select")
     except SpiceError as error:

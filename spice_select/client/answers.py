@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 import httpx
 from pydantic import ValidationError
 
+from spice_select.client.connection import LOOPBACK
 from spice_select.client.models import Answer, Dataset, Job, Problem
 from spice_select.errors import ClientError, ConnectionFailedError
 
@@ -59,11 +60,13 @@ def raise_no_answer(error: httpx.TransportError) -> NoReturn:
     try:
         url = error.request.url
     except RuntimeError:
-        service = "the service"
+        service, hint = "the service", ""
     else:
         service = f"the service at {url.scheme}://{url.netloc.decode()}"
+        hint = "; `spice-select serve` starts one on this machine" if url.host in LOOPBACK else ""
+    hint = hint if isinstance(error, httpx.ConnectError) else ""
     raise ConnectionFailedError(
-        f"no answer from {service}: {error or type(error).__name__}", code="connection-failed", retryable=True
+        f"no answer from {service}: {error or type(error).__name__}{hint}", code="connection-failed", retryable=True
     ) from error
 
 

@@ -121,7 +121,7 @@ def test_client_and_command_line_have_the_service_fetch(
         assert (status, json.loads(text)["error"]["code"]) == (1, "source-not-found")
         for wrong in (
             ["datasets", "add"],
-            ["datasets", "add", "--path", "a", "--url", "https://example.org"],
+            ["datasets", "add", "--path", "a", "--https", "https://example.org"],
             ["datasets", "add", "--path", "a", "--split", "test"],
             ["datasets", "add", "--s3", "bucket/key"],
         ):
