@@ -160,7 +160,7 @@ class ActiveSet:
 
     def _is_best_outside(self, found: Proposal, tolerance: float, allowed: torch.Tensor) -> bool:
         """Whether nothing outside the front can be better."""
-        if not self._rule.has_own_conflicts and self._outside_bound < found.score - tolerance:
+        if self._rule.bounds_hold and self._outside_bound < found.score - tolerance:
             return True
         outside = torch.nonzero(self._outside & allowed).flatten()
         bounds = self._rule.bounds(self._known.uppers[outside], outside)

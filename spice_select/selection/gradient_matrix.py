@@ -157,6 +157,16 @@ class GradientMatrix:
                 part.copy_(products) if first == 0 else part.add_(products)
         return result
 
+    def single(self) -> torch.Tensor:
+        """All rows rounded to float32, shape (n, d), on the candidates' device; shares the memory where it can."""
+        if isinstance(self._source, torch.Tensor) and self._scales is None and self._transform is None:
+            return self._source.to(torch.float32)
+        result = torch.empty(self.size, self.dimension, dtype=torch.float32, device=self.device)
+        for start in range(0, self.size, self.block_rows):
+            rows = torch.arange(start, min(start + self.block_rows, self.size))
+            result[start : start + len(rows)] = self.take_single(rows)
+        return result
+
     def take_single(self, rows: torch.Tensor) -> torch.Tensor:
         """The named rows rounded to float32, shape (m, d); a row outside its range comes as zero or infinity.
 

@@ -13,6 +13,7 @@ from spice_select.selection.active_set import ActiveSet
 from spice_select.selection.budget import Allowance
 from spice_select.selection.certificate import certify, quadratic_forms
 from spice_select.selection.gradient_matrix import GradientMatrix
+from spice_select.selection.kernel_greedy import KernelGreedy
 from spice_select.selection.logdet import PrecisionLostError, log_determinant
 from spice_select.selection.methods import GREEDY, Engine, SideData, engine, is_targeted
 from spice_select.selection.result import STOPPED, Selection, StopReason, StopRequest
@@ -51,7 +52,9 @@ def choose(
     if not certified:
         return best
     marginals = (
-        last.upper_bounds(torch.tensor(best.indices, dtype=torch.int64)) if isinstance(last, ActiveSet) else None
+        last.upper_bounds(torch.tensor(best.indices, dtype=torch.int64))
+        if isinstance(last, ActiveSet | KernelGreedy)
+        else None
     )
     proven = replace(best, certificate=certify(candidates, config, side, best, marginals))
     if not is_targeted(config, side) or config.target_rule != "relevance" or config.budget.tokens is not None:

@@ -24,11 +24,15 @@ from spice_select.selection.baselines import (
     stratified_order,
 )
 from spice_select.selection.coverage import DPP_RIDGE, FacilityLocation, FarthestFirst, Greedy, dpp
+from spice_select.selection.current_greedy import CurrentGreedy
 from spice_select.selection.gradient_matrix import GradientMatrix
+from spice_select.selection.herding import Herding
+from spice_select.selection.kernel_columns import fits
+from spice_select.selection.kernel_greedy import KernelGreedy
 from spice_select.selection.lazy_greedy import LazyGreedy
-from spice_select.selection.scoring import Proposal, Rule
+from spice_select.selection.matching_rule import MatchingRule, pool_mean
+from spice_select.selection.scoring import ComparisonRule, Proposal, Rule
 from spice_select.selection.surrogates import surrogate
-from spice_select.selection.target_matching import CurrentGreedy, CurrentLogDet, Herding, MatchingGreedy
 from spice_select.selection.target_rule import TargetRule, read_targets
 
 GREEDY = {"spice", "fisher"}
@@ -105,17 +109,12 @@ def engine(
     built: Engine
     if config.method in GREEDY:
         rule = _rule(candidates, config, side, side.costs if per_token else None)
-        copies = _copies(candidates, side) if config.matching_weight == 0 else None
-        if copies is None:
-            assert isinstance(rule, Rule)
-            information = (
-                CurrentLogDet(candidates, config.alpha)
-                if config.information == "logdet"
-                else surrogate(candidates, config.information, config.alpha)
-            )
-            built = MatchingGreedy(candidates, information, rule, config.matching_weight, config.alpha)
-        elif config.information == "logdet" and isinstance(rule, TargetRule) and config.span:
+        copies = _copies(candidates, side)
+        if config.information == "logdet" and isinstance(rule, TargetRule) and config.span:
             built = CurrentGreedy(candidates, rule, config.alpha, copies)
+        elif config.information == "logdet" and rule.needs_products and fits(candidates):
+            picks = config.budget.resolve_count(candidates.size) or candidates.size
+            built = KernelGreedy(candidates, config.alpha, rule, copies, picks)
         elif config.information == "logdet":
             built = ActiveSet(candidates, config.alpha, rule, copies)
         else:
@@ -129,14 +128,19 @@ def engine(
 
 def _rule(
     candidates: GradientMatrix, config: SelectionConfig, side: SideData, costs: torch.Tensor | None
-) -> Rule | TargetRule:
+) -> ComparisonRule:
     """What candidates are compared by.
 
     Raises:
         ConfigError: Weights that leave nothing to compare, or that belong to a selection without targets.
     """
     if not side.targets:
-        return Rule(config.conflict_penalty if config.method == "spice" else 0.0, costs, config.information_weight)
+        penalty = config.conflict_penalty if config.method == "spice" else 0.0
+        rule = Rule(penalty, costs, config.information_weight)
+        if config.matching_weight == 0:
+            return rule
+        mean, norm = pool_mean(candidates)
+        return MatchingRule(candidates, mean, norm, config.matching_weight, rule) if norm > 0 else rule
     if config.matching_weight > 0:
         raise ConfigError("matching_weight is for a selection without targets", pointer="#/matching_weight")
     if config.relevance_weight == 0:

@@ -53,6 +53,7 @@ class ComparisonRule(Bounded, Protocol):
         costs: Cost of every row, when scores count per cost.
         has_own_conflicts: Whether the conflict of a proposal is the rule's own.
         needs_products: Whether products of the picks with other samples are wanted.
+        bounds_hold: Whether a bound taken earlier still holds: nothing in it rises, and it is for the same task.
     """
 
     @property
@@ -63,6 +64,8 @@ class ComparisonRule(Bounded, Protocol):
     def has_own_conflicts(self) -> bool: ...  # ruff: ignore[undocumented-public-method]
     @property
     def needs_products(self) -> bool: ...  # ruff: ignore[undocumented-public-method]
+    @property
+    def bounds_hold(self) -> bool: ...  # ruff: ignore[undocumented-public-method]
 
     def fresh(self) -> ComparisonRule:
         """The same rule before the first pick."""
@@ -84,6 +87,9 @@ class ComparisonRule(Bounded, Protocol):
 
     def prepare(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
         """Make rows ready that may be picked soon."""
+
+    def offer(self, row: int, column: torch.Tensor, error: float) -> None:
+        """Products of a row that may be picked with the whole pool."""
 
     def keep(self, rows: torch.Tensor) -> None:
         """Forget what was prepared for other rows."""
@@ -115,6 +121,7 @@ class Rule:
 
     has_own_conflicts: ClassVar[bool] = False
     needs_products: ClassVar[bool] = False
+    bounds_hold: ClassVar[bool] = True
 
     def fresh(self) -> Rule:
         """The same rule before the first pick: it has no memory."""
@@ -155,6 +162,15 @@ class Rule:
             gradients: Not needed.
         """
 
+    def offer(self, row: int, column: torch.Tensor, error: float) -> None:
+        """Products of a row that may be picked with the whole pool.
+
+        Args:
+            row: Not needed.
+            column: Not needed.
+            error: Not needed.
+        """
+
     def keep(self, rows: torch.Tensor) -> None:
         """Nothing is kept.
 
@@ -187,8 +203,7 @@ class Rule:
             gains: Upper bounds on the gains, nats, shape (m,).
             rows: Their rows, shape (m,).
         """
-        uppers = self.weight * gains
-        return uppers if self.costs is None else uppers / self.costs[rows]
+        return self.per_cost(self.weight * gains, rows)
 
     def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Scores, or upper bounds on them from upper bounds on the gains.
@@ -198,7 +213,15 @@ class Rule:
             conflicts: Conflicts, shape (m,).
             rows: Rows, shape (m,).
         """
-        scores = self.weight * gains - self.penalty * conflicts
+        return self.per_cost(self.weight * gains - self.penalty * conflicts, rows)
+
+    def per_cost(self, scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Scores, or scores per cost.
+
+        Args:
+            scores: Scores, shape (m,).
+            rows: Their rows, shape (m,).
+        """
         return scores if self.costs is None else scores / self.costs[rows]
 
     def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:

@@ -6,9 +6,7 @@ f_a is
     relevance   g . m_a / |m_a|
     matching    g . ((t_a + 1) m_a - sum of the picks for a) / |m_a|, with t_a picks for a so far.
 
-The first is fixed. The second rises and falls with the picks. It is kept for every sample: exact where the engine
-brings the products of the picks along in float64, elsewhere from float32 products with a proven bound on their error,
-and exact again for whoever may win.
+The first is fixed. The second rises and falls with the picks; its products are kept by ``PickProducts``.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from spice_select.config import SelectionConfig
 from spice_select.errors import PoolError
 from spice_select.selection.conflict import conflict
 from spice_select.selection.gradient_matrix import GradientMatrix
-from spice_select.selection.lowrank import single_error
+from spice_select.selection.pick_products import PickProducts
 from spice_select.selection.scoring import NOTHING, TIE, Proposal
 
 CANCELS = 1e-12
@@ -100,6 +98,7 @@ class TargetRule:
 
     penalty = 0.0
     has_own_conflicts = True
+    bounds_hold = False
 
     def __init__(
         self, candidates: GradientMatrix, targets: Targets, config: SelectionConfig, costs: torch.Tensor | None
@@ -122,16 +121,11 @@ class TargetRule:
         self._start()
 
     def _start(self) -> None:
-        tasks, size = self._relevance.shape
+        tasks = len(self._relevance)
         self._counts = [0] * tasks
         self.task = self._targets.next_task(self._counts)
-        if not self.needs_products:
-            return
-        # Products of every sample with the sum of a task's picks, over |m|, and how far they can be off.
-        self._sums = torch.zeros(tasks, size, dtype=torch.float64)
-        self._errors = torch.zeros(tasks, size, dtype=torch.float64)
-        self._totals = torch.zeros_like(self._targets.means)
-        self._prepared: dict[int, torch.Tensor] = {}
+        if self.needs_products:
+            self._products = PickProducts(self._candidates, tasks)
 
     def fresh(self) -> TargetRule:
         """The same rule before the first pick."""
@@ -223,9 +217,7 @@ class TargetRule:
             gradients: Their gradients, float64 of shape (m, d).
         """
         if self.needs_products and len(rows) > 0:
-            norms = torch.tensor(self._norms, dtype=torch.float64)
-            self._sums[:, rows] = (gradients @ self._totals.T).T.cpu() / norms[:, None]
-            self._errors[:, rows] = 0.0
+            self._products.settle(rows, gradients)
 
     def unsettled(self, rows: torch.Tensor) -> torch.Tensor:
         """Those of the rows whose term for the present task is not exact.
@@ -233,7 +225,7 @@ class TargetRule:
         Args:
             rows: Row numbers, int64 of shape (m,).
         """
-        return rows[self._errors[self.task, rows] > 0.0] if self.needs_products else rows[:0]
+        return rows[self._products.errors[self.task, rows] > 0.0] if self.needs_products else rows[:0]
 
     def prepare(self, rows: torch.Tensor, gradients: torch.Tensor) -> None:
         """Take the products of rows that may be picked soon with the whole pool, in float32.
@@ -242,11 +234,19 @@ class TargetRule:
             rows: Row numbers, int64 of shape (c,).
             gradients: Their gradients, float64 of shape (c, d).
         """
-        if not self.needs_products or not self._candidates.in_single_range:
-            return
-        products = self._candidates.single_products(gradients).cpu()
-        for row, column in zip(rows.tolist(), products, strict=True):
-            self._prepared[row] = column
+        if self.needs_products:
+            self._products.prepare(rows, gradients)
+
+    def offer(self, row: int, column: torch.Tensor, error: float) -> None:
+        """Products of a row that may be picked with the whole pool.
+
+        Args:
+            row: The row.
+            column: The products, shape (n,) on the CPU.
+            error: Bound on their error, relative to the product of the lengths.
+        """
+        if self.needs_products:
+            self._products.offer(row, column, error)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Forget what was prepared for other rows.
@@ -255,8 +255,7 @@ class TargetRule:
             rows: Row numbers, int64 of shape (m,).
         """
         if self.needs_products:
-            kept = set(rows.tolist())
-            self._prepared = {row: column for row, column in self._prepared.items() if row in kept}
+            self._products.keep(rows)
 
     def accept(
         self,
@@ -277,26 +276,7 @@ class TargetRule:
         """
         task = self.task
         if self.needs_products:
-            norm = self._norms[task]
-            before = None if near is None else self._sums[task, near]
-            column = self._prepared.pop(row, None)
-            if near is not None and products is not None and len(near) == len(self._lengths):
-                self._sums[task, near] += products / norm
-            elif column is None:
-                self._sums[task] += self._candidates.products(gradient).cpu() / norm
-            else:
-                self._sums[task] += column.to(torch.float64) / norm
-                error = single_error(self._candidates.dimension) * float(gradient.norm()) / norm
-                errors = None if near is None else self._errors[task, near]
-                self._errors[task] += error * self._lengths
-                if near is not None and before is not None and products is not None and errors is not None:
-                    self._sums[task, near] = before + products / norm
-                    self._errors[task, near] = errors
-            if copy >= 0:
-                self._sums[:, copy], self._errors[:, copy] = self._sums[:, row], self._errors[:, row]
-                if column is not None:
-                    self._prepared[copy] = column
-            self._totals[task] += gradient
+            self._products.add(task, row, gradient, near, products, copy)
         self._counts[task] += 1
         self.task = self._targets.next_task(self._counts)
 
@@ -304,18 +284,21 @@ class TargetRule:
         """W f_a - lambda conflict."""
         values: torch.Tensor = self._relevance[task, rows]
         if self.needs_products:
-            values = (self._counts[task] + 1) * values - self._sums[task, rows]
+            values = (self._counts[task] + 1) * values - self._products.sums[task, rows] / self._norms[task]
         return self._weight * values - self._lambda * self._conflicts[task, rows]
 
     def _upper(self, task: int, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         uppers: torch.Tensor = self._eta * gains + self._fixed(task, rows)
-        return uppers + self._weight * self._errors[task, rows] if self.needs_products else uppers
+        if not self.needs_products:
+            return uppers
+        return uppers + self._products.errors[task, rows] * (self._weight / self._norms[task])
 
     def _magnitude(self, rows: torch.Tensor) -> torch.Tensor:
         """Size of the terms that f_a is made of, by which its rounding is judged."""
         sizes: torch.Tensor = self._relevance[self.task, rows].abs()
         if self.needs_products:
-            sizes = (self._counts[self.task] + 1) * sizes + self._sums[self.task, rows].abs()
+            picked = self._products.sums[self.task, rows].abs() / self._norms[self.task]
+            sizes = (self._counts[self.task] + 1) * sizes + picked
         return sizes + self._lengths[rows]
 
     def _per_cost(self, scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

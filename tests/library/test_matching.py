@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spice_select.config import Budget, SelectionConfig
+from spice_select.selection import kernel_columns
 from spice_select.selection.gradient_matrix import GradientMatrix
+from spice_select.selection.herding import Remainder
 from spice_select.selection.select import select
-from spice_select.selection.target_matching import Remainder
 from tests.fixtures.examples import examples
 from tests.library.test_greedy import pool
 from tests.reference.selection import matching_select
@@ -129,3 +130,25 @@ def test_owned_samples_count_for_gain_and_conflict_only():
     picks, gains, _ = matching_select(gradients, alpha=1.0, penalty=0.1, weight=0.5, count=20, owned=owned)
     assert selection.indices == picks
     np.testing.assert_allclose(selection.gains, gains, rtol=1e-8)
+
+
+def test_a_large_pool_equals_the_definition_however_its_columns_are_had(monkeypatch):
+    gradients = pool(21, 420, 24, duplicates=40, zeros=3, opposed=20)
+    picks = matching_select(gradients, alpha=1.0, penalty=0.1, weight=1.0, count=30)[0]
+    for worth, features, size in ((16, 512, 2**30), (0, 7, 2**30), (16, 512, 0)):
+        monkeypatch.setattr(kernel_columns, "WORTH", worth)
+        monkeypatch.setattr(kernel_columns, "FEATURES", features)
+        monkeypatch.setattr(kernel_columns, "SINGLE_BYTES", size)
+        assert select(gradients, config(30, matching_weight=1.0)).indices == picks
+        assert select(gradients.astype(np.float32), config(30, matching_weight=1.0)).indices == picks
+
+
+def test_products_in_float32_are_within_their_bound():
+    gradients = pool(22, 300, 1500).astype(np.float32)
+    exact = gradients.astype(np.float64) @ gradients.astype(np.float64).T
+    lengths = np.sqrt(np.diag(exact))
+    for picks in (1, 300):
+        columns = kernel_columns.KernelColumns(GradientMatrix(gradients), picks)
+        for row in (0, 150, 299):
+            off = np.abs(columns.column(row).double().numpy() - exact[row])
+            assert (off <= columns.error * lengths * lengths[row]).all()
