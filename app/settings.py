@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     """Time that a preview may take."""
     template_memory_bytes: int = Field(default=2 * 2**30, ge=2**29)
     """Address space of the child in which a proxy's chat template and tokenizer run."""
-    template_seconds: float = Field(default=600, ge=1)
+    template_seconds: float = Field(default=300, ge=1)
     """Processor time that they may take for the rows of one shard."""
 
     outbound_allowed_hosts: list[str] = []

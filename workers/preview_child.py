@@ -33,7 +33,7 @@ NO_TOKENIZER = (
 def main() -> None:
     """Do the task and say what came out."""
     task = PreviewTask.model_validate_json(sys.stdin.read())
-    do_without_torch()
+    do_without_torch(task.proxy.model)
     try:
         with tempfile.TemporaryDirectory(prefix="spice-preview-") as folder:
             _say(preview=_preview(task, Path(folder)))
@@ -99,7 +99,7 @@ def _render(task: PreviewTask, rows: list[PoolRow]) -> tuple[list[dict[str, Any]
         from spice_select.models.tokenizer import proxy_tokenizer
     except ImportError:
         return [asdict(unrendered(row)) for row in rows], [NO_TOKENIZER]
-    limit_rendering(task.memory_bytes, task.template_seconds)
+    limit_rendering(task.proxy.model, task.memory_bytes, task.template_seconds)
     try:
         shown, notes = render_rows(rows, proxy_tokenizer(task.proxy), task.gradients)
     except MemoryError:

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateError, TemplateRuntimeError
 
 from spice_select.errors import RowError
 from spice_select.records.conversation import Conversation, Message, text_of
-from spice_select.records.template_engine import compile_template
+from spice_select.records.template_engine import MOST_CHARACTERS, compile_template
 from spice_select.records.turn_finder import TurnFinder, TurnSpan, unused_characters
 
 PLAIN_TEMPLATE = (
@@ -49,6 +49,10 @@ DEFAULT_DATE: Final = "2025-01-01"
 """What a template is told the date is, unless the settings say otherwise."""
 
 _GENERATION: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_REFUSALS: Final = (
+    TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What a template raises that does not take a conversation, ``range`` beyond the sandbox's limit among it."""
 _TAGS: Final = frozenset(
     {"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "[THINK]", "[/THINK]"}
 )
@@ -192,12 +196,12 @@ class ChatFormat:
         """
         try:
             return self._run([_for_template(message) for message in messages], tools, prompt=prompt, spans=spans)
-        except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        except _REFUSALS as error:
             plainer = [_plainer(message) for message in messages]
             if any(message.get("tool_calls") for message in messages):
                 try:  # templates that join strings want no null and no object
                     return self._run(plainer, tools, prompt=prompt, spans=spans)
-                except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError):
+                except _REFUSALS:
                     pass
             said = " ".join(str(error).split())[:300]
             raise RowError(f"the chat template refuses the conversation: {said}", code="template-refused") from error
@@ -213,9 +217,10 @@ class ChatFormat:
             "add_generation_prompt": prompt,
             **self._names,
         }
-        if not spans:
-            return compiled.render(**given), []
         blocks: list[str] = []
+        if not spans:
+            _extend(blocks, compiled.generate(**given))
+            return "".join(blocks), []
         ranges: list[tuple[int, int]] = []
         with compiled.environment.activate_tracker(blocks, ranges):
             _extend(blocks, compiled.generate(**given))
@@ -275,7 +280,16 @@ class ChatFormat:
 
 
 def _extend(blocks: list[str], pieces: Any) -> None:
+    """Add what a template renders.
+
+    Raises:
+        TemplateRuntimeError: It does not end.
+    """
+    length = 0
     for piece in pieces:  # one by one: the template's marks count what is there already
+        length += len(piece)
+        if length > MOST_CHARACTERS:
+            raise TemplateRuntimeError(f"it renders more than {MOST_CHARACTERS} characters")
         blocks.append(piece)
 
 

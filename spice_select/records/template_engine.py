@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
+from operator import mul
 from typing import Any, Final
 
+from jinja2.exceptions import SecurityError
 from transformers.utils import chat_template_utils
 
 _DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -13,6 +15,10 @@ _MONTHS: Final = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 )  # fmt: skip
+MOST_CHARACTERS: Final = 2**26
+"""Longest text that a template may render, and that one of its operations may make."""
+MOST_EXPONENT: Final = 4096
+_GUARDED: Final[dict[str, Callable[[Any, Any], Any]]] = {"*": mul, "**": pow}
 _COMPILE: Any = chat_template_utils._cached_compile_jinja_template
 
 
@@ -23,12 +29,32 @@ def compile_template(template: str, today: str) -> Any:
         template: Source of the template.
         today: What ``strftime_now`` says the date is, YYYY-MM-DD; the time is midnight UTC.
     """
-    compiled = _COMPILE(template)
-    environment = compiled.environment
+    environment = _COMPILE(template).environment
+    environment.intercepted_binops = frozenset(_GUARDED)
+    environment.call_binop = _guarded
+    compiled = environment.from_string(template)
     environment.globals["strftime_now"] = fixed_clock(date.fromisoformat(today))
     environment.globals.pop("lipsum", None)
     environment.filters["random"] = _first
     return compiled
+
+
+def _guarded(_context: Any, operator: str, left: Any, right: Any) -> Any:
+    """An operation of a template, unless a few characters of it would fill the memory.
+
+    Raises:
+        SecurityError: They would.
+    """
+    if operator == "**":
+        large = isinstance(left, int | float) and isinstance(right, int | float) and abs(right) > MOST_EXPONENT
+    else:
+        sizes = [len(side) for side in (left, right) if isinstance(side, str | list | tuple)]
+        times = [side for side in (left, right) if isinstance(side, int)]
+        large = any(size * count > MOST_CHARACTERS for size in sizes for count in times)
+        large = large or any(abs(number).bit_length() > MOST_EXPONENT for number in times)
+    if large:
+        raise SecurityError("an operation of the template would take too much memory")
+    return _GUARDED[operator](left, right)
 
 
 def fixed_clock(today: date) -> Callable[[str], str]:

@@ -93,7 +93,8 @@ def encode(
     Args:
         conversations: Messages of each sample.
         tokenizer: A fast tokenizer of transformers. Without a chat template `chat.PLAIN_TEMPLATE` is used; without
-            an end token none is learned. No padding token is needed.
+            an end token none is learned. No padding token is needed. Or an object that does all this elsewhere, by
+            ``encode_conversations`` with the arguments of this function.
         max_length: Longest example in tokens; the tokenizer's own ``model_max_length`` counts where it is less.
         overflow: Cut a longer sample at the end, or leave it out.
         today: What a template that asks for the date is told, YYYY-MM-DD.
@@ -104,6 +105,10 @@ def encode(
     Raises:
         UnsupportedProxyError: The tokenizer cannot say which characters a token stands for.
     """
+    elsewhere = getattr(tokenizer, "encode_conversations", None)
+    if elsewhere is not None:
+        encoded: Encoding = elsewhere(conversations, max_length=max_length, overflow=overflow, today=today)
+        return encoded
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedProxyError(
             f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed"

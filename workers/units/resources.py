@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,14 @@ from app.services.units.service import UnitService
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.config import GradientConfig, ProxyConfig
+from spice_select.errors import ProxyError
 from workers.device import describe_device, resolve_device
 from workers.storage.gradient_store import GradientStore
 
 if TYPE_CHECKING:
     from spice_select.models.proxy import Proxy
     from spice_select.pipeline.warmup import Warmup
+    from workers.tokenizer_process import TokenizerProcess
 
 MODELS = "spice_select.models.proxy"
 
@@ -37,6 +40,7 @@ class Resources:
         self.shards = GradientStore(settings, store)
         self.keeps_libraries = False
         self._loaded: tuple[str, Proxy] | None = None
+        self._tokenizer: TokenizerProcess | None = None
 
     @cached_property
     def device(self) -> str:
@@ -71,17 +75,41 @@ class Resources:
 
         Raises:
             ServiceError: ``proxy-changed`` when the files are no longer the ones the job was made for.
+            ProxyError: Its tokenizer needs more than its files.
         """
         self._loaded = None
         self.load_models()
         from spice_select.models.proxy import load_proxy
 
+        tokenizer = self._start_tokenizer(config)
         proxy = load_proxy(config, gradients, device=self.device)
         if proxy.revision != revision:
             raise ServiceError(
                 "proxy-changed", f"{config.model} is at {proxy.revision}, the job was made for {revision}"
             )
+        if tokenizer is not None:
+            if tokenizer.problem is not None:
+                raise ProxyError(f"the tokenizer of {config.model} cannot be loaded by itself: {tokenizer.problem}")
+            tokenizer.limit(int(proxy.tokenizer.model_max_length))
+            proxy = replace(proxy, tokenizer=tokenizer)
         return proxy
+
+    def _start_tokenizer(self, config: ProxyConfig) -> TokenizerProcess | None:
+        """Load the tokenizer in a child under limits, before it is loaded here; our own needs none.
+
+        Raises:
+            TemplateLimitError: It took more than it may.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by TokenizerProcess
+        if self._tokenizer is not None:
+            self._tokenizer.close()
+            self._tokenizer = None
+        if config.model.startswith("builtin:"):
+            return None
+        from workers.tokenizer_process import TokenizerProcess
+
+        settings = self.settings
+        self._tokenizer = TokenizerProcess(config, settings.template_memory_bytes, settings.template_seconds)
+        return self._tokenizer
 
     def keep_libraries(self) -> None:
         """Take the libraries that are loaded by now, and those of models later on, from the garbage collector.
