@@ -121,7 +121,12 @@ class Heartbeat:
                 self.wedged()
             return
         try:
-            reply = self.units.heartbeat(self.claim, replace(self._report, memory_bytes=held_bytes()))
+            memory = held_bytes()
+        except Exception as error:  # a lease must not hang on what the process loads, or on its device
+            self._log.warning("memory_unknown", error=str(error))
+            memory = None
+        try:
+            reply = self.units.heartbeat(self.claim, replace(self._report, memory_bytes=memory))
         except Exception as error:  # whatever keeps us from the database, the lease decides
             self._log.warning("heartbeat_failed", error=str(error))
             if time.monotonic() - self._renewed_at > LEASE_SHARE * self.settings.lease_seconds:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import tracing
 from app.api import deps
 from app.api.problems import ACCEPT_PATCH, MERGE_PATCH, BodyError
+from app.api.revocation import CHECK_SECONDS, still_let_in
 from app.errors import ServiceError
 from app.ids import new_id
 from app.logs import get_logger
@@ -101,9 +102,15 @@ class RequestMiddleware:
 
         started = time.perf_counter()
         status, made = 500, ""
+        checked, revoked = time.monotonic(), False
 
         async def noted(message: Message) -> None:
-            nonlocal status, made
+            nonlocal status, made, checked, revoked
+            if message.get("body") and time.monotonic() - checked >= CHECK_SECONDS:
+                if not await still_let_in(scope):
+                    revoked = True
+                    raise ConnectionAbortedError("the API key was revoked or has expired")
+                checked = time.monotonic()
             if message["type"] == "http.response.start":
                 status = message["status"]
                 made = next((value.decode() for name, value in message["headers"] if name.lower() == b"location"), "")
@@ -117,6 +124,10 @@ class RequestMiddleware:
         scope["spice.traceparent"] = caller if span is None else tracing.traceparent_of(span)
         try:
             await self.app(scope, counted, noted)
+        except Exception:
+            if not revoked:
+                raise
+            get_logger().info("answer_cut_off", reason="the API key was revoked or has expired")
         finally:
             # A template, or nothing: paths that strangers make up must not become series.
             route = getattr(scope.get("route"), "path", "none")

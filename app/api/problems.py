@@ -154,10 +154,20 @@ def validation_errors(findings: Sequence[dict[str, Any]], body: Any) -> list[dic
 
 def _methods_at(request: Request) -> list[str]:
     """Methods of the address, over all its routes: the framework names only those of the first that matches."""
-    methods: set[str] = set()
+    fitting: set[str] = set()
+    others: set[str] = set()
     for template, operations in request.app.openapi()["paths"].items():
-        if re.fullmatch(re.sub(r"\\{[^/]+?\\}", "[^/]+", re.escape(template)), request.url.path):
-            methods |= {method.upper() for method in operations}
+        match = re.fullmatch(re.sub(r"\\{([^/]+?)\\}", r"(?P<\1>[^/]+)", re.escape(template)), request.url.path)
+        if match is None:
+            continue
+        for method, operation in operations.items():
+            fits = all(
+                re.fullmatch(parameter["schema"].get("pattern", ".*"), match[parameter["name"]])
+                for parameter in operation.get("parameters", ())
+                if parameter["in"] == "path"
+            )
+            (fitting if fits else others).add(method.upper())
+    methods = fitting or others  # of /v1/datasets/uploads not those of /v1/datasets/{dataset_id}: it is no id
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 

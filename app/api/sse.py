@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -21,6 +21,7 @@ from fastapi.responses import Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.requests import Request
 
+from app.api.revocation import CHECK_SECONDS, still_let_in
 from app.api.schemas.events import EventRead
 from app.errors import ServiceError
 from app.logs import get_logger
@@ -30,7 +31,7 @@ from app.services.notify.events import LAST_EVENTS, EventService
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
 LIFETIME_SECONDS = 1800.0
-"""A stream is ended after this time and the client comes back: a revoked key sees nothing for longer."""
+"""A stream is ended after this time and the client comes back."""
 RECONNECT_MILLISECONDS = 1000
 READ_EVENTS = 500
 QUEUED_EVENTS = 1000
@@ -218,7 +219,8 @@ async def stream(
     place = hub.place(project_id)
     place.__enter__()  # refused here, as long as there can be another answer
     try:
-        frames = _frames(hub, listener, after, types, ended=ended)
+        let_in = partial(still_let_in, request.scope)
+        frames = _frames(hub, listener, after, types, ended=ended, let_in=let_in)
         return _Stream(frames, lambda: place.__exit__(None, None, None), headers)
     except BaseException:
         place.__exit__(None, None, None)
@@ -244,11 +246,18 @@ class _Stream(EventSourceResponse):
 
 
 async def _frames(
-    hub: EventHub, listener: Listener, after: int, types: Collection[str], *, ended: bool
+    hub: EventHub,
+    listener: Listener,
+    after: int,
+    types: Collection[str],
+    *,
+    ended: bool,
+    let_in: Callable[[], Awaitable[bool]],
 ) -> AsyncGenerator[bytes]:
     # A number without data moves Last-Event-ID and is no event: a stream cut before its first event loses nothing.
     yield format_sse_event(retry=RECONNECT_MILLISECONDS, id=str(after))
-    end = time.monotonic() + LIFETIME_SECONDS
+    said = time.monotonic()
+    end = said + LIFETIME_SECONDS
     job_id, dataset_id = listener.job_id, listener.dataset_id
     page = partial(hub.service.page, listener.project_id, job_id=job_id, dataset_id=dataset_id, limit=READ_EVENTS)
     try:
@@ -270,10 +279,13 @@ async def _frames(
                     break  # the rest is read from the log
                 if ended:
                     return  # also behind the job's last event, of which this release may not know that it is
-                events = await listener.take(HEARTBEAT_SECONDS)
-                if hub.closed or time.monotonic() > end:
+                events = await listener.take(CHECK_SECONDS)
+                if hub.closed or time.monotonic() > end or not await let_in():
                     return
-                if not events:
+                if events:
+                    said = time.monotonic()
+                elif time.monotonic() - said >= HEARTBEAT_SECONDS:
+                    said = time.monotonic()
                     yield KEEPALIVE_COMMENT
     finally:
         hub.leave(listener)

@@ -7,11 +7,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_NOT_PUBLIC_4 = [IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24")]  # protocol assignments, 6to4 relays
+# Protocol assignments, 6to4 relays, and the address at which a cloud talks to its machines (Azure's WireServer).
+_NOT_PUBLIC_4 = [IPv4Network(net) for net in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")]
 _UNICAST_6 = IPv6Network("2000::/3")
 # Tunnels, documentation, benchmarks: inside the unicast block, and none of them a host of the public network.
 _NOT_PUBLIC_6 = [IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
 _NAT64 = IPv6Network("64:ff9b::/96")
+_ISATAP = {0x00005EFE, 0x02005EFE}
+"""Third quarter of an IPv6 address whose last quarter is the IPv4 address that packets are tunnelled to (RFC 5214)."""
 
 
 def plain(address: Address) -> Address:
@@ -31,6 +34,8 @@ def is_public(address: Address) -> bool:
         return False
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NOT_PUBLIC_4)
+    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+        return False
     return address in _UNICAST_6 and not any(address in network for network in _NOT_PUBLIC_6)
 
 

@@ -29,6 +29,7 @@ def visitor(request: Request) -> Caller:
     needed = deps.scope_of(request.method, request.url.path)
     if not caller.may(needed):
         raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
+    request.scope["spice.caller"] = caller  # a download of the page ends with the key as well
     return caller
 
 
@@ -43,9 +44,13 @@ def same_origin(request: Request) -> None:
     Raises:
         ServiceError: ``forbidden``.
     """
-    sender = urlsplit(request.headers.get("origin", "")).netloc
-    public = urlsplit(request.app.state.services.settings.public_url).netloc
-    if not sender or sender not in {request.headers.get("host", ""), public}:
+    sender = urlsplit(request.headers.get("origin", ""))
+    public = urlsplit(request.app.state.services.settings.public_url)
+    host = request.headers.get("host", "")
+    # A page sent in the clear is anybody's on the way: it may not speak for one that comes by TLS.
+    encrypted = request.url.scheme == "https" or (public.scheme == "https" and sender.netloc == public.netloc)
+    schemes = {"https"} if encrypted else {"http", "https"}
+    if not sender.netloc or sender.netloc not in {host, public.netloc} or sender.scheme not in schemes:
         raise ServiceError("forbidden", "this form was not sent by a page of this service")
 
 

@@ -53,8 +53,11 @@ def login(
 
 
 @router.post("/ui/logout", dependencies=[SameOrigin])
-def logout() -> Response:
-    """End the session of this browser."""
+def logout(request: Request) -> Response:
+    """End the session of this browser, also for whoever has a copy of its cookie."""
+    word = request.cookies.get(COOKIE)
+    if word is not None:
+        request.app.state.services.sessions.end(word)
     answer = RedirectResponse("/ui/login", 303)
     answer.delete_cookie(COOKIE, path="/ui", httponly=True, samesite="strict")
     return answer

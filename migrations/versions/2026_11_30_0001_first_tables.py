@@ -47,6 +47,8 @@ def upgrade() -> None:
         Column("seen_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_worker"),
     )
+    ended = (Column("id", ID, nullable=False), Column("until", MOMENT, nullable=False))
+    op.create_table("ended_session", *ended, sa.PrimaryKeyConstraint("id", name="pk_ended_session"))
     op.create_table(
         "api_key",
         Column("id", sa.String(40), nullable=False),

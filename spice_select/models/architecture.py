@@ -82,7 +82,7 @@ def proxy_shape(config: Mapping[str, Any]) -> ProxyShape | None:
             return None
         tied = bool(config.get("tie_word_embeddings", kind in {"gemma", "gemma2", "gemma3_text"}))
         return ProxyShape(int(config["num_hidden_layers"]), layers, int(config["vocab_size"]), width, 1 if tied else 2)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
 
 

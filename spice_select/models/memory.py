@@ -23,11 +23,12 @@ def host_bytes() -> int:
 def held_bytes() -> int | None:
     """Memory that this process holds at present: of its GPU where it computes on one, else of the machine.
 
-    torch is not imported for it: a process that has not loaded it holds nothing of a GPU.
+    torch is not imported for it: a process that has not loaded it, or is only doing so, holds nothing of a GPU.
     """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.memory_reserved())
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    is_initialized = getattr(cuda, "is_initialized", None)
+    if cuda is not None and is_initialized is not None and is_initialized():
+        return int(cuda.memory_reserved())
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -14,6 +14,11 @@ BUILTIN = {"builtin:tiny": "tiny-2"}
 """Name -> revision of every model that is made in code; a new revision means other weights or other tokens."""
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
+_SIZES = (
+    "vocab_size", "hidden_size", "n_embd", "intermediate_size", "n_inner", "num_hidden_layers", "n_layer",
+    "num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions",
+)  # fmt: skip
+_LARGEST_SIZE = 2**31 - 1
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PARTS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _LOCAL = ("/", "./", "../", "~")
@@ -163,7 +168,7 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads((path / "config.json").read_bytes())
     except FileNotFoundError as error:
         raise UnknownProxyError(f"{path.name} has no config.json: not a model folder") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnknownProxyError(f"config.json of {path.name} cannot be read") from error
     if not isinstance(config, dict):
         raise UnknownProxyError(f"config.json of {path.name} is not an object")
@@ -178,7 +183,7 @@ def check_config(config: dict[str, Any]) -> None:
 
     Raises:
         UnsafeProxyError: The model brings its own code.
-        UnsupportedProxyError: Not a causal language model, or quantised weights.
+        UnsupportedProxyError: Not a causal language model, quantised weights, or sizes that no model has.
     """
     if config.get("auto_map"):
         raise UnsafeProxyError("the model wants to run its own code (auto_map), which is never done")
@@ -191,12 +196,35 @@ def check_config(config: dict[str, Any]) -> None:
         )
     kind = config.get("model_type")
     architectures = config.get("architectures") or []
-    if not kind:
+    if not kind or not isinstance(kind, str):
         raise UnsupportedProxyError("config.json names no model_type")
+    if not isinstance(architectures, list):
+        raise UnsupportedProxyError("architectures in config.json is not a list of names")
     if config.get("is_encoder_decoder"):
         raise UnsupportedProxyError(f"{kind} is an encoder-decoder, not a causal language model")
     if architectures and not any(str(name).endswith(_CAUSAL) for name in architectures):
-        raise UnsupportedProxyError(f"{architectures[0]} is not a causal language model")
+        raise UnsupportedProxyError(f"{str(architectures[0])[:60]} is not a causal language model")
+    _check_sizes(config)
+
+
+def _check_sizes(config: dict[str, Any]) -> None:
+    """Refuse sizes that no model has: each would end in another error of whatever computes with it first.
+
+    Raises:
+        UnsupportedProxyError: One of them.
+    """
+    for name in _SIZES:
+        size = config.get(name)
+        each = size if isinstance(size, list) else [] if size is None else [size]  # a few kinds have one for each block
+        if any(type(one) is not int or not 0 < one <= _LARGEST_SIZE for one in each):
+            raise UnsupportedProxyError(f"{name} in config.json is {str(size)[:40]}: it is a whole number above 0")
+    width, heads, pairs = (config.get(name) for name in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
+    if not isinstance(heads, int):
+        return
+    if isinstance(width, int) and not config.get("head_dim") and width % heads:
+        raise UnsupportedProxyError(f"hidden_size {width} in config.json does not divide into {heads} heads")
+    if isinstance(pairs, int) and heads % pairs:
+        raise UnsupportedProxyError(f"{heads} heads in config.json cannot share {pairs} keys and values")
 
 
 def folder_digest(path: Path) -> str:

@@ -108,6 +108,8 @@ def test_a_job_cannot_name_another_projects_things(two: TwoProjects) -> None:
         problem = two.call("other", "POST", "/v1/jobs", json={**mine, **theirs}).json()
         assert (problem["status"], problem["code"]) == (404, "not-found")
         assert problem["errors"][0]["pointer"] == pointer
+        estimate = two.call("other", "POST", "/v1/estimates", json={**mine, **theirs}).json()
+        assert (estimate.get("status"), estimate["errors"][0]["pointer"]) == (404, pointer), estimate
     job = two.call("other", "POST", "/v1/jobs", json=mine).json()
     two.service.drain()
     for body, pointer in (
@@ -288,6 +290,13 @@ def test_a_revoked_key_ends_at_once_and_a_rotated_one_after_the_overlap(two: Two
         session.execute(update(ApiKey).where(ApiKey.id == made["id"]).values(revoked_at=clock(-1)))
     two.service.app.state.services.keys._forget()
     assert [two.call(name, "GET", "/v1/jobs").status_code for name in ("old", "new")] == [401, 200]
+    with two.service.runner.database.write() as session:
+        session.execute(update(ApiKey).where(ApiKey.id == new["id"]).values(expires_at=clock(-1)))
+    revived = two.call("first", "POST", f"/v1/api-keys/{new['id']}/rotate", json={"overlap_hours": 1})
+    assert revived.status_code == 404, "what has expired is not brought back"
+    with two.service.runner.database.write() as session:
+        session.execute(update(ApiKey).where(ApiKey.id == new["id"]).values(expires_at=None))
+    assert two.call("new", "GET", "/v1/jobs").status_code == 200
     assert two.call("first", "DELETE", f"/v1/api-keys/{new['id']}").status_code == 204
     assert two.call("new", "GET", "/v1/jobs").status_code == 401
 

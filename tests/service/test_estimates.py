@@ -30,6 +30,28 @@ def asked(service: InProcessService, dataset_id: str, **body: Any) -> dict[str, 
     return found
 
 
+def test_an_estimate_tells_nothing_of_another_project(sqlite_url: str, tmp_path: Path) -> None:
+    """Neither that it has the same rows, nor how long anything took it."""
+    service = InProcessService(sqlite_url, tmp_path / "data", auth="keys")
+    keys = service.app.state.services.keys
+    secrets = {name: keys.create(keys.create_project(name).id, name)[1] for name in ("one", "other")}
+    rows = jsonl(sums(12))
+    with service:
+        datasets = {}
+        for name, secret in secrets.items():
+            service.http.headers["Authorization"] = f"Bearer {secret}"
+            datasets[name] = service.push(rows)["id"]
+        before = asked(service, datasets["other"])
+        service.http.headers["Authorization"] = f"Bearer {secrets['one']}"
+        service.submit(datasets["one"], gradients=SMALL)
+        service.drain()
+        assert asked(service, datasets["one"])["tokens_basis"] == "measured"
+        service.http.headers["Authorization"] = f"Bearer {secrets['other']}"
+        after = asked(service, datasets["other"])
+        assert (after["tokens_basis"], after["shards"]["done"], after["gradients_reused"]) == ("assumed", 0, False)
+        assert {**after, "disk": None} == {**before, "disk": None}
+
+
 def test_an_estimate_learns_from_what_was_measured(any_service: InProcessService) -> None:
     dataset = any_service.push(jsonl(sums(30)))
     before = asked(any_service, dataset["id"])

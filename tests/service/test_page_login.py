@@ -97,11 +97,22 @@ def test_a_login_leads_nowhere_else(locked: Locked) -> None:
 
 def test_forged_and_altered_sessions_open_nothing(locked: Locked, tmp_path: Path) -> None:
     good = locked.session()
-    key_id, until, signature = good.split(".")
+    session_id, key_id, until, signature = good.split(".")
     other = Sessions(locked.service.app.state.services.keys, tmp_path / "elsewhere").begin(locked.secret)
     assert other is not None
-    later = f"{key_id}.{int(until) + 1}.{signature}"
-    for forged in ("", "..", good[:-1], good + "0", later, f"key_0.{until}.{signature}", other):
+    later = f"{session_id}.{key_id}.{int(until) + 1}.{signature}"
+    renamed = f"ses_0.{key_id}.{until}.{signature}"
+    for forged in (
+        "",
+        "..",
+        "...",
+        good[:-1],
+        good + "0",
+        later,
+        renamed,
+        f"{session_id}.key_0.{until}.{signature}",
+        other,
+    ):
         assert locked.get("/ui", forged).status_code == 303, forged
     assert locked.get("/ui", good).status_code == 200
 
@@ -163,6 +174,30 @@ def test_leaving_takes_the_cookie_away(locked: Locked) -> None:
     assert answer.status_code == 303
     assert SimpleCookie(answer.headers["set-cookie"])["spice_session"].value == ""
     assert httpx.post(f"{base}/ui/logout", trust_env=False).status_code == 403
+
+
+def test_leaving_ends_the_session_for_whoever_kept_its_cookie(locked: Locked) -> None:
+    base = f"http://127.0.0.1:{locked.service.port}"
+    kept, other = locked.session(), locked.session()
+    assert locked.get("/ui", kept).status_code == 200
+    headers = {"Origin": base, "Cookie": f"spice_session={kept}"}
+    assert httpx.post(f"{base}/ui/logout", headers=headers, trust_env=False).status_code == 303
+    assert locked.get("/ui", kept).status_code == 303
+    replica = Sessions(locked.service.app.state.services.keys, locked.service.settings.data_dir)
+    assert replica.caller(kept) is None, "on every replica"
+    assert locked.get("/ui", other).status_code == 200, "the other session of the same key goes on"
+
+
+def test_a_page_in_the_clear_cannot_send_forms_to_the_encrypted_one(locked: Locked) -> None:
+    services = locked.service.app.state.services
+    services.settings = services.settings.model_copy(update={"public_url": "https://select.example.org"})
+    for origin, status in (
+        ("https://select.example.org", 303),
+        ("http://select.example.org", 403),
+        (f"http://127.0.0.1:{locked.service.port}", 303),
+        (f"ftp://127.0.0.1:{locked.service.port}", 403),
+    ):
+        assert locked.login(locked.secret, origin=origin).status_code == status, origin
 
 
 def test_every_replica_signs_with_the_same_secret(locked: Locked) -> None:

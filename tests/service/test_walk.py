@@ -66,6 +66,11 @@ def test_a_method_that_a_path_does_not_have_is_405_and_says_which_it_has(walked:
     assert walked.http.get(type_).status_code == 200
 
 
+def test_a_405_names_no_method_of_a_neighbour(walked: InProcessService) -> None:
+    answer = walked.http.put("/v1/datasets/uploads")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST"), "it is no id of a data set"
+
+
 def _is_matched(service: InProcessService, method: str, path: str) -> bool:
     """Whether another route answers this address as well, and says that ``uploads`` is no id of a data set."""
     return any(

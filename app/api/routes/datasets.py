@@ -119,7 +119,7 @@ async def get_dataset(
     def mark(view: DatasetView) -> object:
         return view.dataset.status if view.dataset.status == DatasetStatus.VALIDATING else None
 
-    view = await until_changed(partial(services.datasets.get, project, dataset_id), mark, wait)
+    view = await until_changed(request, partial(services.datasets.get, project, dataset_id), mark, wait)
     settled = view.dataset.status != DatasetStatus.VALIDATING
     if serializers.mark_state(request, response, serializers.dataset_version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))

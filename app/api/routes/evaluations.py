@@ -95,7 +95,7 @@ async def get_evaluation(
     def mark(view: EvaluationView) -> object:
         return (view.evaluation.status, view.phase) if view.evaluation.status in EVALUATING else None
 
-    view = await until_changed(partial(services.evaluations.get, project, evaluation_id), mark, wait)
+    view = await until_changed(request, partial(services.evaluations.get, project, evaluation_id), mark, wait)
     settled = view.evaluation.status not in EVALUATING
     if serializers.mark_state(request, response, _version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))

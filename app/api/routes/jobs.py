@@ -90,7 +90,7 @@ async def get_job(
     def mark(view: JobView) -> object:
         return (view.job.status, view.phase) if view.job.status in ACTIVE else None
 
-    view = await until_changed(partial(services.jobs.get, project, job_id), mark, wait)
+    view = await until_changed(request, partial(services.jobs.get, project, job_id), mark, wait)
     settled = view.job.status not in ACTIVE
     if serializers.mark_state(request, response, serializers.job_version(view), settled=settled):
         return Response(status_code=304, headers=dict(response.headers))

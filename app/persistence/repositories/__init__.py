@@ -1,6 +1,13 @@
 """Every query of the service, one class per noun; each takes the session of the running transaction."""
 
-from app.persistence.repositories.access import ApiKeys, DeletedIds, IdempotencyKeys, KeyHeldError, Projects
+from app.persistence.repositories.access import (
+    ApiKeys,
+    DeletedIds,
+    EndedSessions,
+    IdempotencyKeys,
+    KeyHeldError,
+    Projects,
+)
 from app.persistence.repositories.artifacts import Artifacts, Uploads
 from app.persistence.repositories.datasets import Datasets, GradientSets
 from app.persistence.repositories.evaluations import Evaluations
@@ -17,6 +24,7 @@ __all__ = [
     "Artifacts",
     "Datasets",
     "DeletedIds",
+    "EndedSessions",
     "Evaluations",
     "Events",
     "GradientSets",

@@ -12,7 +12,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.persistence.repositories.rows import affected, insert_unless_there, table_of
 from app.persistence.session import LOCK_WAIT_MILLISECONDS
-from app.persistence.tables import ApiKey, DeletedId, IdempotencyKey, Project
+from app.persistence.tables import ApiKey, DeletedId, EndedSession, IdempotencyKey, Project
 from app.persistence.types import clock
 
 
@@ -96,6 +96,22 @@ class ApiKeys:
     def used(self, key_id: str) -> None:
         """Note that a key was used just now."""
         self.session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=clock()))
+
+
+class EndedSessions:
+    """Sessions of the page that were ended before their time."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def end(self, id_: str, until: datetime) -> None:
+        """Remember it until it would have ended by itself, and forget those whose time has come."""
+        self.session.execute(delete(EndedSession).where(EndedSession.until < clock()))
+        insert_unless_there(self.session, EndedSession, {"id": id_, "until": until})
+
+    def has(self, id_: str) -> bool:
+        """Whether it was ended."""
+        return self.session.get(EndedSession, id_) is not None
 
 
 PATIENCE_MILLISECONDS = 3000

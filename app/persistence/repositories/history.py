@@ -162,10 +162,16 @@ class RecordedTraining:
 
 
 class RunHistory:
-    """The latest measurements of the whole deployment; they hold times and counts, nothing of what was measured."""
+    """The latest measurements of one project: what another one has measured, and how long it took, is its own affair.
 
-    def __init__(self, session: Session) -> None:
+    Args:
+        session: The running transaction.
+        project_id: Whose.
+    """
+
+    def __init__(self, session: Session, project_id: str) -> None:
         self.session = session
+        self.project_id = project_id
 
     def shards(self) -> list[RecordedShard]:
         """Gradient shards, latest first."""
@@ -174,6 +180,7 @@ class RunHistory:
             .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
             .join(GradientSet, GradientSet.id == Unit.gradient_set_id)
             .join(Dataset, Dataset.id == Unit.dataset_id)
+            .where(Unit.project_id == self.project_id)
             .where(Unit.kind == UnitKind.GRADIENTS, Unit.state == UnitState.DONE)
             .order_by(Unit.id.desc())
             .limit(LATEST)
@@ -196,7 +203,7 @@ class RunHistory:
                 result["selected"].as_integer(),
                 result["seconds"]["selecting"].as_float(),
             )
-            .where(Job.status == JobStatus.SUCCEEDED)
+            .where(Job.project_id == self.project_id, Job.status == JobStatus.SUCCEEDED)
             .order_by(Job.id.desc())
             .limit(LATEST)
         )
@@ -213,7 +220,7 @@ class RunHistory:
             .join(Unit, Unit.evaluation_id == Evaluation.id)
             .join(UnitCommit, and_(UnitCommit.unit_id == Unit.id, UnitCommit.generation == Unit.generation))
             .where(Unit.kind == UnitKind.EVALUATION_TRAINING, Unit.state == UnitState.DONE)
-            .where(Evaluation.model_revision == revision)
+            .where(Evaluation.project_id == self.project_id, Evaluation.model_revision == revision)
             .order_by(Unit.id.desc())
             .limit(LATEST)
         )

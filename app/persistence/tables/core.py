@@ -68,6 +68,16 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None]
 
 
+class EndedSession(Base):
+    """A session of the page that was ended before its time. Of no project."""
+
+    __tablename__ = "ended_session"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    until: Mapped[datetime]
+    """When it would have ended by itself; afterwards the row means nothing."""
+
+
 class IdempotencyKey(Base):
     """A key a client gave with a POST, and the resource the call made."""
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import NotFoundError
 from app.ids import DEFAULT_PROJECT, new_id
 from app.logs import get_logger
-from app.persistence.repositories import ApiKeys, Projects
+from app.persistence.repositories import ApiKeys, EndedSessions, Projects
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import ApiKey, Project
@@ -28,6 +28,7 @@ ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 RANDOM_LENGTH = 37
 PREFIX_LENGTH = 12
 REMEMBERED_SECONDS = 5.0
+VALIDITY_SECONDS = 2.0
 USED_SECONDS = 60.0
 MOST_REMEMBERED = 10_000
 
@@ -92,7 +93,9 @@ class KeyService:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._known: dict[str, tuple[float, Caller]] = {}
+        self._validity: dict[str, tuple[float, bool]] = {}
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
 
     def refuse_unlocked(self, auth: str) -> None:
         """Refuse to start where nobody could be let in.
@@ -147,11 +150,46 @@ class KeyService:
             self._known[given] = (moment + keep, caller)
         return caller
 
-    def holder(self, key_id: str) -> Caller | None:
-        """Who holds a key that is known to be theirs; None when it is not known, expired or revoked."""
+    def holder(self, key_id: str, session_id: str | None = None) -> Caller | None:
+        """Who holds a key that is known to be theirs; None when it is not known, expired or revoked.
+
+        Args:
+            key_id: The key.
+            session_id: Session of the page that stands for it; nobody holds one that was ended.
+        """
         with self.database.read() as session:
             key = ApiKeys(session).active_of(key_id)
+            if session_id is not None and EndedSessions(session).has(session_id):
+                return None
         return None if key is None else Caller(key.project_id, frozenset(key.scopes), key.id)
+
+    def known_validity(self, key_id: str) -> bool | None:
+        """Whether a key was valid a moment ago; None when that is not remembered. Asks no database."""
+        with self._lock:
+            until, valid = self._validity.get(key_id, (0.0, False))
+        return valid if until > time.monotonic() else None
+
+    def still_valid(self, key_id: str) -> bool:
+        """Whether a key is neither expired nor revoked, as it was two seconds ago at most.
+
+        While the database does not answer, answers that are under way go on: nobody can be asked.
+        """
+        with self._asking:  # of a thousand streams of one key, one asks
+            known = self.known_validity(key_id)
+            if known is not None:
+                return known
+            moment = time.monotonic()
+            try:
+                with self.database.read() as session:
+                    valid = ApiKeys(session).active_of(key_id) is not None
+            except DBAPIError as error:
+                get_logger().warning("key_not_checked", error=str(error))
+                valid = True
+            with self._lock:
+                if len(self._validity) >= MOST_REMEMBERED:
+                    self._validity.clear()
+                self._validity[key_id] = (moment + VALIDITY_SECONDS, valid)
+            return valid
 
     def create(
         self, project_id: str, name: str, scopes: Sequence[str] = EVERYDAY, days: float | None = None
@@ -200,13 +238,13 @@ class KeyService:
             The new record and its secret.
 
         Raises:
-            NotFoundError: There is no such key.
+            NotFoundError: There is no such key, or it has ended: rotating must not bring it back.
         """
         with self.database.read() as session:
             old = ApiKeys(session).get(project_id, key_id)
             moment = now(session)
-        if old is None or (old.revoked_at is not None and old.revoked_at <= moment):
-            raise NotFoundError(f"API key {key_id[:100]}")
+        if old is None or any(end is not None and end <= moment for end in (old.revoked_at, old.expires_at)):
+            raise NotFoundError(f"API key {key_id[:100]} that is still valid")
         days = None if old.expires_at is None else (old.expires_at - old.created_at).total_seconds() / 86400
         made = self.create(old.project_id, old.name, [str(scope) for scope in old.scopes], days)
         with self.database.write() as session:
@@ -253,3 +291,4 @@ class KeyService:
     def _forget(self) -> None:
         with self._lock:
             self._known.clear()
+            self._validity.clear()

@@ -71,7 +71,9 @@ def estimate_evaluation(
     arms = ["choice", *(name for name in names if grouped or name not in NEED_GROUPS)]
     trainings, steps = len(arms) * config.seeds, config.training.steps(chosen)
     rows = dataset.num_usable or 0
-    past = [shard for shard in Past.of(session).shards if shard.config["proxy_revision"] == revision]
+    past = [
+        shard for shard in Past.of(session, dataset.project_id).shards if shard.config["proxy_revision"] == revision
+    ]
     pool, basis = tokens_of(dataset, GradientConfig(max_length=max_length), past)
     notes, tokens, seconds = [], None, None
     if pool is None:
@@ -81,7 +83,7 @@ def estimate_evaluation(
         if basis == "assumed":
             notes.append("tokens: nothing was measured with this model yet, so 4 bytes of text are taken for a token")
     tuning = config.training.tuning
-    alike = [done for done in RunHistory(session).trainings(revision) if done.tuning == tuning]
+    alike = [done for done in RunHistory(session, dataset.project_id).trainings(revision) if done.tuning == tuning]
     if not alike:
         notes.append("seconds: nothing was trained with this model in this way yet")
     elif tokens is not None:

@@ -35,6 +35,8 @@ from spice_select.models.batch_memory import (
 
 CHOSEN_BYTES = 8
 """Those of the chosen rows are computed with in float64."""
+MOST_REMEMBERED = 1000
+"""Projects whose past is remembered at a time."""
 BYTES_PER_TOKEN = 4.0
 """English text and the usual tokenizers, where nothing was measured yet."""
 
@@ -86,7 +88,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Past:
-    """What units and jobs of the deployment took, latest first, and the workers that are there.
+    """What units and jobs of a project took, latest first, and the workers that are there.
 
     Never read within a transaction that writes.
     """
@@ -96,9 +98,9 @@ class Past:
     workers: list[WorkerMemory]
 
     @classmethod
-    def of(cls, session: Session) -> Past:
+    def of(cls, session: Session, project_id: str) -> Past:
         """What there is now."""
-        history = RunHistory(session)
+        history = RunHistory(session, project_id)
         return cls(history.shards(), history.selections(), live_workers(session))
 
 
@@ -113,14 +115,17 @@ class Estimator:
     def __init__(self, settings: Settings, store: ArtifactStore) -> None:
         self.settings = settings
         self.store = store
-        self._past: tuple[float, Past] | None = None
+        self._past: dict[str, tuple[float, Past]] = {}
 
-    def past(self, database: Database) -> Past:
-        """What units and jobs took, as it was ``estimate_memory_seconds`` ago at most."""
-        kept, moment = self._past, time.monotonic()
+    def past(self, database: Database, project_id: str) -> Past:
+        """What units and jobs of a project took, as it was ``estimate_memory_seconds`` ago at most."""
+        kept, moment = self._past.get(project_id), time.monotonic()
         if kept is None or moment - kept[0] >= self.settings.estimate_memory_seconds:
             with database.read() as session:
-                kept = self._past = (moment, Past.of(session))
+                kept = (moment, Past.of(session, project_id))
+            if len(self._past) >= MOST_REMEMBERED:
+                self._past.clear()
+            self._past[project_id] = kept
         return kept[1]
 
     def estimate(

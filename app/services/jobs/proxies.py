@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +11,13 @@ from typing import Any
 from app.errors import ServiceError
 from app.settings import Settings
 from spice_select.config import ProxyConfig
+from spice_select.errors import SpiceError
 from spice_select.models.architecture import TINY
 from spice_select.models.model_files import (
     BUILTIN,
     adapted_revision,
     check_adapter,
+    check_config,
     check_local,
     is_gguf,
     local_digest,
@@ -58,16 +59,25 @@ class Proxies:
         self._known_sizes: dict[tuple[str, str], Mapping[str, Any] | None] = {}
 
     def _sizes(self, model: str, commit: str) -> Mapping[str, Any] | None:
-        """``config.json`` at a commit, asked for once; a hub that cannot be reached costs the estimate, not the job."""
+        """``config.json`` at a commit, asked for once; a hub that cannot be reached costs the estimate, not the job.
+
+        Raises:
+            SpiceError: What it says is no model that can be used.
+        """
         if (model, commit) not in self._known_sizes:
             from huggingface_hub import hf_hub_download
 
             try:
                 path = hf_hub_download(model, "config.json", revision=commit, etag_timeout=HUB_TIMEOUT_SECONDS)
-                self._known_sizes[model, commit] = json.loads(Path(path).read_bytes())
-            except Exception:  # HTTP, network, disk, the offline switch and the file itself share no narrower base
+                self._known_sizes[model, commit] = read_config(Path(path).parent)
+            except SpiceError:
+                raise
+            except Exception:  # HTTP, network, disk and the offline switch share no narrower base
                 self._known_sizes[model, commit] = None
-        return self._known_sizes[model, commit]
+        sizes = self._known_sizes[model, commit]
+        if sizes is not None:
+            check_config(dict(sizes))
+        return sizes
 
     def asks_hub(self, proxy: ProxyConfig | None) -> bool:
         """Whether the model can only be resolved with the hub's help, which may not be there."""

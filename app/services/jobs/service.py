@@ -33,6 +33,7 @@ from app.services.jobs.targets import gather_targets
 from app.services.jobs.validation import (
     check_benchmarks,
     check_conditions,
+    check_given_job,
     check_groups,
     read_groups,
     target_dataset,
@@ -123,7 +124,7 @@ class JobService:
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
         rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config)
-        past = self.estimator.past(self.database)
+        past = self.estimator.past(self.database, project_id)
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
@@ -185,13 +186,15 @@ class JobService:
             ServiceError: The data set, the settings or the proxy model rule the job out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         proxy = self.proxies.resolve(request.proxy)
-        config, past = request.settings(proxy.config), self.estimator.past(self.database)
+        config, past = request.settings(proxy.config), self.estimator.past(self.database, project_id)
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
             check_benchmarks(session, project_id, config)
             if not config.conditions.targets:
                 target_dataset(session, project_id, config, dataset)
+            if config.conditions.given_job is not None:
+                check_given_job(session, dataset, config.conditions.given_job, None)
             return self.estimator.estimate(session, dataset, config, proxy, past, None)
 
     def get(self, project_id: str, job_id: str) -> JobView:

@@ -184,7 +184,8 @@ def check_conditions(
     excluded = set(conditions.exclude) - unusable.keys()
     owned: set[int] = set()
     if conditions.given_job is not None:
-        owned = _owned(session, dataset, gradient_set, conditions.given_job)
+        check_given_job(session, dataset, conditions.given_job, gradient_set.id)
+        owned = set(Jobs(session).selected_rows(conditions.given_job))
         both = sorted(owned & set(conditions.must_include))
         if both:
             place = conditions.must_include.index(both[0])
@@ -210,8 +211,14 @@ def _shortest(session: Any, gradient_set: GradientSet) -> int | None:
     return min(known) if len(known) == len(lengths) and known else None
 
 
-def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: str) -> set[int]:
-    """Rows that a job chose from the same data set, by their number in the source.
+def check_given_job(session: Any, dataset: Dataset, job_id: str, gradient_set_id: str | None) -> None:
+    """Refuse a job whose choice cannot be built upon; it cannot be deleted before the transaction ends.
+
+    Args:
+        session: The running transaction.
+        dataset: The data set to select from.
+        job_id: The job.
+        gradient_set_id: The gradients to select by; None where they are not known yet.
 
     Raises:
         ServiceError: ``not-found``, ``given-job-not-finished``, or ``given-job-unusable`` when it has no choice, or one
@@ -221,7 +228,7 @@ def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: st
     given = Jobs(session).hold(dataset.project_id, job_id)
     if given is None:
         raise ServiceError("not-found", f"there is no job {job_id}", pointer=pointer)
-    if given.gradient_set_id != gradient_set.id or given.dataset_id != dataset.id:
+    if given.dataset_id != dataset.id or gradient_set_id not in {None, given.gradient_set_id}:
         raise ServiceError(
             "given-job-unusable",
             "the given job chose from another data set, or by gradients of another proxy or other settings",
@@ -238,4 +245,3 @@ def _owned(session: Any, dataset: Dataset, gradient_set: GradientSet, job_id: st
         raise ServiceError(
             "given-job-unusable", f"the given job ended without a result: {given.status}", pointer=pointer
         )
-    return set(Jobs(session).selected_rows(job_id))
