@@ -61,7 +61,7 @@ def measure_shard(
         proxy: The loaded proxy model and its tokenizer.
         config: What is measured.
         header: What the shard is to say about itself; must hold ``fingerprint``. ``halvings``, and
-            ``batch_tokens`` where it is not the default, are added.
+            ``batch_tokens`` where it is not the default and ``notes`` where there are any, are added.
         on_progress: Called after each batch.
         should_stop: Asked once a batch.
 
@@ -80,6 +80,8 @@ def measure_shard(
         overflow=config.overflow,
         today=config.chat_date,
     )
+    if encoding.notes:
+        header = {**header, "notes": dict(sorted(encoding.notes.items()))}
     excluded: list[dict[str, Any]] = [
         {"row": first_position + item.index, "code": item.code, "detail": item.detail} for item in encoding.excluded
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -80,7 +81,7 @@ def select_by_windows(
             begun = True
         report.advance(completed, total)
 
-    pool, kept, truncated = TokenPool(), list[int](), set[int]()
+    pool, kept, truncated, told = TokenPool(), list[int](), set[int](), Counter[str]()
     excluded: list[dict[str, Any]] = []
     first = 0
     for path in rows_shards:
@@ -97,6 +98,7 @@ def select_by_windows(
             pool.append(example)
         kept += [first + index for index in encoding.kept]
         truncated |= {first + index for index in encoding.truncated}
+        told.update(encoding.notes)
         excluded += [{"row": first + e.index, "code": e.code, "detail": e.detail} for e in encoding.excluded]
         first += len(conversations)
     if not kept:
@@ -112,6 +114,7 @@ def select_by_windows(
     )
     lost = {item["row"]: item["code"] for item in chosen.progress.excluded}
     excluded += [{"row": kept[row], "code": code, "detail": UNUSABLE[code]} for row, code in lost.items()]
+    truncated -= {kept[row] for row in lost}
     left = [row for row in range(len(kept)) if row not in lost]
     lengths = pool.lengths()
     tokens = [lengths[row] for row in left]
@@ -121,7 +124,9 @@ def select_by_windows(
         positions=[kept[row] for row in left],
         tokens=tokens,
         excluded=sorted(excluded, key=lambda item: int(item["row"])),
-        truncated=len(truncated - {kept[row] for row in lost}),
+        truncated=len(truncated),
+        truncated_positions=sorted(truncated),
+        notes=told,
         halvings=chosen.progress.halvings,
         random_curve=_curve(chosen),
         schedule=_report(chosen, config),

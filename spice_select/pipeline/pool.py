@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +33,7 @@ class Pool:
         excluded: Samples that are no candidates, each ``{"row": position, "code", "detail"}``.
         truncated: Positions of candidates that were cut at the maximal length.
         halvings: How often a batch had to be halved for lack of memory, over all shards.
+        notes: What the chat template leaves out: a code of ``encoding_notes`` and how many rows it is about.
         block_sizes: Numbers of each measured weight in a gradient, in their order; empty where shards do not say.
     """
 
@@ -45,6 +46,7 @@ class Pool:
     truncated: list[int]
     halvings: int
     block_sizes: tuple[int, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_groups(rows_shards: Sequence[Path], column: str, positions: Sequence[int]) -> list[str]:
@@ -185,6 +187,7 @@ def _together(shards: list[GradientShard]) -> tuple[Pool, list[GradientShard]]:
         excluded=excluded,
         truncated=[row for shard in shards for row in shard.truncated],
         halvings=sum(int(shard.header.get("halvings", 0)) for shard in shards),
+        notes=sum((Counter(shard.header.get("notes", {})) for shard in shards), Counter[str]()),
         block_sizes=tuple(filled[0].header.get("block_sizes", ())),
     )
     return pool, filled

@@ -138,7 +138,8 @@ def render_rows(
         tokenizer: A fast tokenizer of transformers.
         settings: Its ``max_length``, ``overflow`` and ``chat_date`` are read.
     """
-    from spice_select.records.tokenize import NOTES, encode
+    from spice_select.records.encoding_notes import NOTES
+    from spice_select.records.tokenize import encode
 
     encoding = encode(
         [row.messages for row in rows],

@@ -105,6 +105,8 @@ def select_from_pool(
         tokens=tokens,
         excluded=[*pool.excluded, *excluded],
         truncated=len(pool.truncated),
+        truncated_positions=pool.truncated,
+        notes=pool.notes,
         halvings=pool.halvings,
         random_curve=random_curve(candidates, config.selection, picked, seed, **constraints),
         targets=[target.facts for target in targets],

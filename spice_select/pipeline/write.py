@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import pyarrow.parquet as pq
 
 from spice_select.defaults import notes
 from spice_select.pipeline.select import RowStorage
+from spice_select.records.encoding_notes import in_words
 from spice_select.results.composition import composition
 from spice_select.results.outcome import Choice
 from spice_select.results.run_metadata import RunFacts
 from spice_select.results.write import Written, summarise, write_results
+
+MOST_LISTED: Final = 1000
+"""Truncated rows that a result names; the count is always whole."""
+
+
+def source_rows(rows_shards: Sequence[Path], positions: Sequence[int]) -> list[int]:
+    """Rows of the source at these positions among the usable rows.
+
+    Args:
+        rows_shards: The intake's ``rows-*.parquet``, in order.
+        positions: Ascending.
+    """
+    found: list[int] = []
+    first = place = 0
+    for path in rows_shards:
+        if place == len(positions):
+            break
+        after = first + pq.read_metadata(path).num_rows
+        if positions[place] < after:
+            column = pq.read_table(path, columns=["source_row"]).column(0)
+            while place < len(positions) and positions[place] < after:
+                found.append(int(column[positions[place] - first].as_py()))
+                place += 1
+        first = after
+    return found
 
 
 def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFacts) -> tuple[dict[str, Any], Written]:
@@ -34,7 +63,8 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         random_utility=choice.random_utility,
         schedule=choice.schedule,
     )
-    told = notes(facts.config)
+    summary["truncated_samples"] = source_rows(storage.rows_shards, choice.truncated_positions[:MOST_LISTED])
+    told = [*notes(facts.config), *in_words(choice.notes)]
     if told:
         summary["notes"] = told
     if choice.decontamination is not None:

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from spice_select.errors import DatasetError, RowError, UnsupportedProxyError
 from spice_select.records.chat_template import DEFAULT_DATE, ChatFormat, Rendered
@@ -17,15 +17,6 @@ IGNORED = -100
 """Label of a token that is not learned."""
 
 _CHUNK = 1024  # conversations tokenised at a time: enough to keep every core busy, little enough to stay small
-
-
-NOTES: Final = {
-    "reasoning-not-rendered": "the chat template leaves out reasoning, which is then not learned",
-    "text-not-rendered": "the chat template leaves out the text beside a tool call, which is then not learned",
-    "tools-not-rendered": "the chat template leaves out the definitions of tools",
-    "markers-are-text": "the text holds marks of a chat template that are no tokens of this tokenizer",
-}
-"""Code of a note -> what it says."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ class Encoding:
         kept: Input index of each example; ascending.
         truncated: Input indices of the examples that were cut at the maximal length.
         excluded: All the others, with the reason.
-        notes: What a person should know about usable ones: a code of ``NOTES`` and how many it is about.
+        notes: What a person should know about usable ones: a code of ``encoding_notes`` and how many it is about.
     """
 
     examples: list[Example]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spice_select.results.run_metadata import TargetFacts
@@ -24,6 +24,8 @@ class Choice:
         random_curve: Picks and utility (nats) of as many candidates drawn at random, on the way and at the end.
         schedule: What the report says about the schedule, unless it is ``offline``.
         targets: What the model should get better at, in the order that ``selection.tasks`` counts.
+        truncated_positions: Positions of those, ascending.
+        notes: What the chat template leaves out: a code of ``encoding_notes`` and how many rows it is about.
         decontamination: With which sets the pool was compared, how, and which rows left it; None where with none.
     """
 
@@ -37,6 +39,8 @@ class Choice:
     schedule: dict[str, Any] | None = None
     targets: Sequence[TargetFacts] = ()
     decontamination: Mapping[str, Any] | None = None
+    truncated_positions: Sequence[int] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def random_utility(self) -> float:
