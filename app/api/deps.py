@@ -112,6 +112,21 @@ def admit(request: Request) -> Caller:
     if identified is None:
         detail = "this API key is not known, expired or revoked" if shown else "an API key is needed"
         raise ServiceError("unauthenticated", detail, headers=CHALLENGE)
+    count_and_check(request, identified)
+    return identified
+
+
+def count_and_check(request: Request, identified: Caller) -> None:
+    """Count a request against the rate of its key, whichever way it came in, and check the scope that it needs.
+
+    Args:
+        request: The request.
+        identified: Who makes it.
+
+    Raises:
+        ServiceError: ``rate-limited`` or ``forbidden``.
+    """
+    services: Services = request.app.state.services
     allowance = services.limiter.take(identified.key_id or identified.project_id)
     if allowance is not None:
         request.scope["spice.headers"].update(allowance.headers())
@@ -125,7 +140,6 @@ def admit(request: Request) -> Caller:
     needed = scope_of(request.method, request.url.path)
     if not identified.may(needed):
         raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
-    return identified
 
 
 CallerDep = Annotated[Caller, Depends(caller)]

@@ -13,9 +13,12 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 
-SQLITE_WAIT_SECONDS = 30
-LOCK_WAIT_MILLISECONDS = 10_000
+SQLITE_WAIT_SECONDS = 8
+"""How long a transaction waits for the one that writes: a request is answered 503 within ten seconds."""
+LOCK_WAIT_MILLISECONDS = 8_000
 """How long a statement waits for a lock (PostgreSQL)."""
+POOL_WAIT_SECONDS = 5
+"""How long a request waits for one of the process's connections."""
 LAST_USE = "last_use"
 TRUSTED_SECONDS = 1.0
 """A pooled connection that was used this recently is not asked whether it still lives; a server that went away within
@@ -36,8 +39,10 @@ class Database:
         options: dict[str, Any] = {}
         if self.is_sqlite:
             options["connect_args"] = {"timeout": SQLITE_WAIT_SECONDS, "check_same_thread": False}
+            if self.url.database not in {None, "", ":memory:"}:
+                options["pool_timeout"] = POOL_WAIT_SECONDS
         else:
-            options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 5}
+            options |= {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": POOL_WAIT_SECONDS}
             # Every wait is bounded: a paused server must become a 503, not a hung request.
             options["connect_args"] = {
                 "connect_timeout": 5,

@@ -18,7 +18,7 @@ def visitor(request: Request) -> Caller:
     """The caller: by a session, or as the API identifies one. The scope follows from the address as it does there.
 
     Raises:
-        ServiceError: ``unauthenticated`` or ``forbidden``.
+        ServiceError: ``unauthenticated``, ``rate-limited`` or ``forbidden``.
     """
     word = request.cookies.get(COOKIE)
     if word is None or "authorization" in request.headers or deps.needs_no_key(request):
@@ -26,9 +26,7 @@ def visitor(request: Request) -> Caller:
     caller: Caller | None = request.app.state.services.sessions.caller(word)
     if caller is None:
         raise ServiceError("unauthenticated", "the session is over")
-    needed = deps.scope_of(request.method, request.url.path)
-    if not caller.may(needed):
-        raise ServiceError("forbidden", f"the API key lacks the scope {needed}")
+    deps.count_and_check(request, caller)
     request.scope["spice.caller"] = caller  # a download of the page ends with the key as well
     return caller
 

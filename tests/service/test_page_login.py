@@ -188,6 +188,22 @@ def test_leaving_ends_the_session_for_whoever_kept_its_cookie(locked: Locked) ->
     assert locked.get("/ui", other).status_code == 200, "the other session of the same key goes on"
 
 
+def test_what_a_session_asks_counts_against_the_rate_of_its_key(sqlite_url: str, tmp_path: Path) -> None:
+    service = InProcessService(
+        sqlite_url, tmp_path / "data", auth="keys", rate_limit_requests=3, rate_limit_seconds=3600
+    )
+    key, secret = service.app.state.services.keys.create(DEFAULT_PROJECT, "first")
+    with service:
+        visit = Locked(service, secret, key.id)
+        sessions_of_it = [visit.session(), visit.session()]
+        assert [visit.get("/ui", word).status_code for word in (*sessions_of_it, sessions_of_it[0])] == [200, 200, 200]
+        refused = visit.get("/ui", sessions_of_it[1])
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"]
+        by_key = visit.get("/v1/jobs", Authorization=f"Bearer {secret}")
+        assert by_key.status_code == 429, "one count, whichever way in"
+
+
 def test_a_page_in_the_clear_cannot_send_forms_to_the_encrypted_one(locked: Locked) -> None:
     services = locked.service.app.state.services
     services.settings = services.settings.model_copy(update={"public_url": "https://select.example.org"})

@@ -17,8 +17,8 @@ router = APIRouter(tags=["service"], route_class=StrictRoute)
 
 
 @router.get("/livez")
-def live() -> LiveRead:
-    """Whether the process answers; looks at nothing else."""
+async def live() -> LiveRead:
+    """Whether the process answers; looks at nothing else, and waits for no thread that others hold."""
     return LiveRead()
 
 
