@@ -216,6 +216,7 @@ class JobResult(Answer):
     first_gain: float | None = None
     last_gain: float | None = None
     mean_conflict: float | None = None
+    undecided: int | None = None
     notice: str | None = None
     notes: list[str] = []
     certificate: Certificate | None = None

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow.parquet as pq
 
-from spice_select.arrays import StackedArrays
+from spice_select.arrays import StackedArrays, StoreDtype
 from spice_select.errors import EmptyPoolError, MismatchedShardError
 from spice_select.selection.validation import group_of
 from spice_select.storage.shards import GradientShard, map_shard, read_shard
@@ -35,6 +35,7 @@ class Pool:
         halvings: How often a batch had to be halved for lack of memory, over all shards.
         notes: What the chat template leaves out: a code of ``encoding_notes`` and how many rows it is about.
         block_sizes: Numbers of each measured weight in a gradient, in their order; empty where shards do not say.
+        stored: Type in which features are kept, which says how well they are known.
     """
 
     features: np.ndarray | StackedArrays
@@ -47,6 +48,7 @@ class Pool:
     halvings: int
     block_sizes: tuple[int, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
+    stored: StoreDtype = "float32"
 
 
 def read_groups(rows_shards: Sequence[Path], column: str, positions: Sequence[int]) -> list[str]:
@@ -178,7 +180,11 @@ def _together(shards: list[GradientShard]) -> tuple[Pool, list[GradientShard]]:
     positions = np.concatenate([shard.rows for shard in filled])
     if np.any(np.diff(positions) <= 0):
         raise MismatchedShardError("gradient shards overlap or are not in the order of the data set")
+    coarsest: StoreDtype = next(
+        (kind for kind in ("bfloat16", "float16") if any(shard.dtype == kind for shard in filled)), "float32"
+    )
     pool = Pool(
+        stored=coarsest,
         features=filled[0].features[:0],
         positions=positions,
         losses=np.concatenate([shard.losses for shard in filled]),

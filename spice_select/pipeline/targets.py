@@ -118,7 +118,7 @@ def prepare(
     """  # ruff: ignore[docstring-extraneous-exception] - raised by _whitened_pool()
     features = [target.features for target in targets]
     if not targets or config.method not in GREEDY:
-        return Prepared(GradientMatrix(pool.features), features, given)
+        return Prepared(GradientMatrix(pool.features, pool.stored), features, given)
     prepared = _whitened_pool(pool, features, config, given)
     return _in_span(prepared) if config.span else prepared
 
@@ -145,21 +145,21 @@ def _whitened_pool(
         ConfigError: Gradients that do not say which numbers belong to which layer.
     """
     if config.whitening_damping is None:
-        return Prepared(GradientMatrix(pool.features), features, given)
+        return Prepared(GradientMatrix(pool.features, pool.stored), features, given)
     if not pool.block_sizes:
         raise ConfigError(
             "the gradients do not say which numbers belong to which layer: compute them again, or set "
             "whitening_damping to null",
             pointer="#/selection/whitening_damping",
         )
-    candidates = GradientMatrix(pool.features)
+    candidates = GradientMatrix(pool.features, pool.stored)
     transform = Whitening(second_moments(candidates, pool.block_sizes), config.whitening_damping)
     others = [_whitened(rows, transform) for rows in features]
     owned = None if given is None else _whitened(given, transform)
     if isinstance(pool.features, np.ndarray):
         for start, block in candidates.blocks():
             pool.features[start : start + len(block)] = transform(block).numpy()
-        return Prepared(GradientMatrix(torch.from_numpy(pool.features)), others, owned)
+        return Prepared(GradientMatrix(torch.from_numpy(pool.features), pool.stored), others, owned)
     return Prepared(candidates.whitened(transform), others, owned)
 
 

@@ -171,6 +171,11 @@ def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
         f"| mean conflict | {_number(summary['mean_conflict'])} | 0: no pick's gradient points against the mean of "
         "those before it; 1: every one opposes it |",
     ]
+    if summary.get("undecided") is not None:
+        rows.append(
+            f"| decided by less than the precision | {summary['undecided']} of {summary['selected']} picks | gradients "
+            "computed with another batch size, device or type may give others here; ties go to the lower row |"
+        )
     if certificate is not None and certificate["ratio"] is not None:
         rows.append(
             f"| proven ratio | {_number(certificate['ratio'])} | utility / {_number(certificate['upper_bound'])} nats, "

@@ -119,6 +119,7 @@ def summarise(
         "first_gain": selection.gains[0] if picked else None,
         "last_gain": selection.gains[-1] if picked else None,
         "mean_conflict": sum(selection.conflicts) / picked if picked else None,
+        **({} if selection.undecided is None else {"undecided": selection.undecided}),
         "certificate": None if selection.certificate is None else asdict(selection.certificate),
         "scope": None if selection.scope is None else asdict(selection.scope),
         "random_control": None if random_utility is None else {"utility": random_utility},

@@ -17,7 +17,7 @@ from spice_select.selection.gain_bounds import GainBounds
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.lazy_greedy import LazyGreedy, caught_up
 from spice_select.selection.logdet import PRECISION, PrecisionLostError
-from spice_select.selection.scoring import NOTHING, Bounded, ComparisonRule, Proposal, Rule, is_settled
+from spice_select.selection.scoring import NOTHING, Bounded, ComparisonRule, Proposal, Rule, Tolerance, is_settled
 from spice_select.selection.whitened_rows import WhitenedRows
 
 FRONT = 1024
@@ -56,6 +56,7 @@ class ActiveSet:
         self._size = self._smallest
         self._window: ActiveBlock | None = None
         self._needed = 0  # samples refreshed for the last pick
+        self._outside_bound = NOTHING
 
     @property
     def refreshed(self) -> int:
@@ -148,6 +149,7 @@ class ActiveSet:
         self._require_precision(window, closed, found)
         if not self._is_best_outside(found, tolerance, allowed):
             return None
+        found = found.beside(self._outside_bound)
         if window.column_of[found.place] < 0:
             scores = self._rule.scores(window.likely_gains(), conflicts, self._rows).masked_fill_(closed, NOTHING)
             scores.masked_fill_((window.column_of >= 0) | ~window.exact, NOTHING)[found.place] = math.inf
@@ -158,21 +160,23 @@ class ActiveSet:
         is_known = self._rule.penalty > 0.0 or self._rule.has_own_conflicts
         return found if is_known else found._replace(conflict=window.conflict_of(found.place))
 
-    def _is_best_outside(self, found: Proposal, tolerance: float, allowed: torch.Tensor) -> bool:
+    def _is_best_outside(self, found: Proposal, tolerance: Tolerance, allowed: torch.Tensor) -> bool:
         """Whether nothing outside the front can be better."""
-        if self._rule.bounds_hold and self._outside_bound < found.score - tolerance:
+        if self._rule.bounds_hold and self._outside_bound < found.best - tolerance.tie:
             return True
         outside = torch.nonzero(self._outside & allowed).flatten()
         bounds = self._rule.bounds(self._known.uppers[outside], outside)
-        unsettled = self._rule.unsettled(outside[bounds >= found.score - tolerance])
+        unsettled = self._rule.unsettled(outside[bounds >= found.best - tolerance.tie])
         if len(unsettled) > 0:
             self._rule.settle(unsettled, self._candidates.take(unsettled))
             bounds = self._rule.bounds(self._known.uppers[outside], outside)
+        if not self._rule.bounds_hold:
+            self._outside_bound = float(bounds.max()) if len(bounds) > 0 else NOTHING
         return is_settled(found, tolerance, bounds, outside)
 
     def _best_inside(
         self, window: ActiveBlock, closed: torch.Tensor, conflicts: torch.Tensor
-    ) -> tuple[Proposal, float]:
+    ) -> tuple[Proposal, Tolerance]:
         """Best of the front, of which only those are refreshed that may be it, and how far from it another ties."""
         uppers = self._rule.scores(torch.log1p(self._alpha * (window.forms + self._rounding)), conflicts, self._rows)
         uppers.masked_fill_(closed | window.current & window.exact, NOTHING)
@@ -187,9 +191,9 @@ class ActiveSet:
             unknown = closed | ~(window.current & window.exact)
             found, tolerance = self._rule.best(window.gains().masked_fill_(unknown, NOTHING), conflicts, self._rows)
             count *= 2
-            stale = self._stale(uppers, count, found.score - tolerance)
+            stale = self._stale(uppers, count, found.best - tolerance.tie)
             if len(stale) == 0:
-                return found, tolerance
+                return found.beside(float(uppers.max())), tolerance
 
     @staticmethod
     def _stale(uppers: torch.Tensor, count: int, least: float) -> torch.Tensor:
@@ -228,6 +232,8 @@ class ActiveSet:
         in_picks = self._fisher.count <= self._most_in_picks
         exact = 0 if in_picks else max(1, self._size // EXACT)
         self._rows = self._known.largest(rows, self._size, self._likely(rows), exact)
+        if self._fisher.count == 0:
+            self._include_first(rows)
         self._taken = torch.zeros(len(self._rows), dtype=torch.bool)
         norms, forms = self._norms[self._rows], self._known.uppers_of_forms(self._rows)
         self._rounding = self._fisher.rounding(norms, forms)
@@ -246,6 +252,18 @@ class ActiveSet:
             conflicts=self._rule.penalty > 0.0 or self._rule.needs_products,
             in_picks=in_picks,
         )
+
+    def _include_first(self, rows: torch.Tensor) -> None:
+        """Let the first pick and the highest score be inside, though many rows may tie: there every gain is known."""
+        gains = torch.log1p(self._alpha * self._norms[rows])
+        nothing = torch.zeros_like(gains)
+        wanted = [
+            self._rule.best(gains, nothing, rows)[0].row,
+            int(rows[self._rule.scores(gains, nothing, rows).argmax()]),
+        ]
+        for place, row in enumerate(dict.fromkeys(wanted), start=1):
+            if not bool((self._rows == row).any()):
+                self._rows[-place] = row
 
     def _renew(self, window: ActiveBlock, rows: torch.Tensor) -> None:
         """Let the rows with the largest bounds take the places of those that fell behind."""

@@ -5,6 +5,7 @@ Whatever the input is (numpy, a memory map, torch on any device), what decides i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from copy import copy
 from typing import TypeAlias
@@ -12,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from spice_select.arrays import StackedArrays
+from spice_select.arrays import StackedArrays, StoreDtype
 from spice_select.errors import EmptyPoolError, NonFiniteGradientError, PoolError
 from spice_select.selection.lowrank import CHUNK, SINGLE_RANGE
 
@@ -24,6 +25,10 @@ SINGLE_BYTES = 64 * 2**20
 """Size of one float32 block of rows, bytes; does not affect results."""
 SAME_LENGTH = 1e-12
 """Relative difference of squared lengths up to which two rows may be equal: summing in another order changes less."""
+DOUBLE_TIE = 1e-12
+"""Relative difference up to which scores of float64 rows are a tie: rounding of the arithmetic stays below it."""
+SINGLE_TIE = 1e-6
+"""The same for float32 rows: batch size, threads and device change a gradient by up to 3.5e-7 of its length."""
 NAMED_ROWS = 20
 """How many bad rows an error names."""
 
@@ -34,12 +39,14 @@ class GradientMatrix:
     Args:
         gradients: Matrix of shape (n, d), any real dtype: torch on any device, numpy, or arrays stacked by rows (memory
             maps stay on disk).
+        stored: Type in which the rows were kept, where that was a coarser one than they have here.
 
     Attributes:
         size: Number of samples, n.
         dimension: Length of a gradient, d.
         device: Where the float64 blocks live: the device of the input.
         squared_norms: |g|^2 of every row, float64 of shape (n,).
+        tie: Scores closer than this share of their terms are a tie, because the rows are known no better.
 
     Raises:
         EmptyPoolError: There is no row.
@@ -47,7 +54,7 @@ class GradientMatrix:
         NonFiniteGradientError: A row holds NaN or infinity, or its squared length does not fit float64.
     """
 
-    def __init__(self, gradients: Gradients) -> None:
+    def __init__(self, gradients: Gradients, stored: StoreDtype | None = None) -> None:
         if not isinstance(gradients, torch.Tensor | StackedArrays):
             gradients = np.asanyarray(gradients)
         if gradients.ndim != 2 or gradients.shape[1] == 0:
@@ -60,6 +67,7 @@ class GradientMatrix:
         self._source = gradients.detach() if isinstance(gradients, torch.Tensor) else gradients
         self.device = gradients.device if isinstance(gradients, torch.Tensor) else torch.device("cpu")
         self.size, self.dimension = int(gradients.shape[0]), int(gradients.shape[1])
+        self.tie = max(tie_of(str(kind), self.dimension) for kind in (gradients.dtype, stored or "float64"))
         self.block_rows = max(1, min(self.size, BLOCK_BYTES // (8 * self.dimension)))
         self._scales: torch.Tensor | None = None
         self._transform: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -89,6 +97,7 @@ class GradientMatrix:
         """
         view = copy(self)
         view._transform = transform
+        view.tie = max(self.tie, SINGLE_TIE)
         view.squared_norms = view._sum_squares()
         return view
 
@@ -248,3 +257,20 @@ class GradientMatrix:
             f"rows {', '.join(map(str, named))}{more}",
             errors=[{"detail": "not a finite gradient", "pointer": f"#/{row}"} for row in named],
         )
+
+
+def tie_of(dtype: str, dimension: int) -> float:
+    """Share of their terms by which two scores must differ to be told apart.
+
+    A product of rows stored in 16 bits carries d roundings that fall either way, so that their sum grows like sqrt(d)
+    and its share of the product falls like 1 / sqrt(d); the tolerance is eight times that,
+    because the squared length of a gradient comes from a few of its numbers.
+
+    Args:
+        dtype: Name of the type that rows are stored in.
+        dimension: Length of a row, d.
+    """
+    rounding = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(dtype.removeprefix("torch."))
+    if rounding is not None:
+        return max(SINGLE_TIE, 8.0 * rounding / math.sqrt(dimension))
+    return SINGLE_TIE if dtype.endswith("float32") else DOUBLE_TIE

@@ -200,6 +200,8 @@ def describe(
         rule="score_per_token" if per_token else "score",
         tasks=[pick.task for pick in picks] if is_targeted(config, side) else None,
         relevances=[pick.relevance for pick in picks] if is_targeted(config, side) else None,
+        margins=[pick.margin for pick in picks] if config.method in GREEDY else None,
+        undecided=sum(pick.margin < pick.resolution for pick in picks) if config.method in GREEDY else None,
         cost=None if side.costs is None else int(side.costs[indices].sum()),
     )
 

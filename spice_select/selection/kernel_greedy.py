@@ -100,14 +100,14 @@ class KernelGreedy:
             places = places[:count]
             if len(places) == 0:
                 assert found is not None
-                return found
+                return found.beside(float(bounds.max()))
             seen = torch.cat([seen, rows[places]])
             conflicts = torch.cat([conflicts, self._refresh(rows[places])])
             bounds[places] = NOTHING
             gains = torch.log1p(self._alpha * self._known.forms(seen))
             found, tolerance = self._rule.best(gains, conflicts, seen)
             self._require_precision(seen, gains, found)
-            least, count = found.score - tolerance, 2 * count
+            least, count = found.best - tolerance.tie, 2 * count
 
     def accept(self, proposal: Proposal) -> None:
         """Add the proposed row to the set.

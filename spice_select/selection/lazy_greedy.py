@@ -11,6 +11,9 @@ from spice_select.selection.conflict import conflict
 from spice_select.selection.gradient_matrix import BLOCK_BYTES, GradientMatrix
 from spice_select.selection.scoring import NOTHING, ComparisonRule, Proposal, descending, is_settled
 
+COARSE = 32
+"""Bits of a bound that make no difference to the order of work, so that rows which may tie come lower row first."""
+
 
 class Information(Protocol):
     """What a set knows; its gains never rise as the set grows."""
@@ -122,7 +125,7 @@ class LazyGreedy:
         batch, norm, size = self._batch, float(self._total.norm()), max(1, self._count)
         while True:
             open_bounds = bounds.masked_fill(known, NOTHING)
-            places = descending(open_bounds, batch)
+            places = descending(open_bounds, batch, COARSE)
             places = places[~known[places]]
             for part in torch.split(places, self._batch):
                 self._gains[rows[part]] = self._information.gains(rows[part])
@@ -135,7 +138,7 @@ class LazyGreedy:
             found, tolerance = self._rule.best(self._gains[rows[seen]], conflicts[seen], rows[seen])
             rest = torch.nonzero(~known).flatten()
             if is_settled(found, tolerance, bounds[rest], rows[rest]):
-                return found
+                return found.beside(float(bounds[rest].max())) if len(rest) > 0 else found
             batch *= 2
 
     def accept(self, proposal: Proposal) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.pick_products import PickProducts
-from spice_select.selection.scoring import TIE, Proposal, Rule
+from spice_select.selection.scoring import Proposal, Rule, Tolerance, lowest_of_ties
 
 CANCELS = 1e-12
 """A mean shorter than this share of the mean length is rounding: the gradients cancel, and nothing is matched."""
@@ -96,7 +96,7 @@ class MatchingRule:
         scores = self._rule.weight * gains - self.penalty * conflicts + self._lacking(rows)
         return self._rule.per_cost(scores, rows)
 
-    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
+    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, Tolerance]:
         """The highest score, ties to the lower row, and how far from it another score still ties.
 
         Args:
@@ -106,14 +106,11 @@ class MatchingRule:
         """
         scores = self.scores(gains, conflicts, rows)
         top = int(scores.argmax())
-        gain, against, row = float(gains[top]), float(conflicts[top]), rows[top : top + 1]
+        gain, against, row = gains[top], conflicts[top], rows[top : top + 1]
         terms = (self._count + 1) * self._means[row].abs() + self._products.sums[0, row].abs()
         size = self._rule.weight * gain + self.penalty * against + self._weight * terms / self._norm
-        tolerance = TIE * float(self._rule.per_cost(size, row))
-        tied = torch.nonzero(scores >= scores[top] - tolerance).flatten()
-        place = int(tied[rows[tied].argmin()]) if len(tied) > 1 else top
-        proposal = Proposal(int(rows[place]), float(gains[place]), float(conflicts[place]), float(scores[place]), place)
-        return proposal, tolerance
+        size = self._rule.per_cost(size, row)
+        return lowest_of_ties(scores, gains, conflicts, rows, self._rule.tie, float(size))
 
     def for_every_task(self, gains: torch.Tensor, rows: torch.Tensor, size: int) -> MatchingRule:
         """There is one task only.

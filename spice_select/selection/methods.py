@@ -136,7 +136,7 @@ def _rule(
     """
     if not side.targets:
         penalty = config.conflict_penalty if config.method == "spice" else 0.0
-        rule = Rule(penalty, costs, config.information_weight)
+        rule = Rule(penalty, costs, config.information_weight, candidates.tie)
         if config.matching_weight == 0:
             return rule
         mean, norm = pool_mean(candidates)

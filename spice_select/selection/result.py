@@ -98,6 +98,9 @@ class Selection:
         scope: What cutting the pool gave up; None for the scope ``global``.
         tasks: Number of the target that each pick serves; None without targets.
         relevances: g . m / |m| of each pick with the mean m of that target's rows; None without targets.
+        margins: By how much the score of each pick exceeds that of any other candidate, at least; negative where scores
+            tied and the lower row was picked. None for methods that compare no scores.
+        undecided: Picks whose margin is below what the precision of the rows can tell apart; None likewise.
         objective: With targets under ``relevance``: the sum of what the picks are worth for their targets and of the
             weighted utility; None otherwise.
         objective_bound: No other set with as many rows for each target has a larger objective.
@@ -120,5 +123,7 @@ class Selection:
     scope: ScopeReport | None = None
     tasks: list[int] | None = None
     relevances: list[float] | None = None
+    margins: list[float] | None = None
+    undecided: int | None = None
     objective: float | None = None
     objective_bound: float | None = None

@@ -1,7 +1,8 @@
 """How two candidates compare: score, tolerance of a tie, and when a choice can no longer be overtaken.
 
 Score of x is Delta_x(S) - lambda conflict(x|S), divided by the sample's cost when the budget is in tokens and the rule
-is gain per token. Scores closer than rounding can tell apart are a tie, and a tie goes to the lower row.
+is gain per token. Scores closer than the precision of the rows can tell apart are a tie: every row within the tolerance
+of the highest score ties with it, and the lowest of them is picked.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 
 TIE = 1e-12
 """Scores closer than this share of their terms count as equal: float64 rounding of the gains stays below it."""
+NOTHING = -math.inf
+"""Gain of a row that may not be chosen."""
 
 
 class Proposal(NamedTuple):
@@ -27,6 +30,9 @@ class Proposal(NamedTuple):
         place: Where the engine that proposed it keeps it.
         task: The target that the pick serves; -1 without targets.
         relevance: g . m / |m| with the mean m of that target's rows; 0 without targets.
+        best: The highest score, with which this one ties.
+        margin: By how much its score exceeds any other's, at least; negative when a tie gave it to the lower row.
+        resolution: Below which margin changes of the rows within their precision may change the pick.
     """
 
     row: int
@@ -36,6 +42,29 @@ class Proposal(NamedTuple):
     place: int
     task: int = -1
     relevance: float = 0.0
+    best: float = math.inf
+    margin: float = math.inf
+    resolution: float = 0.0
+
+    def beside(self, bound: float) -> Proposal:
+        """The same proposal, with a margin that holds for further rows.
+
+        Args:
+            bound: No score of theirs is higher.
+        """
+        return self._replace(margin=min(self.margin, self.score - bound))
+
+
+class Tolerance(NamedTuple):
+    """How close to the highest score another is to count as equal.
+
+    Attributes:
+        tie: For what is known of the rows.
+        rounding: For the arithmetic alone.
+    """
+
+    tie: float
+    rounding: float
 
 
 class Bounded(Protocol):
@@ -73,7 +102,7 @@ class ComparisonRule(Bounded, Protocol):
     def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Scores, or upper bounds on them from upper bounds on the gains."""
 
-    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
+    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, Tolerance]:
         """The highest score, ties to the lower row, and how far from it another score still ties."""
 
     def for_every_task(self, gains: torch.Tensor, rows: torch.Tensor, size: int) -> Bounded:
@@ -113,11 +142,13 @@ class Rule:
         penalty: Weight of the conflict, lambda >= 0.
         costs: Cost of every row, float64 of shape (n,) on the CPU, when gains count per cost; None when they do not.
         weight: Weight of the gain.
+        tie: Share of its terms by which a score must differ from another to be told apart.
     """
 
     penalty: float
     costs: torch.Tensor | None = None
     weight: float = 1.0
+    tie: float = TIE
 
     has_own_conflicts: ClassVar[bool] = False
     needs_products: ClassVar[bool] = False
@@ -224,7 +255,7 @@ class Rule:
         """
         return scores if self.costs is None else scores / self.costs[rows]
 
-    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
+    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, Tolerance]:
         """The highest score, ties to the lower row, and how far from it another score still ties.
 
         Args:
@@ -232,36 +263,61 @@ class Rule:
             conflicts: Conflicts, shape (m,).
             rows: Rows, shape (m,).
         """
-        penalties = self.penalty * conflicts
-        weighted = self.weight * gains
-        scores, tolerances = weighted - penalties, TIE * (weighted + penalties)
-        if self.costs is not None:
-            scores, tolerances = scores / self.costs[rows], tolerances / self.costs[rows]
+        scores = self.scores(gains, conflicts, rows)
         top = int(scores.argmax())
-        tolerance = float(tolerances[top])
-        tied = torch.nonzero(scores >= scores[top] - tolerance).flatten()
-        place = int(tied[rows[tied].argmin()]) if len(tied) > 1 else top
-        proposal = Proposal(int(rows[place]), float(gains[place]), float(conflicts[place]), float(scores[place]), place)
-        return proposal, tolerance
+        size = self.weight * gains[top] + self.penalty * conflicts[top]
+        size = self.per_cost(size, rows[top])
+        return lowest_of_ties(scores, gains, conflicts, rows, self.tie, float(size))
 
 
-def is_settled(proposal: Proposal, tolerance: float, bounds: torch.Tensor, rows: torch.Tensor) -> bool:
+RESOLUTION = 5.0
+"""A tolerance and four: rows that change within their precision move either score by up to two tolerances."""
+
+
+def lowest_of_ties(
+    scores: torch.Tensor, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor, tie: float, size: float
+) -> tuple[Proposal, Tolerance]:
+    """The lowest row among those whose scores tie with the highest.
+
+    Args:
+        scores: float64 of shape (m,).
+        gains: Gains, nats, shape (m,).
+        conflicts: Conflicts, shape (m,).
+        rows: Rows, shape (m,).
+        tie: Share of its terms by which a score must differ to be told apart.
+        size: Size of the terms of the highest score.
+    """
+    tolerance, best = Tolerance(tie * size, min(tie, TIE) * size), float(scores.max())
+    tied = torch.nonzero(scores >= best - tolerance.tie).flatten()
+    place = int(tied[rows[tied].argmin()])
+    score, second = float(scores[place]), NOTHING
+    if len(scores) > 1:
+        highest = scores.topk(2)
+        second = float(highest.values[1] if int(highest.indices[0]) == place else highest.values[0])
+    proposal = Proposal(int(rows[place]), float(gains[place]), float(conflicts[place]), score, place)
+    return proposal._replace(best=best, margin=score - second, resolution=RESOLUTION * tolerance.tie), tolerance
+
+
+def is_settled(proposal: Proposal, tolerance: Tolerance, bounds: torch.Tensor, rows: torch.Tensor) -> bool:
     """Whether none of the other rows can be a better choice, whatever their true scores are.
+
+    A row that may be above the highest score must be looked at, because those that tie are counted from there; one that
+    can only tie matters if it is a lower row.
 
     Args:
         proposal: Best of the rows whose scores are known.
-        tolerance: How far below its score another still ties.
+        tolerance: How far below the highest score another still ties.
         bounds: Upper bounds on the scores of the other rows, shape (m,).
         rows: The other rows, shape (m,).
     """
-    if len(bounds) == 0 or float(bounds.max()) < proposal.score - tolerance:
+    if len(bounds) == 0 or float(bounds.max()) < proposal.best - tolerance.tie:
         return True
-    if float(bounds.max()) > proposal.score + tolerance:
+    if float(bounds.max()) > proposal.best + tolerance.rounding:
         return False
-    return not bool((rows[bounds >= proposal.score - tolerance] < proposal.row).any())
+    return not bool((rows[bounds >= proposal.best - tolerance.tie] < proposal.row).any())
 
 
-def descending(bounds: torch.Tensor, count: int) -> torch.Tensor:
+def descending(bounds: torch.Tensor, count: int, ignored: int = 12) -> torch.Tensor:
     """Places of the ``count`` largest bounds from above, the lower place first among equal ones.
 
     Bounds that differ only by rounding are taken as equal, so that a pool of equals is worked off from its lower end.
@@ -269,14 +325,15 @@ def descending(bounds: torch.Tensor, count: int) -> torch.Tensor:
     Args:
         bounds: float64 of shape (m,).
         count: How many.
+        ignored: How many of the 52 last bits make no difference.
 
     Returns:
         int64 of shape (min(count, m),).
     """
-    # Floats sort like their bits, negative ones with all but the sign turned over; without the last 12 of 52 bits
+    # Floats sort like their bits, negative ones with all but the sign turned over; without the last of 52 bits
     # rounding makes no difference.
     bits = bounds.view(torch.int64)
-    coarse = (bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)) >> 12
+    coarse = (bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)) >> ignored
     if count >= len(bounds):
         return coarse.argsort(descending=True, stable=True)
     threshold = coarse.topk(count, sorted=False).values.min()
@@ -284,7 +341,3 @@ def descending(bounds: torch.Tensor, count: int) -> torch.Tensor:
     level = torch.nonzero(coarse == threshold).flatten()
     chosen = torch.cat([above, level[: count - len(above)]])
     return chosen[coarse[chosen].argsort(descending=True, stable=True)]
-
-
-NOTHING = -math.inf
-"""Gain of a row that may not be chosen."""

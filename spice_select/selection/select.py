@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from spice_select.arrays import StackedArrays
+from spice_select.arrays import StackedArrays, StoreDtype
 from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError, PoolError
 from spice_select.selection.baselines import read_losses
@@ -106,6 +106,7 @@ def select_part(
     config: SelectionConfig,
     number: int,
     *,
+    stored: StoreDtype = "float32",
     costs: Sequence[int] | torch.Tensor | None = None,
     losses: Sequence[float] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -117,6 +118,7 @@ def select_part(
         gradients: Per-sample gradients of the whole pool, shape (n, d), numpy or on the disk.
         config: What to choose; as for ``select``.
         number: Which part, from 0.
+        stored: Type in which the gradients were kept.
         costs: Tokens of every sample of the pool.
         losses: Loss of every sample of the pool, nats.
         on_progress: Called as (picked, most picks possible) after each pick.
@@ -143,7 +145,7 @@ def select_part(
         costs=None if every is None else every[rows],
         losses=None if losses is None else read_losses(losses, size)[rows],
     )
-    part = GradientMatrix(gradients[rows.numpy()])
+    part = GradientMatrix(gradients[rows.numpy()], stored)
     return select_one_partition(part, config, side, rows, min(wanted, len(rows)), on_progress, should_stop)
 
 

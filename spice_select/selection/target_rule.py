@@ -21,7 +21,7 @@ from spice_select.errors import PoolError
 from spice_select.selection.conflict import conflict
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.pick_products import PickProducts
-from spice_select.selection.scoring import NOTHING, TIE, Proposal
+from spice_select.selection.scoring import NOTHING, Proposal, Tolerance, lowest_of_ties
 
 CANCELS = 1e-12
 """A mean shorter than this share of the mean length is rounding: the target rows cancel."""
@@ -162,7 +162,7 @@ class TargetRule:
         del conflicts
         return self.bounds(gains, rows)
 
-    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, float]:
+    def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, Tolerance]:
         """The highest score for the present task, ties to the lower row, and how far from it another score still ties.
 
         Args:
@@ -174,15 +174,12 @@ class TargetRule:
         closed = gains == NOTHING
         gains = gains.masked_fill(closed, 0.0)
         against = self._conflicts[self.task, rows]
-        size = self._eta * gains + self._lambda * against + self._weight * self._magnitude(rows)
         scores = self._per_cost(self._eta * gains + self._fixed(self.task, rows), rows).masked_fill_(closed, NOTHING)
-        top = int(scores.argmax())
-        tolerance = TIE * float(self._per_cost(size, rows)[top])
-        tied = torch.nonzero(scores >= scores[top] - tolerance).flatten()
-        place = int(tied[rows[tied].argmin()]) if len(tied) > 1 else top
-        row = int(rows[place])
-        found = Proposal(row, float(gains[place]), float(against[place]), float(scores[place]), place)
-        return found._replace(task=self.task, relevance=self.relevance(row)), tolerance
+        top = scores.argmax()[None]
+        size = self._eta * gains[top] + self._lambda * against[top] + self._weight * self._magnitude(rows[top])
+        size = self._per_cost(size, rows[top])
+        found, tolerance = lowest_of_ties(scores, gains, against, rows, self._candidates.tie, float(size))
+        return found._replace(task=self.task, relevance=self.relevance(found.row)), tolerance
 
     def for_every_task(self, gains: torch.Tensor, rows: torch.Tensor, size: int) -> EveryTask:
         """What says which rows are likely to be picked soon, for whichever task.
@@ -291,7 +288,8 @@ class TargetRule:
         uppers: torch.Tensor = self._eta * gains + self._fixed(task, rows)
         if not self.needs_products:
             return uppers
-        return uppers + self._products.errors[task, rows] * (self._weight / self._norms[task])
+        errors: torch.Tensor = self._products.errors[task, rows] * (self._weight / self._norms[task])
+        return uppers + errors
 
     def _magnitude(self, rows: torch.Tensor) -> torch.Tensor:
         """Size of the terms that f_a is made of, by which its rounding is judged."""

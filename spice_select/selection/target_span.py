@@ -31,7 +31,9 @@ def in_span(candidates: GradientMatrix, side: SideData) -> tuple[GradientMatrix,
     basis = span_basis(torch.cat(side.targets))
     rows = torch.cat([block @ basis for _, block in candidates.blocks()])
     given = None if side.given is None else side.given @ basis
-    return GradientMatrix(rows), replace(side, targets=tuple(rows @ basis for rows in side.targets), given=given)
+    matrix = GradientMatrix(rows)
+    matrix.tie = candidates.tie
+    return matrix, replace(side, targets=tuple(rows @ basis for rows in side.targets), given=given)
 
 
 def span_basis(rows: torch.Tensor) -> torch.Tensor:

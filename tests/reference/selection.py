@@ -62,6 +62,7 @@ def dense_select(
     costs: Sequence[int] | None = None,
     tokens: int | None = None,
     per_token: bool = False,
+    tie: float = 1e-11,
 ) -> tuple[list[int], list[float], list[float]]:
     """SPICE by its definition: every candidate, every step, one log-determinant of the d x d matrix each, in float64.
 
@@ -74,9 +75,10 @@ def dense_select(
         costs: Tokens of each sample, for a token budget.
         tokens: The token budget.
         per_token: Compare scores per token.
+        tie: Share of its terms within which of the best a score ties.
 
     Returns:
-        Picks, their gains and their conflicts. Scores within 1e-11 of the best are a tie and go to the lower row.
+        Picks, their gains and their conflicts. Scores within ``tie`` of the best are a tie and go to the lower row.
     """
     n, d = gradients.shape
     fisher = np.eye(d)
@@ -100,10 +102,14 @@ def dense_select(
             options.append((score / costs[row] if per_token and costs is not None else score, row, gain, conflict))
         if not options:
             break
-        best = max(score for score, _, _, _ in options)
+        best, row, gain, conflict = max(options, key=lambda option: option[0])
+        size = (
+            max(1.0, abs(best))
+            if tie <= 1e-11
+            else (gain + penalty * conflict) / (costs[row] if per_token and costs is not None else 1)
+        )
         _, row, gain, conflict = min(
-            (option for option in options if option[0] >= best - 1e-11 * max(1.0, abs(best))),
-            key=lambda option: option[1],
+            (option for option in options if option[0] >= best - tie * size), key=lambda option: option[1]
         )
         if stop_ratio is not None and gains and gain <= stop_ratio * gains[0]:
             break

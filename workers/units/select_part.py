@@ -46,6 +46,7 @@ class SelectPartHandler(UnitHandler[SelectInputs, Outcome]):
             pool.features,
             inputs.config.selection,
             claim.shard,
+            stored=pool.stored,
             costs=pool.tokens.tolist(),
             losses=pool.losses.tolist(),
             on_progress=heartbeat.advance,
