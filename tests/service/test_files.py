@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import stat
 import threading
@@ -25,7 +26,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.cli import main
 from spice_select.client import Client
-from tests.fixtures.service import InProcessService, finished_behind_keys, sums
+from tests.fixtures.service import InProcessService, finished_behind_keys, jsonl, sums
 
 
 @dataclass
@@ -299,3 +300,28 @@ def test_the_command_prints_a_link(
     assert ended.value.code == 0
     (url,) = capsys.readouterr().out.split()
     assert len(httpx.get(url).content.splitlines()) == 2
+
+
+def test_selected_rows_can_be_read_as_conversations(service: InProcessService) -> None:
+    dataset = service.push(jsonl(sums(8)))
+    job = service.submit(dataset["id"], budget={"count": 3})
+    service.drain()
+    address = f"/v1/jobs/{job['id']}/files/selected.jsonl"
+    rows = [json.loads(line) for line in service.http.get(address).text.splitlines()]
+    answer = service.http.get(f"{address}?form=messages")
+    wanted = [
+        {
+            "messages": [
+                {"role": "user", "content": row["instruction"]},
+                {"role": "assistant", "content": row["output"]},
+            ]
+        }
+        for row in rows
+    ]
+    assert [json.loads(line) for line in answer.text.splitlines()] == wanted
+    assert answer.headers["ETag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
+    first = service.http.get(f"{address}?form=messages&k=1")
+    assert [json.loads(line) for line in first.text.splitlines()] == wanted[:1]
+    refused = service.http.get(f"/v1/jobs/{job['id']}/files/ranking.parquet?form=messages")
+    assert (refused.status_code, refused.json()["errors"][0]["parameter"]) == (422, "form")
+    assert service.http.get(f"{address}?form=alpaca").status_code == 422

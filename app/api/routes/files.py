@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -40,9 +40,12 @@ def get_file(
     project: deps.Project,
     services: deps.ServicesDep,
     k: Picks = None,
+    form: Annotated[
+        Literal["messages"] | None, Query(description="Of selected.jsonl: its rows as conversations, for trainers.")
+    ] = None,
 ) -> Response:
     """One file of the result, with ranges and a strong ETag that is its sha256."""
-    return send_file(request, services.results.file(project, job_id, name, k))
+    return send_file(request, services.results.file(project, job_id, name, k, form=form))
 
 
 @router.post("/jobs/{job_id}/files/{name}/links", status_code=201, response_model=LinkRead, tags=JOBS)

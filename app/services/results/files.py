@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from app.errors import ServiceError
+from app.persistence.repositories import Datasets
 from app.persistence.tables import Job
 from app.services.access.signed_links import Link, LinkSigner
 from app.services.compat import understood
@@ -18,6 +19,9 @@ from app.services.results.truncated import CUTTABLE, TruncatedResults
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig
+
+if TYPE_CHECKING:
+    from spice_select.records.formats import ColumnRole, Form
 
 QUERY_K = {"parameter": "k", "in": "query"}
 
@@ -59,7 +63,14 @@ class ResultService:
         self.truncated = TruncatedResults(store, settings.prefix_cache_bytes)
 
     def file(
-        self, project_id: str, job_id: str, name: str, k: int | None = None, *, k_is: Mapping[str, str] = QUERY_K
+        self,
+        project_id: str,
+        job_id: str,
+        name: str,
+        k: int | None = None,
+        *,
+        k_is: Mapping[str, str] = QUERY_K,
+        form: Literal["messages"] | None = None,
     ) -> Stored:
         """One file of a result, whole or with the first k picks only.
 
@@ -69,6 +80,7 @@ class ResultService:
             name: The file.
             k: How many picks; None for all.
             k_is: Where the caller said k, for errors.
+            form: ``messages`` gives the rows as conversations, under the names that trainers read; None as they came.
 
         Raises:
             ServiceError: ``not-found``, ``conflict-state`` while there is no result, ``validation-error`` where k
@@ -76,14 +88,34 @@ class ResultService:
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         file, path = self.reader.file(project_id, job_id, name)
         whole = Stored(file.name, file.media_type, file.bytes, file.sha256, path)
-        if k is None:
+        if k is None and form is None:
             return whole
         job = self.jobs.get(project_id, job_id).job
-        selected = _refuse_cut(job, name, k, k_is)
-        if k == selected:
-            return whole
-        cut = self.truncated.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
-        return Stored(file.name, file.media_type, cut.stat().st_size, cut.name, cut)
+        if k is not None and k != _refuse_cut(job, name, k, k_is):
+            cut = self.truncated.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
+            whole = Stored(file.name, file.media_type, cut.stat().st_size, cut.name, cut)
+        return whole if form is None else self._conversations(job, whole, f"{file.sha256}-{k or 'all'}-messages")
+
+    def _conversations(self, job: Job, rows: Stored, key: str) -> Stored:
+        """The rows of ``selected.jsonl`` as conversations.
+
+        Raises:
+            ServiceError: ``validation-error``: another file.
+        """
+        if rows.name != "selected.jsonl":
+            detail = f"form: {rows.name} holds no records as they came; it goes with selected.jsonl"
+            finding = {"detail": detail, "parameter": "form", "in": "query"}
+            raise ServiceError("validation-error", detail, errors=[finding])
+        with self.reader.database.read() as session:
+            dataset = Datasets(session).get_even_deleted(job.dataset_id)
+            shape, columns = dataset.format, dataset.columns
+        from spice_select.results.trainers import write_conversations
+
+        def write(target: Path) -> None:
+            write_conversations(rows.path, target, cast("Form", shape), cast("dict[ColumnRole, str]", columns))
+
+        made = self.truncated.made(job.project_id, key, write)
+        return Stored(rows.name, rows.media_type, made.stat().st_size, made.name, made)
 
     def run_events(self, project_id: str, job_id: str) -> list[dict[str, Any]]:
         """Every OpenLineage event of a job so far."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from app.storage import ArtifactStore, file_sha256
@@ -42,7 +44,17 @@ class TruncatedResults:
             k: Rows to keep, at most as many as there are.
             parquet: Whether it is Parquet and not lines of text.
         """
-        home = self._store.cuts(project_id) / f"{sha256}-{k}"
+        return self.made(project_id, f"{sha256}-{k}", partial(_cut_parquet if parquet else _cut_lines, source, k=k))
+
+    def made(self, project_id: str, key: str, write: Callable[[Path], object]) -> Path:
+        """A file that follows from another, made when it is first asked for; its name is its sha256.
+
+        Args:
+            project_id: Owner.
+            key: Digest (hex) of the whole file that it is made from, ``-``, and what it is; it goes with that file.
+            write: Writes it.
+        """
+        home = self._store.cuts(project_id) / key
         with suppress(FileNotFoundError):
             for cut in home.iterdir():
                 if not self._store.verified(cut, cut.name):
@@ -52,7 +64,7 @@ class TruncatedResults:
                 return cut
         with self._store.scratch() as folder:
             draft = folder / "cut"
-            (_cut_parquet if parquet else _cut_lines)(source, draft, k)
+            write(draft)
             target = home / file_sha256(draft)
             home.mkdir(parents=True, exist_ok=True)
             draft.replace(target)
