@@ -11,8 +11,8 @@ SELECTION = (
         "conflicts are not subtracted",
         "selection",
         "spice_select/selection/scoring.py",
-        "scores, tolerances = weighted - penalties, TIE * (weighted + penalties)",
-        "scores, tolerances = weighted, TIE * (weighted + penalties)",
+        "self.per_cost(self.weight * gains - self.penalty * conflicts, rows)",
+        "self.per_cost(self.weight * gains, rows)",
         (_GREEDY,),
     ),
     Fault(
@@ -83,8 +83,8 @@ SELECTION = (
         "a choice counts as settled although another row may be better",
         "selection",
         "spice_select/selection/scoring.py",
-        "if float(bounds.max()) > proposal.score + tolerance:\n        return False",
-        "if float(bounds.max()) > proposal.score + tolerance:\n        return True",
+        "if float(bounds.max()) > proposal.best + tolerance.rounding:\n        return False",
+        "if float(bounds.max()) > proposal.best + tolerance.rounding:\n        return True",
         (_GREEDY, "tests/library/test_surrogates.py"),
     ),
     Fault(
