@@ -261,9 +261,9 @@ class ActiveSet:
             self._rule.best(gains, nothing, rows)[0].row,
             int(rows[self._rule.scores(gains, nothing, rows).argmax()]),
         ]
-        for place, row in enumerate(dict.fromkeys(wanted), start=1):
-            if not bool((self._rows == row).any()):
-                self._rows[-place] = row
+        missing = [row for row in dict.fromkeys(wanted) if not bool((self._rows == row).any())]
+        free = torch.nonzero(~torch.isin(self._rows, torch.tensor(wanted))).flatten()
+        self._rows[free[len(free) - len(missing) :]] = torch.tensor(missing, dtype=torch.int64)
 
     def _renew(self, window: ActiveBlock, rows: torch.Tensor) -> None:
         """Let the rows with the largest bounds take the places of those that fell behind."""
