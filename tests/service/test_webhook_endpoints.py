@@ -22,7 +22,7 @@ from workers.background.webhook_sender import WebhookSender
 
 
 def message(attempt: int) -> Message:
-    return Message("whd_x", "whe_x", 1, attempt, "https://x.org/", "{}", ())
+    return Message("whd_x", "whe_x", "proj_x", 1, attempt, "https://x.org/", "{}", ())
 
 
 def test_a_rotated_secret_signs_beside_the_new_one_until_the_overlap_is_over(hooked: Hooked) -> None:

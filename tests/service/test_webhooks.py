@@ -26,6 +26,7 @@ from spice_select.client import webhooks
 from tests.fixtures.hooked import Hooked, until
 from tests.fixtures.receiver import Received, Receiver, respond
 from tests.fixtures.service import jsonl, sums
+from workers.background.webhook_sender import MOST_OF_PROJECT
 
 
 def test_what_happens_to_a_job_is_told_in_order_and_signed(hooked: Hooked) -> None:
@@ -173,7 +174,7 @@ def test_a_receiver_may_ask_for_a_longer_pause(hooked: Hooked, asked: str, secon
 
 
 def message(attempt: int) -> Message:
-    return Message("whd_x", "whe_x", 1, attempt, "https://x.org/", "{}", ())
+    return Message("whd_x", "whe_x", "proj_x", 1, attempt, "https://x.org/", "{}", ())
 
 
 def test_the_schedule_is_that_of_standard_webhooks(tmp_path: Path) -> None:
@@ -253,3 +254,36 @@ def test_a_message_that_another_took_over_is_not_settled_twice(hooked: Hooked) -
     assert service.settle(again, Outcome(status=200)) is DeliveryState.DELIVERED
     assert service.settle(again, Outcome(status=500)) is None
     assert [one["state"] for one in hooked.deliveries(endpoint)] == ["pending", "delivered"]
+
+
+def test_a_project_with_many_hanging_receivers_holds_up_nobody_else(hooked: Hooked) -> None:
+    service = hooked.service
+    webhook_service, keys = service.app.state.services.webhooks, service.app.state.services.keys
+    release, hang = threading.Event(), f"{hooked.receiver.url}/hang"
+
+    def answer(request: Received, handler: BaseHTTPRequestHandler) -> None:
+        if request.path == "/hang":
+            release.wait(120)
+        respond(204)(request, handler)
+
+    def paths() -> list[str]:
+        return [request.path for request in hooked.receiver.requests]
+
+    hooked.receiver.answer = answer
+    settings = service.settings.model_copy(update={"webhook_timeout_seconds": 60.0})
+    for _ in range(20):
+        endpoint = webhook_service.create(DEFAULT_PROJECT, hang, [], name=None, key=None)[0]
+        webhook_service.ping(DEFAULT_PROJECT, endpoint.id)
+    other = keys.create_project("other").id
+    quick = webhook_service.create(other, f"{hooked.receiver.url}/quick", [], name=None, key=None)[0]
+    with hooked.sender(settings):
+        try:
+            until(lambda: paths().count("/hang") == MOST_OF_PROJECT, "as many hang as one project may have")
+            began = time.monotonic()
+            webhook_service.ping(other, quick.id)
+            until(lambda: "/quick" in paths(), "the other project is told while they hang")
+            print(f"told after {time.monotonic() - began:.2f} s")
+            assert paths().count("/hang") == MOST_OF_PROJECT
+        finally:
+            release.set()
+        until(lambda: paths().count("/hang") >= 20, "all are told in the end")

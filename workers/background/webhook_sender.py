@@ -22,8 +22,10 @@ from app.services.notify.deliveries import DeliveryService, Message, Outcome, ut
 from app.settings import Settings
 from workers.background.every import Every
 
-THREADS = 8
+THREADS = 64
 """As many receivers may be slow at the same time without holding up the others."""
+MOST_OF_PROJECT = 8
+"""Of these as many may be of one project: one with many slow receivers holds up its own messages only."""
 SWEEP_SECONDS = 3600.0
 MOST_ANSWER_BYTES = 65536
 
@@ -50,7 +52,7 @@ class WebhookSender:
         self._ending = threading.Event()
         self._more = threading.Event()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
-        self._under_way: dict[str, Future[None]] = {}
+        self._under_way: dict[str, tuple[str, Future[None]]] = {}
         self._swept = 0.0
         self._rounds = Every(
             settings.poll_seconds,
@@ -89,9 +91,10 @@ class WebhookSender:
 
     def _send_due(self) -> None:
         """Take what is due. An endpoint that has taken a message can have its next one at once."""
-        self._under_way = {endpoint: future for endpoint, future in self._under_way.items() if not future.done()}
-        for message in self.deliveries.claim(THREADS - len(self._under_way), tuple(self._under_way)):
-            self._under_way[message.endpoint_id] = self._pool.submit(self._deliver, message)
+        self._under_way = {name: sent for name, sent in self._under_way.items() if not sent[1].done()}
+        busy = {endpoint: project for endpoint, (project, _) in self._under_way.items()}
+        for message in self.deliveries.claim(THREADS - len(busy), busy, most_of_project=MOST_OF_PROJECT):
+            self._under_way[message.endpoint_id] = (message.project_id, self._pool.submit(self._deliver, message))
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self.deliveries.sweep()
             self._swept = time.monotonic()

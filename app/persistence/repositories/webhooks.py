@@ -7,7 +7,7 @@ twice is sent twice, under the same message id.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -150,16 +150,26 @@ class WebhookDeliveries:
             query = query.where(WebhookDelivery.id < before)
         return list(self.session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit)))
 
-    def waiting_endpoints(self, limit: int) -> list[str]:
-        """Endpoints that have something to be sent now, the one that has waited longest first."""
+    def waiting_endpoints(
+        self, limit: int, busy: Collection[str] = (), full: Collection[str] = ()
+    ) -> list[tuple[str, str]]:
+        """Endpoints that have something to be sent now, each with its project: projects in turn, longest wait first.
+
+        Args:
+            limit: Most endpoints.
+            busy: Endpoints to leave out.
+            full: Projects to leave out.
+        """
+        first = func.min(WebhookDelivery.not_before)
+        turn = func.row_number().over(partition_by=WebhookDelivery.project_id, order_by=first)
         query = (
-            select(WebhookDelivery.endpoint_id)
-            .where(*_due())
-            .group_by(WebhookDelivery.endpoint_id)
-            .order_by(func.min(WebhookDelivery.not_before))
+            select(WebhookDelivery.endpoint_id, WebhookDelivery.project_id)
+            .where(*_due(), WebhookDelivery.endpoint_id.not_in(busy), WebhookDelivery.project_id.not_in(full))
+            .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.project_id)
+            .order_by(turn, first)
             .limit(limit)
         )
-        return list(self.session.scalars(query))
+        return [(endpoint_id, project_id) for endpoint_id, project_id in self.session.execute(query)]
 
     def claim(self, endpoint_id: str, lease_seconds: float) -> WebhookDelivery | None:
         """Take the oldest message that is due, under a lease; None while another one is on its way to the endpoint.

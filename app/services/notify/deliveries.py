@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
@@ -36,6 +38,7 @@ class Message:
     Attributes:
         delivery_id: Its record; also the message id that stays the same however often it is sent.
         endpoint_id: Whom it goes to.
+        project_id: Whose endpoint that is.
         epoch: Fences off whoever held it before.
         attempt: Counts from 1.
         url: Where to.
@@ -45,6 +48,7 @@ class Message:
 
     delivery_id: str
     endpoint_id: str
+    project_id: str
     epoch: int
     attempt: int
     url: str
@@ -93,17 +97,30 @@ class DeliveryService:
         self.settings = settings
         self.box = box
 
-    def claim(self, limit: int, busy: Sequence[str] = ()) -> list[Message]:
-        """Take messages that are due, one for each endpoint.
+    def claim(
+        self, limit: int, busy: Mapping[str, str] = MappingProxyType({}), *, most_of_project: int | None = None
+    ) -> list[Message]:
+        """Take messages that are due, one for each endpoint, of one project after the other.
 
         Args:
             limit: Most messages.
-            busy: Endpoints this sender is already sending to.
+            busy: Endpoints this sender is already sending to, and the project of each.
+            most_of_project: Messages of one project that may be on their way at a time; None is any number.
         """
+        under_way = Counter(busy.values())
+        most = limit if most_of_project is None else most_of_project
+        full = [project for project, count in under_way.items() if most_of_project is not None and count >= most]
         with self.database.read() as session:
-            waiting = WebhookDeliveries(session).waiting_endpoints(limit + len(busy))
-        claimed = (self._claim(endpoint_id) for endpoint_id in waiting if endpoint_id not in busy)
-        return [message for message in list(claimed)[:limit] if message is not None]
+            waiting = WebhookDeliveries(session).waiting_endpoints(limit, list(busy), full)
+        messages: list[Message] = []
+        for endpoint_id, project_id in waiting:
+            if most_of_project is not None and under_way[project_id] >= most:
+                continue
+            message = self._claim(endpoint_id)
+            if message is not None:
+                messages.append(message)
+                under_way[project_id] += 1
+        return messages
 
     def _claim(self, endpoint_id: str) -> Message | None:
         with self.database.write() as session:
@@ -117,6 +134,7 @@ class DeliveryService:
             return Message(
                 delivery_id=delivery.id,
                 endpoint_id=endpoint_id,
+                project_id=endpoint.project_id,
                 epoch=delivery.epoch,
                 attempt=delivery.attempts,
                 url=endpoint.url,
