@@ -9,7 +9,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from spice_select.cli import datasets, estimate, evaluation, evaluations, jobs, local, preview, pull, server, webhooks
+from spice_select.cli import (
+    datasets,
+    estimate,
+    evaluation,
+    evaluations,
+    jobs,
+    local,
+    options,
+    preview,
+    pull,
+    server,
+    webhooks,
+)
 from spice_select.cli.output import Exit, error_json, print_error, print_json
 from spice_select.cli.profiles import choose_service, in_front
 from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
@@ -59,11 +71,16 @@ def service(
 
 
 @app.command("open")
-def open_page(job: Annotated[str, typer.Argument(metavar="JOB", help="Id of a job (job_...).")]) -> None:
-    """Show the page of a job in a browser; the address is printed too."""
+def open_page(job: jobs.JobId, json: options.Json = False) -> None:
+    """Show the page of a job in a browser; with --json only its address is printed."""
     from spice_select.client.connection import connection
 
-    address = f"{connection(None, None, 1.0).base_url}/ui/jobs/{job}"
+    with options.service() as client:
+        found = client.jobs.get(job)
+    address = f"{connection(None, None, 1.0).base_url}/ui/jobs/{found.id}"
+    if json:
+        print_json({"url": address})
+        return
     typer.echo(address)
     typer.launch(address)
 

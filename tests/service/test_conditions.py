@@ -79,9 +79,9 @@ def test_rows_to_include_come_first_and_excluded_rows_never(
 def test_what_is_given_is_conditioned_on_and_not_chosen_again(
     any_service: InProcessService, ready: dict[str, Any]
 ) -> None:
-    first = finished(any_service, ready["id"], budget={"count": 4})
+    first = finished(any_service, ready["id"], budget={"count": 4}, preset=None)
     owned = chosen(any_service, first["id"])
-    job = finished(any_service, ready["id"], budget={"count": 5}, given_job=first["id"])
+    job = finished(any_service, ready["id"], budget={"count": 5}, given_job=first["id"], preset=None)
     assert job["status"] == "succeeded", job["error"]
     assert job["gradients_reused"] is True
     rows = chosen(any_service, job["id"])

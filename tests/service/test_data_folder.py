@@ -80,7 +80,7 @@ def test_workers_on_the_same_folder_take_it_whatever_they_call_it(
     any_service.http.post("/v1/datasets", files={"file": ("pool.jsonl", jsonl(sums(5)))})
     other = UnitRunner(settings, "other", threading.Event())
     assert other.claim_next() is not None
-    assert (tmp_path / "mounted" / NAME_FILE).stat().st_mode & 0o044 == 0o044, "whatever user they run as"
+    assert (tmp_path / "mounted" / NAME_FILE).stat().st_mode & 0o077 == 0, "its owner's alone"
     other.database.dispose()
 
 

@@ -29,8 +29,10 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, A
         yield " ".join(path), command
 
 
-COMMANDS = {name: command for name, command in _commands(typer.main.get_command(app)) if name not in server.COMMANDS}
-"""All but those that start a part of the service, whose arguments it reads itself."""
+COMMANDS = {
+    name: command for name, command in _commands(typer.main.get_command(app)) if name not in {*server.COMMANDS, "mcp"}
+}
+"""All but those that start a part of the service, whose arguments it reads itself, and what speaks to an assistant."""
 
 
 def _ids(command: click.Command) -> list[str]:
@@ -100,6 +102,7 @@ STEPS = (
     Step("jobs show", lambda known: [known["job"]]),
     Step("jobs events", lambda known: [known["job"]], lines=True),
     Step("jobs link", lambda known: [known["job"]]),
+    Step("open", lambda known: [known["job"]]),
     Step("pull", lambda known: [known["job"], "-o", known["folder"]]),
     Step("verify", lambda known: [known["folder"]]),
     Step("datasets push", lambda known: [known["like"], "--name", "wanted", "--no-wait"], {"wanted": "id"}),
