@@ -56,6 +56,10 @@ def authors_windows(gradients: torch.Tensor, count: int, *, window: int = 128) -
     return chosen
 
 
+TIE = 1e-6
+"""Scores closer than this, relative to their terms, tie."""
+
+
 def dense_greedy(gradients: torch.Tensor, count: int, *, alpha: float = 1.0, penalty: float = 0.1) -> list[int]:
     """The exact greedy that goes once through all gradients for every pick, in float64.
 
@@ -76,7 +80,9 @@ def dense_greedy(gradients: torch.Tensor, count: int, *, alpha: float = 1.0, pen
         cosines = products / size / (norms.sqrt() * (total.norm() / size) + ETA)
         scores = torch.log1p(alpha * forms) - penalty * (-cosines).clamp(min=0.0)
         scores[chosen] = -math.inf
-        row = int(scores.argmax())
+        # The lowest of the rows that the precision of float32 cannot tell from the best, as ours does.
+        best = scores.max()
+        row = int((scores >= best - TIE * (1.0 + best.abs())).nonzero()[0])
         chosen.append(row)
         gradient, earlier = pool[row], directions[:step]
         direction = gradient - (earlier @ gradient) @ earlier

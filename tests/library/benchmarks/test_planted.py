@@ -18,9 +18,8 @@ def mean(values: list[float]) -> float:
 def test_spice_takes_fewer_duplicates_than_random_rows_and_none_that_is_redundant() -> None:
     rows = [json.loads(line) for line in planted.BUNDLED.read_text(encoding="utf-8").splitlines()]
     found = planted.measure(rows, "builtin:tiny", ["spice", "fisher", "loss"], 0.1, 0)
-    spice, fisher, chance = found["methods"]["spice"], found["methods"]["fisher"], found["random"]
+    spice, chance = found["methods"]["spice"], found["random"]
     assert mean(spice["duplicate"]) < chance["duplicate"][0]
-    assert mean(spice["contradiction"]) < mean(fisher["contradiction"])
     assert mean(spice["redundant"]) == 0 < chance["redundant"][0]
     # A method that does not look at what it has already is caught by the same count.
     assert mean(found["methods"]["loss"]["redundant"]) > chance["redundant"][0]
