@@ -6,6 +6,7 @@ import gzip
 import json
 import multiprocessing
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,28 @@ def test_rows_in_their_span_have_the_same_products() -> None:
     assert small.shape == (9, 9)
     assert torch.allclose(small @ small.T, rows @ rows.T)
     assert in_their_span(small) is small
+
+
+def test_readme_says_what_the_committed_results_say() -> None:
+    """The table of the first page has the medians over the pools that are committed, and the primary comparison."""
+    results = (FOLDER / "README.md").read_text(encoding="utf-8")
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    arms = {
+        "the pool": "pool",
+        "rule `matching`": "targeted_a",
+        "rule `relevance`": "targeted_b",
+        "no examples: loss screen": "untargeted",
+        "preset `paper`": "paper",
+    }
+    composition = results[results.index("### What is selected") :]
+    for words, arm in arms.items():
+        row = re.search(rf"^\| `{arm}` \| \d+ \| ([\d.]+) \|.*\| ([\d. /]+) \|$", composition, re.MULTILINE)
+        shown = re.search(rf"^\| [^|]*{re.escape(words)}[^|]* \| \**([\d.]+)\** \| ([\d. /]+) \|", readme, re.MULTILINE)
+        assert row is not None
+        assert shown is not None
+        assert shown.groups() == row.groups(), arm
+    found = re.search(r"`random_length`: \+([\d.]+) \(\+([\d.]+) to \+([\d.]+)\), (\d) draws", results)
+    assert found is not None
+    mean, low, high = (f"{float(number):.3f}" for number in found.groups()[:3])
+    assert f"{mean} nats lower ({low} to {high})" in readme
+    assert {"4": "four", "5": "five", "8": "eight"}[found[4]] + " pool draws" in readme
