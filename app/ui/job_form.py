@@ -191,7 +191,13 @@ def request_of(draft: FormFields, like: JobRead | None) -> JobCreate | None:
         config = {name: value for name, value in like.config.items() if name not in {"proxy", "preset"}}
         selection |= {name: value for name, value in config.pop("selection", {}).items() if name != "budget"}
         gradients |= config.pop("gradients", {})
-        body |= {"metadata": like.metadata, **config.pop("conditions", {}), **config}
+        # Named even where there is none, or the default would be taken for it.
+        body |= {
+            "preset": like.config.get("preset"),
+            "metadata": like.metadata,
+            **config.pop("conditions", {}),
+            **config,
+        }
     unit = values.get("unit", "")
     if unit not in UNITS:
         draft.refuse("amount", "choose what the budget counts")

@@ -199,6 +199,17 @@ def test_a_clone_keeps_every_setting_but_the_budget(service: InProcessService) -
     assert second["gradients_reused"]
 
 
+@pytest.mark.parametrize("preset", [None, "paper"])
+def test_a_clone_keeps_its_preset(service: InProcessService, preset: str | None) -> None:
+    first = service.submit(service.push(jsonl(sums(20)))["id"], preset=preset)
+    form = service.http.get("/ui/new", params={"like": first["id"]}).text
+    values = dict(re.findall(r'<input id="(\w+)" name="\1" value="([^"]*)"', form))
+    selected = dict(re.findall(r'<select[^>]* name="(\w+)"[^>]*>.*?<option value="([^"]*)" selected>', form, re.DOTALL))
+    made = send(service, **{**values, **selected, **hidden(form)})
+    assert made.status_code == 303, errors(made.text)
+    assert service.job(made.headers["location"].rsplit("/", 1)[1])["config"] == first["config"]
+
+
 def test_the_form_says_what_the_request_says(service: InProcessService) -> None:
     dataset = service.push(jsonl(sums(20)))
     usual = blank("builtin:tiny", "page_1")
