@@ -8,7 +8,7 @@ when none is named::
 
     [production]
     url = "https://select.example.org"
-    api_key = "spk_..."
+    api_key = spk_... (in quotation marks)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spice_select.errors import ConfigError
 
 OPTIONS = ("--url", "--api-key", "--profile")
 """Options of the command as a whole that are taken wherever they stand."""
-ENVIRONMENT = {"url": "SPICE_API_URL", "api_key": "SPICE_API_KEY"}
+ENVIRONMENT = {"url": "SPICE_API_URL", "api_key": "SPICE_API_KEY"}  # pragma: allowlist secret
 DEFAULT = "default"
 
 
