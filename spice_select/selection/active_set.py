@@ -15,10 +15,9 @@ import torch
 from spice_select.selection.active_block import ActiveBlock, absorb
 from spice_select.selection.gain_bounds import GainBounds
 from spice_select.selection.gradient_matrix import GradientMatrix
-from spice_select.selection.lazy_greedy import LazyGreedy, caught_up
+from spice_select.selection.lazy_greedy import LazyGreedy, replayed
 from spice_select.selection.logdet import PRECISION, PrecisionLostError
 from spice_select.selection.scoring import NOTHING, Bounded, ComparisonRule, Proposal, Rule, Tolerance, is_settled
-from spice_select.selection.whitened_rows import WhitenedRows
 
 FRONT = 1024
 """Samples in the front of a large pool; does not affect results."""
@@ -78,9 +77,7 @@ class ActiveSet:
             given: Gradients absorbed before the first pick.
             picks: The picks so far.
         """
-        information = WhitenedRows(self._candidates, self._alpha)
-        engine = LazyGreedy(self._candidates, information, self._rule.fresh(), self._copies)
-        return caught_up(engine, self.refreshed, given, picks)
+        return replayed(self._candidates, self._alpha, self._rule, self._copies, given, picks, self.refreshed)
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The greedy choice among the allowed rows, or None when there is none.

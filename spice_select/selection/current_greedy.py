@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from spice_select.selection.gradient_matrix import GradientMatrix
-from spice_select.selection.lazy_greedy import LazyGreedy, caught_up
+from spice_select.selection.lazy_greedy import LazyGreedy, replayed
 from spice_select.selection.logdet import PRECISION, FisherLogDet, PrecisionLostError
 from spice_select.selection.scoring import ComparisonRule, Proposal
-from spice_select.selection.whitened_rows import WhitenedRows
 
 
 class CurrentLogDet:
@@ -111,9 +110,7 @@ class CurrentGreedy:
             given: Gradients absorbed before the first pick.
             picks: The picks so far.
         """
-        information = WhitenedRows(self._candidates, self._alpha)
-        engine = LazyGreedy(self._candidates, information, self._rule.fresh(), self._copies)
-        return caught_up(engine, self.refreshed, given, picks)
+        return replayed(self._candidates, self._alpha, self._rule, self._copies, given, picks, self.refreshed)
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The greedy choice among the allowed rows, or None when there is none.

@@ -16,10 +16,9 @@ from spice_select.selection.conflict import conflict
 from spice_select.selection.gain_bounds import GainBounds
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.kernel_columns import KernelColumns
-from spice_select.selection.lazy_greedy import LazyGreedy, caught_up
+from spice_select.selection.lazy_greedy import LazyGreedy, replayed
 from spice_select.selection.logdet import PRECISION, PrecisionLostError
 from spice_select.selection.scoring import NOTHING, ComparisonRule, Proposal, Rule
-from spice_select.selection.whitened_rows import WhitenedRows
 
 AT_ONCE = 4
 """Candidates whose gains are brought up to date together at first; does not affect results."""
@@ -70,9 +69,7 @@ class KernelGreedy:
             given: Gradients absorbed before the first pick.
             picks: The picks so far.
         """
-        information = WhitenedRows(self._candidates, self._alpha)
-        engine = LazyGreedy(self._candidates, information, self._rule.fresh(), self._copies)
-        return caught_up(engine, self.refreshed, given, picks)
+        return replayed(self._candidates, self._alpha, self._rule, self._copies, given, picks, self.refreshed)
 
     def propose(self, allowed: torch.Tensor) -> Proposal | None:
         """The greedy choice among the allowed rows, or None when there is none.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 
 from spice_select.selection.conflict import conflict
 from spice_select.selection.gradient_matrix import BLOCK_BYTES, GradientMatrix
 from spice_select.selection.scoring import NOTHING, ComparisonRule, Proposal, descending, is_settled
+from spice_select.selection.whitened_rows import WhitenedRows
 
 COARSE = 32
 """Bits of a bound that make no difference to the order of work, so that rows which may tie come lower row first."""
@@ -26,38 +27,6 @@ class Information(Protocol):
 
     def add(self, gradient: torch.Tensor) -> None:
         """Add a sample to the set."""
-
-
-class Replayable(Protocol):
-    """Takes a set as it grew."""
-
-    refreshed: int
-
-    def absorb(self, gradients: torch.Tensor) -> None:
-        """Add gradients that are no candidates to the set, before the first pick."""
-
-    def accept(self, proposal: Proposal) -> None:
-        """Add the proposed row to the set."""
-
-
-Fresh = TypeVar("Fresh", bound=Replayable)
-
-
-def caught_up(engine: Fresh, refreshed: int, given: torch.Tensor | None, picks: Sequence[Proposal]) -> Fresh:
-    """A fresh engine brought to where another stands.
-
-    Args:
-        engine: With an empty set.
-        refreshed: Gains that the other has computed so far.
-        given: Gradients absorbed before the first pick, float64 of shape (m, d), or None.
-        picks: The picks so far.
-    """
-    engine.refreshed = refreshed
-    if given is not None:
-        engine.absorb(given)
-    for pick in picks:
-        engine.accept(pick)
-    return engine
 
 
 class LazyGreedy:
@@ -153,3 +122,32 @@ class LazyGreedy:
         self._rule.accept(proposal.row, gradients[0], copy=copy)
         if copy >= 0:
             self._waiting[copy] = False
+
+
+def replayed(
+    candidates: GradientMatrix,
+    alpha: float,
+    rule: ComparisonRule,
+    copies: torch.Tensor,
+    given: torch.Tensor | None,
+    picks: Sequence[Proposal],
+    refreshed: int,
+) -> LazyGreedy:
+    """The engine that bears gradients of any length, brought to where another one stands.
+
+    Args:
+        candidates: The pool.
+        alpha: Fisher scale.
+        rule: What the other compares by; it begins anew.
+        copies: For every row the next identical one, or -1, int64 of shape (n,).
+        given: Gradients absorbed before the first pick, float64 of shape (m, d), or None.
+        picks: The picks so far.
+        refreshed: Gains that the other has computed so far.
+    """
+    engine = LazyGreedy(candidates, WhitenedRows(candidates, alpha), rule.fresh(), copies)
+    engine.refreshed = refreshed
+    if given is not None:
+        engine.absorb(given)
+    for pick in picks:
+        engine.accept(pick)
+    return engine
