@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -161,7 +162,7 @@ class EvaluationService:
             NotFoundError: There is none of this id in the project.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
-            return _view(session, _find(session, project_id, evaluation_id))
+            return _views(session, [_find(session, project_id, evaluation_id)])[0]
 
     def page(
         self, project_id: str, wanted: ListFilter, *, job_id: str | None = None, before: str | None, limit: int
@@ -169,9 +170,7 @@ class EvaluationService:
         """Evaluations, newest first."""
         with self.database.read() as session:
             evaluations = Evaluations(session).page(project_id, wanted, job_id=job_id, before=before, limit=limit)
-            live = [evaluation.id for evaluation in evaluations if evaluation.status in EVALUATING]
-            moment, units = now(session) if live else None, Evaluations(session).units(live)
-            return [_shown(evaluation, units.get(evaluation.id, []), moment) for evaluation in evaluations]
+            return _views(session, evaluations)
 
     def cancel(self, project_id: str, evaluation_id: str, expected: frozenset[int] | None = None) -> EvaluationView:
         """Stop an evaluation at once: half the trainings support no verdict, so nothing of it is kept.
@@ -265,17 +264,17 @@ def _check_group(group: str | None, dataset: Dataset, holdout: Dataset | None) -
             raise ServiceError("config-invalid", f"data set {place.id} has no column {group!r}", pointer="#/group")
 
 
-def _view(session: Any, evaluation: Evaluation) -> EvaluationView:
-    if evaluation.status not in EVALUATING:
-        return EvaluationView(evaluation, None, None)
-    units = Evaluations(session).units([evaluation.id]).get(evaluation.id, [])
-    return _shown(evaluation, units, now(session))
-
-
-def _shown(evaluation: Evaluation, units: list[Unit], moment: datetime | None) -> EvaluationView:
-    if moment is None or evaluation.status not in EVALUATING:
-        return EvaluationView(evaluation, None, None)
-    return EvaluationView(evaluation, *_progress(units, moment))
+def _views(session: Any, evaluations: Sequence[Evaluation]) -> list[EvaluationView]:
+    live = [evaluation.id for evaluation in evaluations if evaluation.status in EVALUATING]
+    if not live:
+        return [EvaluationView(evaluation, None, None) for evaluation in evaluations]
+    moment, units = now(session), Evaluations(session).units(live)
+    return [
+        EvaluationView(
+            evaluation, *(_progress(units.get(evaluation.id, []), moment) if evaluation.id in live else (None, None))
+        )
+        for evaluation in evaluations
+    ]
 
 
 def _progress(units: list[Unit], moment: datetime) -> tuple[str, Progress | None]:
