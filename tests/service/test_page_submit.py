@@ -24,6 +24,13 @@ def send(
     return service.http.post("/ui/new", data={**USUAL, **fields}, files=files, headers={**origin, **(headers or {})})
 
 
+def filled(form: str) -> dict[str, str]:
+    """What a browser sends of a form that nobody has changed."""
+    values = dict(re.findall(r'<input id="(\w+)" name="\1" value="([^"]*)"', form))
+    selected = dict(re.findall(r'<select[^>]* name="(\w+)"[^>]*>.*?<option value="([^"]*)" selected>', form, re.DOTALL))
+    return {**values, **selected, **hidden(form)}
+
+
 def hidden(text: str) -> dict[str, str]:
     return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', text))
 
@@ -186,9 +193,7 @@ def test_a_clone_keeps_every_setting_but_the_budget(service: InProcessService) -
     service.drain()
     form = service.http.get("/ui/new", params={"like": first["id"]}).text
     assert 'id="amount" name="amount" value="25"' in form
-    values = dict(re.findall(r'<input id="(\w+)" name="\1" value="([^"]*)"', form))
-    selected = dict(re.findall(r'<select[^>]* name="(\w+)"[^>]*>.*?<option value="([^"]*)" selected>', form, re.DOTALL))
-    made = send(service, **{**values, **selected, **hidden(form), "amount": "50"})
+    made = send(service, **{**filled(form), "amount": "50"})
     assert made.status_code == 303, errors(made.text)
     second = service.job(made.headers["location"].rsplit("/", 1)[1])
     budget = second["config"]["selection"].pop("budget")
@@ -203,9 +208,7 @@ def test_a_clone_keeps_every_setting_but_the_budget(service: InProcessService) -
 def test_a_clone_keeps_its_preset(service: InProcessService, preset: str | None) -> None:
     first = service.submit(service.push(jsonl(sums(20)))["id"], preset=preset)
     form = service.http.get("/ui/new", params={"like": first["id"]}).text
-    values = dict(re.findall(r'<input id="(\w+)" name="\1" value="([^"]*)"', form))
-    selected = dict(re.findall(r'<select[^>]* name="(\w+)"[^>]*>.*?<option value="([^"]*)" selected>', form, re.DOTALL))
-    made = send(service, **{**values, **selected, **hidden(form)})
+    made = send(service, **filled(form))
     assert made.status_code == 303, errors(made.text)
     assert service.job(made.headers["location"].rsplit("/", 1)[1])["config"] == first["config"]
 
