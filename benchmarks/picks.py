@@ -2,10 +2,11 @@
 
     python -m benchmarks.picks --model FOLDER --data FILE [--rows 150] [--count 15] [--max-length 64]
 
-The same rows are measured with batches of 256 and of 2,048 tokens, with one thread and with two, and in bfloat16,
-and some are selected from each: by `spice` without a target, and with rows of the same data as a target. Shown are the
-share of the picks of the first way (float32, 2,048 tokens, one thread) that the others keep, the utility of their picks
-under the first way's gradients beside that of its own, and how many picks were decided by less than the precision.
+The same rows are measured with batches of 256 and of 2,048 tokens, with one thread and with two, and in bfloat16, and
+some are selected from each: by `spice` without a target, and by both target rules with rows of the same data as a
+target. Shown are the share of the picks of the first way (float32, 2,048 tokens, one thread) that the others keep, the
+utility of their picks under the first way's gradients beside that of its own, and how many picks were decided by less
+than the precision.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ def compare(found: dict[str, torch.Tensor], given: argparse.Namespace) -> list[d
     """Picks kept and utility kept of every way, without and with a target."""
     torch.set_num_threads(1)
     lines, size = [], len(next(iter(found.values()))) - given.target_rows
-    for rule in ("untargeted", "relevance"):
+    for rule in ("untargeted", "matching", "relevance"):
         config = ss.SelectionConfig(budget=ss.Budget(count=given.count))
-        if rule == "relevance":
+        if rule != "untargeted":
             config = config.model_copy(update={"target_rule": rule})
         first: list[int] = []
         for name, rows in found.items():
-            pool, targets = rows[:size], [rows[size:]] if rule == "relevance" else None
+            pool, targets = rows[:size], None if rule == "untargeted" else [rows[size:]]
             selection = ss.select(pool, config, targets=targets)
             first = first or selection.indices
             truth = next(iter(found.values()))[:size].double()

@@ -123,8 +123,9 @@ class GradientConfig(Model):
     batch_tokens: Annotated[int, Field(ge=8, le=2**24)] = 8192
     """Most padded tokens in one batch; a CPU takes fewer, and a device that runs out of memory halves the batch. Not in
     the fingerprint: another number changes the last bits of a gradient, not what it is."""
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Arithmetic of the model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
+    """Arithmetic of the model. ``auto`` becomes bfloat16 for a model at least 512 wide where every device that may
+    measure it multiplies faster so, float32 elsewhere; what it became is recorded in its place."""
     store_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Type in which gradients are kept: two bytes a number instead of four, at 11 or 8 bits of precision."""
     chat_date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = "2025-01-01"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from spice_select.config import RunConfig
-from spice_select.presets import DEFAULT, NEEDS_TRAINED_PROXY, PRESETS, UNTARGETED, Part, Preset
+from spice_select.config import GradientConfig, RunConfig
+from spice_select.presets import BUILTIN_KEEPS, DEFAULT, NEEDS_TRAINED_PROXY, PRESETS, UNTARGETED, Part, Preset
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -29,7 +30,7 @@ def with_preset(config: RunConfig, *, targeted: bool) -> RunConfig:
     whole = config.selection.scope.kind == "global" and config.schedule.kind == "offline"
     left_out = {
         "selection": UNTARGETED if targeted else frozenset(),
-        "gradients": frozenset(),
+        "gradients": BUILTIN_KEEPS if config.proxy.model.startswith("builtin:") else frozenset(),
         "screens": (frozenset() if config.has_trained_proxy else NEEDS_TRAINED_PROXY)
         if whole
         else frozenset(PRESETS[preset]["screens"]),
@@ -43,6 +44,27 @@ def with_preset(config: RunConfig, *, targeted: bool) -> RunConfig:
             "conditions": config.conditions.model_copy(update={"screens": screens}),
         }
     )
+
+
+WIDE = 512
+"""Hidden size from which a model is large enough for bfloat16 to make it faster."""
+
+
+def with_dtype(
+    gradients: GradientConfig, sizes: Mapping[str, Any] | None, *, is_fast: Callable[[], bool]
+) -> GradientConfig:
+    """The settings of gradients with ``dtype: auto`` settled; others are returned as they are.
+
+    Args:
+        gradients: The settings.
+        sizes: Content of the model's ``config.json``; None where it is not known, which counts as wide.
+        is_fast: Whether every device that may measure them multiplies faster in bfloat16; asked only where it matters.
+    """
+    if gradients.dtype != "auto":
+        return gradients
+    width = WIDE if sizes is None else sizes.get("hidden_size", sizes.get("n_embd", WIDE))
+    is_wide = isinstance(width, int) and width >= WIDE
+    return gradients.model_copy(update={"dtype": "bfloat16" if is_wide and is_fast() else "float32"})
 
 
 def preset_of(config: RunConfig) -> Preset | None:

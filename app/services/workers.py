@@ -24,11 +24,13 @@ class WorkerMemory:
         name: Of the process, as leases show it.
         device_bytes: Memory of the device where it computes.
         host_bytes: Memory of the machine.
+        is_bfloat16_fast: Whether it computes faster in bfloat16 than in float32.
     """
 
     name: str
     device_bytes: int
     host_bytes: int
+    is_bfloat16_fast: bool = False
 
 
 class WorkerService:
@@ -66,6 +68,6 @@ def is_live_on(database: Database, host: str) -> bool:
 def live_workers(session: Session) -> list[WorkerMemory]:
     """Workers that registered lately, by name."""
     return [
-        WorkerMemory(worker.name, worker.device_bytes, worker.host_bytes)
+        WorkerMemory(worker.name, worker.device_bytes, worker.host_bytes, worker.is_bfloat16_fast)
         for worker in Workers(session).live(LIVE_SECONDS)
     ]

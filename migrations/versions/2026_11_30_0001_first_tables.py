@@ -44,6 +44,7 @@ def upgrade() -> None:
         Column("name", sa.Text(), nullable=False),
         Column("device_bytes", sa.BigInteger(), nullable=False),
         Column("host_bytes", sa.BigInteger(), nullable=False),
+        Column("is_bfloat16_fast", sa.Boolean(), nullable=False),
         Column("seen_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_worker"),
     )

@@ -86,6 +86,9 @@ JOB_SETTINGS = {
     "batch_tokens": Setting(
         "gradients.batch_tokens", "Most padded tokens of a batch, which is halved where memory is short."
     ),
+    "dtype": Setting(
+        "gradients.dtype", "Arithmetic of the model: auto (bfloat16 where it is faster), float32, bfloat16 or float64."
+    ),
     "store_dtype": Setting(
         "gradients.store_dtype",
         "Type in which gradients are kept: float32; float16 or bfloat16 take half the space.",

@@ -107,7 +107,7 @@ def measure(
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(frozen(model))
-        stack.enter_context(arithmetic(model, getattr(torch, config.dtype)))
+        stack.enter_context(arithmetic(model, _arithmetic_type(model, config)))
         recorder = stack.enter_context(GradientHooks(model, find_targets(model, config)))
         forward = BatchPass(model, config, recorder, logit_bytes)
         packed = _packs(forward.model, packed)
@@ -156,6 +156,12 @@ def measure(
             if on_progress is not None:
                 on_progress(completed, n, tokens)
     return SampleGradients(**{**vars(result), "halvings": halvings})
+
+
+def _arithmetic_type(model: Any, config: GradientConfig) -> torch.dtype:
+    """The type to compute in; ``auto`` that nobody settled is the type that the weights were loaded in."""
+    dtype: torch.dtype = next(model.parameters()).dtype if config.dtype == "auto" else getattr(torch, config.dtype)
+    return dtype
 
 
 def batch_tokens_on(device: torch.device, targets: list[Target], config: GradientConfig) -> int:

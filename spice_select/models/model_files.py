@@ -175,6 +175,18 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def sizes_of(path: Path) -> dict[str, Any] | None:
+    """``config.json`` of a model; None for a GGUF file, which has none.
+
+    Args:
+        path: Its folder or file.
+
+    Raises:
+        UnknownProxyError: It is missing, or not a JSON object.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by read_config()
+    return None if is_gguf(str(path)) else read_config(path)
+
+
 def check_config(config: dict[str, Any]) -> None:
     """Refuse a model by its settings alone.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from spice_select.config import GradientConfig, ProxyConfig
+from spice_select.defaults import with_dtype
 from spice_select.errors import ConfigError, ProxyError, UnknownProxyError, UnsupportedProxyError
+from spice_select.models.architecture import TINY
+from spice_select.models.compute_type import is_bfloat16_fast
 from spice_select.models.gguf_file import gguf_arguments
 from spice_select.models.hub_files import WEIGHTS, download
 from spice_select.models.layers import check_layers
@@ -31,6 +35,7 @@ from spice_select.models.model_files import (
     is_folder,
     is_gguf,
     local_digest,
+    sizes_of,
     weights_digest,
 )
 from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
@@ -83,19 +88,18 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
         UnsafeProxyError: Pickled weights or a model with its own code.
         UnsupportedProxyError: Not a causal language model with linear layers, or a tokenizer that does not fit it.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
-    dtype: torch.dtype = getattr(torch, gradients.dtype)
     if proxy.model.startswith("builtin:"):
-        loaded = _builtin(proxy, dtype)
+        loaded = _builtin(proxy, _dtype(gradients, TINY, device))
     elif is_folder(proxy.model):
         if proxy.revision is not None:
             raise ConfigError("a local folder has no revision", pointer="#/proxy/revision")
         folder = Path(proxy.model).expanduser()
         check_local(folder)
-        loaded = _from_folder(folder, proxy.model, local_digest(folder), dtype)
+        loaded = _from_folder(folder, proxy.model, local_digest(folder), _dtype(gradients, sizes_of(folder), device))
     else:
         folder = download(proxy.model, proxy.revision, WEIGHTS)
         check_folder(folder)
-        loaded = _from_folder(folder, proxy.model, folder.name, dtype)
+        loaded = _from_folder(folder, proxy.model, folder.name, _dtype(gradients, sizes_of(folder), device))
     if proxy.adapter is not None:
         loaded = _adapted(loaded, Path(proxy.adapter).expanduser())
     _check_tokenizer(loaded)
@@ -103,6 +107,12 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
     check_layers(loaded.model)  # refuse what cannot be measured before any sample is touched
     loaded.model.to(device)
     return loaded
+
+
+def _dtype(gradients: GradientConfig, sizes: Mapping[str, Any] | None, device: str | torch.device) -> torch.dtype:
+    settled = with_dtype(gradients, sizes, is_fast=lambda: is_bfloat16_fast(str(device)))
+    dtype: torch.dtype = getattr(torch, settled.dtype)
+    return dtype
 
 
 def _builtin(proxy: ProxyConfig, dtype: torch.dtype) -> Proxy:

@@ -19,11 +19,13 @@ from typing import Any, Literal
 import torch
 
 from spice_select.config import RunConfig
-from spice_select.defaults import with_preset
+from spice_select.defaults import with_dtype, with_preset
 from spice_select.errors import ConfigError
 from spice_select.fingerprint import gradient_fingerprint
 from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
+from spice_select.models.compute_type import is_bfloat16_fast
 from spice_select.models.device_errors import device_errors
+from spice_select.models.model_files import is_folder, sizes_of
 from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.local import LocalRows, select_locally
@@ -118,7 +120,7 @@ def run(
         Stopped: ``should_stop`` said so, or the deadline passed, before anything was chosen.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
     source, started = Path(source), datetime.now(UTC)
-    config = with_preset(config, targeted=bool(targets))
+    config = _with_dtype(with_preset(config, targeted=bool(targets)), device)
     clock, asked = Clock(on_progress), _stops(should_stop, deadline_seconds)
 
     def stops() -> bool:
@@ -199,6 +201,14 @@ def _stops(should_stop: Callable[[], bool] | None, deadline_seconds: float | Non
         return "deadline" if ends is not None and time.monotonic() >= ends else False
 
     return asked
+
+
+def _with_dtype(config: RunConfig, device: str) -> RunConfig:
+    """The settings with the type of the computation settled for this machine."""
+    model = Path(config.proxy.model).expanduser()
+    sizes = sizes_of(model) if is_folder(config.proxy.model) and model.exists() else None
+    gradients = with_dtype(config.gradients, sizes, is_fast=lambda: is_bfloat16_fast(device))
+    return config.model_copy(update={"gradients": gradients})
 
 
 def _resolved(config: RunConfig, proxy: ProxyFacts) -> RunConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.services.workers import WorkerMemory
 from spice_select.models.architecture import TINY
 from tests.fixtures.service import InProcessService, jsonl, sums
 
@@ -85,3 +86,25 @@ def test_settings_of_a_model_are_taken(taking: tuple[InProcessService, str], tmp
     model = folder_of(tmp_path, json.dumps(GOOD).encode()).rename(service.settings.proxy_root / "good")
     body = {"dataset_id": dataset, "budget": {"count": 2}, "proxy": {"model": str(model)}}
     assert service.http.post("/v1/estimates", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [([], "float32"), ([True], "bfloat16"), ([True, False], "float32")])
+def test_auto_is_what_every_live_worker_computes_fast(
+    taking: tuple[InProcessService, str],
+    fast: list[bool],
+    dtype: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service, dataset = taking
+    assert service.settings.proxy_root is not None
+    folder = folder_of(
+        tmp_path_factory.mktemp("wide", numbered=True), json.dumps({**GOOD, "hidden_size": 512}).encode()
+    )
+    model = folder.rename(service.settings.proxy_root / folder.parent.name)
+    workers = [WorkerMemory(f"w:{number}", 1 << 40, 1 << 40, is_fast) for number, is_fast in enumerate(fast)]
+    monkeypatch.setattr("app.services.jobs.estimates.live_workers", lambda _session: workers)
+    body = {"dataset_id": dataset, "budget": {"count": 2}, "proxy": {"model": str(model)}}
+    made = service.http.post("/v1/jobs", json=body)
+    assert made.status_code == 202, made.text
+    assert made.json()["config"]["gradients"]["dtype"] == dtype

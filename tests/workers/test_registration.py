@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from app.services.workers import LIVE_SECONDS, WorkerMemory, WorkerService, live_workers
+from spice_select.models.compute_type import is_bfloat16_fast
 from spice_select.models.memory import host_bytes
 from tests.fixtures.service import InProcessService, jsonl, sums
 from workers.background.registration import start_registration
@@ -33,7 +34,7 @@ def test_a_worker_is_registered_until_it_ends(service: InProcessService) -> None
         with database.read() as session:
             workers = live_workers(session)
         time.sleep(0.01)
-    assert workers == [WorkerMemory("here:1", host_bytes(), host_bytes())]
+    assert workers == [WorkerMemory("here:1", host_bytes(), host_bytes(), is_bfloat16_fast("cpu"))]
     shutdown.set()
     assert registration.join(60)
     with database.read() as session:

@@ -1,4 +1,4 @@
-"""A worker process registers while it lives, with what memory it has."""
+"""A worker process registers while it lives, with what memory it has and whether bfloat16 is fast there."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ def start_registration(database: Database, name: str, device: str, shutdown: thr
         device: Where it computes.
         shutdown: Set when the process is asked to end.
     """
+    from spice_select.models.compute_type import is_bfloat16_fast  # brings torch: no process waits for that here
+
     workers = WorkerService(database)
 
     def register() -> None:
-        workers.register(WorkerMemory(name, device_bytes(device), host_bytes()))
+        workers.register(WorkerMemory(name, device_bytes(device), host_bytes(), is_bfloat16_fast(device)))
 
     def deregister() -> None:
         try:

@@ -355,4 +355,5 @@ class Worker(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     device_bytes: Mapped[int] = mapped_column(BigInteger)
     host_bytes: Mapped[int] = mapped_column(BigInteger)
+    is_bfloat16_fast: Mapped[bool]
     seen_at: Mapped[datetime]

@@ -97,6 +97,11 @@ class Past:
     selections: list[RecordedSelection]
     workers: list[WorkerMemory]
 
+    @property
+    def is_bfloat16_fast(self) -> bool:
+        """Whether every worker computes faster in bfloat16; False while there is none."""
+        return bool(self.workers) and all(worker.is_bfloat16_fast for worker in self.workers)
+
     @classmethod
     def of(cls, session: Session, project_id: str) -> Past:
         """What there is now."""

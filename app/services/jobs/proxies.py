@@ -19,9 +19,9 @@ from spice_select.models.model_files import (
     check_adapter,
     check_config,
     check_local,
-    is_gguf,
     local_digest,
     read_config,
+    sizes_of,
 )
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
@@ -117,8 +117,7 @@ class Proxies:
         path = self._below_root(proxy.model, POINTER)
         self._refuse_revision(proxy)
         check_local(path)
-        sizes = None if is_gguf(str(path)) else read_config(path)
-        return ResolvedProxy(ProxyConfig(model=str(path)), local_digest(path), sizes)
+        return ResolvedProxy(ProxyConfig(model=str(path)), local_digest(path), sizes_of(path))
 
     def _below_root(self, name: str, pointer: str) -> Path:
         """A folder or file that this service takes.

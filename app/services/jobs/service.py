@@ -25,10 +25,10 @@ from app.persistence.session import Database
 from app.persistence.tables import Job
 from app.services.idempotency import made_before, repeated, replayed
 from app.services.if_match import require_version
-from app.services.jobs.estimates import Estimate, Estimator, refuse_unfit
+from app.services.jobs.estimates import Estimate, Estimator, Past, refuse_unfit
 from app.services.jobs.planning import check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, job_phase, job_progress, queue_position
-from app.services.jobs.proxies import Proxies
+from app.services.jobs.proxies import Proxies, ResolvedProxy
 from app.services.jobs.targets import gather_targets
 from app.services.jobs.validation import (
     check_benchmarks,
@@ -43,6 +43,7 @@ from app.services.storage.retention import Retention
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
 from spice_select.config import ProxyConfig, RunConfig
+from spice_select.defaults import with_dtype
 
 OPERATION = "POST /v1/jobs"
 MOST_PAIRS = 16
@@ -119,12 +120,12 @@ class JobService:
             if earlier is not None:
                 return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
         proxy = self.proxies.resolve(request.proxy)
-        config = request.settings(proxy.config)
+        past = self.estimator.past(self.database, project_id)
+        config = _settled(request, proxy, past)
         quotas, groups = config.selection.quotas, {}
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
         rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config)
-        past = self.estimator.past(self.database, project_id)
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
@@ -186,7 +187,8 @@ class JobService:
             ServiceError: The data set, the settings or the proxy model rule the job out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         proxy = self.proxies.resolve(request.proxy)
-        config, past = request.settings(proxy.config), self.estimator.past(self.database, project_id)
+        past = self.estimator.past(self.database, project_id)
+        config = _settled(request, proxy, past)
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
             check_groups(config.selection, dataset)
@@ -306,6 +308,13 @@ class JobService:
             jobs.forget(job_id)
             Events(session).append(project_id, "job.deleted", job_id=job_id)
         self.retention.remove_of(project_id, obsolete)
+
+
+def _settled(request: JobRequest, proxy: ResolvedProxy, past: Past) -> RunConfig:
+    """The settings of a job: ``dtype: auto`` becomes what is fast on every worker that is there now."""
+    config = request.settings(proxy.config)
+    gradients = with_dtype(config.gradients, proxy.sizes, is_fast=lambda: past.is_bfloat16_fast)
+    return config.model_copy(update={"gradients": gradients})
 
 
 def find_job(session: Any, project_id: str, job_id: str) -> Job:
