@@ -27,6 +27,7 @@ from app.api.routes import (
     jobs,
     metrics,
     provenance,
+    signing_keys,
     uploads,
     webhooks,
 )
@@ -120,6 +121,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         evaluations,
         files,
         provenance,
+        signing_keys,
         events,
         gradient_sets,
         api_keys,

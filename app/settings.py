@@ -9,6 +9,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MIN_SIGNING_KEY = 32
+"""Fewest characters of a signing key: its public half lets anybody try guesses."""
+
 
 class Settings(BaseSettings):
     """One value per concern, units in the names. Documented in docs/operations.md (a test compares)."""
@@ -45,6 +48,9 @@ class Settings(BaseSettings):
     """Signs links to files; empty makes a secret of its own in ``data_dir``. Another secret ends every link."""
     link_seconds: float = Field(default=7 * 86400, ge=1)
     """Longest life of a signed link."""
+    signing_key: SecretStr = SecretStr("")
+    """Signs results, needed by the API alone; empty makes a key of its own in ``data_dir``. Several, separated by
+    commas: the first signs, all are published. 32 random characters or more each."""
     prefix_cache_bytes: int = Field(default=10 * 2**30, ge=0)
     """Most bytes of files cut down by ``?k=`` that are kept for the next request."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
@@ -174,12 +180,26 @@ class Settings(BaseSettings):
                 ip_network(entry, strict=False)
         return entries
 
+    @field_validator("signing_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        words = [word.strip() for word in value.get_secret_value().split(",")]
+        if words != [""] and min(map(len, words)) < MIN_SIGNING_KEY:
+            raise ValueError(f"every signing key takes {MIN_SIGNING_KEY} random characters or more")
+        return value
+
     @field_validator("gradient_store")
     @classmethod
     def _address(cls, value: str) -> str:
         if value and "://" not in value:
             raise ValueError("gradient_store is an address such as s3://bucket/prefix")
         return value.rstrip("/")
+
+    @property
+    def signing_keys(self) -> list[bytes]:
+        """The keys in ``signing_key``; none where the data folder holds one."""
+        given = self.signing_key.get_secret_value()
+        return [word.strip().encode() for word in given.split(",")] if given else []
 
     @property
     def resolved_database_url(self) -> str:

@@ -12,6 +12,7 @@ from spice_select.cli.output import Exit, leave, note, out, print_fields, print_
 from spice_select.cli.progress import ProgressView
 from spice_select.cli.settings import JOB_SETTINGS, checked, run_config, with_settings
 from spice_select.models.threads import let_idle_threads_sleep
+from spice_select.results.signature import KEYS_PATH, read_keys
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 
@@ -139,17 +140,33 @@ def verify(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="The file that the rows were selected from."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<file or url>",
+            help="Public key of the service that has to have signed the result: a file, or the address "
+            f"https://.../{KEYS_PATH.lstrip('/')}.",
+        ),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="JOB", help="With --key: the job that the result has to be of.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Check every digest of a result, and its rows against the source if that is given."""
+    """Check every digest of a result, its rows against the source and its signature, as far as these are given."""
     from spice_select.results.verify import verify_folder
 
-    report = verify_folder(folder, source)
+    if job is not None and key is None:
+        options.refuse("--job needs --key: only a signature says which job a result is of")
+    report = verify_folder(folder, source, None if key is None else read_keys(key), job)
     if json:
-        print_json({"ok": report.ok, "checks": [check._asdict() for check in report.checks]})
+        checks = [check._asdict() for check in report.checks]
+        print_json({"ok": report.ok, "checks": checks, "notice": report.notice})
     else:
         for check in report.checks:
             out().print(f"{'ok    ' if check.ok else 'FAILED'}  {check.name}: {check.detail}", markup=False)
+        if report.notice is not None:
+            note(report.notice)
     if not report.ok:
         leave(Exit.FAILED)
 

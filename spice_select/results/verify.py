@@ -1,7 +1,7 @@
 """Check a result folder against its own record, and against the source it was chosen from.
 
-Whoever can rewrite every file of a folder consistently can only be caught with the source, or with a copy of the
-provenance kept elsewhere; anything less, down to one changed byte, is found from the folder alone.
+Whoever can rewrite every file of a folder consistently can only be caught by the signature of the deployment; anything
+less, down to one changed byte, is found from the folder alone.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spice_select.errors import SpiceError, VerificationError
 from spice_select.results.provenance import PREDICATE_TYPE, STATEMENT_TYPE
+from spice_select.results.signature import ENVELOPE_FILE, UNSIGNED, check_signature
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Key
 
 
 class Check(NamedTuple):
@@ -43,9 +47,11 @@ class VerificationReport:
 
     Attributes:
         checks: Every check, in order.
+        notice: What they do not prove; None where the signature was among them.
     """
 
     checks: list[Check]
+    notice: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -66,12 +72,16 @@ class VerificationReport:
             )
 
 
-def verify_folder(folder: Path, source: Path | None = None) -> VerificationReport:
+def verify_folder(
+    folder: Path, source: Path | None = None, keys: list[Key] | None = None, job_id: str | None = None
+) -> VerificationReport:
     """Check a result folder.
 
     Args:
         folder: The folder with the files of the result.
         source: The file the rows were chosen from, byte for byte; None checks the folder alone.
+        keys: Public keys of which one has to have signed the result; None does not look at the signature.
+        job_id: With keys: the job that the result has to be of; None takes the result of any job.
 
     Returns:
         The report; nothing is raised for a folder that does not hold.
@@ -84,13 +94,16 @@ def verify_folder(folder: Path, source: Path | None = None) -> VerificationRepor
         _check("trace", lambda: _trace(folder)),
         _check("conditions", lambda: _conditions(folder)),
         _check("croissant", lambda: _croissant(folder)),
+        _check("other files", lambda: _other_files(folder)),
     ]
     if source is not None:
         checks += [
             _check("source", lambda: _source_digest(folder, source)),
             _check("source rows", lambda: _source_rows(folder, source)),
         ]
-    return VerificationReport(checks)
+    if keys is None:
+        return VerificationReport(checks, UNSIGNED)
+    return VerificationReport([*checks, _check("signature", lambda: check_signature(folder, keys, job_id))])
 
 
 def _check(name: str, check: Callable[[], str]) -> Check:
@@ -233,6 +246,20 @@ def _croissant(folder: Path) -> str:
         if _sha256(folder / name) != digest:
             raise VerificationError(f"{name} does not have the digest in croissant.json")
     return f"{len(said)} files have the digests in croissant.json"
+
+
+def _other_files(folder: Path) -> str:
+    """Nothing lies beside the result: whoever loads a folder as a whole would take it for a part of it.
+
+    Raises:
+        VerificationError: Something does.
+    """
+    from spice_select.results.write import MEDIA_TYPES
+
+    others = sorted(path.name for path in folder.iterdir() if path.name not in {*MEDIA_TYPES, ENVELOPE_FILE})
+    if others:
+        raise VerificationError(f"{others[0][:200]} is no file of the result, and {len(others) - 1} more are not")
+    return "no other file is in the folder"
 
 
 def _source_digest(folder: Path, source: Path) -> str:

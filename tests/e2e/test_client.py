@@ -15,6 +15,7 @@ from spice_select.cli import main
 from spice_select.client import AsyncClient, Client, Dataset, Job
 from spice_select.errors import ClientError
 from spice_select.pipeline.run import run
+from spice_select.results.signature import ENVELOPE_FILE
 from spice_select.results.verify import verify_folder
 from spice_select.results.write import DATED, MEDIA_TYPES
 from tests.e2e.conftest import FAST
@@ -51,7 +52,7 @@ def test_the_whole_way_with_the_client(service: Service, source: Path, tmp_path:
         chosen = spice.select(source, "10%", tmp_path / "out", on_progress=listen, max_wait=120, **SETTINGS)
         assert chosen.job.result is not None
         assert (chosen.job.result.selected, chosen.job.result.pool) == (7, 69)
-        assert set(chosen.files) == set(MEDIA_TYPES)
+        assert set(chosen.files) == {*MEDIA_TYPES, ENVELOPE_FILE}
         assert verify_folder(tmp_path / "out", source).ok
         assert {"ready", "succeeded"} <= set(told)
         (rejected,) = spice.datasets.rejected(chosen.dataset.id)
@@ -106,7 +107,7 @@ def test_the_asynchronous_client_and_one_key_for_two_submits(service: Service, s
     ids, job, files = asyncio.run(go())
     assert len(set(ids)) == 1
     assert job.status == "succeeded"
-    assert set(files) == set(MEDIA_TYPES)
+    assert set(files) == {*MEDIA_TYPES, ENVELOPE_FILE}
     assert verify_folder(tmp_path / "out", source).ok
 
 
@@ -157,7 +158,7 @@ def test_the_command_line_from_push_to_verify(
     assert job["status"] == "succeeded"
     assert spice("jobs", "show", job["id"])["result"]["selected"] == 7
     pulled = spice("pull", job["id"], "-o", tmp_path / "out")
-    assert set(pulled["files"]) == set(MEDIA_TYPES)
+    assert set(pulled["files"]) == {*MEDIA_TYPES, ENVELOPE_FILE}
     assert spice("verify", tmp_path / "out", "--source", source)["ok"]
     for form in ("hf", "llamafactory", "axolotl", "trl"):
         spice("pull", job["id"], "-o", tmp_path / form, "--format", form)

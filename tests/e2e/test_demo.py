@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from spice_select.results.signature import ENVELOPE_FILE
 from spice_select.results.verify import verify_folder
 from spice_select.results.write import MEDIA_TYPES
 
@@ -41,7 +42,7 @@ def test_the_demo_ends_with_one_line_of_json_and_verified_files(tmp_path: Path) 
     summary = json.loads(last)
     assert set(summary) == {"job_id", "status", "selected", "pool", "files"}
     assert (summary["status"], summary["selected"], summary["pool"]) == ("succeeded", 60, 598)
-    assert set(summary["files"]) == set(MEDIA_TYPES)
+    assert set(summary["files"]) == {*MEDIA_TYPES, ENVELOPE_FILE}
     assert all((work / path).is_file() for path in summary["files"].values())
     assert verify_folder(work / "demo-output", ROOT / "examples" / "bundled.jsonl").ok
     table = "\n".join(human)

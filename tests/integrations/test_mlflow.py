@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spice_select.results.signature import ENVELOPE_FILE
 from spice_select.results.write import MEDIA_TYPES
 from tests.integrations.conftest import Finished, Script
 
@@ -62,7 +63,7 @@ with mlflow.start_run() as training:
     assert found["metrics"]["spice.utility"] == pytest.approx(job["result"]["utility"])
     assert found["metrics"]["spice.upper_bound"] == pytest.approx(job["result"]["certificate"]["upper_bound"])
     stored = {path.name: path for path in (tmp_path / "artifacts").rglob("spice-select/*")}
-    assert set(stored) == set(MEDIA_TYPES)
+    assert set(stored) == {*MEDIA_TYPES, ENVELOPE_FILE}
     assert stored["selected.parquet"].read_bytes() == chosen
 
 
@@ -97,4 +98,4 @@ assert first.params == second.params and first.metrics == second.metrics
 """
     found = json.loads(script(setup(finished, tmp_path) + lines + SHOW).splitlines()[-1])
     assert [entry[0] for entry in found["inputs"]].count(finished.job_id) == 1
-    assert {path.name for path in (tmp_path / "artifacts").rglob("spice-select/*")} == set(MEDIA_TYPES)
+    assert {path.name for path in (tmp_path / "artifacts").rglob("spice-select/*")} == {*MEDIA_TYPES, ENVELOPE_FILE}

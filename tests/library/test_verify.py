@@ -19,7 +19,7 @@ from spice_select.errors import VerificationError
 from spice_select.results.verify import same_values, verify_folder
 from spice_select.results.write import MEDIA_TYPES, STATED
 from tests.conftest import SEED
-from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result
+from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result, seal
 
 
 @pytest.fixture(scope="module")
@@ -38,31 +38,14 @@ def failed(folder: Path, source: Path | None = None) -> set[str]:
     return {check.name for check in verify_folder(folder, source).checks if not check.ok}
 
 
-def seal(folder: Path) -> None:
-    """Make digests and provenance agree with the files again, as somebody who can write the folder could."""
-    described = json.loads((folder / "croissant.json").read_text())
-    for file in described["distribution"]:
-        file["sha256"] = hashlib.sha256((folder / file["contentUrl"]).read_bytes()).hexdigest()
-    (folder / "croissant.json").write_text(json.dumps(described))
-    statement = json.loads((folder / "provenance.intoto.jsonl").read_text())
-    for subject in statement["subject"]:
-        subject["digest"]["sha256"] = hashlib.sha256((folder / subject["name"]).read_bytes()).hexdigest()
-    (folder / "provenance.intoto.jsonl").write_text(json.dumps(statement) + "\n")
-    sums = [
-        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
-        for name in MEDIA_TYPES
-        if name != "SHA256SUMS"
-    ]
-    (folder / "SHA256SUMS").write_text("".join(sums))
-
-
 def test_a_sound_folder_holds_with_and_without_its_source(made: MadeResult) -> None:
     assert failed(made.out) == set()
     report = verify_folder(made.out, made.source)
     assert report.ok
     report.raise_if_failed()
     assert [check.name for check in report.checks] == [
-        "digests", "provenance", "rows", "parquet", "trace", "conditions", "croissant", "source", "source rows",
+        "digests", "provenance", "rows", "parquet", "trace", "conditions", "croissant", "other files", "source",
+        "source rows",
     ]  # fmt: skip
 
 
@@ -255,6 +238,7 @@ def test_a_parquet_source_is_compared_with_its_own_types(tmp_path: Path, seed: i
 def test_a_folder_of_something_else_fails_every_check(tmp_path: Path) -> None:
     (tmp_path / "selected.parquet").write_text("no parquet")
     (tmp_path / "selected.jsonl").write_text("{")
+    (tmp_path / "else.txt").write_text("")
     report = verify_folder(tmp_path)
     assert not any(check.ok for check in report.checks)
     with pytest.raises(VerificationError) as caught:

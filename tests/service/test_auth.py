@@ -26,11 +26,12 @@ from app.persistence.types import clock
 from app.services.access.keys import KeyService, NoKeyError, digest, new_secret, well_formed
 from app.services.health import ROOT
 from app.status import SCOPES
+from spice_select.results.signature import KEYS_PATH
 from tests.fixtures.databases import fresh_database
 from tests.fixtures.processes import environment
 from tests.fixtures.service import InProcessService, jsonl, sums
 
-OPEN = {"/livez", "/readyz", "/problems/{slug}", "/v1/version", "/metrics", "/v1/links/{token}/{name}"}
+OPEN = {"/livez", "/readyz", "/problems/{slug}", "/v1/version", "/metrics", "/v1/links/{token}/{name}", KEYS_PATH}
 """Addresses that tell nothing of a project, or that a signature opens (tests/service/test_files.py)."""
 
 

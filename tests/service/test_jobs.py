@@ -121,6 +121,7 @@ def test_files_have_ranges_digests_and_conditions(service: InProcessService) -> 
         "croissant.json",
         "provenance.intoto.jsonl",
         "SHA256SUMS",
+        "provenance.dsse.json",
     ]
     for file in files:
         url = f"/v1/jobs/{job['id']}/files/{file['name']}"

@@ -27,7 +27,7 @@ Picks = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only the fi
 @router.get("/jobs/{job_id}/files", tags=JOBS)
 def list_files(job_id: deps.JobId, project: deps.Project, services: deps.ServicesDep) -> Page[FileRead]:
     """Files of the result."""
-    files = [FileRead.model_validate(file) for file in services.reader.files(project, job_id)]
+    files = [FileRead.model_validate(file) for file in services.results.files(project, job_id)]
     return Page(data=files, has_more=False, next_cursor=None)
 
 

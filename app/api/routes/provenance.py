@@ -12,14 +12,24 @@ from app.api import deps
 from app.api.middleware import StrictRoute
 from app.api.problems import base_url
 from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE
+from spice_select.results.signature import ENVELOPE_FILE, ENVELOPE_MEDIA_TYPE
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
-Format = Literal["in-toto", "croissant", "openlineage"]
-Document = Literal["in-toto", "croissant"]
-FILES: dict[Document, str] = {"in-toto": "provenance.intoto.jsonl", "croissant": "croissant.json"}
+Format = Literal["in-toto", "dsse", "croissant", "openlineage"]
+Document = Literal["in-toto", "dsse", "croissant"]
+FILES: dict[Document, str] = {
+    "in-toto": "provenance.intoto.jsonl",
+    "dsse": ENVELOPE_FILE,
+    "croissant": "croissant.json",
+}
 LINEAGE = "application/vnd.openlineage+json"
-MEDIA: dict[Format, str] = {"in-toto": STATEMENT_MEDIA_TYPE, "croissant": CROISSANT_MEDIA_TYPE, "openlineage": LINEAGE}
+MEDIA: dict[Format, str] = {
+    "in-toto": STATEMENT_MEDIA_TYPE,
+    "dsse": ENVELOPE_MEDIA_TYPE,
+    "croissant": CROISSANT_MEDIA_TYPE,
+    "openlineage": LINEAGE,
+}
 ANYTHING: dict[bool, dict[str, Any]] = {
     False: {"additionalProperties": True},
     True: {"items": {"type": "object", "additionalProperties": True}},
@@ -61,7 +71,7 @@ def get_provenance(
     services: deps.ServicesDep,
     format: Annotated[Format | None, Query(description="Stronger than `Accept`.")] = None,
 ) -> Response:
-    """Which bytes, by which model, code and settings: as in-toto statement, Croissant record or OpenLineage events."""
+    """Which bytes, by which model, code and settings: in-toto statement, signed or plain, Croissant or OpenLineage."""
     form = format or wanted_format(request.headers.get("accept", ""))
     if form == "openlineage":
         return JSONResponse(

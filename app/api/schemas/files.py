@@ -46,3 +46,25 @@ class LinkRead(BaseModel):
     k: int | None
     bytes: int
     digest: Digest
+
+
+class PublicKeyValue(BaseModel):
+    """The key itself."""
+
+    public: str
+    """Hexadecimal."""
+
+
+class SigningKeyRead(BaseModel):
+    """A public key, in the form of securesystemslib and TUF."""
+
+    keyid: str
+    keytype: Literal["ed25519"]
+    scheme: Literal["ed25519"]
+    keyval: PublicKeyValue
+
+
+class SigningKeysRead(BaseModel):
+    """Every key whose signatures hold; the first one signs."""
+
+    keys: list[SigningKeyRead]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from app.errors import ServiceError
+from app.errors import NotFoundError, ServiceError
 from app.persistence.repositories import Datasets
-from app.persistence.tables import Job
+from app.persistence.tables import File, Job
+from app.services.access.result_signer import ResultSigner
 from app.services.access.signed_links import Link, LinkSigner
 from app.services.compat import understood
 from app.services.jobs.service import JobService
@@ -19,11 +21,13 @@ from app.services.results.truncated import CUTTABLE, TruncatedResults
 from app.settings import Settings
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig
+from spice_select.results.signature import ENVELOPE_FILE, ENVELOPE_MEDIA_TYPE
 
 if TYPE_CHECKING:
     from spice_select.records.formats import ColumnRole, Form
 
 QUERY_K = {"parameter": "k", "in": "query"}
+STATEMENT_FILE = "provenance.intoto.jsonl"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,33 @@ class ResultService:
         self.reader = reader
         self.settings = settings
         self.signer = LinkSigner(settings)
+        self.result_signer = ResultSigner(settings)
         self.truncated = TruncatedResults(store, settings.prefix_cache_bytes)
+
+    def files(self, project_id: str, job_id: str) -> list[File | Stored]:
+        """Files of a result as they are stored, and the signature of its provenance where that is intact."""
+        stored = self.reader.files(project_id, job_id)
+        with suppress(ServiceError):  # a damaged or lost statement has no signature; asking for it says why
+            return [*stored, self._envelope(project_id, job_id, stored)]
+        return list(stored)
+
+    def _envelope(self, project_id: str, job_id: str, stored: Sequence[File]) -> Stored:
+        """The signature of a result's provenance; made again where it is not kept, with the same bytes.
+
+        Raises:
+            NotFoundError: The result is from before there was a statement.
+        """
+        digests = {file.name: file.sha256 for file in stored}
+        if STATEMENT_FILE not in digests:
+            raise NotFoundError(f"file {ENVELOPE_FILE} of job {job_id}")
+        statement = self.reader.intact(project_id, job_id, STATEMENT_FILE, digests[STATEMENT_FILE])
+
+        def write(target: Path) -> None:
+            target.write_bytes(self.result_signer.envelope(statement.read_bytes(), job_id, digests))
+
+        key = f"{digests[STATEMENT_FILE]}-signed-{self.result_signer.key_id[:16]}"
+        made = self.truncated.made(project_id, key, write)
+        return Stored(ENVELOPE_FILE, ENVELOPE_MEDIA_TYPE, made.stat().st_size, made.name, made)
 
     def file(
         self,
@@ -86,15 +116,18 @@ class ResultService:
             ServiceError: ``not-found``, ``conflict-state`` while there is no result, ``validation-error`` where k
                 does not fit, ``prefix-undefined`` where the first k picks mean nothing.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
-        file, path = self.reader.file(project_id, job_id, name)
-        whole = Stored(file.name, file.media_type, file.bytes, file.sha256, path)
+        if name == ENVELOPE_FILE:
+            whole = self._envelope(project_id, job_id, self.reader.files(project_id, job_id))
+        else:
+            file, path = self.reader.file(project_id, job_id, name)
+            whole = Stored(file.name, file.media_type, file.bytes, file.sha256, path)
         if k is None and form is None:
             return whole
-        job = self.jobs.get(project_id, job_id).job
+        job, kept = self.jobs.get(project_id, job_id).job, whole
         if k is not None and k != _refuse_cut(job, name, k, k_is):
-            cut = self.truncated.cut(project_id, path, file.sha256, k, parquet=name.endswith(".parquet"))
-            whole = Stored(file.name, file.media_type, cut.stat().st_size, cut.name, cut)
-        return whole if form is None else self._conversations(job, whole, f"{file.sha256}-{k or 'all'}-messages")
+            cut = self.truncated.cut(project_id, whole.path, whole.sha256, k, parquet=name.endswith(".parquet"))
+            kept = Stored(name, whole.media_type, cut.stat().st_size, cut.name, cut)
+        return kept if form is None else self._conversations(job, kept, f"{whole.sha256}-{k or 'all'}-messages")
 
     def _conversations(self, job: Job, rows: Stored, key: str) -> Stored:
         """The rows of ``selected.jsonl`` as conversations.

@@ -54,25 +54,39 @@ class ResultReader:
         Raises:
             NotFoundError: The result has no file of that name.
             ServiceError: ``artifact-corrupt`` when its bytes have changed, ``artifact-lost`` when they are gone.
-        """
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by intact()
         with self.database.read() as session:
             _finished(session, project_id, job_id)
             file = Jobs(session).file(project_id, job_id, name)
         if file is None:
             raise NotFoundError(f"file {name} of job {job_id}")
+        return file, self.intact(project_id, job_id, file.name, file.sha256)
+
+    def intact(self, project_id: str, job_id: str, name: str, sha256: str) -> Path:
+        """Where the bytes of a file lie, once they have been checked; the history tells when they are not sound.
+
+        Args:
+            project_id: Owner.
+            job_id: The job.
+            name: The file.
+            sha256: Its digest (hex).
+
+        Raises:
+            ServiceError: ``artifact-corrupt`` when its bytes have changed, ``artifact-lost`` when they are gone.
+        """
         try:
-            return file, self.store.intact(project_id, file.sha256)
+            return self.store.intact(project_id, sha256)
         except ServiceError as error:
-            self._record_damage(project_id, job_id, file, error.code)
+            self._record_damage(project_id, job_id, name, sha256, error.code)
             raise
 
-    def _record_damage(self, project_id: str, job_id: str, file: File, code: str) -> None:
+    def _record_damage(self, project_id: str, job_id: str, name: str, sha256: str, code: str) -> None:
         """Write into the history that a file is damaged: once a process, however often it is asked for."""
-        if (job_id, file.name) in self._damaged:
+        if (job_id, name) in self._damaged:
             return
-        self._damaged.add((job_id, file.name))
-        get_logger().error("result_file_damaged", job_id=job_id, file=file.name, sha256=file.sha256, code=code)
-        data = {"file": file.name, "sha256": file.sha256, "code": code}
+        self._damaged.add((job_id, name))
+        get_logger().error("result_file_damaged", job_id=job_id, file=name, sha256=sha256, code=code)
+        data = {"file": name, "sha256": sha256, "code": code}
         with self.database.write() as session:
             Events(session).append(project_id, "job.file_damaged", job_id=job_id, data=data)
 
