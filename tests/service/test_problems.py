@@ -79,7 +79,7 @@ def test_an_answer_does_not_echo_what_was_sent(service: InProcessService) -> Non
 
 def test_a_request_id_is_taken_over_or_made(service: InProcessService) -> None:
     assert service.http.get("/livez", headers={"X-Request-Id": "mine-1"}).headers["X-Request-Id"] == "mine-1"
-    made = service.http.get("/livez", headers={"X-Request-Id": "bad id\x7f"}).headers["X-Request-Id"]
+    made = service.http.get("/livez", headers={"X-Request-Id": "bad id"}).headers["X-Request-Id"]
     assert made.startswith("req_")
 
 
