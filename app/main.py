@@ -58,7 +58,7 @@ from app.services.storage.permissions import close_folder, close_in_background
 from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import dataset_preview, evaluation_form, forms, login, pages, reference, statics
+from app.ui import dataset_preview, evaluation_form, forms, job_actions, login, pages, reference, statics
 from app.ui import jobs as job_lists
 from spice_select.version import __version__
 
@@ -130,7 +130,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    for part in (dataset_preview, job_lists, forms, evaluation_form, login, statics, reference):
+    for part in (dataset_preview, job_lists, forms, job_actions, evaluation_form, login, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(

@@ -7,7 +7,13 @@ labels             numbers, times and states as a person reads them
 jobs               the lists of jobs and of data sets, and the routes of one job
 dataset_preview    how a file or a data set is read, with what is learned marked
 job_page           what the page of a job shows, from the services
-job_form, forms    the form of a new job: its fields; its routes, clones, cancelling, deleting
+forms              the form of a new job: its routes, and what it would take
+target_fields, pool_fields, budget_fields, setting_fields
+                   the sections of that form; the last finds every plain setting in the schema of a request
+job_form           the sections together as a request
+job_clone          the form of a job that is there
+form_fields        a form as it was typed, with what is wrong beside each field
+job_actions        cancelling and deleting a job
 evaluation_fields  the fields of the form of an evaluation
 evaluation_form    its routes, and cancelling evaluations
 evaluation_view    verdicts and intervals of evaluations as drawn

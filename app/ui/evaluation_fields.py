@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.api.schemas.evaluations import EvaluationCreate
-from app.ui.job_form import FormFields, accepted, number
+from app.ui.form_fields import FormFields, accepted, number
 from spice_select.evaluation.settings import EvaluationConfig
 
 LABELS = {
@@ -38,8 +38,7 @@ def request_of(draft: FormFields, job_id: str) -> EvaluationCreate | None:
         draft: The form.
         job_id: The job it is on the page of.
     """
-    numbers = {name: number(draft, name, kind) for name, kind in (("seeds", "count"), ("epochs", None))}
-    numbers["learning_rate"] = number(draft, "learning_rate")
+    numbers = {name: number(draft, name, whole=name == "seeds") for name in ("seeds", "epochs", "learning_rate")}
     body: dict[str, Any] = {"job_id": job_id, "training": {}}
     given: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     given |= {name: text for name in LABELS if name not in numbers and (text := draft.values.get(name, "").strip())}

@@ -14,7 +14,7 @@ from app.services.access.keys import Caller
 from app.services.evaluations.service import EvaluationService
 from app.ui.auth import SameOrigin, Visitor
 from app.ui.evaluation_fields import LABELS, field_of, request_of
-from app.ui.job_form import FormFields
+from app.ui.form_fields import FormFields
 from app.ui.job_page import JobPage, JobPageData
 from app.ui.pages import page
 from spice_select.errors import SpiceError
@@ -44,8 +44,7 @@ def _ask(
             service.create(visitor.project_id, evaluation_request(asked), key=key, body=digest)
             return RedirectResponse(f"/ui/jobs/{job_id}#evaluations", 303)
         except (ServiceError, SpiceError) as error:
-            for finding in error.errors or [{"detail": error.detail}]:
-                draft.refuse(field_of(finding.get("pointer")), str(finding["detail"]))
+            draft.refuse_all(error, field_of)
     return page(
         "job.html", http_status=422, visitor=visitor, **job_page.job(request, visitor, job_id, evaluation_form=draft)
     )

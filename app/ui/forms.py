@@ -1,13 +1,12 @@
-"""New jobs from the form, clones of jobs, cancelling and deleting."""
+"""The form of a new job: shown, sent, and what it would take meanwhile."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -15,128 +14,132 @@ from starlette.formparsers import MultiPartException
 
 from app.api import deps, serializers
 from app.api.routes.jobs import job_request, request_digest
+from app.api.services import Services
 from app.api.uploads import BLOCK_BYTES, Writer
 from app.errors import NotFoundError, ServiceError
 from app.ids import new_id
+from app.persistence.tables import Dataset
 from app.services.access.keys import Caller
-from app.services.datasets.service import DatasetView, Upload
+from app.services.datasets.service import DatasetView
 from app.services.jobs.service import Filters
-from app.settings import Settings
 from app.status import DatasetStatus
+from app.ui import job_form, pool_fields, setting_fields, target_fields
 from app.ui.auth import SameOrigin, Visitor
-from app.ui.job_form import (
-    FIELDS,
-    GRADIENT_NUMBERS,
-    GRADIENT_WORDS,
-    LABELS,
-    SELECTION_NUMBERS,
-    UNITS,
-    FormFields,
-    blank,
-    clone,
-    request_of,
-)
+from app.ui.budget_fields import UNITS
+from app.ui.form_fields import FormFields
+from app.ui.job_clone import clone
+from app.ui.job_form import blank, field_of, is_field, request_of
 from app.ui.jobs import MOST_DATASETS
 from app.ui.pages import page
+from app.ui.pool_fields import SentFile
 from spice_select.errors import SpiceError
-from spice_select.ingest.source_urls import parse_source
 
 router = APIRouter(include_in_schema=False)
 
-MORE = {*SELECTION_NUMBERS, *GRADIENT_NUMBERS, *GRADIENT_WORDS, "seed", "priority", "deadline"}
-"""Fields that are folded away until something is wrong with one."""
+MOST_TARGETS = 32
+MOST_FIELDS = 1000
+MOST_TEXT = 2**22
+"""Bytes of a field: target rows are pasted into one."""
 
 
 @router.get("/ui/new")
-def new_job(request: Request, visitor: Visitor, like: str = "", dataset_id: str = "") -> Response:
+def new_job(
+    request: Request, visitor: Visitor, services: deps.ServicesDep, like: str = "", dataset_id: str = ""
+) -> Response:
     """The form, empty or filled as another job was."""
     if like:
-        view = request.app.state.services.jobs.get(visitor.project_id, like)
-        draft = clone(serializers.job_read(request, view), new_id("page"))
+        draft = clone(serializers.job_read(request, services.jobs.get(visitor.project_id, like)), new_id("page"))
     else:
-        draft = blank(request.app.state.services.settings.default_proxy, new_id("page"))
+        draft = blank(services.settings.default_proxy, new_id("page"))
         draft.values["dataset_id"] = dataset_id
     return form_page(request, visitor, draft)
 
 
 @router.post("/ui/new", dependencies=[SameOrigin])
 async def submit(request: Request, visitor: Visitor, services: deps.ServicesDep) -> Response:
-    """Keep the file if there is one, and queue the job as soon as its rows are checked."""
+    """Keep the files that came along, and queue the job as soon as their rows are checked."""
     with services.store.scratch() as folder:
-        values, upload, filename = await _read(request, folder, services.settings.max_upload_bytes)
-        return await run_in_threadpool(_submit, request, visitor, FormFields(values), upload, filename)
+        draft, files, wanted = await _read(request, folder, services.settings.max_upload_bytes)
+        return await run_in_threadpool(_submit, request, visitor, draft, files, wanted)
 
 
-@router.post("/ui/jobs/{job_id}/cancel", dependencies=[SameOrigin])
-def cancel(job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
-    """Stop a job."""
-    services.jobs.cancel(visitor.project_id, job_id)
-    return RedirectResponse(f"/ui/jobs/{job_id}", 303)
+@router.post("/ui/new/estimate", dependencies=[SameOrigin])
+async def estimate(request: Request, visitor: Visitor) -> Response:
+    """What the form as it stands would take, for the script that asks whenever something is changed."""
+    form = await request.form(max_files=0, max_fields=MOST_FIELDS, max_part_size=MOST_TEXT)
+    draft = FormFields({name: text for name, text in form.items() if is_field(name) and isinstance(text, str)})
+    found = await run_in_threadpool(estimated, request.app.state.services, visitor, draft)
+    return page("new_estimate.html", estimate=found)
 
 
-@router.post("/ui/jobs/{job_id}/delete", dependencies=[SameOrigin])
-def delete(request: Request, job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
-    """Take a job that has ended away, and show those that are left."""
-    services.jobs.delete(visitor.project_id, job_id, None)
-    if "hx-request" in request.headers:
-        return Response(headers={"HX-Redirect": "/ui"})  # a page of its own, not one inside the page
-    return RedirectResponse("/ui", 303)
+@router.get("/ui/new/target")
+def another_target(
+    visitor: Visitor, services: deps.ServicesDep, number: Annotated[int, Query(ge=1, lt=MOST_TARGETS)]
+) -> Response:
+    """The fields of one more target, for the script that puts them into the form."""
+    draft = FormFields({target_fields.Slot("target", number).field("name"): ""})
+    return page(
+        "new_target.html", draft=draft, slot=target_fields.slots(draft)[-1], **_choices(services, visitor, draft)
+    )
 
 
-async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[dict[str, str], Upload | None, str]:
-    """The fields of the form, and the file if one was chosen.
+async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[FormFields, dict[str, SentFile], str]:
+    """The fields of the form, the files by their field, and which button sent it.
 
     Raises:
         ServiceError: ``malformed-request``.
     """
     try:
-        form = await request.form(max_files=1, max_fields=40, max_part_size=64 * 1024)
+        form = await request.form(max_files=1 + MOST_TARGETS, max_fields=MOST_FIELDS, max_part_size=MOST_TEXT)
     except MultiPartException as error:
         raise ServiceError("malformed-request", f"the form cannot be read: {error.message}") from error
     try:
-        values = {name: text for name in FIELDS if isinstance(text := form.get(name), str)}
-        file = form.get("file")
-        if not isinstance(file, UploadFile) or not file.filename:
-            return values, None, ""
-        with Writer(folder / "upload", max_bytes) as writer:
-            while chunk := await file.read(BLOCK_BYTES):
-                writer.write(chunk)
-        name = "".join(letter for letter in Path(file.filename).name if letter.isprintable())[:200]
-        return values, writer.close(), name
+        values = {name: text for name, text in form.items() if is_field(name) and isinstance(text, str)}
+        files = {}
+        for field, file in form.items():
+            if not isinstance(file, UploadFile) or not file.filename or (field != "file" and not is_field(field)):
+                continue
+            with Writer(folder / f"upload-{len(files)}", max_bytes) as writer:
+                while chunk := await file.read(BLOCK_BYTES):
+                    writer.write(chunk)
+            name = "".join(letter for letter in Path(file.filename).name if letter.isprintable())[:200]
+            files[field] = SentFile(writer.close(), name)
+        return FormFields(values), files, str(form.get("do", ""))
     finally:
         await form.close()
 
 
-def _submit(request: Request, visitor: Caller, draft: FormFields, upload: Upload | None, filename: str) -> Response:
+def _submit(request: Request, visitor: Caller, draft: FormFields, files: dict[str, SentFile], wanted: str) -> Response:
     """One step on the way from a form to a job."""
-    services, project = request.app.state.services, visitor.project_id
-    like = None
-    if draft.values.get("like"):
-        like = serializers.job_read(request, services.jobs.get(project, draft.values["like"]))
+    services: Services = request.app.state.services
     once = draft.values.get("once") or new_id("page")
-    source = draft.values.get("source", "").strip()
-    if upload is not None:
-        _keep(request, visitor, draft, upload, filename, once)
-    elif source:
-        _fetch(request, visitor, draft, source, once)
-    elif not draft.values.get("dataset_id"):
+    pool_fields.register(services, visitor, draft, files, once)
+    if wanted == "add":
+        number = min(len(target_fields.slots(draft)), MOST_TARGETS - 1)
+        draft.values.setdefault(target_fields.Slot("target", number).field("name"), "")
+        return form_page(request, visitor, draft)
+    if wanted == "estimate":
+        return form_page(request, visitor, draft, estimate=estimated(services, visitor, draft))
+    if not draft.text("dataset_id") and not {"file", "source"} & draft.errors.keys():
         draft.refuse("file", "choose a file, or a data set that is here already")
-    asked = request_of(draft, like)
-    if asked is None or draft.errors:
+    asked = request_of(draft)
+    if asked is None:
         return form_page(request, visitor, draft)
     try:
-        view: DatasetView = services.datasets.get(project, asked.dataset_id)
-        if view.dataset.status == DatasetStatus.VALIDATING:
-            progress = serializers.dataset_read(request, view).progress
-            return page("starting.html", visitor=visitor, draft=draft, dataset=view.dataset, progress=progress)
+        named = [asked.dataset_id, *(target.dataset_id for target in asked.targets if target.dataset_id)]
+        for dataset_id in named:
+            view = _known(services, visitor, dataset_id, refuse=dataset_id == asked.dataset_id)
+            if view is not None and view.dataset.status == DatasetStatus.VALIDATING:
+                progress = serializers.dataset_read(request, view).progress
+                return page("starting.html", visitor=visitor, draft=draft, dataset=view.dataset, progress=progress)
         digest = request_digest(asked)
         # Sent twice, it is one job; changed and sent again, it is another.
-        made, _ = services.jobs.create(project, job_request(asked), key=f"{once[:60]}-{digest}", body=digest)
+        made, _ = services.jobs.create(visitor.project_id, job_request(asked), key=f"{once[:60]}-{digest}", body=digest)
     except NotFoundError as error:
         draft.refuse("dataset_id", error.detail)
         return form_page(request, visitor, draft)
     except (ServiceError, SpiceError) as error:
-        draft.refuse_all(error)
+        draft.refuse_all(error, lambda pointer: field_of(draft, pointer))
         return form_page(request, visitor, draft)
     address = f"/ui/jobs/{made.job.id}"
     if "hx-request" in request.headers:
@@ -144,87 +147,81 @@ def _submit(request: Request, visitor: Caller, draft: FormFields, upload: Upload
     return RedirectResponse(address, 303)
 
 
-def _fetch(request: Request, visitor: Caller, draft: FormFields, address: str, once: str) -> None:
-    """Have the data set fetched and put it into the form, in place of its address.
+def _known(services: Services, visitor: Caller, dataset_id: str, *, refuse: bool) -> DatasetView | None:
+    """A data set of the form; one that is not there is None where the job itself will be refused for it.
 
     Raises:
-        ServiceError: ``forbidden``.
+        NotFoundError: It is not there.
     """
-    if not visitor.may("datasets:write"):
-        raise ServiceError("forbidden", "the API key lacks the scope datasets:write")
-    key = f"{once[:60]}-{sha256(address.encode()).hexdigest()}"
     try:
-        view, _ = request.app.state.services.datasets.fetch_from(
-            visitor.project_id, parse_source(address), name=None, requested={}, metadata={}, key=key
-        )
+        return services.datasets.get(visitor.project_id, dataset_id)
+    except NotFoundError:
+        if refuse:
+            raise
+        return None
+
+
+def estimated(services: Services, visitor: Caller, draft: FormFields) -> dict[str, Any]:
+    """What the form would take, as the template shows it: an ``estimate``, or why there is none yet as ``missing``."""
+    asked = FormFields(dict(draft.values))
+    if not asked.text("dataset_id"):
+        return {"missing": "Say from what to select, and the time is estimated here; for a file once it is sent."}
+    try:
+        body = request_of(asked)
+        if body is not None:
+            return {"estimate": services.jobs.estimate(visitor.project_id, job_request(body))}
+        name, (detail, *_) = next(iter(asked.errors.items()))
     except (ServiceError, SpiceError) as error:
-        draft.refuse("source", error.detail)
-        return
-    draft.values |= {"dataset_id": view.dataset.id, "source": ""}
+        name, detail = field_of(asked, next((e.get("pointer") for e in error.errors), None)), error.detail
+    return {"missing": f"{job_form.label(name)}: {detail}" if name else detail}
 
 
-def _sources(settings: Settings) -> str:
-    """How the addresses begin that the settings allow; empty where they allow none."""
-    kinds = {
-        "hf://datasets/": settings.source_hub_repos,
-        "https://": settings.source_https_hosts,
-        "s3://": settings.source_s3_prefixes,
-        "file:": settings.source_roots,
-    }
-    return ", ".join(start for start, allowed in kinds.items() if allowed)
-
-
-def _keep(request: Request, visitor: Caller, draft: FormFields, upload: Upload, filename: str, once: str) -> None:
-    """Register the file and put its data set into the form, so that an error elsewhere does not lose it.
-
-    Raises:
-        ServiceError: ``forbidden``.
-    """
-    if not visitor.may("datasets:write"):
-        raise ServiceError("forbidden", "the API key lacks the scope datasets:write")
-    if upload.bytes == 0:
-        draft.refuse("file", "the file has no bytes")
-        return
-    view, _ = request.app.state.services.datasets.register(
-        visitor.project_id,
-        upload,
-        name=filename or None,
-        requested={},
-        metadata={},
-        key=f"{once[:60]}-{upload.sha256}",
-    )
-    draft.values["dataset_id"] = view.dataset.id
-
-
-def _touched(draft: FormFields, name: str) -> bool:
-    """Whether a field that is folded away holds something to look at."""
-    usual = blank("", "").values.get(name, "")
-    return name in draft.errors or draft.values.get(name, usual) != usual
-
-
-def form_page(request: Request, visitor: Caller, draft: FormFields) -> Response:
-    """The form with what was typed and what is wrong."""
-    services, project = request.app.state.services, visitor.project_id
-    datasets = []
+def _choices(services: Services, visitor: Caller, draft: FormFields) -> dict[str, Any]:
+    """Data sets, columns and models to choose from."""
+    datasets: list[Dataset] = []
     if visitor.may("datasets:read"):
+        project = visitor.project_id
         views = services.datasets.page(project, Filters(), before=None, limit=MOST_DATASETS)
-        chosen = draft.values.get("dataset_id", "")
-        if chosen and all(view.dataset.id != chosen for view in views):
+        chosen = {text for name, text in draft.values.items() if name.endswith("dataset_id") and text}
+        for missing in sorted(chosen - {view.dataset.id for view in views}):
             with suppress(NotFoundError):
-                views.append(services.datasets.get(project, chosen))
+                views.append(services.datasets.get(project, missing))
         datasets = [view.dataset for view in views if view.dataset.status != DatasetStatus.INVALID]
+    pool = [dataset for dataset in datasets if dataset.id == draft.text("dataset_id")]
+    columns = dict.fromkeys(name for dataset in pool or datasets for name in dataset.column_names or [])
     settings = services.settings
+    return {
+        "datasets": datasets,
+        "columns": list(columns),
+        "most_targets": MOST_TARGETS,
+        "kinds": target_fields.KINDS,
+        "kind_of": target_fields.kind_of,
+        "max_upload_bytes": settings.max_upload_bytes,
+        "proxies": sorted({settings.default_proxy, *settings.allowed_proxies} - {"*"}),
+        "takes_sources": pool_fields.sources(settings),
+    }
+
+
+def form_page(
+    request: Request, visitor: Caller, draft: FormFields, *, estimate: dict[str, Any] | None = None
+) -> Response:
+    """The form with what was typed and what is wrong."""
+    services: Services = request.app.state.services
+    groups = setting_fields.groups()
     values: dict[str, Any] = {
         "visitor": visitor,
         "draft": draft,
-        "datasets": datasets,
+        "slots": target_fields.slots(draft),
         "units": UNITS,
-        "labels": LABELS,
-        "proxies": sorted({settings.default_proxy, *settings.allowed_proxies} - {"*"}),
-        "any_proxy": "*" in settings.allowed_proxies or settings.proxy_root is not None,
-        "more_open": bool(draft.values.get("like")) or any(_touched(draft, name) for name in MORE),
-        "max_upload_bytes": settings.max_upload_bytes,
-        "takes_sources": _sources(settings),
+        "presets": job_form.PRESETS,
+        "label": job_form.label,
+        "groups": groups,
+        "used": {
+            title: sum(1 for setting in fields if draft.text(setting.name) or setting.name in draft.errors)
+            for title, fields in groups
+        },
+        "estimate": estimate,
+        **_choices(services, visitor, draft),
     }
     if "hx-request" in request.headers:
         # A form that was refused while its file was being checked takes the place of the whole page.

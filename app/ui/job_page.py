@@ -16,7 +16,7 @@ from app.services.jobs.service import Filters
 from app.status import ACTIVE, EVALUATING, DatasetStatus
 from app.ui.evaluation_fields import LABELS, blank
 from app.ui.evaluation_view import VERDICTS, forest
-from app.ui.job_form import FormFields
+from app.ui.form_fields import FormFields
 from app.ui.plots import POINTS, Plot, group_shares, length_shares, plots, table
 from app.ui.snippets import uses
 

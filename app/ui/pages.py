@@ -67,6 +67,7 @@ def templates() -> Environment:
         labels.excerpt,
     ):
         environment.filters[filter_.__name__] = filter_
+    environment.filters["code"] = _code
     environment.filters["capfirst"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["tojson_text"] = partial(json.dumps, ensure_ascii=False)
     environment.globals.update(
@@ -78,6 +79,16 @@ def templates() -> Environment:
         stops=labels.STOPS,
     )
     return environment
+
+
+def _code(text: str) -> str:
+    """Text with what stands between double backticks set as code; all of it is escaped."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in text.split("``")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 def page(

@@ -1,4 +1,4 @@
-"""The page for people, as HTML; what only a browser can tell is in ``tests/e2e/test_page_in_browser.py``."""
+"""The page for people, as HTML; what only a browser can tell is in ``tests/e2e/page``."""
 
 from __future__ import annotations
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from app.ui.job_form import FIELDS, LABELS, FormFields, blank, clone, field_of, request_of
+from app.ui.form_fields import FormFields
+from app.ui.job_form import blank, field_of, label, request_of
+from app.ui.setting_fields import settings
 from spice_select.config import ProxyConfig
 from tests.fixtures.service import InProcessService, jsonl, sums
 
-USUAL = {"amount": "3", "unit": "count", "sketch_dim": "4", "max_length": "128", "once": "page_1"}
+USUAL = {"amount": "3", "unit": "count", "gradients-sketch_dim": "4", "gradients-max_length": "128", "once": "page_1"}
 
 
 def send(
@@ -24,23 +28,49 @@ def send(
     return service.http.post("/ui/new", data={**USUAL, **fields}, files=files, headers={**origin, **(headers or {})})
 
 
+class Filled(HTMLParser):
+    """What a browser sends of the form of a job that nobody has changed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.values: dict[str, str] = {}
+        self._within: tuple[str, str] | None = None
+        self.feed(text[text.index('action="/ui/new"') :])
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "input" and given.get("type") != "file" and (given.get("type") != "radio" or "checked" in given):
+            self.values[given["name"]] = given.get("value", "")
+        elif tag in {"select", "textarea"}:
+            self._within = (tag, given["name"])
+            self.values[given["name"]] = ""
+        elif tag == "option" and "selected" in given and self._within is not None:
+            self.values[self._within[1]] = given["value"]
+
+    def handle_data(self, data: str) -> None:
+        if self._within is not None and self._within[0] == "textarea":
+            self.values[self._within[1]] += data.removeprefix("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._within is not None and tag == self._within[0]:
+            self._within = None
+
+
 def filled(form: str) -> dict[str, str]:
-    """What a browser sends of a form that nobody has changed."""
-    values = dict(re.findall(r'<input id="(\w+)" name="\1" value="([^"]*)"', form))
-    selected = dict(re.findall(r'<select[^>]* name="(\w+)"[^>]*>.*?<option value="([^"]*)" selected>', form, re.DOTALL))
-    return {**values, **selected, **hidden(form)}
+    return Filled(form).values
 
 
 def hidden(text: str) -> dict[str, str]:
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', text))
+    found = re.findall(r'<input type="hidden" name="([\w-]+)" value="([^"]*)"', text)
+    return {name: unescape(value) for name, value in found}
 
 
 def errors(text: str) -> dict[str, str]:
-    return dict(re.findall(r'id="error-(\w+)-1">([^<]*)<', text))
+    return dict(re.findall(r'id="error-([\w-]+)-1">([^<]*)<', text))
 
 
 def test_a_file_becomes_a_data_set_and_a_job_in_one_go(service: InProcessService) -> None:
-    waiting = send(service, jsonl(sums(20)), name="mine", conflict_penalty="0.3")
+    waiting = send(service, jsonl(sums(20)), name="mine", **{"selection-conflict_penalty": "0.3"})
     assert waiting.status_code == 200
     fields = hidden(waiting.text)
     assert fields["dataset_id"].startswith("ds_")
@@ -90,16 +120,16 @@ def test_an_address_becomes_a_data_set_where_the_service_takes_any(
         ({"amount": "120", "unit": "percent"}, "amount", "at most 100 %"),
         ({"amount": "21"}, "amount", "the data set has 20 usable rows"),
         ({"unit": "acres"}, "amount", "what the budget counts"),
-        ({"method": "magic"}, "method", "should be"),
-        ({"method": "stratified"}, "", "needs"),
-        ({"conflict_penalty": "11"}, "conflict_penalty", "less than or equal to 10"),
-        ({"stop_ratio": "nan"}, "stop_ratio", "\u201cnan\u201d is not a number"),
-        ({"alpha": "-1"}, "alpha", "greater than 0"),
-        ({"loss": "none"}, "loss", "mean"),
-        ({"max_length": "3"}, "max_length", "greater than or equal to 8"),
+        ({"selection-method": "magic"}, "selection-method", "should be"),
+        ({"selection-method": "stratified"}, "selection-quotas-column", "needs"),
+        ({"selection-conflict_penalty": "11"}, "selection-conflict_penalty", "less than or equal to 10"),
+        ({"selection-stop_ratio": "nan"}, "selection-stop_ratio", "\u201cnan\u201d is not a number"),
+        ({"selection-alpha": "-1"}, "selection-alpha", "greater than 0"),
+        ({"gradients-loss": "none"}, "gradients-loss", "mean"),
+        ({"gradients-max_length": "3"}, "gradients-max_length", "greater than or equal to 8"),
         ({"seed": "-1"}, "seed", "greater than or equal to 0"),
         ({"priority": "101"}, "priority", "less than or equal to 100"),
-        ({"deadline": "0"}, "deadline", "more than 0 and at most 43,200 minutes"),
+        ({"deadline_seconds": "0"}, "deadline_seconds", "greater than 0"),
         ({"proxy": "nobody/nothing"}, "proxy", "not among the models"),
         ({"name": "x" * 201}, "name", "200"),
         ({"dataset_id": ""}, "file", "choose a file"),
@@ -217,22 +247,36 @@ def test_the_form_says_what_the_request_says(service: InProcessService) -> None:
     dataset = service.push(jsonl(sums(20)))
     usual = blank("builtin:tiny", "page_1")
     usual.values["dataset_id"] = dataset["id"]
-    asked = request_of(usual, None)
+    asked = request_of(usual)
     assert asked is not None, usual.errors
     bare = service.submit(dataset["id"], budget={"fraction": 0.1}, gradients={})
     assert asked.run_config(ProxyConfig()).model_dump(mode="json") == bare["config"]
 
 
 def test_every_pointer_finds_its_field() -> None:
-    assert field_of("#/budget/count") == "amount"
-    assert field_of("#/selection/alpha") == "alpha"
-    assert field_of("#/proxy/model") == "proxy"
-    assert field_of("#/selection/quotas/column") == ""
-    assert field_of(None) == ""
-    assert set(LABELS) == {*FIELDS, "file"} - {"unit", "once", "like"}
-    assert {*blank("p", "o").values} <= {*FIELDS}
-    assert FormFields({}).errors == {}
-    assert clone.__doc__
+    draft = FormFields({"target_0_kind": "column", "target_0_column": "domain", "target_1_rows": "{}"})
+    places = {
+        "#/budget/count": "amount",
+        "#/selection/alpha": "selection-alpha",
+        "#/proxy/model": "proxy",
+        "#/proxy/revision": "proxy-revision",
+        "#/selection/quotas": "selection-quotas-column",
+        "#/selection/quotas/caps/math": "selection-quotas-caps",
+        "#/selection/scope": "selection-scope-kind",
+        "#/exclude/3": "exclude",
+        "#/targets": "target_0_rows",
+        "#/targets/0/rows": "target_0_count",
+        "#/targets/0": "target_0_column",
+        "#/targets/1/rows/3": "target_1_rows",
+        "#/targets/1/weight": "target_1_weight",
+        "#/selection/unheard": "",
+    }
+    assert {pointer: field_of(draft, pointer) for pointer in places} == places
+    assert field_of(draft, None) == ""
+    draft.values["extra"] = '{"parent": {}}'
+    assert field_of(draft, "#/parent/run") == "extra"
+    assert label("target_1_weight") == "Target 2, weight"
+    assert len({setting.label for setting in settings().values()}) == len(settings()), "two fields of one name"
 
 
 def test_what_a_key_may_not_do_is_not_offered(sqlite_url: str, tmp_path: Path) -> None:

@@ -98,3 +98,12 @@ const drawAll = async () => {
 document.addEventListener("htmx:afterSwap", drawAll);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...drawn.keys()].forEach(redraw));
 drawAll();
+
+// A target that is not wanted goes; what the form would take is asked for again.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-remove]");
+  if (!button) return;
+  const form = button.form;
+  button.closest(button.dataset.remove).remove();
+  form.dispatchEvent(new Event("input"));
+});

@@ -5,66 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from app.services.health import ROOT
 from spice_select.client import Client
 from tests.e2e.conftest import FAST
-from tests.fixtures.browser import PHONE, WIDE, Visit, browser, find_browser
+from tests.e2e.page.conftest import ATTACK, SIZES, SMALL, fill, needs_browser, pool
+from tests.fixtures.browser import Visit
 from tests.fixtures.processes import Service, environment
-from tests.fixtures.service import jsonl, sums
 
-PROGRAM = find_browser()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="NO BROWSER: install chromium or set SPICE_TEST_BROWSER")
-SIZES = {"desk": WIDE, "phone": PHONE}
-ATTACK = "<img src=x onerror=complain(1)><script>complain(2)</script>"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("page")
-    with Service(environment(data_dir=folder / "data", extra=FAST), folder) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def finished(service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A job with everything to show."""
-    with Client(service.url) as spice:
-        dataset = spice.datasets.wait(spice.datasets.push(pool(tmp_path_factory.mktemp("pool") / "pool.jsonl", 200)).id)
-        settings: dict[str, Any] = {"gradients": {"sketch_dim": 16, "max_length": 128, "normalize": "none"}}
-        folder = tmp_path_factory.mktemp("held")
-        held = spice.datasets.wait(spice.datasets.push(pool(folder / "held.jsonl", 20, start=1000)).id)
-        job = spice.jobs.wait(spice.jobs.submit(dataset.id, "20%", name=ATTACK, **settings).id)
-        training = {"epochs": 1.0, "learning_rate": 0.003}
-        asked = {"holdout_dataset_id": held.id, "group": "domain", "seeds": 2, "training": training}
-        assert spice.evaluations.wait(spice.evaluations.submit(job.id, **asked).id).status == "succeeded"
-        return job.id
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    assert PROGRAM is not None
-    with browser(PROGRAM) as running:
-        yield running
-
-
-@pytest.fixture
-def visit(service: Service, chromium: Browser) -> Iterator[Callable[..., Visit]]:
-    opened: list[Visit] = []
-
-    def open_window(size: str = "desk", scheme: str = "light", base: str | None = None) -> Visit:
-        opened.append(Visit(chromium, base or service.url, SIZES[size], scheme))
-        return opened[-1]
-
-    yield open_window
-    for each in opened:
-        each.close()
+pytestmark = needs_browser
 
 
 def test_the_reference_shows_every_group_of_calls_and_asks_no_other_host(visit: Callable[..., Visit]) -> None:
@@ -73,21 +28,6 @@ def test_the_reference_shows_every_group_of_calls_and_asks_no_other_host(visit: 
     expect(seen.page.locator(".opblock-tag", has_text="webhooks")).to_be_visible()
     expect(seen.page.locator(".opblock-summary-path", has_text="/v1/jobs").first).to_be_visible()
     assert seen.complaints == []
-
-
-def pool(path: Path, count: int, start: int = 0) -> Path:
-    rows = [{**row, "domain": ["math", ATTACK][i % 2]} for i, row in enumerate(sums(count, start))]
-    rows[0]["instruction"] = ATTACK
-    path.write_bytes(jsonl(rows))
-    return path
-
-
-def fill(page: Page, file: Path, **fields: str) -> None:
-    page.goto("/ui/new")
-    page.get_by_label("Upload a file").set_input_files(file)
-    page.get_by_text("More settings").click()
-    for name, value in fields.items():
-        page.locator(f"#{name}").fill(value)
 
 
 @pytest.mark.parametrize("size", list(SIZES))
@@ -100,8 +40,7 @@ def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path,
         page,
         pool(tmp_path / "pool.jsonl", 400),
         amount="40",
-        sketch_dim="16",
-        max_length="128",
+        **SMALL,
         name=f"{ATTACK} {size}",
     )
     page.locator("#unit").select_option("count")
@@ -139,7 +78,11 @@ def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path,
 def test_a_running_job_is_watched_and_cancelled(visit: Callable[..., Visit], tmp_path: Path, size: str) -> None:
     window = visit(size)
     page = window.page
-    fill(page, pool(tmp_path / "pool.jsonl", 20_000), sketch_dim="" if size == "desk" else "256", seed="7")
+    fill(
+        page,
+        pool(tmp_path / "pool.jsonl", 20_000),
+        **{"gradients-sketch_dim": "none" if size == "desk" else "256", "seed": "7"},
+    )
     page.get_by_role("button", name="Make the job").click()
     expect(page.get_by_role("heading", name="Computing gradients")).to_be_visible(timeout=90_000)
     expect(page.locator("li[aria-current=step]")).to_contain_text("Gradients")
@@ -160,29 +103,6 @@ def test_a_running_job_is_watched_and_cancelled(visit: Callable[..., Visit], tmp
     page.get_by_role("button", name="Delete").click()
     expect(page).to_have_url(re.compile(r"/ui$"))
     window.check()
-
-
-def test_mistakes_are_shown_beside_their_fields_and_the_file_is_kept(
-    visit: Callable[..., Visit], tmp_path: Path
-) -> None:
-    window = visit("phone")
-    page = window.page
-    fill(page, pool(tmp_path / "pool.jsonl", 30), amount="lots", conflict_penalty="11")
-    page.get_by_role("button", name="Make the job").click()
-    expect(page.get_by_role("alert").filter(has_text="The job was not made")).to_be_visible()
-    expect(page.locator("#amount")).to_have_attribute("aria-invalid", "true")
-    expect(page.locator("#error-amount-1")).to_contain_text("is not a number")
-    expect(page.locator("#error-conflict_penalty-1")).to_contain_text("This should be less than or equal to 10")
-    window.check(expected=("422",))
-    page.locator("#amount").fill("500")
-    page.locator("#unit").select_option("count")
-    page.locator("#conflict_penalty").fill("0.1")
-    page.get_by_role("button", name="Make the job").click()
-    # Known only once the rows are counted.
-    expect(page.locator("#error-amount-1")).to_contain_text("500")
-    page.locator("#amount").fill("5")
-    page.get_by_role("button", name="Make the job").click()
-    page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"))
 
 
 def keep_picture(page: Page, name: str) -> None:
@@ -286,28 +206,13 @@ def test_the_jobs_on_a_data_set_are_found_by_keyboard(
     expect(page.locator(f'a[href="/ui/jobs/{finished}"]')).to_be_visible()
 
 
-def test_it_works_without_scripts(service: Service, chromium: Browser, tmp_path: Path) -> None:
-    context = chromium.new_context(java_script_enabled=False, base_url=service.url)
-    page = context.new_page()
-    page.goto("/ui/new")
-    page.get_by_label("Upload a file").set_input_files(pool(tmp_path / "pool.jsonl", 30))
-    page.get_by_label("Budget", exact=True).fill("50")
-    page.get_by_role("button", name="Make the job").click()
-    for _ in range(100):
-        if "/ui/jobs/" in page.url:
-            break
-        page.get_by_role("button", name="Go on").click()
-    expect(page.locator("main")).to_contain_text("pool.jsonl")
-    context.close()
-
-
 def test_the_page_says_when_the_service_is_away(
     visit: Callable[..., Visit], launch: Callable[[Service], Service], tmp_path: Path
 ) -> None:
     own = launch(Service(environment(data_dir=tmp_path / "data", extra=FAST), tmp_path / "logs"))
     window = visit("phone", base=own.url)
     page = window.page
-    fill(page, pool(tmp_path / "pool.jsonl", 20_000), sketch_dim="")
+    fill(page, pool(tmp_path / "pool.jsonl", 20_000), **{"gradients-sketch_dim": "none"})
     page.get_by_role("button", name="Make the job").click()
     page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"), timeout=90_000)
     own.kill()
