@@ -227,6 +227,9 @@ class SelectionOptions(Model):
     whitening_damping: Annotated[float, Field(gt=0, le=1e6)] | None = 0.1
     """With targets: gradients are whitened in each layer by their second moment over the pool, with this share of its
     mean eigenvalue added; None leaves them as they are."""
+    protect_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Weight of what a row pays for each protected set that its gradient points against, for ``spice`` and ``fisher``:
+    takes weight * max(0, -cos) with the set's mean gradient off the score. 0 only reports."""
     span: bool = False
     """With targets: select in the space that the target rows span, in as many numbers as there are target rows."""
     stop_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -332,6 +335,9 @@ class Conditions(Model):
     targets: Annotated[list[TargetConfig], Field(max_length=32)] = []
     """What the model should get better at: each pick serves the target furthest below its weight, and rows of the pool
     that are also target rows leave it. At most 512 inline rows in all."""
+    protect: Annotated[list[TargetConfig], Field(max_length=8)] = []
+    """What must not get worse, given as targets are: rows whose gradient points against the mean of such a set pay for
+    it, by its ``weight``. Its rows leave the pool like those of a target."""
     screens: Screens = Screens()
     """What leaves the pool before the selection."""
 
@@ -339,9 +345,9 @@ class Conditions(Model):
     def _targets_are_given_once(self) -> Self:
         if self.targets and self.target_dataset_id is not None:
             raise ValueError("give targets or target_dataset_id, not both")
-        inline = sum(len(target.rows) for target in self.targets if isinstance(target.rows, list))
+        inline = sum(len(given.rows) for given in (*self.targets, *self.protect) if isinstance(given.rows, list))
         if inline > 512:
-            raise ValueError(f"there may be 512 inline target rows, not {inline}")
+            raise ValueError(f"there may be 512 inline rows of targets and protected sets, not {inline}")
         return self
 
 

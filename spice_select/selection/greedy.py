@@ -79,14 +79,19 @@ def _with_objective(
         marginals = torch.log1p(config.alpha * forms).cpu()
     means = read_targets(side.targets, side.target_weights).means
     picks, tasks = selection.indices, selection.tasks or []
-    value, bound = relevance_bound(candidates, means, config, picks, tasks, selection.utility, marginals)
+    value, bound = relevance_bound(
+        candidates, means, config, picks, tasks, selection.utility, marginals, side.charges(config)
+    )
     return replace(selection, objective=value, objective_bound=bound)
 
 
 def _worth(selection: Selection, config: SelectionConfig, side: SideData) -> float:
-    """What of two fillings of a token budget the better one has more of: utility, with targets the sum of scores."""
+    """What of two fillings of a token budget the better one has more of.
+
+    Utility less what the rows pay for protected sets; with targets the sum of scores.
+    """
     if not is_targeted(config, side):
-        return selection.utility
+        return selection.utility - sum(selection.charges or ())
     costs = [1.0] * len(selection.indices)
     if selection.rule == "score_per_token" and side.costs is not None:
         costs = side.costs[torch.tensor(selection.indices, dtype=torch.int64)].tolist()
@@ -184,6 +189,7 @@ def describe(
     bases = torch.log1p(config.alpha * candidates.squared_norms.cpu()[indices]).tolist()
     epsilons = [gain - base for gain, base in zip(gains, bases, strict=True)]
     utility = conditional_utility(candidates, indices, side.given, config.alpha)
+    charges = side.charges(config)
     return Selection(
         indices=indices.tolist(),
         gains=gains,
@@ -203,6 +209,8 @@ def describe(
         margins=[pick.margin for pick in picks] if config.method in GREEDY else None,
         undecided=sum(pick.margin < pick.resolution for pick in picks) if config.method in GREEDY else None,
         cost=None if side.costs is None else int(side.costs[indices].sum()),
+        charges=None if charges is None else charges[indices].tolist(),
+        opposition=None if side.protected is None else side.protected.report(indices.tolist(), side.exclude),
     )
 
 

@@ -83,7 +83,8 @@ class MatchingRule:
             gains: Upper bounds on the gains, nats, shape (m,).
             rows: Their rows, shape (m,).
         """
-        return self._rule.per_cost(self._rule.weight * gains + self._lacking(rows) + self._error(rows), rows)
+        uppers = self._rule.weight * gains + self._lacking(rows) + self._error(rows)
+        return self._rule.per_cost(self._rule.charged(uppers, rows), rows)
 
     def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Scores, or upper bounds on them from upper bounds on the gains.
@@ -94,7 +95,7 @@ class MatchingRule:
             rows: Rows, shape (m,), whose terms are exact.
         """
         scores = self._rule.weight * gains - self.penalty * conflicts + self._lacking(rows)
-        return self._rule.per_cost(scores, rows)
+        return self._rule.per_cost(self._rule.charged(scores, rows), rows)
 
     def best(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> tuple[Proposal, Tolerance]:
         """The highest score, ties to the lower row, and how far from it another score still ties.
@@ -109,6 +110,7 @@ class MatchingRule:
         gain, against, row = gains[top], conflicts[top], rows[top : top + 1]
         terms = (self._count + 1) * self._means[row].abs() + self._products.sums[0, row].abs()
         size = self._rule.weight * gain + self.penalty * against + self._weight * terms / self._norm
+        size = size if self._rule.charges is None else size + self._rule.charges[row]
         size = self._rule.per_cost(size, row)
         return lowest_of_ties(scores, gains, conflicts, rows, self._rule.tie, float(size))
 

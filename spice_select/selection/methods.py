@@ -31,6 +31,7 @@ from spice_select.selection.kernel_columns import fits
 from spice_select.selection.kernel_greedy import KernelGreedy
 from spice_select.selection.lazy_greedy import LazyGreedy
 from spice_select.selection.matching_rule import MatchingRule, pool_mean
+from spice_select.selection.protected import Protected
 from spice_select.selection.scoring import ComparisonRule, Proposal, Rule
 from spice_select.selection.surrogates import surrogate
 from spice_select.selection.target_rule import TargetRule, read_targets
@@ -80,6 +81,7 @@ class SideData:
         targets: Gradients of the rows of each target, float64 of shape (m, d).
         target_weights: Weight of each target; None for equal ones.
         given: Gradients of samples already owned, float64 of shape (m, d).
+        protected: How the rows point relative to the sets that must not get worse.
         must_include: Rows that are chosen before any other.
         exclude: Rows that are never chosen.
     """
@@ -90,8 +92,17 @@ class SideData:
     targets: tuple[torch.Tensor, ...] = ()
     target_weights: Sequence[float] | None = None
     given: torch.Tensor | None = None
+    protected: Protected | None = None
     must_include: Sequence[int] = ()
     exclude: Sequence[int] = ()
+
+    def charges(self, config: SelectionConfig) -> torch.Tensor | None:
+        """What every row pays for the protected sets, float64 of shape (n,); None without any.
+
+        Args:
+            config: Settings of the run.
+        """
+        return None if self.protected is None else self.protected.charges(config.protect_weight)
 
 
 def engine(
@@ -136,7 +147,7 @@ def _rule(
     """
     if not side.targets:
         penalty = config.conflict_penalty if config.method == "spice" else 0.0
-        rule = Rule(penalty, costs, config.information_weight, candidates.tie)
+        rule = Rule(penalty, costs, config.information_weight, candidates.tie, side.charges(config))
         if config.matching_weight == 0:
             return rule
         mean, norm = pool_mean(candidates)
@@ -145,7 +156,8 @@ def _rule(
         raise ConfigError("matching_weight is for a selection without targets", pointer="#/matching_weight")
     if config.relevance_weight == 0:
         raise ConfigError("with relevance_weight 0 the targets would count for nothing", pointer="#/relevance_weight")
-    return TargetRule(candidates, read_targets(side.targets, side.target_weights), config, costs)
+    targets = read_targets(side.targets, side.target_weights)
+    return TargetRule(candidates, targets, config, costs, side.charges(config))
 
 
 def _copies(candidates: GradientMatrix, side: SideData) -> torch.Tensor:

@@ -75,6 +75,36 @@ class ScopeReport:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Cosines between the gradients of some rows and the mean gradient of a protected set.
+
+    Attributes:
+        rows: Number of rows.
+        against: Those of them that point against the set: their cosine is below 0.
+        mean_cosine: Mean cosine, in [-1, 1]; None without rows.
+        worst_cosine: Lowest cosine; None without rows.
+    """
+
+    rows: int
+    against: int
+    mean_cosine: float | None
+    worst_cosine: float | None
+
+
+@dataclass(frozen=True)
+class Opposition:
+    """What a selection does to a protected set, beside the pool it was made from.
+
+    Attributes:
+        selected: Cosines of the selected rows.
+        pool: Cosines of all rows that could be selected.
+    """
+
+    selected: Spread
+    pool: Spread
+
+
+@dataclass(frozen=True)
 class Selection:
     """Result of ``select``. Every list is in pick order and of the same length.
 
@@ -104,6 +134,8 @@ class Selection:
         objective: With targets under ``relevance``: the sum of what the picks are worth for their targets and of the
             weighted utility; None otherwise.
         objective_bound: No other set with as many rows for each target has a larger objective.
+        charges: What each pick paid for pointing against protected sets; None without any.
+        opposition: What the selection does to each protected set; None without any.
     """
 
     indices: list[int]
@@ -127,3 +159,5 @@ class Selection:
     undecided: int | None = None
     objective: float | None = None
     objective_bound: float | None = None
+    charges: list[float] | None = None
+    opposition: list[Opposition] | None = None

@@ -143,12 +143,14 @@ class Rule:
         costs: Cost of every row, float64 of shape (n,) on the CPU, when gains count per cost; None when they do not.
         weight: Weight of the gain.
         tie: Share of its terms by which a score must differ from another to be told apart.
+        charges: What every row pays, float64 of shape (n,) on the CPU; None for nothing.
     """
 
     penalty: float
     costs: torch.Tensor | None = None
     weight: float = 1.0
     tie: float = TIE
+    charges: torch.Tensor | None = None
 
     has_own_conflicts: ClassVar[bool] = False
     needs_products: ClassVar[bool] = False
@@ -234,7 +236,7 @@ class Rule:
             gains: Upper bounds on the gains, nats, shape (m,).
             rows: Their rows, shape (m,).
         """
-        return self.per_cost(self.weight * gains, rows)
+        return self.per_cost(self.charged(self.weight * gains, rows), rows)
 
     def scores(self, gains: torch.Tensor, conflicts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Scores, or upper bounds on them from upper bounds on the gains.
@@ -244,7 +246,16 @@ class Rule:
             conflicts: Conflicts, shape (m,).
             rows: Rows, shape (m,).
         """
-        return self.per_cost(self.weight * gains - self.penalty * conflicts, rows)
+        return self.per_cost(self.charged(self.weight * gains - self.penalty * conflicts, rows), rows)
+
+    def charged(self, scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Scores less what the rows pay.
+
+        Args:
+            scores: Scores, shape (m,).
+            rows: Their rows, shape (m,).
+        """
+        return scores if self.charges is None else scores - self.charges[rows]
 
     def per_cost(self, scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Scores, or scores per cost.
@@ -266,7 +277,7 @@ class Rule:
         scores = self.scores(gains, conflicts, rows)
         top = int(scores.argmax())
         size = self.weight * gains[top] + self.penalty * conflicts[top]
-        size = self.per_cost(size, rows[top])
+        size = self.per_cost(size if self.charges is None else size + self.charges[rows[top]], rows[top])
         return lowest_of_ties(scores, gains, conflicts, rows, self.tie, float(size))
 
 

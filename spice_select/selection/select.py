@@ -19,8 +19,9 @@ from spice_select.selection.baselines import read_losses
 from spice_select.selection.budget import read_costs
 from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
 from spice_select.selection.greedy import choose
-from spice_select.selection.methods import SideData, is_targeted
+from spice_select.selection.methods import GREEDY, SideData, is_targeted
 from spice_select.selection.partitions import Part, part_rows, select_in_scope, select_one_partition, selected_count
+from spice_select.selection.protected import Protected, protect_from
 from spice_select.selection.random_baseline import random_control, random_curve
 from spice_select.selection.result import Selection, StopRequest
 from spice_select.selection.target_span import in_span
@@ -37,6 +38,7 @@ def select(
     losses: Sequence[float] | torch.Tensor | None = None,
     targets: Gradients | Sequence[Gradients] | None = None,
     target_weights: Sequence[float] | None = None,
+    protect: Gradients | Sequence[Gradients] | Protected | None = None,
     given: Gradients | None = None,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
@@ -59,6 +61,9 @@ def select(
             For ``spice`` and ``fisher`` each pick serves the target furthest below its weight; needed for ``less``.
             Rows are taken as they are: ``whiten`` comes before.
         target_weights: Share of the picks that each target is due, relative to the others; equal when not given.
+        protect: Gradients of sets that must not get worse, shape (m, d), or a list of such, 8 at most: for ``spice`` and
+            ``fisher`` a row pays ``protect_weight`` times max(0, -cos) with the mean of each. Rows are taken as they
+            are. Or what ``protect_from`` knows of the pool already.
         given: Gradients of samples already owned, shape (m, d): the choice is what adds most to them.
         must_include: Rows that are chosen before any other, in the order of the rule.
         exclude: Rows that are never chosen.
@@ -88,6 +93,7 @@ def select(
         losses=losses,
         targets=tuple(_beside(rows, candidates, f"targets/{place}") for place, rows in enumerate(_listed(targets))),
         target_weights=target_weights,
+        protected=_protected(protect, targets, candidates, config),
         given=None if given is None else _beside(given, candidates, "given"),
         must_include=tuple(must_include),
         exclude=tuple(exclude),
@@ -153,6 +159,33 @@ def _listed(targets: Gradients | Sequence[Gradients] | None) -> Sequence[Gradien
     if targets is None:
         return ()
     return [targets] if isinstance(targets, torch.Tensor | np.ndarray | StackedArrays) else targets
+
+
+def _protected(
+    protect: Gradients | Sequence[Gradients] | Protected | None,
+    targets: Gradients | Sequence[Gradients] | None,
+    candidates: GradientMatrix,
+    config: SelectionConfig,
+) -> Protected | None:
+    """How the rows point relative to the protected sets; None without any.
+
+    Raises:
+        ConfigError: A method or a scope without use for them, or one that is a target as well.
+    """
+    if protect is None or (isinstance(protect, Sequence) and not protect):
+        return None
+    if config.method not in GREEDY:
+        raise ConfigError(f"protected sets are for the methods spice and fisher, not {config.method}", pointer="#/protect")
+    if config.scope.kind != "global":
+        raise ConfigError(f"protected sets need the scope global, not {config.scope.kind}", pointer="#/scope/kind")
+    if isinstance(protect, Protected):
+        return protect
+    sets = [_beside(rows, candidates, f"protect/{place}") for place, rows in enumerate(_listed(protect))]
+    wanted = [_beside(rows, candidates, f"targets/{place}") for place, rows in enumerate(_listed(targets))]
+    for place, rows in enumerate(sets):
+        if any(torch.equal(rows, others) for others in wanted):
+            raise ConfigError(f"protected set {place} is a target as well", pointer=f"#/protect/{place}")
+    return protect_from(candidates, sets)
 
 
 def _beside(gradients: Gradients, candidates: GradientMatrix, name: str) -> torch.Tensor:

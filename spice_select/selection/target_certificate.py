@@ -1,6 +1,7 @@
 """What can be proven of a selection by relevance to targets: how far its objective is from the best one at most.
 
-F(S) = sum of c_a(x) over the picks x and their tasks a, + eta U(S), with c_a(x) = w g . m_a / |m_a| - lambda conflict.
+F(S) = sum of c_a(x) over the picks x and their tasks a, + eta U(S), with c_a(x) = w g . m_a / |m_a| - lambda conflict
+- what x pays for protected sets.
 U is monotone and submodular, so for any other set B, U(B) <= U(S) + sum of Delta_x(S) over B without S. Hence, with as
 many rows for each task as S has,
 
@@ -28,6 +29,7 @@ def relevance_bound(
     tasks: Sequence[int],
     utility: float,
     marginals: torch.Tensor,
+    charges: torch.Tensor | None = None,
 ) -> tuple[float, float]:
     """The objective of rule ``relevance``, and what no set with as many rows for each task exceeds.
 
@@ -39,6 +41,7 @@ def relevance_bound(
         tasks: The target that each serves.
         utility: U(S), nats.
         marginals: Upper bounds on Delta_x(S) of every row, nats, float64 of shape (n,).
+        charges: What every row pays, float64 of shape (n,); None for nothing.
 
     Returns:
         F(S) and the bound.
@@ -52,6 +55,7 @@ def relevance_bound(
     for task, (product, mean) in enumerate(zip(products, means, strict=True)):
         norm = float(mean.norm())
         fixed = config.relevance_weight * product / norm - penalty * conflict(product, squares, norm)
+        fixed = fixed if charges is None else fixed - charges
         value += float(fixed[rows[served == task]].sum())
         bound += float((fixed + gains).topk(int((served == task).sum())).values.sum())
     return value, max(value, bound)

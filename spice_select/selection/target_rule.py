@@ -89,6 +89,7 @@ class TargetRule:
         targets: The tasks.
         config: Settings of the run: the rule and the three weights are used.
         costs: Cost of every row, float64 of shape (n,) on the CPU, when scores count per cost.
+        charges: What every row pays, float64 of shape (n,) on the CPU; None for nothing.
 
     Attributes:
         penalty: Zero: conflicts are with fixed means, and the engine need not follow those with the set.
@@ -101,12 +102,18 @@ class TargetRule:
     bounds_hold = False
 
     def __init__(
-        self, candidates: GradientMatrix, targets: Targets, config: SelectionConfig, costs: torch.Tensor | None
+        self,
+        candidates: GradientMatrix,
+        targets: Targets,
+        config: SelectionConfig,
+        costs: torch.Tensor | None,
+        charges: torch.Tensor | None = None,
     ) -> None:
         self._candidates, self._targets, self._config, self.costs = candidates, targets, config, costs
         self.needs_products = config.target_rule == "matching"
         self._eta, self._weight = config.information_weight, config.relevance_weight
         self._lambda = config.conflict_penalty if config.method == "spice" else 0.0
+        self._charges = torch.zeros(candidates.size, dtype=torch.float64) if charges is None else charges
         self._lengths = candidates.squared_norms.sqrt().cpu()
         norms = targets.means.norm(dim=1)
         self._norms = norms.tolist()
@@ -177,7 +184,7 @@ class TargetRule:
         scores = self._per_cost(self._eta * gains + self._fixed(self.task, rows), rows).masked_fill_(closed, NOTHING)
         top = scores.argmax()[None]
         size = self._eta * gains[top] + self._lambda * against[top] + self._weight * self._magnitude(rows[top])
-        size = self._per_cost(size, rows[top])
+        size = self._per_cost(size + self._charges[rows[top]], rows[top])
         found, tolerance = lowest_of_ties(scores, gains, against, rows, self._candidates.tie, float(size))
         return found._replace(task=self.task, relevance=self.relevance(found.row)), tolerance
 
@@ -278,11 +285,11 @@ class TargetRule:
         self.task = self._targets.next_task(self._counts)
 
     def _fixed(self, task: int, rows: torch.Tensor) -> torch.Tensor:
-        """W f_a - lambda conflict."""
+        """W f_a - lambda conflict - charge."""
         values: torch.Tensor = self._relevance[task, rows]
         if self.needs_products:
             values = (self._counts[task] + 1) * values - self._products.sums[task, rows] / self._norms[task]
-        return self._weight * values - self._lambda * self._conflicts[task, rows]
+        return self._weight * values - self._lambda * self._conflicts[task, rows] - self._charges[rows]
 
     def _upper(self, task: int, gains: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         uppers: torch.Tensor = self._eta * gains + self._fixed(task, rows)

@@ -279,6 +279,7 @@ def matching_select(
     weight: float | None,
     count: int,
     owned: np.ndarray | None = None,
+    charges: Sequence[float] | None = None,
 ) -> tuple[list[int], list[float], list[float]]:
     """The greedy with the matching term by its definition: w starts at the mean, after each pick w += m - g.
 
@@ -289,6 +290,7 @@ def matching_select(
         weight: Weight of g . w / |m|; None for herding, which compares g . w alone.
         count: Number of picks.
         owned: Gradients already in the set, shape (m, d), for gain and conflict.
+        charges: What each row pays; None for nothing.
 
     Returns:
         Picks, gains and scores; ties to the lower row.
@@ -317,6 +319,7 @@ def matching_select(
             score = lacking if weight is None else gain - penalty * conflict
             if weight is not None and not cancels:
                 score += weight * lacking / length
+            score -= 0.0 if charges is None else charges[row]
             options.append((score, row, gain))
         best = max(score for score, _, _ in options)
         score, row, gain = min(

@@ -73,6 +73,7 @@ def targeted_select(
     weights: Sequence[float] | None = None,
     owned: np.ndarray | None = None,
     costs: Sequence[int] | None = None,
+    charges: Sequence[float] | None = None,
 ) -> tuple[list[int], list[int], list[float]]:
     """Rules A (``matching``) and B (``relevance``) by their definitions.
 
@@ -88,6 +89,7 @@ def targeted_select(
         weights: Weight of each task; None for equal ones.
         owned: Gradients already in the set, for the gain alone.
         costs: What each score is divided by; None for no division.
+        charges: What each row pays; None for nothing.
 
     Returns:
         Picks, the task of each, and the scores. Scores within 1e-11 of the best are a tie and go to the lower row.
@@ -114,6 +116,7 @@ def targeted_select(
             gain = np.log1p(alpha * (g @ inverse @ g))
             conflict = max(0.0, -(g @ mean) / (lengths[row] * np.linalg.norm(mean) + 1e-8))
             score[row] = relevance_weight * relevance + information_weight * gain - penalty * conflict
+            score[row] -= 0.0 if charges is None else charges[row]
             if costs is not None:
                 score[row] /= costs[row]
         best = score.max()
@@ -125,6 +128,24 @@ def targeted_select(
         sums[task] += gradients[row]
         counts[task] += 1
     return chosen, tasks, scores
+
+
+def charges(gradients: np.ndarray, protect: Sequence[np.ndarray], weight: float) -> list[float]:
+    """What each row pays for pointing against the mean of protected sets.
+
+    Args:
+        gradients: float64 of shape (n, d).
+        protect: Rows of each set, float64 of shape (m, d).
+        weight: Weight of the charge.
+    """
+    paid = []
+    for g in gradients:
+        total = 0.0
+        for rows in protect:
+            mean = rows.mean(axis=0)
+            total += max(0.0, -float(g @ mean) / (np.linalg.norm(g) * np.linalg.norm(mean) + 1e-8))
+        paid.append(weight * total)
+    return paid
 
 
 def in_span(gradients: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -148,6 +169,7 @@ def relevance_objective(
     information_weight: float,
     penalty: float,
     alpha: float,
+    charges: Sequence[float] | None = None,
 ) -> float:
     """What rule B maximises: the modular terms of each pick for its task and eta times the log-determinant.
 
@@ -160,6 +182,7 @@ def relevance_objective(
         information_weight: eta.
         penalty: lambda.
         alpha: Fisher scale.
+        charges: What each row pays; None for nothing.
     """
     rows = gradients[list(picks)]
     total = information_weight * np.linalg.slogdet(np.eye(rows.shape[1]) + alpha * rows.T @ rows)[1]
@@ -168,4 +191,5 @@ def relevance_objective(
         length = np.linalg.norm(mean)
         total += relevance_weight * float(g @ mean) / length
         total -= penalty * max(0.0, -float(g @ mean) / (np.linalg.norm(g) * length + 1e-8))
+    total -= 0.0 if charges is None else sum(charges[row] for row in picks)
     return float(total)
