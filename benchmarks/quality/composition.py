@@ -98,9 +98,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.data is None or given.model is None:
         parser.error("--data and --model are needed (or SPICE_EVIDENCE_DATA and SPICE_EVIDENCE_MODEL)")
-    scale = Scale(
-        pool_rows=given.rows, max_tokens=160, leave_out_longer=True, test_rows=30, rates=[1e-3], cells=[]
-    )
+    scale = Scale(pool_rows=given.rows, max_tokens=160, leave_out_longer=True, test_rows=30, rates=[1e-3], cells=[])
     from transformers import AutoTokenizer
 
     fits = ShortEnough(AutoTokenizer.from_pretrained(given.model), scale)

@@ -1,4 +1,4 @@
-"""``--target`` of the commands that submit a job: files are sent to the service first."""
+"""``--target`` and ``--protect`` of the commands that submit a job: files are sent to the service first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def job_targets(
-    client: Client, targets: Sequence[str] | None, weights: Sequence[str] | None, max_wait: float | None, *, quiet: bool
+    client: Client,
+    targets: Sequence[str] | None,
+    weights: Sequence[str] | None,
+    max_wait: float | None,
+    *,
+    quiet: bool,
+    option: str = "--target",
 ) -> list[dict[str, Any]]:
     """``--target`` and ``--target-weight`` as a job's targets; files are sent first.
 
@@ -23,6 +29,7 @@ def job_targets(
         weights: ``NAME=NUMBER``.
         max_wait: Seconds to wait for a file to be read.
         quiet: Whether no progress is shown.
+        option: ``--target``, or ``--protect``, which has no weights.
 
     Raises:
         ConfigError: As ``options.target_files``.
@@ -35,10 +42,10 @@ def job_targets(
     shares = options.pairs(weights, "--target-weight") or {}
     of_files = [f"{name}={number}" for name, number in shares.items() if name not in names]
     found = []
-    for name, file, weight in options.target_files(files, of_files):
+    for name, file, weight in options.target_files(files, of_files, option):
         dataset = datasets.wait_for(client, client.datasets.push(file), max_wait, quiet=quiet)
         if dataset.status != "ready":
-            raise_failure(dataset, f"target {name}: data set {dataset.id} is {dataset.status}")
+            raise_failure(dataset, f"{option} {name}: data set {dataset.id} is {dataset.status}")
         found.append({"name": name, "dataset_id": dataset.id, "weight": weight})
     for name, _, dataset_id in there.values():
         try:

@@ -53,6 +53,7 @@ def submit(
     ] = None,
     target: options.JobTarget = None,
     target_weight: options.TargetWeight = None,
+    protect: options.JobProtect = None,
     target_dataset: Annotated[
         str | None,
         typer.Option(help="For the method less: the data set (ds_...) that the selection is to be close to."),
@@ -81,6 +82,7 @@ def submit(
                 raise_failure(fetched, f"data set {fetched.id} is {fetched.status}")
             dataset = fetched.id
         targets = job_targets(client, target, target_weight, max_wait, quiet=json)
+        kept = job_targets(client, protect, None, max_wait, quiet=json, option="--protect")
         job = client.jobs.submit(
             dataset,
             budget,
@@ -95,6 +97,7 @@ def submit(
             given_job=given_job,
             target_dataset_id=target_dataset,
             **({"targets": targets} if targets else {}),
+            **({"protect": kept} if kept else {}),
         )
         if wait:
             finish(client, job.id, max_wait, json=json)

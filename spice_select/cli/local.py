@@ -13,6 +13,7 @@ from spice_select.cli.progress import ProgressView
 from spice_select.cli.settings import JOB_SETTINGS, checked, run_config, with_settings
 from spice_select.models.threads import let_idle_threads_sleep
 from spice_select.results.signature import KEYS_PATH, read_keys
+from spice_select.results.protected_report import in_words
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 
@@ -44,6 +45,7 @@ def run(
     ] = None,
     target: options.Target = None,
     target_weight: options.TargetWeight = None,
+    protect: options.Protect = None,
     benchmark: Annotated[
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="A file that nothing of may be trained on. May be repeated."),
@@ -55,6 +57,7 @@ def run(
     included, excluded = options.rows(must_include, "--must-include"), options.rows(exclude, "--exclude")
     columns = options.pairs(column, "--column")
     wanted = options.target_files(target, target_weight)
+    kept = options.target_files(protect, None, "--protect")
     conditions = options.without_none(must_include=included, exclude=excluded)
     config = run_config(budget, settings, conditions, targeted=bool(wanted))
 
@@ -74,7 +77,8 @@ def run(
             options=intake,
             deadline_seconds=deadline,
             given=given,
-            targets=[TargetFile(name, path, weight) for name, path, weight in wanted],
+            targets=[TargetFile(*one) for one in wanted],
+            protect=[TargetFile(*one) for one in kept],
             benchmarks=benchmark or (),
             on_progress=view.step,
         )
@@ -119,6 +123,7 @@ def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
         "proven": f"at least {100 * certificate['ratio']:.1f} % of the best"
         if certificate and certificate["ratio"] is not None
         else None,
+        "protected": in_words(summary.get("protected", ())) or None,
         "lost by the scope": f"{100 * summary['scope']['loss']:.2f} % on a sample of {summary['scope']['sample']}"
         if summary.get("scope")
         else None,

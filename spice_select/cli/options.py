@@ -74,6 +74,17 @@ TargetWeight: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=NUMBER", help="Share of the picks that a target is due, relative to the others."),
 ]
+Protect: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=FILE", help="What must not get worse: a file of example records. May be repeated."),
+]
+JobProtect: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE|DATASET",
+        help="What must not get worse: a file of example records, or a data set (ds_...). May be repeated.",
+    ),
+]
 MustInclude: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -100,12 +111,15 @@ def refuse(detail: str) -> NoReturn:
     raise ConfigError(detail)
 
 
-def target_files(targets: Sequence[str] | None, weights: Sequence[str] | None) -> list[tuple[str, Path, float]]:
+def target_files(
+    targets: Sequence[str] | None, weights: Sequence[str] | None, option: str = "--target"
+) -> list[tuple[str, Path, float]]:
     """``--target`` and ``--target-weight`` as name, file and weight of each target.
 
     Args:
         targets: ``NAME=FILE``, or a file alone, whose stem is the name.
         weights: ``NAME=NUMBER``.
+        option: Name of the option, for the message.
 
     Raises:
         ConfigError: A file that is not there, two targets of one name, or a weight that is none or has no target.
@@ -115,11 +129,11 @@ def target_files(targets: Sequence[str] | None, weights: Sequence[str] | None) -
         name, equals, place = text.partition("=")
         file = Path(place if equals else text)
         if not file.is_file():
-            raise ConfigError(f"--target {text!r}: there is no file {str(file)!r}")
+            raise ConfigError(f"{option} {text!r}: there is no file {str(file)!r}")
         named.append((name if equals else file.stem, file))
     names = [name for name, _ in named]
     if len(set(names)) < len(names):
-        raise ConfigError("--target: two targets have one name")
+        raise ConfigError(f"{option}: two of them have one name")
     shares = {}
     for name, number in (pairs(weights, "--target-weight") or {}).items():
         if name not in names:

@@ -65,6 +65,9 @@ JOB_SETTINGS = {
     "whitening_damping": Setting(
         "selection.whitening_damping", "With targets: damping of the whitening, as a share of the mean eigenvalue."
     ),
+    "protect_weight": Setting(
+        "selection.protect_weight", "What a row pays for each protected set that its gradient points against."
+    ),
     "span": Setting("selection.span", "With targets: select in the space that the target rows span."),
     "loss_outliers": Setting(
         "screens.loss_outliers",

@@ -219,6 +219,7 @@ class JobResult(Answer):
     undecided: int | None = None
     notice: str | None = None
     notes: list[str] = []
+    protected: list[dict[str, Any]] = []
     certificate: Certificate | None = None
     scope: ScopeReport | None = None
     random_control: RandomControl | None = None

@@ -110,8 +110,10 @@ class LocalGradients:
         self._warm_up(shards, known_revision(self._config.proxy) or self._load().revision)
         return self._load()
 
-    def beside(self, name: str, weight: float, source: Path, scratch: Path, limits: IntakeLimits | None) -> TargetSet:
-        """A target with the gradients of its rows by the same proxy.
+    def beside(
+        self, name: str, weight: float, source: Path, scratch: Path, limits: IntakeLimits | None, pointer: str
+    ) -> TargetSet:
+        """A target, or a protected set, with the gradients of its rows by the same proxy.
 
         Args:
             name: Name of the target.
@@ -119,6 +121,7 @@ class LocalGradients:
             source: File of its records.
             scratch: Folder for its rows.
             limits: Caps on the file.
+            pointer: Where the settings name it.
 
         Raises:
             EmptyPoolError: None of its rows has a gradient.
@@ -134,9 +137,7 @@ class LocalGradients:
         try:
             features = load_pool([(path, None) for path in paths], other.prints).features
         except EmptyPoolError as error:
-            raise EmptyPoolError(
-                f"target {name!r}: {error.detail}", pointer="#/targets", reasons=error.reasons
-            ) from error
+            raise EmptyPoolError(f"target {name!r}: {error.detail}", pointer=pointer, reasons=error.reasons) from error
         count = int(features.shape[0])
         described = TargetFacts(name, weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
         return TargetSet(described, features, rows_shards)

@@ -72,6 +72,7 @@ class _LocalStorage(LocalRows):
         *,
         base_rows: Sequence[int],
         targets: Sequence[TargetFile],
+        protect: Sequence[TargetFile],
         benchmarks: Sequence[Path],
         scratch: Path,
         limits: IntakeLimits | None,
@@ -79,7 +80,8 @@ class _LocalStorage(LocalRows):
         super().__init__(rows.rows_shards, rows.source_shards)
         self._gradients, self._shards = gradients, shards
         self._benchmarks = benchmarks
-        self._base_rows, self._targets, self._scratch, self._limits = base_rows, targets, scratch, limits
+        self._base_rows, self._targets, self._protect = base_rows, targets, protect
+        self._scratch, self._limits = scratch, limits
 
     def pool(self) -> Pool:
         return pool_within([(path, None) for path in self._shards], self._gradients.prints, host_bytes())
@@ -88,9 +90,17 @@ class _LocalStorage(LocalRows):
         return self._base_rows
 
     def targets(self) -> list[TargetSet]:
+        return self._measured(self._targets, "targets")
+
+    def protected(self) -> list[TargetSet]:
+        return self._measured(self._protect, "protect")
+
+    def _measured(self, files: Sequence[TargetFile], role: str) -> list[TargetSet]:
         return [
-            self._gradients.beside(target.name, target.weight, target.file, self._scratch / str(number), self._limits)
-            for number, target in enumerate(self._targets)
+            self._gradients.beside(
+                one.name, one.weight, one.file, self._scratch / f"{role}-{number}", self._limits, f"#/{role}"
+            )
+            for number, one in enumerate(files)
         ]
 
     def benchmarks(self) -> list[BenchmarkRows]:
@@ -117,6 +127,7 @@ def select_locally(
     *,
     base: Path | None,
     targets: Sequence[TargetFile],
+    protect: Sequence[TargetFile],
     benchmarks: Sequence[Path],
     scratch: Path,
     limits: IntakeLimits | None,
@@ -132,6 +143,7 @@ def select_locally(
         asked: Whether to stop, and why.
         base: Folder of an earlier result that this selection adds to.
         targets: Files that say what the model should get better at.
+        protect: Files that say what must not get worse.
         benchmarks: Files that nothing of may be trained on.
         scratch: Folder for the rows of the targets.
         limits: Caps on each target.
@@ -163,6 +175,7 @@ def select_locally(
         paths,
         base_rows=base_rows,
         targets=targets,
+        protect=protect,
         benchmarks=benchmarks,
         scratch=scratch,
         limits=limits,

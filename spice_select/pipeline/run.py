@@ -25,19 +25,26 @@ from spice_select.fingerprint import gradient_fingerprint
 from spice_select.ingest import DatasetManifest, IntakeLimits, IntakeOptions, iter_rows, read_dataset
 from spice_select.models.compute_type import is_bfloat16_fast
 from spice_select.models.device_errors import device_errors
-from spice_select.models.model_files import is_folder, sizes_of
+from spice_select.models.model_files import file_digest, is_folder, sizes_of
 from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.local import LocalRows, select_locally
 from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.pool import Pool, load_pool
 from spice_select.pipeline.progress import Clock, RunProgress
-from spice_select.pipeline.targets import TargetFile
+from spice_select.pipeline.targets import TargetFile, same_rows
 from spice_select.pipeline.write import write_choice
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
 from spice_select.results.selected_sample import SelectedSample
 from spice_select.selection.result import Selection, StopRequest
-from spice_select.selection.validation import check_quotas, check_screens, check_settings, check_targets, group_of
+from spice_select.selection.validation import (
+    check_protected,
+    check_quotas,
+    check_screens,
+    check_settings,
+    check_targets,
+    group_of,
+)
 from spice_select.storage.cache import Cache
 
 __all__ = ["Pool", "RunProgress", "RunResult", "gradient_fingerprint", "load_pool", "measure_shard", "run"]
@@ -83,6 +90,7 @@ def run(
     deadline_seconds: float | None = None,
     given: Path | None = None,
     targets: Sequence[TargetFile] = (),
+    protect: Sequence[TargetFile] = (),
     benchmarks: Sequence[Path] = (),
 ) -> RunResult:
     """Choose part of a file of training records.
@@ -106,6 +114,8 @@ def run(
             most to them, and none of them is chosen again.
         targets: Files of records that say what the model should get better at, measured in the same way. Rows of the
             source that are also in one are taken out of the pool.
+        protect: Files of records that must not get worse: rows whose gradient points against the mean of one pay for
+            it. Rows of the source that are also in one are taken out likewise.
         benchmarks: Files that nothing of may be trained on: rows that repeat one of theirs leave the pool.
 
     Returns:
@@ -133,7 +143,7 @@ def run(
             source, scratch / "rows", options, limits, lambda _rows, done, total: clock.advance(done, total), stops
         )
         shards = [scratch / "rows" / shard.name for shard in manifest.shards]
-        _check_settings(config, manifest, shards, targets=targets)
+        _check_settings(config, manifest, shards, targets=targets, protect=protect)
         kept = Cache(cache or scratch, scratch)
         gradients = LocalGradients(config, manifest, kept, device, clock, stops)
         rows = LocalRows(shards, [scratch / "rows" / shard.name for shard in manifest.source_shards])
@@ -147,6 +157,7 @@ def run(
             asked,
             base=given,
             targets=targets,
+            protect=protect,
             benchmarks=benchmarks,
             scratch=there,
             limits=limits,
@@ -167,6 +178,7 @@ def run(
             builder="library",
             given=local.base,
             targets=choice.targets,
+            protected=choice.protected,
             warmup=gradients.warmup,
         )
         folder = out or scratch / "out"
@@ -220,7 +232,12 @@ def _resolved(config: RunConfig, proxy: ProxyFacts) -> RunConfig:
 
 
 def _check_settings(
-    config: RunConfig, manifest: DatasetManifest, shards: Sequence[Path], *, targets: Sequence[TargetFile]
+    config: RunConfig,
+    manifest: DatasetManifest,
+    shards: Sequence[Path],
+    *,
+    targets: Sequence[TargetFile],
+    protect: Sequence[TargetFile],
 ) -> None:
     """Refuse what cannot be met before gradients are computed for it.
 
@@ -233,12 +250,21 @@ def _check_settings(
         )
     if config.conditions.targets:
         raise ConfigError("targets need a service; a run is given files", pointer="#/targets")
+    if config.conditions.protect:
+        raise ConfigError("protect needs a service; a run is given files", pointer="#/protect")
     if config.conditions.screens.contamination:
         raise ConfigError(
             "screens.contamination needs a service; a run is given files", pointer="#/screens/contamination"
         )
     check_screens(config)
-    check_targets(config, [target.name for target in targets], [target.weight for target in targets])
+    names = [target.name for target in targets]
+    check_targets(config, names, [target.weight for target in targets])
+    check_protected(config, [one.name for one in protect], [one.weight for one in protect], names)
+    digests = {file_digest([target.file]): target.name for target in targets}
+    for number, one in enumerate(protect):
+        if file_digest([one.file]) in digests:
+            detail = same_rows(one.name, digests[file_digest([one.file])])
+            raise ConfigError(detail, pointer=f"#/protect/{number}")
     if config.conditions.given_job is not None:
         raise ConfigError("given_job needs a service; a run is given the folder of a result", pointer="#/given_job")
     never = config.conditions.exclude

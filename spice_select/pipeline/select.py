@@ -14,7 +14,7 @@ from spice_select.pipeline.constraints import resolve
 from spice_select.pipeline.pool import Pool, read_groups
 from spice_select.pipeline.progress import PhaseReport
 from spice_select.pipeline.screens import BenchmarkRows, Settled, decontamination, screened
-from spice_select.pipeline.targets import TargetSet, prepare, rows_in_targets, without
+from spice_select.pipeline.targets import TargetSet, prepare, refuse_both, rows_in_targets, without
 from spice_select.results.outcome import Choice
 from spice_select.selection.result import StopRequest
 from spice_select.selection.select import Part, random_curve, select
@@ -44,6 +44,9 @@ class SelectionStorage(RowStorage, Protocol):
     def targets(self) -> Sequence[TargetSet]:
         """What the model should get better at, with the gradients of its rows."""
 
+    def protected(self) -> Sequence[TargetSet]:
+        """What must not get worse, with the gradients of its rows."""
+
     def benchmarks(self) -> Sequence[BenchmarkRows]:
         """What nothing of may be trained on."""
 
@@ -65,11 +68,12 @@ def select_from_pool(
     report.phase("loading_gradients")
     pool = storage.pool()
     constraints = resolve(config.conditions, pool, storage.rows_shards, storage.base_rows()).arguments()
-    targets = storage.targets()
+    targets, protect = storage.targets(), storage.protected()
+    refuse_both(targets, protect)
     parts = storage.parts(len(pool.positions))
     positions, tokens = pool.positions.tolist(), pool.tokens.tolist()
     benchmarks = storage.benchmarks()
-    excluded = rows_in_targets(storage.rows_shards, positions, targets) if targets else []
+    excluded = rows_in_targets(storage.rows_shards, positions, targets, protect) if targets or protect else []
     taken = {item["row"] for item in excluded}
     quotas = config.selection.quotas
     column = quotas.column if quotas is not None else None
@@ -81,7 +85,7 @@ def select_from_pool(
     )
     screened_rows = screened(config, pool, storage.rows_shards, benchmarks, settled)
     excluded += [item for item in screened_rows if item["row"] not in taken]
-    prepared = prepare(pool, targets, config.selection, constraints["given"])
+    prepared = prepare(pool, targets, config.selection, constraints["given"], protect)
     candidates = prepared.candidates
     constraints |= {"given": prepared.given, "exclude": without(pool, constraints["exclude"], excluded)}
     report.phase("selecting", total=config.selection.budget.resolve_count(len(positions)), measure="picks")
@@ -95,6 +99,7 @@ def select_from_pool(
         **constraints,
         targets=prepared.targets or None,
         target_weights=[target.facts.weight for target in targets] or None,
+        protect=prepared.protected,
         on_progress=report.advance,
         should_stop=should_stop,
     )
@@ -110,5 +115,6 @@ def select_from_pool(
         halvings=pool.halvings,
         random_curve=random_curve(candidates, config.selection, picked, seed, **constraints),
         targets=[target.facts for target in targets],
+        protected=[one.facts for one in protect],
         decontamination=decontamination(config, storage.rows_shards, benchmarks, excluded),
     )

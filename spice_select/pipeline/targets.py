@@ -1,10 +1,10 @@
-"""The targets of a run: their rows, which leave the pool, and gradients whitened by the pool's second moments."""
+"""The targets and protected sets of a run: their rows, which leave the pool, and gradients whitened with the pool's."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,22 @@ from spice_select.pipeline.pool import Pool
 from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
 from spice_select.selection.methods import GREEDY, SideData
+from spice_select.selection.protected import Protected, protect_from
 from spice_select.selection.target_span import in_span
 from spice_select.selection.whitening import Whitening, second_moments
 
-IN_TARGET = "in-target"
-"""Code of a row of the pool that is a row of a target as well."""
+IN_TARGET, IN_PROTECTED = "in-target", "in-protected"
+"""Codes of a row of the pool that is a row of a target, or of a protected set, as well."""
 
 
 @dataclass(frozen=True)
 class TargetFile:
-    """A file of records that say what the model should get better at.
+    """A file of records that say what the model should get better at, or must not get worse at.
 
     Attributes:
         name: Name of the target.
         file: The file.
-        weight: Share of the picks, relative to the other targets.
+        weight: Share of the picks, relative to the other targets; for a protected set, the factor of its charge.
     """
 
     name: str
@@ -43,17 +44,24 @@ class TargetFile:
 
 @dataclass(frozen=True)
 class TargetSet:
-    """One target with its gradients.
+    """One target, or protected set, with its gradients.
 
     Attributes:
         facts: What the result says about it.
         features: Gradients of its rows by the pool's proxy and settings, shape (m, d).
-        rows_shards: Its ``rows-*.parquet``, in order.
+        rows_shards: ``rows-*.parquet`` that hold its rows, in order.
+        members: Position of each of its rows in those; None for all of them.
     """
 
     facts: TargetFacts
     features: np.ndarray | StackedArrays
     rows_shards: Sequence[Path]
+    members: Sequence[int] | None = None
+
+    def conversations(self) -> list[bytes]:
+        """A digest of the conversation of every usable row of it."""
+        digests = _conversations(self.rows_shards)
+        return digests if self.members is None else [digests[place] for place in self.members]
 
 
 @dataclass(frozen=True)
@@ -64,15 +72,20 @@ class Prepared:
         candidates: The pool, whitened where the settings say so.
         targets: Gradients of each target's rows.
         given: Gradients already owned, or None.
+        protected: How the rows point relative to the protected sets; None without any.
     """
 
     candidates: GradientMatrix
     targets: Sequence[Gradients]
     given: Gradients | None
+    protected: Protected | None = None
 
 
 def rows_in_targets(
-    rows_shards: Sequence[Path], positions: Sequence[int], targets: Sequence[TargetSet]
+    rows_shards: Sequence[Path],
+    positions: Sequence[int],
+    targets: Sequence[TargetSet],
+    protect: Sequence[TargetSet] = (),
 ) -> list[dict[str, Any]]:
     """Candidates whose conversation is a row of a target: they say nothing about what the rest of the pool is worth.
 
@@ -80,6 +93,7 @@ def rows_in_targets(
         rows_shards: The pool's ``rows-*.parquet``, in order.
         positions: Position of each candidate among the usable rows.
         targets: The targets.
+        protect: The protected sets, whose rows are the same.
 
     Returns:
         ``{"row": position, "code", "detail"}`` of each.
@@ -87,39 +101,85 @@ def rows_in_targets(
     Raises:
         PoolError: Every candidate is in a target.
     """
-    names: dict[bytes, str] = {}
-    for target in targets:
-        for digest in _conversations(target.rows_shards):
-            names.setdefault(digest, target.facts.name)
+    found: dict[bytes, dict[str, str]] = {}
+    for code, what, sets in ((IN_TARGET, "target", targets), (IN_PROTECTED, "protected set", protect)):
+        for one in sets:
+            entry = {"code": code, "detail": f"the row is in the {what} {one.facts.name!r}"}
+            for digest in one.conversations():
+                found.setdefault(digest, entry)
     digests = _conversations(rows_shards)
-    excluded = [
-        {"row": position, "code": IN_TARGET, "detail": f"the row is in the target {names[digests[position]]!r}"}
-        for position in positions
-        if digests[position] in names
-    ]
+    excluded = [{"row": position, **found[digests[position]]} for position in positions if digests[position] in found]
     if len(excluded) == len(positions):
-        raise PoolError("every candidate is a row of a target: nothing is left to select from", pointer="#/targets")
+        pointer = "#/protect" if protect and not targets else "#/targets"
+        raise PoolError(
+            "every candidate is a row of a target or a protected set: nothing is left to select from", pointer=pointer
+        )
     return excluded
 
 
+def refuse_both(targets: Sequence[TargetSet], protect: Sequence[TargetSet]) -> None:
+    """Refuse a protected set of the same rows as a target: no row could serve one and leave the other alone.
+
+    Args:
+        targets: The targets.
+        protect: The protected sets.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    if not protect:
+        return
+    wanted = {frozenset(target.conversations()): target.facts.name for target in targets}
+    for number, one in enumerate(protect):
+        same = wanted.get(frozenset(one.conversations()))
+        if same is not None:
+            raise ConfigError(same_rows(one.facts.name, same), pointer=f"#/protect/{number}")
+
+
+def same_rows(name: str, target: str) -> str:
+    """What is wrong with a protected set that is a target as well.
+
+    Args:
+        name: Its name.
+        target: Name of the target.
+    """
+    return f"the protected set {name!r} has the same rows as the target {target!r}"
+
+
 def prepare(
-    pool: Pool, targets: Sequence[TargetSet], config: SelectionConfig, given: np.ndarray | None = None
+    pool: Pool,
+    targets: Sequence[TargetSet],
+    config: SelectionConfig,
+    given: np.ndarray | None = None,
+    protect: Sequence[TargetSet] = (),
 ) -> Prepared:
     """Whiten the pool and what goes with it, where there are targets and the settings say so.
 
+    What points against a protected set is told by whitened gradients without targets too.
+
     Args:
-        pool: The pool; features that are in memory are overwritten.
+        pool: The pool; features that are in memory are overwritten where there are targets.
         targets: The targets.
         config: How to select.
         given: Gradients already owned, shape (m, d).
+        protect: The protected sets.
 
     Raises:
         ConfigError: Gradients that do not say which numbers belong to which layer.
-    """  # ruff: ignore[docstring-extraneous-exception] - raised by _whitened_pool()
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _whitening()
     features = [target.features for target in targets]
-    if not targets or config.method not in GREEDY:
-        return Prepared(GradientMatrix(pool.features, pool.stored), features, given)
-    prepared = _whitened_pool(pool, features, config, given)
+    candidates = GradientMatrix(pool.features, pool.stored)
+    is_targeted = bool(targets) and config.method in GREEDY
+    if not (is_targeted or protect):
+        return Prepared(candidates, features, given)
+    transform = _whitening(pool, candidates, config)
+    if not is_targeted:
+        whitened = candidates if transform is None else candidates.whitened(transform)
+        return Prepared(candidates, features, given, _protected(whitened, protect, transform))
+    prepared = Prepared(candidates, features, given)
+    if transform is not None:
+        prepared = _whitened_pool(pool, candidates, features, transform, given)
+    prepared = replace(prepared, protected=_protected(prepared.candidates, protect, transform))
     return _in_span(prepared) if config.span else prepared
 
 
@@ -128,7 +188,17 @@ def _in_span(prepared: Prepared) -> Prepared:
     owned = None if prepared.given is None else _rows(prepared.given)
     side = SideData(targets=tuple(_rows(rows) for rows in prepared.targets), given=owned)
     candidates, projected = in_span(prepared.candidates, side)
-    return Prepared(candidates, projected.targets, projected.given)
+    return Prepared(candidates, projected.targets, projected.given, prepared.protected)
+
+
+def _protected(
+    candidates: GradientMatrix, protect: Sequence[TargetSet], transform: Whitening | None
+) -> Protected | None:
+    """How the rows point relative to the protected sets; None without any."""
+    if not protect:
+        return None
+    rows = [_rows(one.features) if transform is None else _whitened(one.features, transform) for one in protect]
+    return protect_from(candidates, rows, [one.facts.weight for one in protect])
 
 
 def _rows(gradients: Gradients) -> torch.Tensor:
@@ -136,24 +206,31 @@ def _rows(gradients: Gradients) -> torch.Tensor:
     return matrix.take(torch.arange(matrix.size))
 
 
-def _whitened_pool(
-    pool: Pool, features: Sequence[np.ndarray | StackedArrays], config: SelectionConfig, given: np.ndarray | None
-) -> Prepared:
-    """The pool and what goes with it, whitened where the settings say so.
+def _whitening(pool: Pool, candidates: GradientMatrix, config: SelectionConfig) -> Whitening | None:
+    """What whitens by the second moments of the pool; None where the settings say no.
 
     Raises:
         ConfigError: Gradients that do not say which numbers belong to which layer.
     """
     if config.whitening_damping is None:
-        return Prepared(GradientMatrix(pool.features, pool.stored), features, given)
+        return None
     if not pool.block_sizes:
         raise ConfigError(
             "the gradients do not say which numbers belong to which layer: compute them again, or set "
             "whitening_damping to null",
             pointer="#/selection/whitening_damping",
         )
-    candidates = GradientMatrix(pool.features, pool.stored)
-    transform = Whitening(second_moments(candidates, pool.block_sizes), config.whitening_damping)
+    return Whitening(second_moments(candidates, pool.block_sizes), config.whitening_damping)
+
+
+def _whitened_pool(
+    pool: Pool,
+    candidates: GradientMatrix,
+    features: Sequence[np.ndarray | StackedArrays],
+    transform: Whitening,
+    given: np.ndarray | None,
+) -> Prepared:
+    """The pool and what goes with it, whitened."""
     others = [_whitened(rows, transform) for rows in features]
     owned = None if given is None else _whitened(given, transform)
     if isinstance(pool.features, np.ndarray):

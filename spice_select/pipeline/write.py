@@ -14,6 +14,7 @@ from spice_select.pipeline.select import RowStorage
 from spice_select.records.encoding_notes import in_words
 from spice_select.results.composition import composition
 from spice_select.results.outcome import Choice
+from spice_select.results.protected_report import protected_report
 from spice_select.results.run_metadata import RunFacts
 from spice_select.results.write import Written, summarise, write_results
 
@@ -69,6 +70,8 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         summary["notes"] = told
     if choice.decontamination is not None:
         summary["decontamination"] = dict(choice.decontamination)
+    if choice.selection.opposition is not None:
+        summary["protected"] = protected_report(choice.protected, choice.selection.opposition)
     summary["random_control"]["curve"] = choice.random_curve
     quotas = facts.config.selection.quotas
     summary["composition"] = composition(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spice_select.results.protected_report import card_section
 from spice_select.results.run_metadata import RunFacts
 from spice_select.version import __version__
 
@@ -36,10 +37,16 @@ def data_card(
         _what(summary, facts),
         _counts(summary),
         _numbers(summary, facts),
+        *_protected(summary, facts),
         _files(text_columns, trainer_entry),
         _origin(facts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _protected(summary: Mapping[str, Any], facts: RunFacts) -> list[str]:
+    report = summary.get("protected")
+    return [] if report is None else [card_section(report, facts.config.selection.protect_weight)]
 
 
 def _header(summary: Mapping[str, Any], facts: RunFacts, text_columns: Sequence[str]) -> str:

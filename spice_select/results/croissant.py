@@ -229,7 +229,10 @@ def _sources(facts: RunFacts) -> list[dict[str, Any]]:
     ]
     if facts.given is not None:
         sources.append({"@id": facts.given.uri, "@type": "prov:Entity", "sha256": facts.given.ranking_sha256})
-    sources += [{"@id": target.uri, "@type": "prov:Entity", "sha256": target.sha256} for target in facts.targets]
+    sources += [
+        {"@id": target.uri, "@type": "prov:Entity", "sha256": target.sha256}
+        for target in (*facts.targets, *facts.protected)
+    ]
     return sources
 
 

@@ -24,6 +24,7 @@ class Choice:
         random_curve: Picks and utility (nats) of as many candidates drawn at random, on the way and at the end.
         schedule: What the report says about the schedule, unless it is ``offline``.
         targets: What the model should get better at, in the order that ``selection.tasks`` counts.
+        protected: What must not get worse, in the order of ``selection.opposition``.
         truncated_positions: Positions of those, ascending.
         notes: What the chat template leaves out: a code of ``encoding_notes`` and how many rows it is about.
         decontamination: With which sets the pool was compared, how, and which rows left it; None where with none.
@@ -38,6 +39,7 @@ class Choice:
     random_curve: list[tuple[int, float]]
     schedule: dict[str, Any] | None = None
     targets: Sequence[TargetFacts] = ()
+    protected: Sequence[TargetFacts] = ()
     decontamination: Mapping[str, Any] | None = None
     truncated_positions: Sequence[int] = ()
     notes: Mapping[str, int] = field(default_factory=dict)

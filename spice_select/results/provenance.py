@@ -9,7 +9,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from spice_select.results.run_metadata import (
@@ -117,7 +117,8 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
     settled = [] if facts.warmup is None else [_warmed(facts.warmup)]
     if facts.given is not None:
         settled.append(_owned(facts.given))
-    settled += [_target(target) for target in facts.targets]
+    settled += [_target(target, "target") for target in facts.targets]
+    settled += [_target(target, "protected") for target in facts.protected]
     return [
         {
             "name": "dataset",
@@ -181,14 +182,14 @@ def _source(source: SourceFacts, sha256: str) -> dict[str, Any]:
     }
 
 
-def _target(target: TargetFacts) -> dict[str, Any]:
-    """A data set that says what the model should get better at."""
+def _target(target: TargetFacts, role: Literal["target", "protected"]) -> dict[str, Any]:
+    """A data set that says what the model should get better at, or must not get worse at."""
     return {
-        "name": "target-dataset",
+        "name": f"{role}-dataset",
         "uri": target.uri,
         "digest": {"sha256": target.sha256},
         "annotations": {
-            "target": target.name,
+            role: target.name,
             "weight": target.weight,
             "rows": target.rows,
             "rows_digest": {"sha256": target.rows_sha256},

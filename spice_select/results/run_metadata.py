@@ -182,11 +182,11 @@ class BaseSelectionFacts:
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """A data set that says what the model should get better at.
+    """A data set that says what the model should get better at, or must not get worse at.
 
     Attributes:
         name: Name of the target.
-        weight: Its share of the picks, relative to the other targets.
+        weight: Its share of the picks, relative to the other targets; for a protected set, the factor of its charge.
         rows: Target rows that have a gradient.
         uri: ``spice:dataset/<id or file name>``.
         sha256: Digest (hex) of its bytes.
@@ -221,6 +221,7 @@ class RunFacts:
         builder: Who ran it.
         given: The choice that was owned already, if any.
         targets: What the model should get better at.
+        protected: What must not get worse.
         excluded: How many rows of the pool were no candidates, by code.
         decontamination: With which sets the pool was compared, how, and which rows left it; None where with none.
         warmup: The warm-up of the proxy model, if any.
@@ -241,6 +242,7 @@ class RunFacts:
     builder: Literal["service", "library"]
     given: BaseSelectionFacts | None = None
     targets: Sequence[TargetFacts] = ()
+    protected: Sequence[TargetFacts] = ()
     excluded: Mapping[str, int] = field(default_factory=dict)
     decontamination: Mapping[str, Any] | None = None
     warmup: WarmupFacts | None = None

@@ -16,8 +16,7 @@ from spice_select.selection.conflict import ETA
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.result import Opposition, Spread
 from spice_select.selection.target_rule import CANCELS
-
-MOST_PROTECTED = 8
+from spice_select.selection.validation import MOST_PROTECTED
 
 
 @dataclass(frozen=True)

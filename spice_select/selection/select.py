@@ -61,9 +61,9 @@ def select(
             For ``spice`` and ``fisher`` each pick serves the target furthest below its weight; needed for ``less``.
             Rows are taken as they are: ``whiten`` comes before.
         target_weights: Share of the picks that each target is due, relative to the others; equal when not given.
-        protect: Gradients of sets that must not get worse, shape (m, d), or a list of such, 8 at most: for ``spice`` and
-            ``fisher`` a row pays ``protect_weight`` times max(0, -cos) with the mean of each. Rows are taken as they
-            are. Or what ``protect_from`` knows of the pool already.
+        protect: Gradients of sets that must not get worse, shape (m, d), or a list of such, 8 at most: for ``spice``
+            and ``fisher`` a row pays ``protect_weight`` times max(0, -cos) with the mean of each. Rows are taken as
+            they are. Or what ``protect_from`` knows of the pool already.
         given: Gradients of samples already owned, shape (m, d): the choice is what adds most to them.
         must_include: Rows that are chosen before any other, in the order of the rule.
         exclude: Rows that are never chosen.
@@ -175,7 +175,9 @@ def _protected(
     if protect is None or (isinstance(protect, Sequence) and not protect):
         return None
     if config.method not in GREEDY:
-        raise ConfigError(f"protected sets are for the methods spice and fisher, not {config.method}", pointer="#/protect")
+        raise ConfigError(
+            f"protected sets are for the methods spice and fisher, not {config.method}", pointer="#/protect"
+        )
     if config.scope.kind != "global":
         raise ConfigError(f"protected sets need the scope global, not {config.scope.kind}", pointer="#/scope/kind")
     if isinstance(protect, Protected):

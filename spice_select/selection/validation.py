@@ -13,9 +13,11 @@ from spice_select.config import RunConfig, WindowsScope
 from spice_select.errors import BudgetError, ConfigError, escaped
 
 MOST_NAMED = 20
-MOST_TARGETS = 32
+MOST_TARGETS, MOST_PROTECTED = 32, 8
 TARGETED = ("spice", "fisher", "less")
 """Methods that select for targets."""
+PROTECTING = ("spice", "fisher")
+"""Methods whose rows pay for pointing against a protected set."""
 
 NAMES = {"#/budget/tokens": "a budget in tokens", "#/target_dataset_id": "the method less"}
 """What is found at a pointer, where its last word does not say."""
@@ -84,11 +86,7 @@ def check_targets(
         return
     if len(names) > MOST_TARGETS:
         raise ConfigError(f"there may be {MOST_TARGETS} targets, not {len(names)}", pointer=pointer)
-    for number, (name, weight) in enumerate(zip(names, weights, strict=True)):
-        if name in names[:number]:
-            raise ConfigError(f"two targets are named {name!r}", pointer=f"{pointer}/{number}/name")
-        if not 0.0 < weight < math.inf:
-            raise ConfigError(f"a weight must be above 0, not {weight}", pointer=f"{pointer}/{number}/weight")
+    _check_named("targets", names, weights, pointer)
     if selection.method not in TARGETED:
         raise ConfigError(f"targets are for the methods {', '.join(TARGETED)}, not {selection.method}", pointer=pointer)
     if selection.scope.kind != "global":
@@ -101,6 +99,49 @@ def check_targets(
         raise ConfigError(
             "with relevance_weight 0 the targets would count for nothing", pointer="#/selection/relevance_weight"
         )
+
+
+def check_protected(config: RunConfig, names: Sequence[str], weights: Sequence[float], targets: Sequence[str]) -> None:
+    """Refuse protected sets that the settings have no use for.
+
+    Args:
+        config: Settings of the run.
+        names: Name of each set.
+        weights: What the charge of each is multiplied by.
+        targets: Names of the targets.
+
+    Raises:
+        ConfigError: Too many sets, one named like another or like a target, a weight that is not above 0, or a method
+            without use for them.
+    """
+    pointer = "#/protect"
+    if not names:
+        return
+    if len(names) > MOST_PROTECTED:
+        raise ConfigError(f"there may be {MOST_PROTECTED} protected sets, not {len(names)}", pointer=pointer)
+    _check_named("protected sets", names, weights, pointer)
+    for number, name in enumerate(names):
+        if name in targets:
+            raise ConfigError(f"a target and a protected set are named {name!r}", pointer=f"{pointer}/{number}/name")
+    method, kind = config.selection.method, config.selection.scope.kind
+    if method not in PROTECTING:
+        what = f"the methods {' and '.join(PROTECTING)}"
+        raise ConfigError(f"protected sets are for {what}, not {method}", pointer=pointer)
+    if kind != "global":
+        raise ConfigError(f"protected sets need the scope global, not {kind}", pointer=pointer)
+
+
+def _check_named(what: str, names: Sequence[str], weights: Sequence[float], pointer: str) -> None:
+    """Refuse two sets of one name, and weights that are none.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    for number, (name, weight) in enumerate(zip(names, weights, strict=True)):
+        if name in names[:number]:
+            raise ConfigError(f"two {what} are named {name!r}", pointer=f"{pointer}/{number}/name")
+        if not 0.0 < weight < math.inf:
+            raise ConfigError(f"a weight must be above 0, not {weight}", pointer=f"{pointer}/{number}/weight")
 
 
 def check_screens(config: RunConfig) -> None:

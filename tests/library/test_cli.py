@@ -249,13 +249,14 @@ def test_submit_sends_only_what_was_given(service: FlakyServer, spice: Command) 
         "--revision", "abc", "--conflict-penalty", "0.3", "--stop-ratio", "0.5", "--loss", "sum", "--seed", "9",
         "--name", "n", "--metadata", "team=search", "--deadline", "60", "--priority", "-5", "--must-include", "3,5-7",
         "--exclude", "9", "--exclude", "1", "--given-job", "job_owned",
-        "--target-dataset", "ds_target", "--json",
+        "--target-dataset", "ds_target", "--protect", "chat=ds_chat", "--protect-weight", "0.5", "--json",
     )  # fmt: skip
     assert ended.status == 0
     assert ended.json()["asked"] == {
         "dataset_id": DATASET, "budget": {"tokens": 50000}, "method": "fisher",
         "proxy": {"model": "org/name", "revision": "abc"},
-        "selection": {"conflict_penalty": 0.3, "stop_ratio": 0.5}, "gradients": {"loss": "sum"}, "seed": 9,
+        "selection": {"conflict_penalty": 0.3, "stop_ratio": 0.5, "protect_weight": 0.5}, "gradients": {"loss": "sum"},
+        "seed": 9, "protect": [{"name": "chat", "dataset_id": "ds_chat", "weight": 1.0}],
         "name": "n", "metadata": {"team": "search"}, "deadline_seconds": 60.0,
         "must_include": [3, 5, 6, 7], "exclude": [9, 1], "given_job": "job_owned",
         "target_dataset_id": "ds_target",

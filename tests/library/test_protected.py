@@ -175,7 +175,7 @@ def test_the_report_counts_rows_against_each_set_beside_the_pool():
 def test_a_zero_row_opposes_nothing():
     gradients = np.concatenate([np.zeros((1, 4)), pool(1, 6, 4)])
     selection = ss.select(gradients, config(7, protect_weight=5.0), protect=target_rows(1, 1, 4))
-    assert selection.charges[selection.indices.index(0)] == 0.0
+    assert not selection.charges[selection.indices.index(0)]
 
 
 @pytest.mark.parametrize("rule", ["matching", "relevance", None])
@@ -197,8 +197,7 @@ def test_a_token_budget_keeps_the_better_filling(rule, seed):
 
 def filled(gradients, targets, rule, costs, paid, *, per_token):
     """A budget of 200 tokens filled by definition, and what the filling is worth."""
-    left, chosen, served, worth = 200, [], [], 0.0
-    sums, done = [], []
+    left, chosen, worth = 200, [], 0.0
     means = [] if targets is None else [rows.mean(axis=0) for rows in targets]
     sums, done = [np.zeros(6) for _ in means], [0 for _ in means]
     fisher = np.eye(6)

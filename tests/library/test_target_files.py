@@ -132,3 +132,80 @@ def test_whitened_on_the_fly_is_whitened_at_once():
     torch.testing.assert_close(view.take(chosen), expected[chosen], rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(view.take_single(chosen), expected[chosen].float(), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(torch.cat([block for _, block in view.blocks()]), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_protected_sets_are_charged_by_whitened_gradients_and_reported(files, tmp_path):
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    targets, protect = wanted(files, "long"), [TargetFile("kept", files["short"], 2.0)]
+    settings = config(9, protect_weight=3.0)
+    result = run(files["pool"], settings, out, cache=cache, targets=targets, protect=protect)
+    shards = sorted((read_shard(path) for path in (cache / "gradients").iterdir()), key=lambda shard: -len(shard.rows))
+    pool, kept, wanted_rows = (shard.features for shard in shards)
+    sizes = shards[0].header["block_sizes"]
+    rows, (goal, protected) = ss.whiten(pool, [wanted_rows, kept], block_sizes=sizes, damping=0.1)
+    expected = ss.select(
+        rows.float(),
+        settings.selection.model_copy(update={"protect_weight": 6.0}),
+        targets=[goal],
+        protect=[protected],
+        exclude=[0, 1],
+    )
+    assert result.selection.indices == expected.indices
+    (report,) = result.summary["protected"]
+    assert (report["name"], report["rows"], report["weight"]) == ("kept", 6, 2.0)
+    assert report["pool"]["rows"] == 38
+    assert report["selected"]["against"] == expected.opposition[0].selected.against
+    assert report["pool"]["worst_cosine"] == pytest.approx(expected.opposition[0].pool.worst_cosine, abs=1e-5)
+    assert [(item["row"], item["code"]) for item in result.excluded] == [(0, "in-protected"), (1, "in-protected")]
+    stated = result.statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (dependency,) = [item for item in stated if item["name"] == "protected-dataset"]
+    assert (dependency["annotations"]["protected"], dependency["annotations"]["rows"]) == ("kept", 6)
+    card = (out / "README.md").read_text()
+    assert f"| kept | 6 | {report['selected']['against']} of 9 | {report['pool']['against']} of 38 |" in card
+    assert verify_folder(out, files["pool"]).ok
+
+
+def test_without_a_target_only_the_charge_is_whitened(files, tmp_path):
+    cache, protect = tmp_path / "cache", [TargetFile("kept", files["short"])]
+    free = run(files["pool"], config(9), cache=cache)
+    told = run(files["pool"], config(9, protect_weight=0.0), cache=cache, protect=protect)
+    held = run(files["pool"], config(9, protect_weight=100.0), cache=cache, protect=protect)
+    excluded = {row.source_row for row in free.ranking} & {0, 1}
+    assert excluded or [row.source_row for row in told.ranking] == [row.source_row for row in free.ranking]
+    assert held.summary["protected"][0]["selected"]["against"] < told.summary["protected"][0]["selected"]["against"]
+    assert held.summary["notice"].startswith("No target was given")
+
+
+@pytest.mark.parametrize(
+    ("names", "weight", "method", "pointer"),
+    [
+        (["a", "b", "a"], 1.0, "spice", "#/protect/2/name"),
+        (["long"], 1.0, "spice", "#/protect/0/name"),
+        (["a"], 0.0, "spice", "#/protect/0/weight"),
+        ([str(number) for number in range(9)], 1.0, "spice", "#/protect"),
+        (["a"], 1.0, "less", "#/protect"),
+        (["same"], 1.0, "spice", "#/protect/0"),
+    ],
+)
+def test_bad_protected_sets_are_refused_before_anything_is_measured(files, names, weight, method, pointer):
+    protect = [TargetFile(name, files["long" if name == "same" else "short"], weight) for name in names]
+    with pytest.raises(ConfigError) as caught:
+        run(files["pool"], config(3, method=method), targets=wanted(files, "long"), protect=protect)
+    assert caught.value.errors[0]["pointer"] == pointer
+
+
+def test_the_rows_of_a_target_in_another_form_cannot_be_protected(files, tmp_path):
+    import json
+
+    rows = [json.loads(line) for line in files["long"].read_text().splitlines()]
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(jsonl([{**row, "beside": 1} for row in reversed(rows)]))
+    with pytest.raises(ConfigError, match="has the same rows as the target 'long'") as caught:
+        run(files["pool"], config(3), targets=wanted(files, "long"), protect=[TargetFile("other", other)])
+    assert caught.value.errors[0]["pointer"] == "#/protect/0"
+
+
+def test_the_pool_as_its_own_protected_set_leaves_nothing(files):
+    with pytest.raises(PoolError) as caught:
+        run(files["pool"], config(3), protect=[TargetFile("all", files["pool"])])
+    assert caught.value.errors[0]["pointer"] == "#/protect"

@@ -93,3 +93,75 @@ def test_bad_targets_are_refused_with_a_pointer(
     assert answer.status_code in {404, 422}, answer.json()
     assert answer.json()["errors"][0]["pointer"].startswith(pointer)
     assert service.http.get("/v1/jobs").json()["data"] == []
+
+
+def test_protected_sets_of_three_kinds_are_measured_with_the_targets_and_reported(
+    service: InProcessService, pool: dict[str, Any]
+) -> None:
+    other = service.push(jsonl(records(4, "sums", 50)))
+    protect = [
+        {"name": "arithmetic", "dataset_id": other["id"], "weight": 2.0},
+        {"name": "stories", "column": "group", "value": "tales", "rows": 3},
+        {"name": "inline", "rows": records(2, "sums", 90)},
+    ]
+    targets = [{"name": "goal", "column": "group", "value": "tales", "rows": 3}]
+    settings = {"screens": {"near_duplicates": None}, "selection": {"protect_weight": 2.0}}
+    job = service.submit(pool["id"], budget={"count": 6}, targets=targets, protect=protect, **settings)
+    service.drain()
+    done = service.job(job["id"])
+    assert done["status"] == "succeeded", done
+    counts = done["result"]["excluded_by_code"]
+    assert counts["in-target"] == 3
+    assert 0 <= counts.get("in-protected", 0) <= 3
+    report = done["result"]["protected"]
+    assert [(one["name"], one["rows"], one["weight"]) for one in report] == [
+        ("arithmetic", 4, 2.0),
+        ("stories", 3, 1.0),
+        ("inline", 2, 1.0),
+    ]
+    assert {one["selected"]["rows"] for one in report} == {6}
+    assert {one["pool"]["rows"] for one in report} == {24 - sum(counts.values())}
+    assert {row["target"] for row in ranking(service, job["id"])} == {"goal"}
+    statement = service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
+    stated = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    names = [item["annotations"]["protected"] for item in stated if item["name"] == "protected-dataset"]
+    assert names == ["arithmetic", "stories", "inline"]
+
+
+def test_a_job_may_protect_without_a_target(service: InProcessService, pool: dict[str, Any]) -> None:
+    job = service.submit(pool["id"], budget={"count": 4}, protect=[{"name": "inline", "rows": records(2, "sums", 90)}])
+    service.drain()
+    done = service.job(job["id"])
+    assert done["status"] == "succeeded", done
+    assert done["result"]["notice"].startswith("No target was given")
+    assert done["result"]["protected"][0]["selected"]["rows"] == 4
+    assert {row["target"] for row in ranking(service, job["id"])} == {None}
+
+
+@pytest.mark.parametrize(
+    ("protect", "pointer"),
+    [
+        ([{"name": "a", "dataset_id": "ds_none"}], "#/protect/0/dataset_id"),
+        ([{"name": "a", "dataset_id": "POOL"}], "#/protect/0/dataset_id"),
+        ([{"name": "a", "rows": [{"nothing": 1}]}], "#/protect/0/rows"),
+        ([{"name": "a", "rows": records(1, "x")}, {"name": "a", "rows": records(1, "y")}], "#/protect/1/name"),
+        ([{"name": "goal", "rows": records(1, "x")}], "#/protect/0/name"),
+        ([{"name": "a", "rows": records(2, "goal")}], "#/protect/0"),
+        ([{"name": "a", "rows": records(1, "x"), "weight": 0}], "#/protect/0/weight"),
+        ([{"name": "a", "rows": []}], "#/protect/0/rows"),
+        ([{"name": "a"}], "#/protect/0"),
+        ([{"name": str(number), "rows": records(1, "x")} for number in range(9)], "#/protect"),
+    ],
+)
+def test_bad_protected_sets_are_refused_with_a_pointer(
+    service: InProcessService, pool: dict[str, Any], protect: list[dict[str, Any]], pointer: str
+) -> None:
+    asked = [{**one, "dataset_id": pool["id"]} if one.get("dataset_id") == "POOL" else one for one in protect]
+    targets = [{"name": "goal", "rows": records(2, "goal")}]
+    body = {"dataset_id": pool["id"], "budget": {"count": 3}, "targets": targets, "protect": asked}
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code in {404, 422}, answer.json()
+    assert answer.json()["errors"][0]["pointer"].startswith(pointer)
+    body = {"dataset_id": pool["id"], "budget": {"count": 3}, "protect": records(1, "x"), "method": "random"}
+    assert service.http.post("/v1/jobs", json=body).status_code == 422
+    assert service.http.get("/v1/jobs").json()["data"] == []

@@ -123,5 +123,6 @@ def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str)
         builder="service",
         given=None if base is None else BaseSelectionFacts(f"spice:job/{base.job_id}", base.ranking_sha256),
         targets=choice.targets,
+        protected=choice.protected,
         warmup=None if warmup is None else WarmupFacts.of(warmup.fingerprint, warmup.sha256, warmup.result),
     )

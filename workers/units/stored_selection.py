@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from app.errors import ServiceError
-from app.persistence.tables import Dataset
 from app.services.units.inputs import SelectInputs, UnitArtifact
 from app.services.units.leases import Claim
 from spice_select.config import PartitionedScope
@@ -79,23 +78,42 @@ class StoredSelection:
 
         Raises:
             EmptyPoolError: None of its samples has one.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _sets()
+        conditions = self._inputs.config.conditions
+        if conditions.target_dataset_id is not None:
+            return self._sets([("target", 1.0)], "#/target_dataset_id", named=False)
+        return self._sets([(item.name, item.weight) for item in conditions.targets], "#/targets")
+
+    def protected(self) -> list[TargetSet]:
+        """The protected sets of the job with the gradients of their rows.
+
+        Raises:
+            EmptyPoolError: None of its samples has one.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by _sets()
+        protect = self._inputs.config.conditions.protect
+        return self._sets([(item.name, item.weight) for item in protect], "#/protect")
+
+    def _sets(self, wanted: Sequence[tuple[str, float]], pointer: str, *, named: bool = True) -> list[TargetSet]:
+        """Rows of the data set of the targets and protected sets, by the name that they carry.
+
+        Raises:
+            EmptyPoolError: One of them has none.
         """
         target = self._inputs.target
-        if target is None:
+        if target is None or not wanted:
             return []
         try:
             pool = self._load((target.shards, target.fingerprint), self._within_memory())
         except EmptyPoolError as error:
-            pointer = "#/targets" if self._inputs.config.conditions.targets else "#/target_dataset_id"
             raise EmptyPoolError(f"target data set: {error.detail}", pointer=pointer, reasons=error.reasons) from error
-        wanted = [(item.name, item.weight) for item in self._inputs.config.conditions.targets] or [("target", 1.0)]
-        names = self._target_names(target.dataset, len(wanted))
+        rows_shards = self._intact(target.dataset.shards)
+        names = [json.loads(row.record)["target"] for path in rows_shards for row in iter_rows(path)] if named else None
         sets = []
         for number, (name, weight) in enumerate(wanted):
             mine = [names is None or names[position] == name for position in pool.positions.tolist()]
             rows = np.flatnonzero(mine)
             if len(rows) == 0:
-                raise EmptyPoolError(f"no row of the target {name!r} has a gradient", pointer=f"#/targets/{number}")
+                raise EmptyPoolError(f"no row of {name!r} has a gradient", pointer=f"{pointer}/{number}")
             facts = TargetFacts(
                 name=name,
                 weight=weight,
@@ -105,14 +123,9 @@ class StoredSelection:
                 rows_sha256=target.dataset.rows_sha256 or "",
                 gradient_fingerprint=target.fingerprint,
             )
-            sets.append(TargetSet(facts, pool.features[rows], self._intact(target.dataset.shards)))
+            members = None if names is None else [place for place, other in enumerate(names) if other == name]
+            sets.append(TargetSet(facts, pool.features[rows], rows_shards, members))
         return sets
-
-    def _target_names(self, dataset: Dataset, count: int) -> list[str] | None:
-        """The target of every usable row of the data set of the targets; None where all serve the one there is."""
-        if not self._inputs.config.conditions.targets or count == 1:
-            return None
-        return [json.loads(row.record)["target"] for path in self._intact(dataset.shards) for row in iter_rows(path)]
 
     def benchmarks(self) -> list[BenchmarkRows]:
         """Data sets that nothing of may be trained on."""

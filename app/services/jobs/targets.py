@@ -1,4 +1,4 @@
-"""The targets of a job: rows of data sets, of the pool or of the request, put together as one data set of their own."""
+"""Targets and protected sets of a job: rows of data sets, of the pool or of the request, stored as one data set."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from app.status import DatasetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, TargetConfig
 from spice_select.errors import DatasetError
-from spice_select.selection.validation import check_targets, group_of
+from spice_select.selection.validation import check_protected, check_targets, group_of
 
 MOST_ROWS = 10_000
-"""Rows of all targets of a job together."""
+"""Rows of all targets and protected sets of a job together."""
 NAME = "target"
-"""Field of a target row that names its target."""
+"""Field of a row that names its target or protected set."""
 
 
 @dataclass(frozen=True)
 class TargetRows:
-    """The rows of all targets, stored and not yet recorded.
+    """The rows of all targets and protected sets, stored and not yet recorded.
 
     Attributes:
         values: Columns of the row of their data set.
@@ -70,7 +70,7 @@ class TargetRows:
 def gather_targets(
     database: Database, store: ArtifactStore, project_id: str, dataset_id: str, config: RunConfig
 ) -> TargetRows | None:
-    """Read the rows of every target and store them, before the transaction that makes the job.
+    """Read the rows of every target and protected set and store them, before the transaction that makes the job.
 
     Args:
         database: Where the records are.
@@ -80,30 +80,39 @@ def gather_targets(
         config: Settings of the job.
 
     Returns:
-        The rows; None for a job without targets.
+        The rows; None for a job without any.
 
     Raises:
-        ServiceError: A target that cannot be used; the pointer says which.
+        ServiceError: One that cannot be used; the pointer says which.
     """
-    targets = config.conditions.targets
-    if not targets:
+    targets, protect = config.conditions.targets, config.conditions.protect
+    if not (targets or protect):
         return None
-    check_targets(config, [target.name for target in targets], [target.weight for target in targets])
+    names = [target.name for target in targets]
+    check_targets(config, names, [target.weight for target in targets])
+    check_protected(config, [one.name for one in protect], [one.weight for one in protect], names)
+    wanted = [(f"#/targets/{number}", target) for number, target in enumerate(targets)]
+    wanted += [(f"#/protect/{number}", one) for number, one in enumerate(protect)]
     from spice_select.ingest import IntakeOptions, read_dataset
 
     with store.scratch() as folder:
         source = folder / "targets.jsonl"
-        count = 0
+        count, known = 0, {}
         with source.open("w", encoding="utf-8") as lines:
-            for number, target in enumerate(targets):
-                written = 0
-                for conversation in _rows(database, store, project_id, dataset_id, target, number, folder, config):
+            for pointer, target in wanted:
+                rows = set()
+                for conversation in _rows(database, store, project_id, dataset_id, target, pointer, folder, config):
+                    rows.add(json.dumps(conversation, sort_keys=True))
                     lines.write(json.dumps({**conversation, NAME: target.name}, ensure_ascii=False) + "\n")
-                    written += 1
-                count += written
-                if not written or count > MOST_ROWS:
-                    detail = f"the target {target.name!r} has no usable row" if not written else _too_many()
-                    raise ServiceError("config-invalid", detail, pointer=f"#/targets/{number}")
+                    count += 1
+                if not rows or count > MOST_ROWS:
+                    detail = f"{target.name!r} has no usable row" if not rows else _too_many()
+                    raise ServiceError("config-invalid", detail, pointer=pointer)
+                if target in protect and frozenset(rows) in known:
+                    detail = f"the protected set {target.name!r} has the same rows as {known[frozenset(rows)]!r}"
+                    raise ServiceError("config-invalid", detail, pointer=pointer)
+                if target in targets:
+                    known[frozenset(rows)] = target.name
         manifest = read_dataset(source, folder / "rows", IntakeOptions(format="messages"))
         shards = []
         for shard in manifest.shards:
@@ -115,7 +124,7 @@ def gather_targets(
 
 
 def _too_many() -> str:
-    return f"the targets have more than {MOST_ROWS} rows together"
+    return f"targets and protected sets have more than {MOST_ROWS} rows together"
 
 
 def _rows(
@@ -124,11 +133,11 @@ def _rows(
     project_id: str,
     pool_id: str,
     target: TargetConfig,
-    number: int,
+    pointer: str,
     folder: Path,
     config: RunConfig,
 ) -> Iterator[dict[str, Any]]:
-    """The conversations of a target.
+    """The conversations of a target or protected set.
 
     Raises:
         ServiceError: It cannot be used.
@@ -139,17 +148,17 @@ def _rows(
     paths: list[Path]
     if target.dataset_id is not None:
         with database.read() as session:
-            dataset = usable_dataset(session, project_id, target.dataset_id, f"#/targets/{number}/dataset_id")
+            dataset = usable_dataset(session, project_id, target.dataset_id, f"{pointer}/dataset_id")
             pool = Datasets(session).get(project_id, pool_id)
         if pool is not None and pool.rows_sha256 == dataset.rows_sha256:
             raise ServiceError(
                 "config-invalid",
-                f"the target {target.name!r} is the data set to select from: nothing would be left of it",
-                pointer=f"#/targets/{number}/dataset_id",
+                f"{target.name!r} is the data set to select from: nothing would be left of it",
+                pointer=f"{pointer}/dataset_id",
             )
         paths = [store.intact(project_id, shard["sha256"]) for shard in dataset.shards or []]
     elif isinstance(target.rows, list):
-        paths = _inline(target.rows, number, folder)
+        paths = _inline(target.rows, pointer, folder)
     else:
         with database.read() as session:
             pool = usable_dataset(session, project_id, pool_id, "#/dataset_id")
@@ -157,7 +166,7 @@ def _rows(
             raise ServiceError(
                 "config-invalid",
                 f"the data set has no column {target.column!r}",
-                pointer=f"#/targets/{number}/column",
+                pointer=f"{pointer}/column",
             )
         paths = [store.intact(project_id, shard["sha256"]) for shard in pool.shards or []]
     found = (
@@ -172,16 +181,18 @@ def _rows(
             raise ServiceError(
                 "config-invalid",
                 f"{len(chosen)} rows have {target.value!r} in {target.column!r}, {target.rows} are asked for",
-                pointer=f"#/targets/{number}/rows",
+                pointer=f"{pointer}/rows",
             )
-        draw = random.Random(config.selection.seed)  # ruff: ignore[suspicious-non-cryptographic-random-usage]
+        # A target and a protected set of one value are not the same rows.
+        seed = config.selection.seed if target in config.conditions.targets else f"protect {config.selection.seed}"
+        draw = random.Random(seed)  # ruff: ignore[suspicious-non-cryptographic-random-usage]
         chosen = [chosen[place] for place in sorted(draw.sample(range(len(chosen)), target.rows))]
     for conversation in chosen:
         value = json.loads(dump_conversation(conversation))
         yield value if isinstance(value, dict) else {"messages": value}
 
 
-def _inline(rows: list[dict[str, Any]], number: int, folder: Path) -> list[Path]:
+def _inline(rows: list[dict[str, Any]], pointer: str, folder: Path) -> list[Path]:
     """Shards of the rows of a request.
 
     Raises:
@@ -189,18 +200,19 @@ def _inline(rows: list[dict[str, Any]], number: int, folder: Path) -> list[Path]
     """
     from spice_select.ingest import read_dataset
 
-    source, out = folder / f"inline-{number}.jsonl", folder / f"inline-{number}"
+    name = f"inline-{pointer.rpartition('#')[2].strip('/').replace('/', '-')}"
+    source, out = folder / f"{name}.jsonl", folder / name
     source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     try:
         manifest = read_dataset(source, out)
     except DatasetError as error:
-        raise ServiceError("config-invalid", error.detail, pointer=f"#/targets/{number}/rows") from error
+        raise ServiceError("config-invalid", error.detail, pointer=f"{pointer}/rows") from error
     if manifest.num_usable < len(rows):
         first = json.loads((out / "rejected.jsonl").read_text(encoding="utf-8").splitlines()[0])
         raise ServiceError(
             "config-invalid",
-            f"row {first['row']} of the target cannot be used: {first['detail']}",
-            pointer=f"#/targets/{number}/rows/{first['row']}",
+            f"row {first['row']} cannot be used: {first['detail']}",
+            pointer=f"{pointer}/rows/{first['row']}",
         )
     return [out / shard.name for shard in manifest.shards]
 
