@@ -164,9 +164,14 @@ class Quotas(Model):
     """Least number of samples of a group."""
     caps: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
     """Largest number of samples of a group."""
+    from_targets: bool = False
+    """Take floors from the mix of groups that the targets imply: each target row has a vote, which its ten nearest rows
+    of the pool share."""
 
     @model_validator(mode="after")
     def _floors_below_caps(self) -> Self:
+        if self.from_targets and (self.floors or self.caps):
+            raise ValueError("give floors and caps, or from_targets")
         crossed = [name for name, floor in self.floors.items() if floor > self.caps.get(name, floor)]
         if crossed:
             raise ValueError(f"the floor is above the cap of {', '.join(sorted(crossed))}")

@@ -12,8 +12,8 @@ from spice_select.cli.output import Exit, leave, note, out, print_fields, print_
 from spice_select.cli.progress import ProgressView
 from spice_select.cli.settings import JOB_SETTINGS, checked, run_config, with_settings
 from spice_select.models.threads import let_idle_threads_sleep
+from spice_select.results.reported import in_words, mix_in_words
 from spice_select.results.signature import KEYS_PATH, read_keys
-from spice_select.results.protected_report import in_words
 from spice_select.version import GRADIENT_FORMAT, __version__
 
 
@@ -123,6 +123,7 @@ def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
         "proven": f"at least {100 * certificate['ratio']:.1f} % of the best"
         if certificate and certificate["ratio"] is not None
         else None,
+        "mix": mix_in_words(summary["composition"], summary["selected"], summary["pool"]) or None,
         "protected": in_words(summary.get("protected", ())) or None,
         "lost by the scope": f"{100 * summary['scope']['loss']:.2f} % on a sample of {summary['scope']['sample']}"
         if summary.get("scope")

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from spice_select.errors import ClientError, SpiceError
-from spice_select.results.protected_report import in_words
+from spice_select.results.reported import in_words, mix_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,6 +169,7 @@ def print_job(job: Job) -> None:
             "proven": f"at least {100 * result.certificate.ratio:.1f} % of the best"
             if result.certificate is not None and result.certificate.ratio is not None
             else None,
+            "mix": mix_in_words(plain(result.composition), result.selected, result.pool) or None,
             "protected": in_words(result.protected) or None,
             "ended because": result.stop_reason,
             "gradients": "reused" if job.gradients_reused else "computed",

@@ -185,6 +185,10 @@ class Group(Answer):
     name: str
     pool: int
     selected: int
+    implied: float | None = None
+    """Share in the mix that the targets imply together; None without targets."""
+    targets: dict[str, float] = {}
+    """Share in the mix that each target implies."""
 
 
 class Groups(Answer):
@@ -199,6 +203,8 @@ class Composition(Answer):
 
     tokens: Lengths = Lengths()
     groups: Groups | None = None
+    floors: dict[str, int] | None = None
+    """Floors of the quotas that came from the targets."""
 
 
 class JobResult(Answer):

@@ -14,10 +14,19 @@ from spice_select.pipeline.constraints import resolve
 from spice_select.pipeline.pool import Pool, read_groups
 from spice_select.pipeline.progress import PhaseReport
 from spice_select.pipeline.screens import BenchmarkRows, Settled, decontamination, screened
-from spice_select.pipeline.targets import TargetSet, prepare, refuse_both, rows_in_targets, without
+from spice_select.pipeline.targets import (
+    TargetSet,
+    prepare,
+    refuse_both,
+    rows_in_targets,
+    rows_of,
+    with_target_floors,
+    without,
+)
 from spice_select.results.outcome import Choice
 from spice_select.selection.result import StopRequest
 from spice_select.selection.select import Part, random_curve, select
+from spice_select.selection.target_mix import target_votes
 
 
 class RowStorage(Protocol):
@@ -88,10 +97,16 @@ def select_from_pool(
     prepared = prepare(pool, targets, config.selection, constraints["given"], protect)
     candidates = prepared.candidates
     constraints |= {"given": prepared.given, "exclude": without(pool, constraints["exclude"], excluded)}
+    votes, selecting = None, config.selection
+    if prepared.targets:
+        votes = target_votes(candidates, rows_of(prepared.targets), constraints["exclude"])
+        if quotas is not None and quotas.from_targets and groups is not None:
+            weights = [target.facts.weight for target in targets]
+            selecting = with_target_floors(config.selection, votes, weights, groups, constraints["exclude"])
     report.phase("selecting", total=config.selection.budget.resolve_count(len(positions)), measure="picks")
     selection = select(
         candidates,
-        config.selection,
+        selecting,
         parts=parts,
         costs=tokens,
         losses=pool.losses.tolist(),
@@ -116,5 +131,7 @@ def select_from_pool(
         random_curve=random_curve(candidates, config.selection, picked, seed, **constraints),
         targets=[target.facts for target in targets],
         protected=[one.facts for one in protect],
+        votes=votes,
+        floors=selecting.quotas.floors if selecting.quotas is not None and selecting is not config.selection else None,
         decontamination=decontamination(config, storage.rows_shards, benchmarks, excluded),
     )

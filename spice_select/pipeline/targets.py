@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
 from spice_select.selection.methods import GREEDY, SideData
 from spice_select.selection.protected import Protected, protect_from
+from spice_select.selection.target_mix import floors_for, mix_of
 from spice_select.selection.target_span import in_span
 from spice_select.selection.whitening import Whitening, second_moments
 
@@ -238,6 +240,41 @@ def _whitened_pool(
             pool.features[start : start + len(block)] = transform(block).numpy()
         return Prepared(GradientMatrix(torch.from_numpy(pool.features), pool.stored), others, owned)
     return Prepared(candidates.whitened(transform), others, owned)
+
+
+def rows_of(targets: Sequence[Gradients]) -> list[torch.Tensor]:
+    """Gradients of the rows of each target, float64 of shape (m, d).
+
+    Args:
+        targets: As ``prepare`` leaves them.
+    """
+    return [_rows(rows) for rows in targets]
+
+
+def with_target_floors(
+    config: SelectionConfig,
+    votes: torch.Tensor,
+    weights: Sequence[float],
+    groups: Sequence[str],
+    exclude: Sequence[int],
+) -> SelectionConfig:
+    """The settings with the floors that make the mix of the targets.
+
+    Args:
+        config: Settings whose quotas come from the targets.
+        votes: As ``target_votes`` returns them.
+        weights: Weight of each target.
+        groups: Group of each candidate.
+        exclude: Candidates that are never selected.
+    """
+    never = set(exclude)
+    available = Counter(group for row, group in enumerate(groups) if row not in never)
+    count = config.budget.resolve_count(len(groups)) or 0
+    count = min(count, config.max_count or count, sum(available.values()))
+    floors = floors_for(mix_of(votes, weights, groups), count, available)
+    assert config.quotas is not None
+    quotas = config.quotas.model_copy(update={"from_targets": False, "floors": floors})
+    return config.model_copy(update={"quotas": quotas})
 
 
 def without(pool: Pool, exclude: Sequence[int], excluded: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -14,7 +14,7 @@ from spice_select.pipeline.select import RowStorage
 from spice_select.records.encoding_notes import in_words
 from spice_select.results.composition import composition
 from spice_select.results.outcome import Choice
-from spice_select.results.protected_report import protected_report
+from spice_select.results.reported import protected_report
 from spice_select.results.run_metadata import RunFacts
 from spice_select.results.write import Written, summarise, write_results
 
@@ -80,7 +80,11 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         positions=choice.positions,
         rows_shards=storage.rows_shards,
         column=quotas.column if quotas is not None else None,
+        targets=choice.targets,
+        votes=choice.votes,
     )
+    if choice.floors is not None:
+        summary["composition"]["floors"] = dict(choice.floors)
     facts = replace(facts, excluded=summary["excluded_by_code"], decontamination=choice.decontamination)
     written = write_results(
         folder,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spice_select.results.protected_report import card_section
+from spice_select.results.reported import card_section
 from spice_select.results.run_metadata import RunFacts
 from spice_select.version import __version__
 
@@ -38,6 +38,7 @@ def data_card(
         _counts(summary),
         _numbers(summary, facts),
         *_protected(summary, facts),
+        *_mix(summary),
         _files(text_columns, trainer_entry),
         _origin(facts),
     ]
@@ -47,6 +48,29 @@ def data_card(
 def _protected(summary: Mapping[str, Any], facts: RunFacts) -> list[str]:
     report = summary.get("protected")
     return [] if report is None else [card_section(report, facts.config.selection.protect_weight)]
+
+
+def _mix(summary: Mapping[str, Any]) -> list[str]:
+    """The groups of the selection beside those of the pool and those that the targets imply."""
+    groups = (summary.get("composition") or {}).get("groups")
+    if groups is None:
+        return []
+    implied = any("implied" in group for group in groups["groups"])
+    rows = [
+        f"## The mix by `{_inline(groups['column'])}`",
+        "",
+        f"| group | pool | selected |{' implied by the targets |' if implied else ''}",
+        f"|---|---|---|{'---|' if implied else ''}",
+        *(
+            f"| {_inline(group['name'])} | {_share(group['pool'], summary['pool'])} | "
+            f"{_share(group['selected'], summary['selected'])} |"
+            + (f" {100 * group['implied']:.1f} % |" if implied else "")
+            for group in groups["groups"]
+        ),
+    ]
+    if implied:
+        rows += ["", "Each target row has one vote, which its ten nearest rows of the pool share."]
+    return ["\n".join(rows)]
 
 
 def _header(summary: Mapping[str, Any], facts: RunFacts, text_columns: Sequence[str]) -> str:

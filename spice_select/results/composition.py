@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import torch
+
+    from spice_select.results.run_metadata import TargetFacts
 
 MOST_GROUPS = 24
 """Different values up to which a column counts as one of groups."""
@@ -43,7 +48,10 @@ def length_histogram(tokens: Sequence[int], chosen: Sequence[int]) -> dict[str, 
 
 
 def group_counts(
-    records: Iterable[dict[str, Any] | None], chosen: set[int], column: str | None = None
+    records: Iterable[dict[str, Any] | None],
+    chosen: set[int],
+    column: str | None = None,
+    votes: Mapping[str, Mapping[int, float]] | None = None,
 ) -> dict[str, Any] | None:
     """How many samples of the pool and of the choice belong to which group.
 
@@ -52,10 +60,13 @@ def group_counts(
         chosen: Positions of the chosen records.
         column: The column that names the group. None takes the first, in the order of the records, that holds a short
             text in every record, between 2 and ``MOST_GROUPS`` different ones over the pool.
+        votes: For each target which part of its votes falls to the record at a position; None without targets.
 
     Returns:
-        ``column``, and ``groups`` (``name``, ``pool``, ``selected``; the largest first); None when no column will do.
+        ``column``, and ``groups`` (``name``, ``pool``, ``selected``, with targets the share of each group in the mix
+        that each implies as ``targets``; the largest first); None when no column will do.
     """
+    near: dict[tuple[str, str, str], float] = defaultdict(float)
     pool: dict[str, Counter[str]] | None = None if column is None else {column: Counter()}
     picked: dict[str, Counter[str]] = {}
     seen = 0
@@ -74,6 +85,8 @@ def group_counts(
             pool[name][value] += 1
             if position in chosen:
                 picked.setdefault(name, Counter())[value] += 1
+            for target, shares in (votes or {}).items():
+                near[name, target, value] += shares.get(position, 0.0)
             if column is None and len(pool[name]) > MOST_GROUPS:
                 del pool[name]
         if not pool:
@@ -85,7 +98,15 @@ def group_counts(
     mine = picked.get(usable[0], Counter())
     return {
         "column": usable[0],
-        "groups": [{"name": name[:LONGEST_NAME], "pool": count, "selected": mine[name]} for name, count in largest],
+        "groups": [
+            {
+                "name": name[:LONGEST_NAME],
+                "pool": count,
+                "selected": mine[name],
+                **({} if votes is None else {"targets": {one: near[usable[0], one, name] for one in votes}}),
+            }
+            for name, count in largest
+        ],
     }
 
 
@@ -96,6 +117,8 @@ def composition(
     positions: Sequence[int],
     rows_shards: Sequence[Path],
     column: str | None = None,
+    targets: Sequence[TargetFacts] = (),
+    votes: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Lengths and groups of the choice beside those of the pool, for a job's ``result``.
 
@@ -105,12 +128,26 @@ def composition(
         positions: Position of each candidate among the usable rows.
         rows_shards: The intake's ``rows-*.parquet``, in order.
         column: The column that names the group; None looks for one.
+        targets: The targets.
+        votes: Which part of the votes of each falls to each candidate, shape (targets, candidates); None without.
+
+    Returns:
+        ``tokens`` and ``groups``; with targets each group has its share of the mix that they imply together
+        (``implied``), beside that of each (``targets``).
     """
+    near: dict[str, dict[int, float]] | None = None
+    if votes is not None:
+        near = {
+            target.name: {int(positions[row]): float(shares[row]) for row in shares.nonzero().flatten().tolist()}
+            for target, shares in zip(targets, votes, strict=True)
+        }
     picked = {int(positions[index]) for index in chosen}
-    return {
-        "tokens": length_histogram(tokens, chosen),
-        "groups": group_counts(_candidates(rows_shards, positions), picked, column),
-    }
+    groups = group_counts(_candidates(rows_shards, positions), picked, column, near)
+    if groups is not None and votes is not None:
+        total = sum(target.weight for target in targets)
+        for group in groups["groups"]:
+            group["implied"] = sum(group["targets"][target.name] * target.weight / total for target in targets)
+    return {"tokens": length_histogram(tokens, chosen), "groups": groups}
 
 
 def _candidates(rows_shards: Sequence[Path], positions: Sequence[int]) -> Iterator[dict[str, Any] | None]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.result import Selection
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Choice:
         random_curve: Picks and utility (nats) of as many candidates drawn at random, on the way and at the end.
         schedule: What the report says about the schedule, unless it is ``offline``.
         targets: What the model should get better at, in the order that ``selection.tasks`` counts.
+        votes: Part of the votes of each target that falls to each candidate, shape (targets, candidates); None without.
+        floors: Floors that came from the targets; None where the settings say them.
         protected: What must not get worse, in the order of ``selection.opposition``.
         truncated_positions: Positions of those, ascending.
         notes: What the chat template leaves out: a code of ``encoding_notes`` and how many rows it is about.
@@ -40,6 +45,8 @@ class Choice:
     schedule: dict[str, Any] | None = None
     targets: Sequence[TargetFacts] = ()
     protected: Sequence[TargetFacts] = ()
+    votes: torch.Tensor | None = None
+    floors: Mapping[str, int] | None = None
     decontamination: Mapping[str, Any] | None = None
     truncated_positions: Sequence[int] = ()
     notes: Mapping[str, int] = field(default_factory=dict)

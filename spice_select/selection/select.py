@@ -98,6 +98,8 @@ def select(
         must_include=tuple(must_include),
         exclude=tuple(exclude),
     )
+    if config.quotas is not None and config.quotas.from_targets:
+        raise ConfigError("give floors: from_targets is for runs, which know the groups", pointer="#/quotas")
     if side.targets and config.scope.kind != "global":
         raise ConfigError(f"targets need the scope global, not {config.scope.kind}", pointer="#/scope/kind")
     if is_targeted(config, side) and config.span:

@@ -57,6 +57,12 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
             f"the floors need {sum(quotas.floors.values())} samples, the budget allows {min(limits)}",
             pointer="#/selection/quotas/floors",
         )
+    if quotas is not None and quotas.from_targets:
+        pointer = "#/selection/quotas/from_targets"
+        if selection.budget.tokens is not None:
+            raise ConfigError("quotas from targets need a budget in samples, not in tokens", pointer=pointer)
+        if quotas.column is None:
+            raise ConfigError("quotas from targets need the column that names the groups", pointer=pointer)
     if config.schedule.kind == "periodic" and selection.scope.kind != "windows":
         raise ConfigError("the schedule periodic needs the scope windows", pointer="#/selection/scope")
     if selection.scope.kind != "global":
@@ -80,6 +86,8 @@ def check_targets(
         ConfigError: Too many targets, two of one name, a weight that is not above 0, or a method without use for them.
     """
     selection = config.selection
+    if selection.quotas is not None and selection.quotas.from_targets and not names:
+        raise ConfigError("quotas from targets need a target", pointer="#/selection/quotas/from_targets")
     if selection.method == "less" and not names:
         raise ConfigError("the method less needs a target", pointer=pointer)
     if not names:

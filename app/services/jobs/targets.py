@@ -97,10 +97,11 @@ def gather_targets(
 
     with store.scratch() as folder:
         source = folder / "targets.jsonl"
-        count, known = 0, {}
+        count = 0
+        known: dict[frozenset[str], str] = {}
         with source.open("w", encoding="utf-8") as lines:
             for pointer, target in wanted:
-                rows = set()
+                rows: set[str] = set()
                 for conversation in _rows(database, store, project_id, dataset_id, target, pointer, folder, config):
                     rows.add(json.dumps(conversation, sort_keys=True))
                     lines.write(json.dumps({**conversation, NAME: target.name}, ensure_ascii=False) + "\n")

@@ -185,7 +185,7 @@ def _refuse_cut(job: Job, name: str, k: int, k_is: Mapping[str, str]) -> int:
         reason = f"the scope was {selection.scope.kind}, so the picks were not made one after another in one pool"
     elif selection.budget.tokens is not None:
         reason = "the budget was in tokens, where fewer tokens may call for other picks"
-    elif selection.quotas is not None and selection.quotas.floors:
+    elif selection.quotas is not None and (selection.quotas.floors or selection.quotas.from_targets):
         reason = "the floors of the quotas were met with all picks, not with the first of them"
     if reason is not None:
         raise ServiceError("prefix-undefined", reason)

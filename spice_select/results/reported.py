@@ -1,4 +1,4 @@
-"""What a result says about protected sets: in its JSON, on its card and on the command line."""
+"""What a result says about protected sets and the mix of groups: in its JSON, on its card and on the command line."""
 
 from __future__ import annotations
 
@@ -71,6 +71,22 @@ def card_section(report: Sequence[Mapping[str, Any]], weight: float) -> str:
         f"alone makes the set's loss rise, to first order. Such a row pays {weight:g} x the set's weight x -cosine.",
     ]
     return "\n".join(lines)
+
+
+def mix_in_words(composition: Mapping[str, Any] | None, selected: int, pool: int) -> str:
+    """The groups of the selection, the pool and the targets as a line for a person; empty where there are none.
+
+    Args:
+        composition: Of a result.
+        selected: Rows selected.
+        pool: Rows of the pool.
+    """
+    groups = ((composition or {}).get("groups") or {}).get("groups", ())
+    return "; ".join(
+        f"{group['name']} {100 * group['selected'] / max(1, selected):.0f} % (pool {100 * group['pool'] / pool:.0f} %"
+        + (f", implied {100 * group['implied']:.0f} %)" if group.get("implied") is not None else ")")
+        for group in groups
+    )
 
 
 def _number(value: float | None) -> str:
