@@ -165,3 +165,26 @@ def test_bad_protected_sets_are_refused_with_a_pointer(
     body = {"dataset_id": pool["id"], "budget": {"count": 3}, "protect": records(1, "x"), "method": "random"}
     assert service.http.post("/v1/jobs", json=body).status_code == 422
     assert service.http.get("/v1/jobs").json()["data"] == []
+
+
+def test_quotas_from_targets_hold_the_selection_to_their_mix(service: InProcessService, pool: dict[str, Any]) -> None:
+    targets = [{"name": "tales", "rows": records(4, "tales", 70)}]
+    body = {"targets": targets, "screens": {"near_duplicates": None}}
+    quotas = {"column": "group", "from_targets": True}
+    job = service.submit(pool["id"], budget={"count": 8}, selection={"quotas": quotas}, **body)
+    service.drain()
+    done = service.job(job["id"])
+    assert done["status"] == "succeeded", done
+    found = done["result"]["composition"]
+    groups = {group["name"]: group for group in found["groups"]["groups"]}
+    assert sum(group["implied"] for group in groups.values()) == pytest.approx(1.0)
+    assert groups["tales"]["implied"] > 0.5
+    assert {name: group["selected"] for name, group in groups.items() if group["selected"]} == found["floors"]
+    assert sum(found["floors"].values()) == 8
+    cut = service.http.get(f"/v1/jobs/{job['id']}/files/selected.jsonl?k=3")
+    assert (cut.status_code, cut.json()["code"]) == (422, "prefix-undefined")
+    for wrong in ({"targets": []}, {"budget": {"tokens": 500}}):
+        asked = {"dataset_id": pool["id"], "budget": {"count": 8}, "selection": {"quotas": quotas}, **body, **wrong}
+        answer = service.http.post("/v1/jobs", json=asked)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "#/selection/quotas/from_targets"
