@@ -29,6 +29,7 @@ Method = Literal[
     "herding",
 ]
 Information = Literal["logdet", "diagonal", "scalar"]
+Objective = Literal["sft", "sft_chosen", "dpo"]
 
 
 class Model(BaseModel):
@@ -112,8 +113,12 @@ class GradientConfig(Model):
     ones (of which only B has a gradient) or, after a warm-up of adapters, those (of which both have one)."""
     sketch_dim: Annotated[int, Field(ge=1, le=2**24)] | None = 64
     """Numbers kept per layer after the two-sided random projection; None keeps the exact gradient."""
+    objective: Objective = "sft"
+    """What training minimises: ``sft``; of preference data ``sft_chosen`` (learn the chosen answers) or ``dpo``."""
+    dpo_beta: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """With ``dpo``: weight of the log-likelihood ratios, beta. It scales all gradients alike."""
     loss: Literal["mean", "sum"] = "mean"
-    """Per-sample loss: mean or sum of the cross-entropy (nats) over the response tokens."""
+    """Per-sample loss: mean or sum of the cross-entropy (nats) over the response tokens; ``dpo`` always sums."""
     normalize: Literal["unit", "none"] = "unit"
     """``unit`` scales each gradient to length one, so that short answers with large gradients do not win by size."""
     max_length: Annotated[int, Field(ge=8, le=2**20)] = 1024

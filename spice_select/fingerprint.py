@@ -27,6 +27,7 @@ def gradient_fingerprint(
     # What says nothing is left out, as it was before there was any of it: stored gradients stay valid.
     idle = {"batch_tokens"} | ({"tuning"} if warmup is None else set())
     idle |= {"store_dtype"} if config.store_dtype == "float32" else set()
+    idle |= _idle(config)
     return digest_of(
         {
             "rows_sha256": rows_sha256,
@@ -75,11 +76,16 @@ def periodic_fingerprint(*, pool: str, proxy_revision: str, config: RunConfig) -
             "settings": config.model_dump(
                 mode="json",
                 include={"gradients", "schedule", "selection"},
-                exclude={"gradients": {"batch_tokens"}},
+                exclude={"gradients": {"batch_tokens", *_idle(config.gradients)}},
             ),
             "format": [GRADIENT_FORMAT, WARMUP_FORMAT, PERIODIC_FORMAT],
         }
     )
+
+
+def _idle(config: GradientConfig) -> set[str]:
+    """Settings that say nothing under the objective."""
+    return {"sft": {"objective", "dpo_beta"}, "sft_chosen": {"dpo_beta"}, "dpo": {"loss"}}[config.objective]
 
 
 def conversations_sha256(rows_sha256: str, shards: Sequence[Mapping[str, Any]]) -> str:

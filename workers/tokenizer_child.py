@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from spice_select.config import ProxyConfig
+from spice_select.config import Objective, ProxyConfig
 from spice_select.errors import SpiceError
 from workers.tokenizer_limits import do_without_torch, limit_rendering
 
@@ -46,6 +46,7 @@ class EncodingTask(BaseModel):
     max_length: int
     overflow: Literal["truncate", "exclude"]
     today: str
+    objective: Objective
 
 
 def main() -> None:
@@ -89,7 +90,14 @@ def _encode(task: EncodingTask, tokenizer: Any) -> None:
 
     with Path(task.source).open(encoding="utf-8", errors="surrogatepass") as lines:
         conversations = [load_conversation(line) for line in lines]
-    encoding = encode(conversations, tokenizer, max_length=task.max_length, overflow=task.overflow, today=task.today)
+    encoding = encode(
+        conversations,
+        tokenizer,
+        max_length=task.max_length,
+        overflow=task.overflow,
+        today=task.today,
+        objective=task.objective,
+    )
     write_encoding(Path(task.target), encoding)
 
 
@@ -109,6 +117,7 @@ def write_encoding(path: Path, encoding: Encoding) -> None:
         "excluded": [[item.index, item.code, item.detail] for item in encoding.excluded],
         "notes": encoding.notes,
         "weights": {place: example.weights for place, example in enumerate(examples) if example.weights is not None},
+        "splits": {place: example.split for place, example in enumerate(examples) if example.split is not None},
     }
     with path.open("wb") as file:
         np.savez(
@@ -136,7 +145,12 @@ def read_encoding(path: Path) -> Encoding:
     labels = np.where(learned, ids, IGNORED)
     bounds: Sequence[int] = [0, *ends.tolist()]
     examples = [
-        Example(ids[start:end].tolist(), labels[start:end].tolist(), about["weights"].get(str(place)))
+        Example(
+            ids[start:end].tolist(),
+            labels[start:end].tolist(),
+            about["weights"].get(str(place)),
+            about["splits"].get(str(place)),
+        )
         for place, (start, end) in enumerate(pairwise(bounds))
     ]
     excluded = [Exclusion(*item) for item in about["excluded"]]

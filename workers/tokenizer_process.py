@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.services.health import ROOT
-from spice_select.config import ProxyConfig
+from spice_select.config import Objective, ProxyConfig
 from spice_select.errors import ProxyError, TemplateLimitError
 from spice_select.records.conversation import dump_conversation
 from workers.tokenizer_child import EncodingTask, TokenizerTask, read_encoding
@@ -56,7 +56,13 @@ class TokenizerProcess:
         self._limit = tokens
 
     def encode_conversations(
-        self, conversations: Sequence[Any], *, max_length: int, overflow: Literal["truncate", "exclude"], today: str
+        self,
+        conversations: Sequence[Any],
+        *,
+        max_length: int,
+        overflow: Literal["truncate", "exclude"],
+        today: str,
+        objective: Objective,
     ) -> Any:
         """``records.tokenize.encode`` in the child.
 
@@ -74,6 +80,7 @@ class TokenizerProcess:
                 max_length=min(max_length, self._limit),
                 overflow=overflow,
                 today=today,
+                objective=objective,
             )
             self._ask(task.model_dump_json())
             if "done" not in self._answer():

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from app.api import deps
-from app.api.schemas.dataset_previews import DatasetPreviewRead, PreviewedRowRead
+from app.api.schemas.dataset_previews import DatasetPreviewRead, PreviewedRowRead, RejectedAnswerRead
 from app.api.services import Services
 from app.api.uploads import BLOCK_BYTES, Writer
 from app.errors import ServiceError
@@ -111,7 +111,7 @@ def _form(visitor: Caller, services: Services, values: dict[str, str], **found: 
     )
 
 
-def pieces(row: PreviewedRowRead) -> list[tuple[float, str]]:
+def pieces(row: PreviewedRowRead | RejectedAnswerRead) -> list[tuple[float, str]]:
     """The text of a row cut where labels begin and end: the weight of each piece, 0 where it is not learned.
 
     Args:

@@ -13,7 +13,7 @@ from spice_select.cli import options
 from spice_select.cli.output import out, print_json
 
 if TYPE_CHECKING:
-    from spice_select.pipeline.preview import Preview, PreviewedRow
+    from spice_select.pipeline.preview import Preview, PreviewedRow, RejectedAnswer
 
 
 def preview(
@@ -24,22 +24,24 @@ def preview(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Of several files: train, test, validation or all.")] = None,
     proxy: Annotated[str, typer.Option(help="Whose tokenizer and chat template are used.")] = "builtin:tiny",
+    objective: Annotated[str, typer.Option(help="What is learned of preference data: sft_chosen or dpo.")] = "sft",
     rows: Annotated[int, typer.Option(min=1, max=1000, help="How many rows to show.")] = 5,
     json: options.Json = False,
 ) -> None:
     """Show how a file is read and what would be learned of its first rows; nothing is computed or kept."""
     from pydantic import ValidationError
 
-    from spice_select.config import ProxyConfig
+    from spice_select.config import GradientConfig, ProxyConfig
     from spice_select.ingest import IntakeOptions
     from spice_select.pipeline.preview import preview as dry_run
 
     try:
         mapping = None if columns is None else jsonlib.loads(columns)
         asked = IntakeOptions.model_validate({"format": format, "columns": mapping, "split": split})
+        gradients = GradientConfig.model_validate({"objective": objective})
     except (ValueError, ValidationError) as error:
-        options.refuse(f"--format, --columns or --split: {str(error).splitlines()[0]}")
-    found = dry_run(file, asked, proxy=ProxyConfig(model=proxy), rows=rows)
+        options.refuse(f"--format, --columns, --split or --objective: {str(error).splitlines()[0]}")
+    found = dry_run(file, asked, proxy=ProxyConfig(model=proxy), gradients=gradients, rows=rows)
     if json:
         manifest = found.manifest.model_dump(mode="json", exclude={"shards", "source_shards"})
         print_json({**asdict(found), "manifest": manifest})
@@ -71,9 +73,13 @@ def _print(found: Preview) -> None:
         cut = ", cut at the maximal length" if row.truncated else ""
         say(f"row {row.row}, {row.num_learned} of {row.num_tokens} tokens learned{cut}; they stand in [[ ]]:")
         say(_marked(row))
+        other = row.rejected_answer
+        if other is not None and other.text is not None:
+            say(f"its rejected answer, {other.num_learned} of {other.num_tokens} tokens count against it:")
+            say(_marked(other))
 
 
-def _marked(row: PreviewedRow) -> str:
+def _marked(row: PreviewedRow | RejectedAnswer) -> str:
     """The text with brackets around what is learned."""
     text, pieces, place = row.text or "", [], 0
     for span in row.learned:

@@ -83,6 +83,11 @@ JOB_SETTINGS = {
     "seed": Setting("seed", "Seed of the projections and of methods that draw."),
     "targets": Setting("gradients.targets", "Measured weights: linear or lora."),
     "sketch_dim": Setting("gradients.sketch_dim", "Numbers kept per layer."),
+    "objective": Setting(
+        "gradients.objective",
+        "What training would minimise: sft; of preference data sft_chosen (learn the chosen answer) or dpo.",
+    ),
+    "dpo_beta": Setting("gradients.dpo_beta", "With dpo: weight of the log-likelihood ratios, beta."),
     "loss": Setting("gradients.loss", "Loss of a sample: mean or sum over its response tokens."),
     "normalize": Setting("gradients.normalize", "unit or none."),
     "max_length": Setting("gradients.max_length", "Longest sequence in tokens."),

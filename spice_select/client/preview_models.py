@@ -17,6 +17,16 @@ class LearnedSpan(Answer):
     weight: float = 1.0
 
 
+class RejectedAnswer(Answer):
+    """The answer of a pair that was not preferred; the weight of what is labelled is negative."""
+
+    messages: list[dict[str, Any]] = Field(default_factory=list)
+    text: str | None = None
+    learned: list[LearnedSpan] = Field(default_factory=list)
+    num_tokens: int | None = None
+    num_learned: int | None = None
+
+
 class PreviewedRow(Answer):
     """A row as it is read, as the model sees it, and what of that is learned."""
 
@@ -28,6 +38,7 @@ class PreviewedRow(Answer):
     num_learned: int | None = None
     truncated: bool = False
     excluded: dict[str, str] | None = None
+    rejected_answer: RejectedAnswer | None = None
 
 
 class DatasetPreview(Answer):

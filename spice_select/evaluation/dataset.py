@@ -9,6 +9,7 @@ from typing import Any
 from spice_select.errors import ConfigError
 from spice_select.ingest import PoolRow
 from spice_select.records.conversation import shown
+from spice_select.records.objectives import training_objective
 from spice_select.records.tokenize import Example, encode
 from spice_select.selection.validation import group_of
 
@@ -66,8 +67,10 @@ def evaluation_dataset(
     """
     away = set(taken)
     left = [place for place in range(len(rows)) if place not in away]
-    pool = encode([rows[place].messages for place in left], tokenizer, max_length=max_length)
-    judging = encode([row.messages for row in judges], tokenizer, max_length=max_length)
+    pool, judging = (
+        encode(conversations, tokenizer, max_length=max_length, objective=training_objective(conversations))
+        for conversations in ([rows[place].messages for place in left], [row.messages for row in judges])
+    )
     candidate_of = {left[kept]: number for number, kept in enumerate(pool.kept)}
     here = [candidate_of[place] for place in chosen if place in candidate_of]
     if not here:

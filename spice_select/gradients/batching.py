@@ -13,15 +13,18 @@ from spice_select.records.tokenize import IGNORED, Example
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples side by side, one a row and padded, or packed end to end into a single row.
+    """Examples side by side, one a row and padded (a preference pair takes two), or packed end to end into one row.
 
     Attributes:
         input_ids: int64 of shape (b, t); padding holds token 0. A packed batch has b = 1 and no padding.
         attention_mask: bool of shape (b, t), False at padding.
         targets: int64 of shape (b, t): the token that position has to predict, -100 where nothing is learned.
-        places: For a packed batch int64 of shape (n, longest): where in the row the tokens of each example are; t where
-            it has no more. None for a padded one.
-        weights: float64 of shape (b, t): factor of the loss of each target; None where all are 1.
+        places: int64 of shape (n, longest): where among the b * t tokens those of each example are; b * t where it has
+            no more. None where each row is an example.
+        weights: float64 of shape (b, t): factor of the loss of each target, negative in a rejected answer; None where
+            all are 1.
+        position_ids: int64 of shape (b, t): position of each token in its own sequence, 0 at padding; None where it is
+            its column.
     """
 
     input_ids: torch.Tensor
@@ -29,6 +32,7 @@ class Batch:
     targets: torch.Tensor
     places: torch.Tensor | None = None
     weights: torch.Tensor | None = None
+    position_ids: torch.Tensor | None = None
 
     @property
     def samples(self) -> int:
@@ -85,34 +89,37 @@ def plan_packed(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 def collate(examples: Sequence[Example], *, padding_side: Literal["left", "right"] = "right") -> Batch:
     """Pad examples to the longest of them and shift the labels onto the positions that predict them.
 
+    Both sequences of a preference pair get a row, one after the other.
+
     Args:
         examples: At least one, none empty.
         padding_side: Where the padding goes. Right needs no attention mask in a causal model.
     """
-    longest = max(len(example.input_ids) for example in examples)
-    input_ids = torch.zeros((len(examples), longest), dtype=torch.int64)
-    attention_mask = torch.zeros((len(examples), longest), dtype=torch.bool)
-    targets = torch.full((len(examples), longest), IGNORED, dtype=torch.int64)
-    for row, example in enumerate(examples):
-        length = len(example.input_ids)
+    sequences = [sequence for example in examples for sequence in example.sequences()]
+    longest = max(len(sequence.input_ids) for sequence in sequences)
+    input_ids = torch.zeros((len(sequences), longest), dtype=torch.int64)
+    attention_mask = torch.zeros((len(sequences), longest), dtype=torch.bool)
+    targets = torch.full((len(sequences), longest), IGNORED, dtype=torch.int64)
+    weights = torch.ones(targets.shape, dtype=torch.float64)
+    for row, sequence in enumerate(sequences):
+        length = len(sequence.input_ids)
         start = 0 if padding_side == "right" else longest - length
-        input_ids[row, start : start + length] = torch.tensor(example.input_ids, dtype=torch.int64)
+        input_ids[row, start : start + length] = torch.tensor(sequence.input_ids, dtype=torch.int64)
         attention_mask[row, start : start + length] = True
-        targets[row, start : start + length - 1] = torch.tensor(example.labels[1:], dtype=torch.int64)
-    weights: torch.Tensor | None = None
-    if any(example.weights is not None for example in examples):
-        weights = torch.ones(targets.shape, dtype=torch.float64)
-        for row, example in enumerate(examples):
-            start = 0 if padding_side == "right" else longest - len(example.input_ids)
-            weights[row, start : start + len(example.input_ids) - 1] = _target_weights(example)[:-1]
-    return Batch(input_ids, attention_mask, targets, weights=weights)
-
-
-def _target_weights(example: Example) -> torch.Tensor:
-    """Weight of what each token of an example has to predict, float64; the last predicts nothing."""
-    if example.weights is None:
-        return torch.ones(len(example.labels), dtype=torch.float64)
-    return torch.tensor([*example.weights[1:], 1.0], dtype=torch.float64)
+        targets[row, start : start + length - 1] = torch.tensor(sequence.labels[1:], dtype=torch.int64)
+        if sequence.weights is not None:
+            weights[row, start : start + length - 1] = _target_weights(sequence)[:-1]
+    padded = not attention_mask[:, 0].all()
+    return Batch(
+        input_ids,
+        attention_mask,
+        targets,
+        _places([len(example.input_ids) for example in examples], attention_mask)
+        if len(sequences) > len(examples)
+        else None,
+        weights if any(sequence.weights is not None for sequence in sequences) else None,
+        (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0) if padded else None,
+    )
 
 
 def pack(examples: Sequence[Example]) -> Batch:
@@ -121,35 +128,35 @@ def pack(examples: Sequence[Example]) -> Batch:
     Args:
         examples: At least one, none empty.
     """
-    lengths = [len(example.input_ids) for example in examples]
+    sequences = [sequence for example in examples for sequence in example.sequences()]
+    targets = [token for sequence in sequences for token in (*sequence.labels[1:], IGNORED)]
     input_ids = torch.tensor([[token for example in examples for token in example.input_ids]], dtype=torch.int64)
-    targets = [[*example.labels[1:], IGNORED] for example in examples]
-    places = torch.full((len(examples), max(lengths)), sum(lengths), dtype=torch.int64)
-    start = 0
-    for row, length in enumerate(lengths):
-        places[row, :length] = torch.arange(start, start + length)
-        start += length
+    attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
     return Batch(
         input_ids,
-        torch.ones_like(input_ids, dtype=torch.bool),
-        torch.tensor([[token for row in targets for token in row]], dtype=torch.int64),
-        places,
-        torch.cat([_target_weights(example) for example in examples])[None]
-        if any(example.weights is not None for example in examples)
+        attention_mask,
+        torch.tensor([targets], dtype=torch.int64),
+        _places([len(example.input_ids) for example in examples], attention_mask),
+        torch.cat([_target_weights(sequence) for sequence in sequences])[None]
+        if any(sequence.weights is not None for sequence in sequences)
         else None,
+        torch.cat([torch.arange(len(sequence.input_ids)) for sequence in sequences])[None],
     )
 
 
-def positions(batch: Batch) -> torch.Tensor | None:
-    """Position of each token in its own example, int64 of shape (b, t); None where it is its column.
+def _target_weights(sequence: Example) -> torch.Tensor:
+    """Weight of what each token of a sequence has to predict, float64; the last predicts nothing."""
+    if sequence.weights is None:
+        return torch.ones(len(sequence.labels), dtype=torch.float64)
+    return torch.tensor([*sequence.weights[1:], 1.0], dtype=torch.float64)
 
-    Args:
-        batch: Padded or packed. Padding has position 0.
-    """
-    if batch.places is not None:
-        found = torch.zeros(batch.input_ids.shape[1] + 1, dtype=torch.int64)
-        found[batch.places] = torch.arange(batch.places.shape[1])
-        return found[None, :-1]
-    if batch.attention_mask[:, 0].all():
-        return None
-    return (batch.attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+def _places(lengths: Sequence[int], attention_mask: torch.Tensor) -> torch.Tensor:
+    """Where among the b * t tokens those of each example are, whose tokens follow one another but for padding."""
+    there = attention_mask.flatten().nonzero().squeeze(1)
+    places = torch.full((len(lengths), max(lengths)), attention_mask.numel(), dtype=torch.int64)
+    start = 0
+    for row, length in enumerate(lengths):
+        places[row, :length] = there[start : start + length]
+        start += length
+    return places

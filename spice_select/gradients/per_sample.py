@@ -6,7 +6,8 @@ sum over tokens of their outer products is the sample's (sketched) weight gradie
 go through the vocabulary head.
 
 What is measured is the gradient of each sample's own loss: the mean (or sum) of the cross-entropy over its own response
-tokens, each scaled by its weight where the example has weights (the mean still divides by the number of tokens).
+tokens, each scaled by its weight where the example has weights (the mean still divides by the number of tokens). Of a
+preference pair, two sequences that count for one sample, it is that of the DPO loss where the policy is the reference.
 A batch's loss is the sum of its samples' losses, so no sample sees another.
 """
 
@@ -28,7 +29,7 @@ from spice_select.gradients.hooks import GradientHooks
 from spice_select.gradients.targets import Target, find_targets
 from spice_select.models.batch_memory import LOGIT_BYTES, MOST_ON_CPU
 from spice_select.models.frozen import arithmetic, frozen
-from spice_select.records.tokenize import IGNORED, Example
+from spice_select.records.tokenize import Example
 
 GradientProgress = Callable[[int, int, int], None]
 """Called after each batch with completed samples, all samples, and tokens so far."""
@@ -44,9 +45,10 @@ class SampleGradients:
 
     Attributes:
         features: float32 of shape (n, d): the (sketched) gradients; zero rows where there is none.
-        losses: float64 of shape (n,): loss in nats, mean or sum over the response tokens as configured.
+        losses: float64 of shape (n,): loss in nats, mean or sum over the response tokens as configured; of a pair the
+            mean over the tokens of the chosen answer.
         label_tokens: int64 of shape (n,): tokens that were learned.
-        tokens: int64 of shape (n,): all tokens.
+        tokens: int64 of shape (n,): all tokens, of a pair those of both sequences.
         norms: float64 of shape (n,): length of each gradient before it was scaled to one.
         finite: bool of shape (n,): False where loss or gradient was NaN or infinite.
         halvings: How often a batch was cut in two for lack of memory.
@@ -101,7 +103,7 @@ def measure(
         UnsupportedProxyError: A model whose gradients cannot be taken this way.
         OutOfMemoryError: One example alone does not fit the device.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
-    _check_examples(model, examples)
+    _check_examples(model, examples, config)
     lengths = [len(example.input_ids) for example in examples]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
@@ -115,7 +117,7 @@ def measure(
         result = SampleGradients(
             features=torch.zeros((n, recorder.width), dtype=feature_dtype),
             losses=torch.zeros(n, dtype=torch.float64),
-            label_tokens=torch.tensor([_learned(example) for example in examples], dtype=torch.int64),
+            label_tokens=torch.tensor([example.num_learned for example in examples], dtype=torch.int64),
             tokens=torch.tensor(lengths, dtype=torch.int64),
             norms=torch.zeros(n, dtype=torch.float64),
             finite=torch.ones(n, dtype=torch.bool),
@@ -126,7 +128,7 @@ def measure(
         tokens = halvings = 0
         plan = plan_packed if packed else plan_batches
         most = batch_tokens_on(forward.device, recorder.targets, config)
-        todo = deque((indices, packed) for indices in plan(lengths, most))
+        todo = deque((indices, packed) for indices in plan(lengths if packed else _padded(examples), most))
         under_way: deque[_Measured] = deque()
         while todo or under_way:
             if todo:
@@ -241,12 +243,15 @@ def _unless_out_of_memory(forward: BatchPass, batch: Batch) -> tuple[torch.Tenso
     return None
 
 
-def _learned(example: Example) -> int:
-    """Labels that count: the first token is predicted by nothing."""
-    return len(example.labels[1:]) - example.labels[1:].count(IGNORED)
+def _padded(examples: Sequence[Example]) -> list[int]:
+    """Tokens of each example with those of the padding between the two sequences of a pair."""
+    return [
+        len(item.input_ids) if item.split is None else 2 * max(item.split, len(item.input_ids) - item.split)
+        for item in examples
+    ]
 
 
-def _check_examples(model: Any, examples: Sequence[Example]) -> None:
+def _check_examples(model: Any, examples: Sequence[Example], config: GradientConfig) -> None:
     vocabulary = model.get_input_embeddings().weight.shape[0]
     context = getattr(model.config, "max_position_embeddings", None)
     for index, example in enumerate(examples):
@@ -257,7 +262,11 @@ def _check_examples(model: Any, examples: Sequence[Example]) -> None:
             raise ConfigError(f"example {index} has {len(labels)} labels and {len(example.weights)} weights")
         if not ids:
             continue
-        if context is not None and len(ids) > context:
-            raise ConfigError(f"example {index} has {len(ids)} tokens, the model takes {context}")
+        if (example.split is not None) != (config.objective == "dpo"):
+            what = "a single sequence" if example.split is None else "a preference pair"
+            raise ConfigError(f"example {index} is {what}, the objective is {config.objective}")
+        longest = max(len(sequence.input_ids) for sequence in example.sequences())
+        if context is not None and longest > context:
+            raise ConfigError(f"example {index} has {longest} tokens, the model takes {context}")
         if min(ids) < 0 or max(ids) >= vocabulary or max(labels) >= vocabulary:
             raise ConfigError(f"example {index} holds a token outside the model's {vocabulary}")

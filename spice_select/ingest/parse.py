@@ -26,6 +26,7 @@ from spice_select.records.formats import (
     suggested_columns,
     usual_columns,
 )
+from spice_select.records.objectives import possible_objectives
 from spice_select.records.records import Notes, to_messages
 
 SAMPLE_ROWS: Final = 1000
@@ -196,7 +197,8 @@ class _Readings:
         more = [f"and {len(unused) - 40} more"] if len(unused) > 40 else []
         said = [f"columns not used: {', '.join([*unused[:40], *more])}"] if unused else []
         if self.form == "preference":
-            said.append("preference data: only the chosen answer of a pair, or an answer judged good, is learned")
+            possible = " or ".join(possible_objectives(self.form, self.columns))
+            said.append(f"preference data: it is selected from with gradients.objective {possible}")
         return [*said, *(f"{note}: {count} times" for note, count in sorted(self.notes.items())[:40])]
 
 

@@ -24,6 +24,7 @@ from spice_select.pipeline.pool import load_pool
 from spice_select.pipeline.progress import Clock
 from spice_select.pipeline.targets import TargetSet
 from spice_select.pipeline.warmup import Warmup, make_warmup, put_on_proxy, read_warmup
+from spice_select.records.objectives import check_objective
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, TargetFacts, WarmupFacts, is_commit
 from spice_select.storage.cache import Cache
 from spice_select.storage.shards import read_shard, write_shard
@@ -124,10 +125,18 @@ class LocalGradients:
             pointer: Where the settings name it.
 
         Raises:
+            ConfigError: The objective is not for its rows.
             EmptyPoolError: None of its rows has a gradient.
-        """
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by check_objective()
         self._clock.phase("validating", measure="bytes")
         manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)
+        check_objective(
+            self._config.gradients.objective,
+            manifest.format,
+            manifest.columns,
+            what=f"the target {name!r}",
+            pointer="#/targets",
+        )
         other = LocalGradients(self._config, manifest, self._cache, self._device, self._clock, self._should_stop)
         other._proxy, other._warmed, other.pool_sha256 = self._proxy, self._warmed, self.pool_sha256
         rows_shards = [scratch / shard.name for shard in manifest.shards]

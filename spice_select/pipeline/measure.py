@@ -79,6 +79,7 @@ def measure_shard(
         max_length=config.max_length,
         overflow=config.overflow,
         today=config.chat_date,
+        objective=config.objective,
     )
     if encoding.notes:
         header = {**header, "notes": dict(sorted(encoding.notes.items()))}

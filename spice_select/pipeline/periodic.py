@@ -93,6 +93,7 @@ def select_by_windows(
             max_length=gradients.max_length,
             overflow=gradients.overflow,
             today=gradients.chat_date,
+            objective=gradients.objective,
         )
         for example in encoding.examples:
             pool.append(example)

@@ -34,6 +34,25 @@ class LearnedSpan:
 
 
 @dataclass(frozen=True)
+class RejectedAnswer:
+    """The answer of a pair that was not preferred.
+
+    Attributes:
+        messages: Its messages.
+        text: Prompt and answer as the model sees them; None where only the chosen answer is learned.
+        learned: What of the text is labelled, ascending.
+        num_tokens: Tokens of the text.
+        num_learned: Tokens of it that are labelled.
+    """
+
+    messages: list[Any]
+    text: str | None = None
+    learned: tuple[LearnedSpan, ...] = ()
+    num_tokens: int | None = None
+    num_learned: int | None = None
+
+
+@dataclass(frozen=True)
 class PreviewedRow:
     """One row as it is read and learned.
 
@@ -46,6 +65,7 @@ class PreviewedRow:
         num_learned: Tokens of it that are learned.
         truncated: Whether the text was cut at ``max_length``.
         excluded: Why the row would be left out, ``{"code", "detail"}``; None where it is used.
+        rejected_answer: The other answer of a preference pair.
     """
 
     row: int
@@ -56,6 +76,7 @@ class PreviewedRow:
     num_learned: int | None = None
     truncated: bool = False
     excluded: dict[str, str] | None = None
+    rejected_answer: RejectedAnswer | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,7 @@ def preview(
         options: Form and columns, when they should not be found.
         limits: Caps on the source.
         proxy: Whose tokenizer and template are used; its weights are not loaded.
-        gradients: Its ``max_length``, ``overflow`` and ``chat_date`` are read.
+        gradients: Its ``objective``, ``max_length``, ``overflow`` and ``chat_date`` are read.
         rows: How many usable and how many rejected rows to show.
 
     Raises:
@@ -136,17 +157,22 @@ def render_rows(
     Args:
         rows: Usable rows.
         tokenizer: A fast tokenizer of transformers.
-        settings: Its ``max_length``, ``overflow`` and ``chat_date`` are read.
+        settings: Its ``objective``, ``max_length``, ``overflow`` and ``chat_date`` are read. With ``sft`` preference
+            data is shown as the objective would have it that learns most of it.
     """
     from spice_select.records.encoding_notes import NOTES
     from spice_select.records.tokenize import encode
 
+    objective = settings.objective
+    if objective == "sft" and any(row.messages.is_preference for row in rows):
+        objective = "dpo" if any(row.messages.rejected is not None for row in rows) else "sft_chosen"
     encoding = encode(
         [row.messages for row in rows],
         tokenizer,
         max_length=settings.max_length,
         overflow=settings.overflow,
         today=settings.chat_date,
+        objective=objective,
     )
     examples = dict(zip(encoding.kept, encoding.examples, strict=True))
     reasons = {item.index: {"code": item.code, "detail": item.detail} for item in encoding.excluded}
@@ -156,7 +182,8 @@ def render_rows(
         else unrendered(row, reasons.get(place))
         for place, row in enumerate(rows)
     ]
-    return shown, [f"{NOTES[code]} ({count} of the rows shown)" for code, count in sorted(encoding.notes.items())]
+    notes = [f"{NOTES[code]} ({count} of the rows shown)" for code, count in sorted(encoding.notes.items())]
+    return shown, [f"shown as the objective {objective} learns it", *notes] if objective != "sft" else notes
 
 
 def unrendered(row: PoolRow, excluded: dict[str, str] | None = None) -> PreviewedRow:
@@ -166,31 +193,33 @@ def unrendered(row: PoolRow, excluded: dict[str, str] | None = None) -> Previewe
         row: A usable row.
         excluded: Why it would be left out.
     """
-    return PreviewedRow(row.source_row, list(row.messages), excluded=excluded)
+    rejected = row.messages.rejected
+    beside = None if rejected is None else RejectedAnswer(list(rejected))
+    return PreviewedRow(row.source_row, list(row.messages), excluded=excluded, rejected_answer=beside)
 
 
 def _rendered(row: PoolRow, tokenizer: Any, example: Example, *, truncated: bool) -> PreviewedRow:
-    """The text of the tokens, and where labels begin and end in it."""
+    """The row with its text, and of a pair that of both sides."""
+    chosen, *others = (_labelled(side, tokenizer) for side in example.sequences())
+    rejected = row.messages.rejected
+    beside = None if rejected is None else RejectedAnswer(list(rejected), *(others[0] if others else ()))
+    return PreviewedRow(row.source_row, list(row.messages), *chosen, truncated=truncated, rejected_answer=beside)
+
+
+def _labelled(sequence: Example, tokenizer: Any) -> tuple[str, tuple[LearnedSpan, ...], int, int]:
+    """The text of the tokens, where labels begin and end in it, and how many tokens and labels there are."""
     from spice_select.records.tokenize import IGNORED
 
-    factors = [0.0] * len(example.labels)
-    for place, label in enumerate(example.labels):
+    factors = [0.0] * len(sequence.labels)
+    for place, label in enumerate(sequence.labels):
         if label != IGNORED:
-            factors[place] = 1.0 if example.weights is None else example.weights[place]
-    text, learned, start = "", [], 0
+            factors[place] = 1.0 if sequence.weights is None else sequence.weights[place]
+    text, learned, start = "", list[LearnedSpan](), 0
     for place, factor in enumerate(factors):
         if place + 1 < len(factors) and factors[place + 1] == factor:
             continue
-        piece = tokenizer.decode(example.input_ids[start : place + 1])
+        piece = tokenizer.decode(sequence.input_ids[start : place + 1])
         if factor:
             learned.append(LearnedSpan(len(text), len(text) + len(piece), factor))
         text, start = text + piece, place + 1
-    return PreviewedRow(
-        row.source_row,
-        list(row.messages),
-        text=text,
-        learned=tuple(learned),
-        num_tokens=len(example.input_ids),
-        num_learned=sum(label != IGNORED for label in example.labels),
-        truncated=truncated,
-    )
+    return text, tuple(learned), len(factors), sum(label != IGNORED for label in sequence.labels)

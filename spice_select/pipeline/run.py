@@ -34,6 +34,7 @@ from spice_select.pipeline.pool import Pool, load_pool
 from spice_select.pipeline.progress import Clock, RunProgress
 from spice_select.pipeline.targets import TargetFile, same_rows
 from spice_select.pipeline.write import write_choice
+from spice_select.records.objectives import check_objective
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts, is_commit
 from spice_select.results.selected_sample import SelectedSample
 from spice_select.selection.result import Selection, StopRequest
@@ -256,6 +257,7 @@ def _check_settings(
         raise ConfigError(
             "screens.contamination needs a service; a run is given files", pointer="#/screens/contamination"
         )
+    check_objective(config.gradients.objective, manifest.format, manifest.columns)
     check_screens(config)
     names = [target.name for target in targets]
     check_targets(config, names, [target.weight for target in targets])

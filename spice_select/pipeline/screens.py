@@ -229,11 +229,12 @@ def _contaminated(
 
 
 def _texts(rows_shards: Sequence[Path]) -> list[str]:
-    """What every usable row says, prompt and response."""
+    """What every usable row says, prompt and response, and the rejected one."""
     return [
-        " ".join(shown(message) for message in load_conversation(text))
+        " ".join(shown(message) for message in [*conversation, *(conversation.rejected or [])])
         for path in rows_shards
-        for text in pq.read_table(path, columns=["messages"]).column("messages").to_pylist()
+        for stored in pq.read_table(path, columns=["messages"]).column("messages").to_pylist()
+        for conversation in [load_conversation(stored)]
     ]
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from spice_select.config import GradientConfig
 from spice_select.errors import EmptyPoolError, MismatchedShardError
 from spice_select.records.conversation import load_conversation
+from spice_select.records.objectives import warmup_objective
 from spice_select.records.tokenize import Example, encode
 from spice_select.storage.shards import read_some_tensors, write_tensors
 from spice_select.training.warmup import put_on, warm_up
@@ -135,7 +136,12 @@ def warmup_examples(rows_shards: Sequence[Path], tokenizer: Any, config: Gradien
     while tokens < wanted and start < len(order):
         conversations = _conversations(rows_shards, order[start : start + count])
         encoding = encode(
-            conversations, tokenizer, max_length=config.max_length, overflow=config.overflow, today=config.chat_date
+            conversations,
+            tokenizer,
+            max_length=config.max_length,
+            overflow=config.overflow,
+            today=config.chat_date,
+            objective=warmup_objective(config.objective),
         )
         for example in encoding.examples:
             if tokens < wanted:

@@ -19,6 +19,7 @@ class TokenPool(Sequence[Example]):
     def __init__(self, examples: Iterable[Example] = ()) -> None:
         self._ids, self._learned, self._ends = array("i"), array("b"), array("q", [0])
         self._weights: dict[int, array[float]] = {}
+        self._splits: dict[int, int] = {}
         for example in examples:
             self.append(example)
 
@@ -32,6 +33,8 @@ class TokenPool(Sequence[Example]):
         self._learned.extend(label != IGNORED for label in example.labels)
         if example.weights is not None:
             self._weights[len(self)] = array("d", example.weights)
+        if example.split is not None:
+            self._splits[len(self)] = example.split
         self._ends.append(len(self._ids))
 
     def lengths(self) -> list[int]:
@@ -55,7 +58,7 @@ class TokenPool(Sequence[Example]):
         learned = self._learned[here]
         labels = [token if yes else IGNORED for token, yes in zip(ids, learned, strict=True)]
         weights = self._weights.get(place)
-        return Example(ids, labels, None if weights is None else weights.tolist())
+        return Example(ids, labels, None if weights is None else weights.tolist(), self._splits.get(place))
 
     def __iter__(self) -> Iterator[Example]:
         return (self[place] for place in range(len(self)))

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from spice_select.config import Objective
 from spice_select.errors import DatasetError, RowError, UnsupportedProxyError
 from spice_select.records.chat_template import DEFAULT_DATE, ChatFormat, Rendered
-from spice_select.records.conversation import Conversation
+from spice_select.records.objectives import check_objective, sides_of
 from spice_select.records.records import Message, detect_form, to_messages
 
 IGNORED = -100
@@ -27,11 +28,29 @@ class Example:
         input_ids: Token ids, prompt and response.
         labels: As long as ``input_ids``: the same id where it is learned, -100 elsewhere; unshifted.
         weights: As long as ``labels``: factor of the loss of each label; None where all are 1.
+        split: Of a preference pair the tokens of the sequence with the chosen answer; the one with the rejected answer
+            follows it. None for a single sequence.
     """
 
     input_ids: list[int]
     labels: list[int]
     weights: list[float] | None = None
+    split: int | None = None
+
+    def sequences(self) -> list[Example]:
+        """What the model sees one by one: the example itself; of a pair both sides, the rejected one weighing -1."""
+        if self.split is None:
+            return [self]
+        rejected = self.input_ids[self.split :]
+        return [
+            Example(self.input_ids[: self.split], self.labels[: self.split], self.weights),
+            Example(rejected, self.labels[self.split :], [-1.0] * len(rejected)),
+        ]
+
+    @property
+    def num_learned(self) -> int:
+        """Labels that count: the first token of a sequence is predicted by nothing."""
+        return sum(len(side.labels[1:]) - side.labels[1:].count(IGNORED) for side in self.sequences())
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,8 @@ class Exclusion:
 
     Attributes:
         index: Its place in the input.
-        code: ``no-response-tokens``, ``too-long``, ``template-refused``, ``not-desirable`` or ``invalid-unicode``.
+        code: ``no-response-tokens``, ``too-long``, ``template-refused``, ``not-desirable``, ``nothing-to-learn``,
+            ``wrong-objective`` or ``invalid-unicode``.
         detail: One sentence for a person.
     """
 
@@ -75,11 +95,13 @@ def encode(
     max_length: int,
     overflow: Literal["truncate", "exclude"] = "truncate",
     today: str = DEFAULT_DATE,
+    objective: Objective = "sft",
 ) -> Encoding:
     """Tokenise conversations with the tokenizer's own chat template; every assistant turn is learned.
 
     Of a prompt and a completion that are lists of messages, all that comes behind the prompt is learned, as TRL does.
-    Of a preference pair the chosen answer is learned, of single judged answers those that were judged good.
+    With ``sft_chosen`` the chosen answer of a pair is learned, or an answer that was judged good; with ``dpo`` both
+    answers of a pair are labelled, from where the tokens of either leave those of the prompt, as TRL does.
 
     Args:
         conversations: Messages of each sample.
@@ -89,6 +111,7 @@ def encode(
         max_length: Longest example in tokens; the tokenizer's own ``model_max_length`` counts where it is less.
         overflow: Cut a longer sample at the end, or leave it out.
         today: What a template that asks for the date is told, YYYY-MM-DD.
+        objective: What training would minimise; a row that it is not for is excluded.
 
     Returns:
         The examples and what became of every other conversation; each input index is in ``kept`` or in ``excluded``.
@@ -98,7 +121,9 @@ def encode(
     """
     elsewhere = getattr(tokenizer, "encode_conversations", None)
     if elsewhere is not None:
-        encoded: Encoding = elsewhere(conversations, max_length=max_length, overflow=overflow, today=today)
+        encoded: Encoding = elsewhere(
+            conversations, max_length=max_length, overflow=overflow, today=today, objective=objective
+        )
         return encoded
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedProxyError(
@@ -109,44 +134,50 @@ def encode(
     result = Encoding([], [], [], [])
     for start in range(0, len(conversations), _CHUNK):
         chunk = conversations[start : start + _CHUNK]
-        rendered: list[tuple[int, Rendered]] = []
+        rendered: list[tuple[int, list[Rendered]]] = []
         for index, conversation in enumerate(chunk, start):
             try:
-                text = chat.render(learned_of(conversation))
-                "".join(text.segments).encode()
+                texts = [chat.render(side) for side in sides_of(conversation, objective)]
+                "".join(segment for text in texts for segment in text.segments).encode()
             except RowError as error:
                 result.excluded.append(Exclusion(index, error.code, error.detail))
             except UnicodeEncodeError:
                 result.excluded.append(Exclusion(index, "invalid-unicode", "the text holds half of a surrogate pair"))
             else:
-                rendered.append((index, text))
-        tokenised = _tokenise([text for _, text in rendered], tokenizer)
-        for (index, text), example in zip(rendered, tokenised, strict=True):
-            _place(result, index, example, limit, overflow)
-            result.notes.update(text.notes)
+                rendered.append((index, texts))
+        tokenised = _tokenise([text for _, texts in rendered for text in texts], tokenizer)
+        for index, texts in rendered:
+            _place(result, index, [next(tokenised) for _ in texts], limit, overflow)
+            result.notes.update({note for text in texts for note in text.notes})
     result.excluded.sort(key=lambda exclusion: exclusion.index)
     return result
 
 
-def load_examples(records: Iterable[Mapping[str, Any]], tokenizer: Any, max_length: int = 512) -> list[Example]:
+def load_examples(
+    records: Iterable[Mapping[str, Any]], tokenizer: Any, max_length: int = 512, *, objective: Objective = "sft"
+) -> list[Example]:
     """One example per record, in order, so that an index into the result is an index into the records.
 
     A record with nothing to learn (no response, or a prompt that fills ``max_length``) becomes an example without
     labels: its gradient is zero, and a warning says which records those are.
 
     Args:
-        records: Alpaca, ShareGPT, messages, prompt/completion, question/answer or text; the form is found by itself.
+        records: Alpaca, ShareGPT, messages, prompt/completion, question/answer, text or preference data; the form is
+            found by itself.
         tokenizer: A fast tokenizer of transformers.
         max_length: Longest example in tokens; longer ones are cut at the end.
+        objective: What training would minimise; ``sft_chosen`` and ``dpo`` are for preference data.
 
     Raises:
+        ConfigError: The objective is not for such records.
         DatasetError: No known form fits the records.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by check_objective()
     rows = list(records)
     found = detect_form(rows)
     if found is None:
         raise DatasetError("the records have none of the known forms", code="dataset-form-unknown")
     form, columns = found
+    check_objective(objective, form, columns, pointer="#/objective")
     conversations: list[Sequence[Message]] = []
     places: list[int] = []
     trouble: dict[int, str] = {}
@@ -157,7 +188,7 @@ def load_examples(records: Iterable[Mapping[str, Any]], tokenizer: Any, max_leng
             trouble[place] = error.code
         else:
             places.append(place)
-    encoding = encode(conversations, tokenizer, max_length=max_length)
+    encoding = encode(conversations, tokenizer, max_length=max_length, objective=objective)
     examples = [Example([], []) for _ in rows]
     for index, example in zip(encoding.kept, encoding.examples, strict=True):
         examples[places[index]] = example
@@ -169,46 +200,37 @@ def load_examples(records: Iterable[Mapping[str, Any]], tokenizer: Any, max_leng
     return examples
 
 
-def learned_of(conversation: Sequence[Message]) -> Sequence[Message]:
-    """The conversation with weights that say what is learned of it where it holds a judgement.
-
-    Args:
-        conversation: Of a preference pair the chosen answer is learned, and nothing before it.
-
-    Raises:
-        RowError: ``not-desirable``: the one answer there is was judged bad.
-    """
-    if not isinstance(conversation, Conversation) or not conversation.is_preference:
-        return conversation
-    if conversation.desirable is False:
-        raise RowError("the answer was judged bad, so it is not learned", code="not-desirable")
-    start = conversation.completion or 0
-    return Conversation(
-        (
-            {**message, "weight": 0.0} if place < start and message["role"] == "assistant" else message
-            for place, message in enumerate(conversation)
-        ),
-        tools=conversation.tools,
-    )
-
-
-def _place(result: Encoding, index: int, example: Example, limit: int, overflow: str) -> None:
+def _place(result: Encoding, index: int, sides: list[Example], limit: int, overflow: str) -> None:
     """Put one tokenised conversation where it belongs."""
-    length = len(example.input_ids)
+    length = max(len(side.input_ids) for side in sides)
     if length > limit and overflow == "exclude":
         result.excluded.append(Exclusion(index, "too-long", f"{length} tokens, at most {limit} are allowed"))
         return
-    labels = example.labels[:limit]
-    # The first token is never predicted, so a label there teaches nothing.
-    if labels[1:].count(IGNORED) == len(labels) - 1:
+    cut = [_cut(side, limit) for side in sides]
+    example = cut[0] if len(cut) == 1 else _pair(cut[0], cut[1])
+    if not example.num_learned:
         why = f"the prompt alone fills the {limit} tokens" if length > limit else "the response has no token"
         result.excluded.append(Exclusion(index, "no-response-tokens", why))
-        return
+    elif len(cut) == 2 and cut[0].input_ids == cut[1].input_ids:
+        why = f"the chosen and the rejected answer are equal in the first {limit} tokens"
+        result.excluded.append(Exclusion(index, "nothing-to-learn", why))
+    else:
+        result.examples.append(example)
+        result.kept.append(index)
+        if length > limit:
+            result.truncated.append(index)
+
+
+def _cut(example: Example, limit: int) -> Example:
     weights = None if example.weights is None else example.weights[:limit]
-    result.examples.append(Example(example.input_ids[:limit], labels, weights))
-    result.kept.append(index)
-    if length > limit:
-        result.truncated.append(index)
+    return Example(example.input_ids[:limit], example.labels[:limit], weights)
+
+
+def _pair(chosen: Example, rejected: Example) -> Example:
+    """Both sides with a label on all that follows the prompt, which ends where the first of them leaves it."""
+    start = min(side.labels.count(IGNORED) for side in (chosen, rejected))
+    labels = [IGNORED] * start + chosen.input_ids[start:] + [IGNORED] * start + rejected.input_ids[start:]
+    return Example(chosen.input_ids + rejected.input_ids, labels, split=len(chosen.input_ids))
 
 
 def _tokenise(rendered: Sequence[Rendered], tokenizer: Any) -> Iterator[Example]:

@@ -65,6 +65,11 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
             raise ConfigError("quotas from targets need the column that names the groups", pointer=pointer)
     if config.schedule.kind == "periodic" and selection.scope.kind != "windows":
         raise ConfigError("the schedule periodic needs the scope windows", pointer="#/selection/scope")
+    if config.schedule.kind == "periodic" and config.gradients.objective == "dpo":
+        raise ConfigError(
+            "after a step the model is not the reference policy any more: the schedule periodic is not for dpo",
+            pointer="#/gradients/objective",
+        )
     if selection.scope.kind != "global":
         _check_scope(config)
     if isinstance(selection.scope, WindowsScope) and count is not None:

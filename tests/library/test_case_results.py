@@ -27,7 +27,10 @@ NAMES = [
 
 def selected(name: str, out: Path) -> RunResult:
     config = RunConfig(
-        selection=SelectionConfig(budget=Budget(count=2)), gradients=GradientConfig(sketch_dim=8, max_length=512)
+        selection=SelectionConfig(budget=Budget(count=2)),
+        gradients=GradientConfig(
+            sketch_dim=8, max_length=512, objective="sft_chosen" if name.startswith("09") else "sft"
+        ),
     )
     return run(CASES / name, config, out)
 

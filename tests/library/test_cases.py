@@ -37,7 +37,9 @@ def written(tmp_path: Path, content: bytes | str, name: str = "source") -> Path:
 
 
 def encoded(rows: list[Any], tokenizer: Any) -> Encoding:
-    return encode([row.messages for row in rows], tokenizer, max_length=4096)
+    judged = any(row.messages.is_preference for row in rows)
+    objective: Any = "sft_chosen" if judged else "sft"
+    return encode([row.messages for row in rows], tokenizer, max_length=4096, objective=objective)
 
 
 def learned(encoding: Encoding, tokenizer: Any) -> list[str]:
@@ -129,7 +131,7 @@ WARNED: list[tuple[str, str]] = [
     ("27-zst.jsonl.zst", "zstd"),
     ("41-shards-null-type", "columns not used: 'source' (5 rows)"),
     ("41g-flat-train-and-test", "only the split train is read; left out: 'test.parquet'"),
-    ("09-preference-sharegpt.jsonl", "only the chosen answer"),
+    ("09-preference-sharegpt.jsonl", "gradients.objective sft_chosen or dpo"),
 ]
 
 

@@ -14,7 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spice_select.config import GradientConfig
 from spice_select.errors import UnsupportedProxyError
-from spice_select.gradients.batching import pack, plan_packed, positions
+from spice_select.gradients.batching import pack, plan_packed
 from spice_select.gradients.forward import BatchPass
 from spice_select.gradients.per_sample import measure
 from spice_select.gradients.targets import find_targets
@@ -138,7 +138,7 @@ def test_packing_keeps_order_positions_and_labels() -> None:
     assert batch.targets.tolist() == [[6, 7, -100, -100, 3, -100]]
     assert batch.places is not None
     assert batch.places.tolist() == [[0, 1, 2], [3, 6, 6], [4, 5, 6]]
-    found = positions(batch)
+    found = batch.position_ids
     assert found is not None
     assert found.tolist() == [[0, 1, 2, 0, 0, 1]]
     assert batch.samples == 3

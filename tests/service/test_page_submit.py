@@ -126,6 +126,8 @@ def test_an_address_becomes_a_data_set_where_the_service_takes_any(
         ({"selection-stop_ratio": "nan"}, "selection-stop_ratio", "\u201cnan\u201d is not a number"),
         ({"selection-alpha": "-1"}, "selection-alpha", "greater than 0"),
         ({"gradients-loss": "none"}, "gradients-loss", "mean"),
+        ({"gradients-objective": "dpo"}, "gradients-objective", "no preference data"),
+        ({"gradients-objective": "rlhf"}, "gradients-objective", "sft_chosen"),
         ({"gradients-max_length": "3"}, "gradients-max_length", "greater than or equal to 8"),
         ({"seed": "-1"}, "seed", "greater than or equal to 0"),
         ({"priority": "101"}, "priority", "less than or equal to 100"),

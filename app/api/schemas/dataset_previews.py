@@ -25,6 +25,19 @@ class ExcludedRead(BaseModel):
     detail: str
 
 
+class RejectedAnswerRead(BaseModel):
+    """The answer of a pair that was not preferred: what is labelled in it has a negative weight.
+
+    ``text`` is null where only the chosen answer is learned.
+    """
+
+    messages: list[dict[str, Any]]
+    text: str | None
+    learned: list[LearnedSpanRead]
+    num_tokens: int | None
+    num_learned: int | None
+
+
 class PreviewedRowRead(BaseModel):
     """A row as it is read, as the model sees it, and what of that is learned."""
 
@@ -36,6 +49,7 @@ class PreviewedRowRead(BaseModel):
     num_learned: int | None
     truncated: bool
     excluded: ExcludedRead | None
+    rejected_answer: RejectedAnswerRead | None
 
 
 class DatasetPreviewRead(BaseModel):

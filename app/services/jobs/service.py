@@ -33,6 +33,7 @@ from app.services.jobs.targets import gather_targets
 from app.services.jobs.validation import (
     check_benchmarks,
     check_conditions,
+    check_dataset_objective,
     check_given_job,
     check_groups,
     read_groups,
@@ -130,6 +131,7 @@ class JobService:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
+                check_dataset_objective(config, dataset)
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
                 check_benchmarks(session, project_id, config)
@@ -191,6 +193,7 @@ class JobService:
         config = _settled(request, proxy, past)
         with self.database.read() as session:
             dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
+            check_dataset_objective(config, dataset)
             check_groups(config.selection, dataset)
             check_benchmarks(session, project_id, config)
             if not config.conditions.targets:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from app.persistence.repositories import Datasets
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset
-from app.services.jobs.validation import usable_dataset
+from app.services.jobs.validation import check_dataset_objective, usable_dataset
 from app.status import DatasetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, TargetConfig
 from spice_select.errors import DatasetError
+from spice_select.records.conversation import Conversation, compact_json, dump_conversation
+from spice_select.records.objectives import check_objective
 from spice_select.selection.validation import check_protected, check_targets, group_of
 
 MOST_ROWS = 10_000
@@ -93,18 +97,25 @@ def gather_targets(
     check_protected(config, [one.name for one in protect], [one.weight for one in protect], names)
     wanted = [(f"#/targets/{number}", target) for number, target in enumerate(targets)]
     wanted += [(f"#/protect/{number}", one) for number, one in enumerate(protect)]
-    from spice_select.ingest import IntakeOptions, read_dataset
+    from spice_select.ingest import DatasetManifest
+    from spice_select.ingest.writer import FolderWriter
 
     with store.scratch() as folder:
         source = folder / "targets.jsonl"
+        (folder / "rows").mkdir()
         count = 0
         known: dict[frozenset[str], str] = {}
-        with source.open("w", encoding="utf-8") as lines:
+        # The conversations as they are: read anew, a record would lose what no column of it says.
+        with source.open("w", encoding="utf-8") as lines, closing(FolderWriter(folder / "rows")) as writer:
             for pointer, target in wanted:
                 rows: set[str] = set()
                 for conversation in _rows(database, store, project_id, dataset_id, target, pointer, folder, config):
-                    rows.add(json.dumps(conversation, sort_keys=True))
-                    lines.write(json.dumps({**conversation, NAME: target.name}, ensure_ascii=False) + "\n")
+                    value = json.loads(dump_conversation(conversation))
+                    value = value if isinstance(value, dict) else {"messages": value}
+                    rows.add(json.dumps(value, sort_keys=True))
+                    record = compact_json({**value, NAME: target.name})
+                    lines.write(f"{record}\n")
+                    writer.add(count, record, conversation, None)
                     count += 1
                 if not rows or count > MOST_ROWS:
                     detail = f"{target.name!r} has no usable row" if not rows else _too_many()
@@ -114,7 +125,26 @@ def gather_targets(
                     raise ServiceError("config-invalid", detail, pointer=pointer)
                 if target in targets:
                     known[frozenset(rows)] = target.name
-        manifest = read_dataset(source, folder / "rows", IntakeOptions(format="messages"))
+            writer.finish()
+        with source.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        manifest = DatasetManifest(
+            container="jsonl",
+            compression="none",
+            format="messages",
+            columns={"messages": "messages"},
+            column_names=["messages", NAME],
+            bytes=source.stat().st_size,
+            sha256=digest,
+            rows_sha256=writer.rows_sha256,
+            num_rows=count,
+            num_usable=count,
+            num_rejected=0,
+            rejected={},
+            warnings=[],
+            shards=writer.shards,
+            source_shards=[],
+        )
         shards = []
         for shard in manifest.shards:
             path = folder / "rows" / shard.name
@@ -137,20 +167,20 @@ def _rows(
     pointer: str,
     folder: Path,
     config: RunConfig,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Conversation]:
     """The conversations of a target or protected set.
 
     Raises:
         ServiceError: It cannot be used.
     """
     from spice_select.ingest import iter_rows
-    from spice_select.records.conversation import dump_conversation
 
     paths: list[Path]
     if target.dataset_id is not None:
         with database.read() as session:
             dataset = usable_dataset(session, project_id, target.dataset_id, f"{pointer}/dataset_id")
             pool = Datasets(session).get(project_id, pool_id)
+        check_dataset_objective(config, dataset, f"{pointer}/dataset_id")
         if pool is not None and pool.rows_sha256 == dataset.rows_sha256:
             raise ServiceError(
                 "config-invalid",
@@ -159,7 +189,7 @@ def _rows(
             )
         paths = [store.intact(project_id, shard["sha256"]) for shard in dataset.shards or []]
     elif isinstance(target.rows, list):
-        paths = _inline(target.rows, pointer, folder)
+        paths = _inline(target, target.rows, pointer, folder, config)
     else:
         with database.read() as session:
             pool = usable_dataset(session, project_id, pool_id, "#/dataset_id")
@@ -188,12 +218,12 @@ def _rows(
         seed = config.selection.seed if target in config.conditions.targets else f"protect {config.selection.seed}"
         draw = random.Random(seed)  # ruff: ignore[suspicious-non-cryptographic-random-usage]
         chosen = [chosen[place] for place in sorted(draw.sample(range(len(chosen)), target.rows))]
-    for conversation in chosen:
-        value = json.loads(dump_conversation(conversation))
-        yield value if isinstance(value, dict) else {"messages": value}
+    yield from chosen
 
 
-def _inline(rows: list[dict[str, Any]], pointer: str, folder: Path) -> list[Path]:
+def _inline(
+    target: TargetConfig, rows: list[dict[str, Any]], pointer: str, folder: Path, config: RunConfig
+) -> list[Path]:
     """Shards of the rows of a request.
 
     Raises:
@@ -208,6 +238,8 @@ def _inline(rows: list[dict[str, Any]], pointer: str, folder: Path) -> list[Path
         manifest = read_dataset(source, out)
     except DatasetError as error:
         raise ServiceError("config-invalid", error.detail, pointer=f"{pointer}/rows") from error
+    what = repr(target.name)
+    check_objective(config.gradients.objective, manifest.format, manifest.columns, what=what, pointer=f"{pointer}/rows")
     if manifest.num_usable < len(rows):
         first = json.loads((out / "rejected.jsonl").read_text(encoding="utf-8").splitlines()[0])
         raise ServiceError(

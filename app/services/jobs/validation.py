@@ -14,6 +14,7 @@ from app.status import ACTIVE, DatasetStatus, GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, SelectionConfig
 from spice_select.errors import ConfigError
+from spice_select.records.objectives import check_objective
 from spice_select.selection.validation import check_quotas, check_screens, check_settings, check_targets, group_of
 
 MOST_NAMED = 20
@@ -56,6 +57,23 @@ def refuse_unready(dataset: Dataset, pointer: str | None = None) -> None:
     if dataset.status == DatasetStatus.INVALID:
         reason = (dataset.error or {}).get("detail", "it was found invalid")
         raise ServiceError("dataset-invalid", f"the data set cannot be used: {reason}", pointer=pointer)
+
+
+def check_dataset_objective(config: RunConfig, dataset: Dataset, pointer: str = "#/gradients/objective") -> None:
+    """Refuse an objective that a data set is not for.
+
+    Args:
+        config: Settings of the job.
+        dataset: The data set, which is ready.
+        pointer: Where the request's body names what does not fit.
+
+    Raises:
+        ConfigError: It is not one of those that are possible, which are named.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by check_objective()
+    form: Any = dataset.format
+    columns: Any = dataset.columns or {}
+    what = "the data set" if pointer.endswith("objective") else f"the data set {dataset.id}"
+    check_objective(config.gradients.objective, form, columns, what=what, pointer=pointer)
 
 
 def check_groups(selection: SelectionConfig, dataset: Dataset) -> None:
@@ -117,6 +135,7 @@ def target_dataset(session: Any, project_id: str, config: RunConfig, pool: Datas
     if target is None:
         return None
     target_set = usable_dataset(session, project_id, target, "#/target_dataset_id")
+    check_dataset_objective(config, target_set, "#/target_dataset_id")
     if target_set.rows_sha256 == pool.rows_sha256:
         raise ConfigError(
             "the target is the data set to select from: nothing would be left of it", pointer="#/target_dataset_id"
