@@ -8,13 +8,13 @@ stopped. A document is accepted exactly when every piece between the top-level c
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, NoReturn
 
 from spice_select.errors import DatasetError, RowError
 from spice_select.ingest.source import ByteSource
+from spice_select.records.exact_numbers import MOST_DIGITS, number_of
 
 _BLANK: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -226,11 +226,14 @@ class RecordDecoder:
 
     Args:
         max_depth: Deepest nesting of brackets.
+
+    Attributes:
+        is_exact: Whether the latest record holds a number that no double holds.
     """
 
     def __init__(self, max_depth: int) -> None:
         self._max_depth = max_depth
-        self._repeated = self._huge = False
+        self._repeated = self._huge = self.is_exact = False
         self._decode = json.JSONDecoder(
             object_pairs_hook=self._object, parse_float=self._float, parse_int=self._int, parse_constant=_no_constant
         ).decode
@@ -255,7 +258,7 @@ class RecordDecoder:
             raise DatasetError(detail, code="dataset-encoding", pointer=f"#/rows/{row}") from None
         if _deeper_than(raw, self._max_depth):
             raise RowError(f"nested deeper than {self._max_depth} levels", code="too-deep")
-        self._repeated = self._huge = False
+        self._repeated = self._huge = self.is_exact = False
         try:
             value = self._decode(text)
         except json.JSONDecodeError as error:
@@ -268,7 +271,7 @@ class RecordDecoder:
         if self._repeated:
             raise RowError("an object has the same key twice", code="duplicate-key")
         if self._huge:
-            raise RowError("a number is too large to be held", code="not-finite-number")
+            raise RowError(f"a whole number has more than {MOST_DIGITS} digits", code="not-finite-number")
         return value
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -278,11 +281,14 @@ class RecordDecoder:
 
     def _float(self, text: str) -> float:
         number = float(text)
-        self._huge |= math.isinf(number)
+        if repr(number) == text:  # as programs write it: looked at first, for speed
+            return number
+        number = number_of(text)
+        self.is_exact |= type(number) is not float
         return number
 
     def _int(self, text: str) -> int:
-        if len(text) > 309:  # longer than any double; python itself refuses to convert far longer ones
+        if len(text) > MOST_DIGITS:
             self._huge = True
             return 0
         return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Set
 from contextlib import closing
@@ -14,7 +15,8 @@ from spice_select.ingest.files import SourceFiles
 from spice_select.ingest.manifest import DatasetManifest, IntakeLimits, IntakeOptions
 from spice_select.ingest.rows import ArrowRow, RawRow, too_long
 from spice_select.ingest.writer import FIRST_REJECTED, FolderWriter
-from spice_select.records.conversation import compact_json
+from spice_select.records.conversation import Conversation, compact_json
+from spice_select.records.exact_numbers import dump_record
 from spice_select.records.formats import (
     AmbiguousColumnsError,
     ColumnRole,
@@ -47,6 +49,7 @@ class _Row(NamedTuple):
     record: str | None
     problem: RowError | None
     arrow: ArrowRow | None
+    is_exact: bool = False
 
 
 def parse(
@@ -210,11 +213,23 @@ def _sealed(rows: Iterator[RawRow], names: _ColumnNames, limits: IntakeLimits) -
         if row.problem is not None:
             yield _Row(row.index, None, None, row.problem, None)
             continue
-        record = compact_json(row.value)
+        record = dump_record(row.value) if row.is_exact else compact_json(row.value)
         problem = _problem_of(row.value, record, limits)
         if problem is None and isinstance(row.value, dict):
             names.see(row.value)
-        yield _Row(row.index, row.value, record, problem, row.arrow)
+        yield _Row(row.index, row.value, record, problem, row.arrow, row.is_exact)
+
+
+def _check_finite(messages: Conversation) -> None:
+    """Refuse a number in a conversation, such as an argument of a call, that a template would write as infinite.
+
+    Raises:
+        RowError: There is one.
+    """
+    try:
+        json.dumps([messages, messages.beside], allow_nan=False)
+    except ValueError:
+        raise RowError("a number of the conversation is too large for a template", code="not-finite-number") from None
 
 
 def _problem_of(value: Any, record: str, limits: IntakeLimits) -> RowError | None:
@@ -304,6 +319,8 @@ def _write(row: _Row, readings: _Readings, writer: FolderWriter) -> None:
         readings.see(row.value)
     try:
         messages = to_messages(row.value, readings.form, readings.columns, readings.notes)
+        if row.is_exact:
+            _check_finite(messages)
     except RowError as problem:
         writer.reject(row.row, problem)
     else:

@@ -32,12 +32,14 @@ class RawRow:
         value: Its JSON value; meaningless when there is a problem.
         problem: Why it could not even be taken as a JSON value.
         arrow: The row with its own types, of a Parquet source.
+        is_exact: Whether it holds a number that no double holds.
     """
 
     index: int
     value: Any
     problem: RowError | None = None
     arrow: ArrowRow | None = None
+    is_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def _json_rows(source: ByteSource, found: Found, limits: IntakeLimits) -> Iterat
         except RowError as problem:
             yield RawRow(index, None, problem)
         else:
-            yield RawRow(index, value)
+            yield RawRow(index, value, is_exact=decoder.is_exact)
 
 
 def _pieces(source: ByteSource, found: Found, limit: int) -> Iterator[Piece]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spice_select.records.conversation import Conversation, load_conversation
+from spice_select.records.exact_numbers import load_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +61,7 @@ class PoolRow:
 
     def value(self) -> dict[str, Any]:
         """The record as an object."""
-        parsed: dict[str, Any] = json.loads(self.record)
+        parsed: dict[str, Any] = load_record(self.record)
         return parsed
 
 

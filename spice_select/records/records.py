@@ -17,7 +17,7 @@ Why a row cannot be used (codes are stable; the first two blocks are found here,
     too-long             more bytes than a row may have
     too-deep             nested deeper than a row may be
     duplicate-key        an object that has the same key twice
-    not-finite-number    a number too large to be held (1e999)
+    not-finite-number    a whole number of more than 4300 digits, or 1e999 in an argument of a tool call
     wrong-column-count   a CSV row with more or fewer fields than the header
 
 White space only counts as empty; text that is kept is kept as it is. A number where text is expected is read as its

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from spice_select.errors import RowError
 from spice_select.records.conversation import Message, Role, compact_json
+from spice_select.records.exact_numbers import dump_record
 from spice_select.records.tool_calls import is_python_literal, openai_calls, parsed, spoken_calls
 from spice_select.records.turn_flags import FLAGS, part_weights, weight_of
 
@@ -93,7 +94,7 @@ def number_text(value: Any, notes: Notes) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     notes["numbers read as text"] += 1
-    return compact_json(value)
+    return dump_record(value)
 
 
 def check_media(text: str, where: str) -> None:

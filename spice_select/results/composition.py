@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from spice_select.records.exact_numbers import ExactNumber, load_record
+
 if TYPE_CHECKING:
     import torch
 
@@ -156,7 +158,7 @@ def _candidates(rows_shards: Sequence[Path], positions: Sequence[int]) -> Iterat
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=["record"], use_threads=False):
                 for text in batch.column(0):
-                    yield json.loads(text.as_py()) if position in wanted else None
+                    yield load_record(text.as_py()) if position in wanted else None
                     position += 1
 
 
@@ -165,4 +167,6 @@ def _is_name(value: object) -> bool:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, ExactNumber):
+        return value.text
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from spice_select.records.records import compact_json
+from spice_select.records.exact_numbers import ExactNumber, dump_record
 
 MAX_FIELDS = 256
 """A column of objects with more distinct keys than this is a dictionary, not a struct, and is kept as JSON text."""
@@ -77,7 +77,7 @@ def to_table(records: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Tabl
     for column in schema:
         values = [row.get(column.name) for row in rows]
         if is_json_text(column):
-            values = [None if value is None else compact_json(value) for value in values]
+            values = [None if value is None else dump_record(value) for value in values]
         arrays.append(pa.array(values, column.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -93,7 +93,7 @@ def shape_of(value: Any) -> Shape:
             return "small_int"
         return "int" if -(2**63) <= value < 2**63 else "mixed"
     if isinstance(value, float):
-        return "float"
+        return "mixed" if isinstance(value, ExactNumber) else "float"
     if isinstance(value, str):
         return "string"
     if isinstance(value, list):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from spice_select.records.conversation import Conversation, Message, compact_json, text_of
+from spice_select.records.exact_numbers import dump_record, load_record
 from spice_select.records.formats import ColumnRole, Form
 from spice_select.records.records import to_messages
 
@@ -40,8 +41,8 @@ def write_conversations(
     partial = target.with_name(f".{target.name}.partial")
     with selected.open("rb") as lines, partial.open("w", encoding="utf-8", newline="\n") as sink:
         for line in lines:
-            conversation = to_messages(json.loads(line), form, columns)
-            sink.write(compact_json(row_of(conversation)) + "\n")
+            conversation = to_messages(load_record(line.decode()), form, columns)
+            sink.write(dump_record(row_of(conversation)) + "\n")
             count += 1
     partial.replace(target)
     return count

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spice_select.errors import SpiceError, VerificationError
+from spice_select.records.exact_numbers import ExactNumber, load_record
 from spice_select.results.provenance import PREDICATE_TYPE, STATEMENT_TYPE
 from spice_select.results.signature import ENVELOPE_FILE, UNSIGNED, check_signature
 
@@ -189,7 +190,7 @@ def _parquet(folder: Path) -> str:
                 ("selected.jsonl", "selected.parquet") if row is None else ("selected.parquet", "selected.jsonl")
             )
             raise VerificationError(f"{more} has a row {count}, {fewer} has not")
-        if not same_values(row, json.loads(line)):
+        if not same_values(row, load_record(line.decode())):
             raise VerificationError(f"row {count} of selected.parquet is not line {count} of selected.jsonl")
     return f"{count} rows of selected.parquet are the lines of selected.jsonl"
 
@@ -307,6 +308,8 @@ def same_values(stored: Any, written: Any) -> bool:
         return len(stored) == len(written) and all(map(same_values, stored, written))
     if isinstance(stored, bool) or isinstance(written, bool):
         return stored is written
+    if isinstance(written, ExactNumber):
+        return isinstance(stored, ExactNumber) and stored.text == written.text
     return bool(stored == written)
 
 
@@ -321,7 +324,7 @@ def _parquet_rows(folder: Path) -> Iterator[dict[str, Any]]:
         names = file.schema_arrow.names
         for batch in file.iter_batches(batch_size=256):
             columns = [
-                [None if value is None else json.loads(value) for value in way.values(column)]
+                [None if value is None else load_record(value) for value in way.values(column)]
                 if is_text
                 else way.values(column)
                 for (way, is_text), column in zip(ways, batch.columns, strict=True)

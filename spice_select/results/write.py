@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spice_select.records.exact_numbers import load_record
 from spice_select.results.card import data_card
 from spice_select.results.croissant import croissant
 from spice_select.results.json_columns import Columns, is_json_text, to_table
@@ -225,11 +226,11 @@ def _write_json_columns(path: Path, rows: SelectedRows) -> list[str]:
     """The chosen records as typed columns; returns the names of those that hold JSON text."""
     columns = Columns()
     for record in _records(rows):
-        columns.observe(json.loads(record))
+        columns.observe(load_record(record))
     schema = columns.schema()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for chunk in rows.chunks():
-            writer.write_table(to_table((json.loads(text) for text in chunk.column("record").to_pylist()), schema))
+            writer.write_table(to_table(map(load_record, chunk.column("record").to_pylist()), schema))
     return [column.name for column in schema if is_json_text(column)]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from spice_select.config import RunConfig, WindowsScope
 from spice_select.errors import BudgetError, ConfigError, escaped
+from spice_select.records.exact_numbers import ExactNumber, load_record
 
 MOST_NAMED = 20
 MOST_TARGETS, MOST_PROTECTED = 32, 8
@@ -224,7 +225,9 @@ def group_of(record: str, column: str) -> str:
         record: The record as JSON.
         column: Column that names the group.
     """
-    value = json.loads(record).get(column)
+    value = load_record(record).get(column)
+    if isinstance(value, ExactNumber):
+        return value.text
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 

@@ -159,7 +159,7 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(tmp_path: Path) -> None
         "   ",
         '{"instruction":"q","output":true}',
         '{"instruction":"q","output":"a","output":"b"}',
-        '{"instruction":"q","output":"a","x":1e999}',
+        '{"instruction":"q","output":"a","x":' + "1" * 4301 + "}",
         '{"instruction":"q","output":"a","x":-' + "9" * 5000 + "}",
         '{"instruction":"\\ud800","output":"a"}',
         '{"instruction":"q","output":"a","k\\u0000":1}',

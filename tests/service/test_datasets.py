@@ -281,3 +281,16 @@ def test_a_data_set_without_a_usable_row_says_why_of_each(
     said = capsys.readouterr().err
     assert "12 rows: empty-response" in said
     assert "#/rows/9" in said
+
+
+def test_rows_show_numbers_beyond_a_double_as_they_came(service: InProcessService) -> None:
+    lines = [
+        f'{{"instruction":"a{n}","output":"b","score":{text}}}' for n, text in enumerate(("1e400", "0.1" + "2" * 30))
+    ]
+    dataset = service.push("\n".join(lines).encode())
+    first = service.http.get(f"/v1/datasets/{dataset['id']}/rows?limit=1")
+    assert f'"record":{lines[0]},' in first.text
+    assert first.headers["content-type"] == "application/json"
+    assert 'rel="next"' in first.headers["Link"]
+    rest = service.http.get(f"/v1/datasets/{dataset['id']}/rows", params={"after": first.json()["next_cursor"]})
+    assert f'"record":{lines[1]},' in rest.text

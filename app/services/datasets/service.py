@@ -221,8 +221,6 @@ class DatasetService:
         return list(islice(self._rows_after(dataset, after), limit))
 
     def _rows_after(self, dataset: Dataset, after: int) -> Iterator[dict[str, Any]]:
-        import json
-
         from spice_select.ingest import iter_rows
 
         for shard in dataset.shards or []:
@@ -233,7 +231,7 @@ class DatasetService:
                     yield {
                         "row": row.source_row,
                         "row_sha256": row.row_sha256,
-                        "record": json.loads(row.record),
+                        "record": row.value(),
                         "messages": row.messages,
                     }
 
