@@ -1,4 +1,4 @@
-"""Makes the bundled data set and its target: ``python -m examples.make_bundled`` rewrites both files.
+"""Makes the bundled data set, its target and rows to judge by: ``python -m examples.make_bundled`` rewrites the files.
 
 600 rows, seeded and written by this project: arithmetic word problems, small programming tasks and general questions,
 with duplicates, contradictions and junk planted among them and labelled, so that anybody can see what a selection did
@@ -22,6 +22,8 @@ SEED = 20260123
 PATH = Path(__file__).parent / "bundled.jsonl"
 TARGET_PATH = Path(__file__).parent / "target.jsonl"
 TARGET_SEED, TARGET_ROWS = 20260124, 10
+HELD_OUT_PATH = Path(__file__).parent / "held_out.jsonl"
+HELD_OUT_SEED, HELD_OUT_ROWS = 20260125, 40
 
 CLEAN_MATH, CLEAN_CODE = 150, 120
 EXACT_DUPLICATES, NEAR_DUPLICATES, CONTRADICTIONS = 32, 40, 48
@@ -80,15 +82,27 @@ def make_target(seed: int = TARGET_SEED) -> list[Row]:
     Args:
         seed: Decides every draw.
     """
-    draw = Draw(seed)
-    seen = {text for row in make_rows() for text in (row["instruction"], row["output"]) if text}
+    return _wanted("target", Draw(seed), TARGET_ROWS, make_rows())
+
+
+def make_held_out(seed: int = HELD_OUT_SEED) -> list[Row]:
+    """What a training is judged by: good answers to questions that neither the rows nor the target ask, by group.
+
+    Args:
+        seed: Decides every draw.
+    """
+    return _wanted("held-out", Draw(seed), HELD_OUT_ROWS, make_rows() + make_target())
+
+
+def _wanted(name: str, draw: Draw, count: int, others: list[Row]) -> list[Row]:
+    seen = {text for row in others for text in (row["instruction"], row["output"]) if text}
     groups = (
-        ("math", _made(draw, MATH_MAKERS, TARGET_ROWS, seen)),
-        ("code", _made(draw, code_tasks.MAKERS, TARGET_ROWS, seen)),
-        ("general", _fresh(draw, general_tasks.all_tasks(draw), seen)[:TARGET_ROWS]),
+        ("math", _made(draw, MATH_MAKERS, count, seen)),
+        ("code", _made(draw, code_tasks.MAKERS, count, seen)),
+        ("general", _fresh(draw, general_tasks.all_tasks(draw), seen)[:count]),
     )
     return [
-        {"id": f"target-{group}-{number:03d}", "instruction": task.question, "output": task.answer, "group": group}
+        {"id": f"{name}-{group}-{number:03d}", "instruction": task.question, "output": task.answer, "group": group}
         for group, tasks in groups
         for number, task in enumerate(tasks)
     ]
@@ -208,4 +222,5 @@ if __name__ == "__main__":
     made = make_rows()
     PATH.write_bytes(as_bytes(made))
     TARGET_PATH.write_bytes(as_bytes(make_target()))
+    HELD_OUT_PATH.write_bytes(as_bytes(make_held_out()))
     print(f"{len(made)} rows:", dict(sorted(Counter(row["label"] for row in made).items())))

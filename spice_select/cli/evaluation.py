@@ -34,7 +34,7 @@ def hold_out(
     json: options.Json = False,
 ) -> None:
     """Split a file into a pool and held-out rows; near-duplicates stay together."""
-    from spice_select.evaluation.evaluate import hold_out_file
+    from spice_select.evaluation.held_out_files import hold_out_file
 
     cut = hold_out_file(file, output, share=share, group=group, options=_intake(format, column), seed=seed or 0)
     fields = {
@@ -77,8 +77,13 @@ def evaluate(
         Path | None, typer.Option(exists=True, dir_okay=False, help="The same, by its ranking.parquet alone.")
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Held-out rows that the selection has not seen.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Rows to judge by; rows of FILE that are like one are left out."
+        ),
     ] = None,
+    target: options.Target = None,
+    target_weight: options.TargetWeight = None,
     output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder for the report.")] = Path(
         "spice-evaluation"
     ),
@@ -94,25 +99,42 @@ def evaluate(
     column: options.Column = None,
     json: options.Json = False,
 ) -> None:
-    """Train on the selection and on controls from the same start, and say which did better on held-out rows."""
+    """Train on the selection and on controls from the same start, and say which did better on held-out rows.
+
+    With --budget and --target one half of each target's rows selects and the other half judges, unless --held-out
+    names rows to judge by.
+    """
     if [budget, job_folder, ranking].count(None) != 2:
         options.refuse("give exactly one of --budget, --job-folder and --ranking")
-    if budget is not None and held_out is not None:
-        options.refuse("--held-out goes with --job-folder or --ranking; with --budget rows are held out of FILE")
+    if budget is None and target:
+        options.refuse("--target goes with --budget; a result says itself what it was selected for")
     let_idle_threads_sleep()
+    from spice_select.evaluation.evaluate import CHOSEN, select_beside
     from spice_select.evaluation.evaluate import evaluate as run_evaluation
-    from spice_select.evaluation.evaluate import hold_out_file, select_from_pool
     from spice_select.evaluation.settings import EvaluationConfig
+    from spice_select.pipeline.targets import TargetFile
 
+    wanted = [TargetFile(*given) for given in options.target_files(target, target_weight)]
     config = checked(EvaluationConfig, evaluation, "evaluation")
     where, intake = torch_device(device), _intake(format, column)
-    pool = file
+    pool: Path = file
+    judges: Path | dict[str, Path] | None = held_out
     if budget is not None:
         seeded = options.without_none(seed=evaluation.get("seed"))
-        run = run_config(budget, {**settings, **seeded}, {})
-        cut = hold_out_file(file, output, share=share, group=group, options=intake, seed=config.seed)
-        pool, held_out = cut.pool, cut.held_out
-        job_folder = select_from_pool(pool, run, output, device=where, options=intake)
+        run = run_config(budget, {**settings, **seeded}, {}, targeted=bool(wanted))
+        pool, judges = select_beside(
+            file,
+            run,
+            output,
+            held_out=held_out,
+            targets=wanted,
+            share=share,
+            group=group,
+            device=where,
+            options=intake,
+            seed=config.seed,
+        )
+        job_folder = output / CHOSEN
     if job_folder is not None:
         ranking = job_folder / "ranking.parquet"
     assert ranking is not None
@@ -121,7 +143,7 @@ def evaluate(
             pool,
             ranking,
             config,
-            held_out=held_out,
+            held_out=judges,
             share=share,
             group=group,
             proxy=checked(ProxyConfig, {"model": model} if model else settings.get("proxy", {}), "proxy"),

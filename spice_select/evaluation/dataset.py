@@ -50,6 +50,7 @@ def evaluation_dataset(
     tokenizer: Any,
     max_length: int,
     group: str | None,
+    tasks: Sequence[str] | None = None,
 ) -> EvaluationDataset:
     """Encode a pool and the rows that judge it.
 
@@ -61,6 +62,7 @@ def evaluation_dataset(
         tokenizer: A fast tokenizer of transformers.
         max_length: Longest sequence in tokens; longer ones are cut.
         group: Column that names a row's group.
+        tasks: Task of every held-out row, which then takes the place of its group.
 
     Raises:
         ConfigError: No chosen row is left, or fewer than two rows to judge by.
@@ -82,7 +84,9 @@ def evaluation_dataset(
         chosen=here,
         held_out=judging.examples,
         pool_groups=groups_of([rows[left[kept]] for kept in pool.kept], group),
-        held_out_groups=groups_of([judges[kept] for kept in judging.kept], group),
+        held_out_groups=groups_of([judges[kept] for kept in judging.kept], group)
+        if tasks is None
+        else [tasks[kept] for kept in judging.kept],
         left_out=len(chosen) - len(here),
     )
 

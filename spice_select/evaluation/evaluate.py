@@ -7,9 +7,7 @@ choice; the report then says that the choice has seen them.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,86 +17,66 @@ from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 from spice_select.errors import DatasetError
 from spice_select.evaluation.dataset import evaluation_dataset, groups_of, text_of
 from spice_select.evaluation.experiment import run_experiment, standard_arms
+from spice_select.evaluation.held_out_files import halves_of, hold_out_file, pool_beside, read_judges, read_usable
 from spice_select.evaluation.hold_out import split
 from spice_select.evaluation.report import facts_of, report
 from spice_select.evaluation.settings import EvaluationConfig
-from spice_select.ingest import IntakeOptions, PoolRow, iter_rows, read_dataset
+from spice_select.ingest import IntakeOptions
 from spice_select.models.proxy import load_proxy
 from spice_select.pipeline.run import run
+from spice_select.pipeline.targets import TargetFile
 from spice_select.records.near_duplicates import near_duplicates_of
 
-POOL, HELD_OUT, CHOSEN = "pool.jsonl", "held_out.jsonl", "chosen"
-"""What ``hold_out_file`` writes, and the folder of a choice made here."""
+CHOSEN = "chosen"
+"""Folder of a choice made here."""
 
 
-@dataclass(frozen=True)
-class SplitFiles:
-    """A file cut in two.
-
-    Attributes:
-        pool: Rows to choose from and to train on.
-        held_out: Rows to judge by.
-        pool_rows: Rows in the first.
-        held_out_rows: Rows in the second.
-        clusters: Clusters of near-duplicates that were kept together.
-        clustered: Rows in them.
-    """
-
-    pool: Path
-    held_out: Path
-    pool_rows: int
-    held_out_rows: int
-    clusters: int
-    clustered: int
-
-
-def hold_out_file(
+def select_beside(
     source: Path,
+    run_config: RunConfig,
     out: Path,
     *,
+    held_out: Path | None = None,
+    targets: Sequence[TargetFile] = (),
     share: float = 0.1,
     group: str | None = None,
+    device: str = "cpu",
     options: IntakeOptions | None = None,
     seed: int = 0,
-) -> SplitFiles:
-    """Cut a file into rows to choose from and rows to judge by, near-duplicates together.
+) -> tuple[Path, Path | dict[str, Path]]:
+    """Settle what judges, choose from rows unlike it, and write pool, rows to judge by and choice.
+
+    Rows to judge by are those of ``held_out``; without it one half of each target, whose other half is chosen for; and
+    without targets a share of the source.
 
     Args:
-        source: JSON Lines, JSON array, CSV or Parquet, plain or gzip.
-        out: Folder for the two files of JSON Lines.
-        share: Share of the usable rows to hold out, in (0, 1).
-        group: Column whose groups keep their shares in both.
-        options: Record form and columns, when they should not be found.
-        seed: Seed of the draw.
-    """
-    rows = read_usable(source, options)
-    cut = split(
-        [text_of(row) for row in rows],
-        count=max(2, round(share * len(rows))),
-        groups=groups_of(rows, group),
-        seed=seed,
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    for name, places in ((POOL, cut.pool), (HELD_OUT, cut.held_out)):
-        text = "".join(rows[place].record + "\n" for place in places)
-        (out / name).write_text(text, encoding="utf-8", newline="\n")
-    return SplitFiles(out / POOL, out / HELD_OUT, len(cut.pool), len(cut.held_out), cut.clusters, cut.clustered)
-
-
-def select_from_pool(
-    pool: Path, run_config: RunConfig, out: Path, *, device: str, options: IntakeOptions | None = None
-) -> Path:
-    """Choose from the pool of a split; returns the folder of the result.
-
-    Args:
-        pool: The pool's file.
+        source: The file to choose from.
         run_config: What to choose and how.
-        out: Folder of the evaluation.
+        out: Folder of the evaluation; the choice is in its folder ``CHOSEN``.
+        held_out: File of rows to judge by.
+        targets: What the model should get better at.
+        share: Share of the source to hold out where nothing else judges.
+        group: Column whose groups keep their shares in what is held out.
         device: torch device.
-        options: Record form and columns, when they should not be found.
+        options: Record form and columns of the source, when they should not be found.
+        seed: Seed of the draws.
+
+    Returns:
+        The pool's file, and that of the rows to judge by, or one for each target.
     """
-    run(pool, run_config, out / CHOSEN, device=device, options=options)
-    return out / CHOSEN
+    judges: Path | dict[str, Path]
+    if held_out is None and not targets:
+        cut = hold_out_file(source, out, share=share, group=group, options=options, seed=seed)
+        pool, judges = cut.pool, cut.held_out
+    else:
+        if held_out is None:
+            halves = [halves_of(target, out, seed=seed) for target in targets]
+            targets, judges = [half for half, _ in halves], {half.name: file for half, file in halves}
+        else:
+            judges = held_out
+        pool = pool_beside(source, judges, out, options=options, seed=seed)
+    run(pool, run_config, out / CHOSEN, device=device, options=options, targets=targets)
+    return pool, judges
 
 
 def evaluate(
@@ -106,7 +84,7 @@ def evaluate(
     ranking: Path,
     config: EvaluationConfig,
     *,
-    held_out: Path | None = None,
+    held_out: Path | Mapping[str, Path] | None = None,
     share: float = 0.1,
     group: str | None = None,
     proxy: ProxyConfig | None = None,
@@ -123,7 +101,8 @@ def evaluate(
         source: The file that was chosen from.
         ranking: ``ranking.parquet`` of the result.
         config: How, how often, how sure.
-        held_out: Rows to judge by that the choice has not seen; None draws them from the source.
+        held_out: Rows to judge by that the choice has not seen; a file for each task, whose losses are then told by
+            task; None draws them from the source.
         share: Share of the source to draw, when no file is given.
         group: Column that names a row's group.
         proxy: Model to train.
@@ -152,8 +131,11 @@ def evaluate(
                 f"row {pick['source_row']} of the ranking is no row of {source.name}", code="artifact-mismatch"
             )
     texts = [text_of(row) for row in rows]
+    tasks = None
     if held_out is not None:
-        judges = read_usable(held_out, options)
+        read = read_judges(held_out, options)
+        judges = [row for _, row in read]
+        tasks = [task for task, _ in read] if isinstance(held_out, Mapping) and len(held_out) > 1 else None
         taken = set(near_duplicates_of(texts, [text_of(row) for row in judges], seed=config.seed))
     else:
         cut = split(texts, count=max(2, round(share * len(rows))), groups=groups_of(rows, group), seed=config.seed)
@@ -167,6 +149,7 @@ def evaluate(
         tokenizer=loaded.tokenizer,
         max_length=max_length,
         group=group,
+        tasks=tasks,
     )
     experiment = run_experiment(
         loaded.model,
@@ -182,15 +165,3 @@ def evaluate(
     near = len(taken) if held_out is not None else 0
     facts = facts_of(material, loaded, config, near_duplicates=near, saw_held_out=held_out is None)
     return {**report(experiment, name), **facts}
-
-
-def read_usable(source: Path, options: IntakeOptions | None = None) -> list[PoolRow]:
-    """The usable rows of a file, in order.
-
-    Args:
-        source: JSON Lines, JSON array, CSV or Parquet, plain or gzip.
-        options: Record form and columns, when they should not be found.
-    """
-    with tempfile.TemporaryDirectory(prefix="spice-evaluate-") as scratch:
-        manifest = read_dataset(source, Path(scratch), options)
-        return [row for shard in manifest.shards for row in iter_rows(Path(scratch) / shard.name)]

@@ -12,8 +12,8 @@ from typing import Literal
 
 from spice_select.evaluation.statistics import Interval
 
-FAR = 3.0
-"""Half widths of its interval between zero and a mean that is far from it."""
+FAR = 1.5
+"""Half widths of its interval between zero and a mean that is far from it: of a 95 % interval three standard errors."""
 Outcome = Literal["better", "worse", "no_difference", "cannot_tell"]
 
 

@@ -13,7 +13,8 @@ from spice_select.records.near_duplicates import SIMILARITY, jaccard, word_tripl
 from tests.fixtures.commands import Command
 from tests.fixtures.results import jsonl
 
-QUICK = ["--seeds", "2", "--epochs", "0.5", "--batch-rows", "4", "--group", "kind", "--json", "--max-length", "64"]
+UNGROUPED = ["--seeds", "2", "--epochs", "0.5", "--batch-rows", "4", "--json", "--max-length", "64"]
+QUICK = [*UNGROUPED, "--group", "kind"]
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +83,74 @@ def test_a_table_for_a_person(spice: Command, source: Path, tmp_path: Path) -> N
     [
         [],
         ["--budget", "10%", "--ranking", __file__],
-        ["--budget", "10%", "--held-out", __file__],
+        ["--ranking", __file__, "--target", __file__],
         ["--budget", "10%", "--seeds", "1"],
     ],
-    ids=["neither", "both", "two-hold-outs", "one-seed"],
+    ids=["neither", "both", "target-of-a-result", "one-seed"],
 )
 def test_misuse_ends_with_status_2(spice: Command, source: Path, tmp_path: Path, arguments: list[str]) -> None:
     assert spice("evaluate", source, "-o", tmp_path, *arguments).status == 2
+
+
+def lines(path: Path) -> list[str]:
+    return [json.dumps(json.loads(line)) for line in path.read_bytes().splitlines()]
+
+
+def test_one_half_of_a_target_selects_and_the_other_half_judges(spice: Command, source: Path, tmp_path: Path) -> None:
+    targets = {}
+    for name, word in (("sums", "Add"), ("products", "Multiply")):
+        rows = [
+            {"instruction": f"{word} {71 * n} by {977 * n} slowly, please.", "output": f"{n} then {n * n * 7919}"}
+            for n in range(1, 13)
+        ]
+        targets[name] = tmp_path / f"{name}.jsonl"
+        targets[name].write_bytes(jsonl(rows))
+    arguments = [f"--target={name}={path}" for name, path in targets.items()]
+    found = spice("evaluate", source, "--budget", "10%", *arguments, "-o", tmp_path / "out", *UNGROUPED).json()
+    halves = sorted((tmp_path / "out" / "targets").iterdir())
+    assert len(halves) == 2
+    parts = [lines(half / name) for half in halves for name in ("select.jsonl", "held_out.jsonl")]
+    assert sorted(row for part in parts for row in part) == sorted(
+        row for path in targets.values() for row in lines(path)
+    )
+    assert min(len(part) for part in parts) > 0
+    assert found["held_out_rows"] == len(parts[1]) + len(parts[3])
+    assert set(found["comparisons"][0]["groups"]) == set(targets), "one line for each task"
+    assert not found["choice_saw_held_out_rows"]
+    metadata = json.loads((tmp_path / "out" / "chosen" / "provenance.intoto.jsonl").read_text())
+    told = metadata["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert sum("select.jsonl" in json.dumps(one) for one in told) == 2, "the job was given the halves"
+
+
+def test_a_target_of_three_rows_cannot_do_both(spice: Command, source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "few.jsonl"
+    target.write_bytes(jsonl([{"instruction": f"Say {n}.", "output": f"{n}."} for n in range(3)]))
+    ended = spice("evaluate", source, "--budget", "10%", "--target", target, "-o", tmp_path / "out", *QUICK)
+    assert ended.status == 2
+    assert "#/targets" in ended.err
+
+
+def test_with_rows_to_judge_by_the_pool_has_nothing_like_them(spice: Command, source: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "unseen.jsonl"
+    held_out.write_bytes("".join(line + "\n" for line in lines(source)[:10]).encode())
+    target = tmp_path / "wanted.jsonl"
+    target.write_bytes(jsonl([{"instruction": f"Say {n}.", "output": f"{n}."} for n in range(3)]))
+    found = spice(
+        "evaluate",
+        source,
+        "--budget",
+        "10%",
+        "--target",
+        target,
+        "--held-out",
+        held_out,
+        "-o",
+        tmp_path / "out",
+        *QUICK,
+    ).json()
+    assert len(lines(tmp_path / "out" / "pool.jsonl")) == 120, "ten rows and their ten copies are gone"
+    assert found["held_out_rows"] == 10
+    assert set(found["comparisons"][0]["groups"]) == {"even", "odd"}
 
 
 def test_a_ranking_of_another_file_is_refused(spice: Command, source: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_one_weak_planting_does_not_hide_a_difference_far_from_zero() -> None:
     assert (
         judge([SEES[0], WEAK], [against("random", -0.6, -0.5), against("random_length", 0.3, 0.4)]).outcome == "worse"
     )
-    near = [against("random", 0.5, 0.6), against("random_length", 0.1, 0.4)]
+    near = [against("random", 0.5, 0.6), against("random_length", 0.05, 0.4)]
     assert judge([SEES[0], WEAK], near).outcome == "cannot_tell"
 
 

@@ -22,9 +22,19 @@ from typing import Any
 
 import pytest
 
-from examples.make_bundled import PATH, TARGET_PATH, as_bytes, make_rows, make_target
+from examples.make_bundled import (
+    HELD_OUT_PATH,
+    PATH,
+    TARGET_PATH,
+    as_bytes,
+    make_held_out,
+    make_rows,
+    make_target,
+)
 from spice_select.ingest import IntakeLimits, IntakeOptions
 from spice_select.ingest.parse import parse
+from tests.contracts.packages import ROOT
+from tests.fixtures.commands import Command
 
 Row = dict[str, Any]
 
@@ -58,6 +68,27 @@ def test_the_target_is_of_every_group_and_none_of_it_is_in_the_pool() -> None:
     assert Counter(row["group"] for row in make_target()) == {"math": 10, "code": 10, "general": 10}
     texts = {text for row in rows() for text in (row["instruction"], row["output"])}
     assert not [row for row in make_target() if row["instruction"] in texts]
+
+
+def test_rows_to_judge_by_are_of_every_group_and_neither_in_the_pool_nor_in_the_target() -> None:
+    rows = make_held_out()
+    assert as_bytes(rows) == HELD_OUT_PATH.read_bytes()
+    assert Counter(row["group"] for row in rows) == {"math": 40, "code": 40, "general": 40}
+    texts = {row["instruction"] for row in make_rows() + make_target()}
+    assert not [row for row in rows if row["instruction"] in texts]
+
+
+@pytest.mark.soak
+def test_what_readme_evaluates_ends_in_a_verdict(spice: Command, tmp_path: Path) -> None:
+    """The command of README: rows selected for the target train better than random ones of any kind."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    words = next(line for line in text.splitlines() if line.startswith("spice-select evaluate examples/")).split()[1:]
+    words = [word.replace("examples/", f"{ROOT}/examples/") for word in words]
+    found = spice(*words[: words.index("-o")], "-o", tmp_path, "--json").json()
+    assert found["verdict"] == "better", found["sentence"]
+    assert {entry["control"]: entry["low"] > 0 for entry in found["comparisons"]} == dict.fromkeys(
+        ("random", "random_tokens", "random_length", "random_group", "stratified", "full"), True
+    )
 
 
 def test_counts_and_columns() -> None:
