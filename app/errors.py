@@ -112,6 +112,18 @@ PROBLEMS: dict[str, Problem] = {
         "The project has as many uploads in parts open as it may; complete or delete one.",
         retryable=True,
     ),
+    "quota-exceeded": Problem(
+        "Quota exceeded",
+        429,
+        "The project has as many data sets, or as much waiting work, as it may; `quota` says how much.",
+        retryable=True,
+    ),
+    "quota-bytes": Problem(
+        "Quota of stored bytes exceeded",
+        507,
+        "The project has as many stored bytes as it may; `quota` says how many. Delete data sets or jobs.",
+        retryable=True,
+    ),
     "range-not-satisfiable": Problem(
         "Range outside of the file", 416, "`Content-Range` says how many bytes the file has."
     ),

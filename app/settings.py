@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     """Most bytes of files cut down by ``?k=`` that are kept for the next request."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
     """Largest data set accepted, in bytes received."""
+    quota_bytes: int = Field(default=2**40, ge=0)
+    """Bytes that one project may keep in ``data_dir``; 0 sets no limit."""
+    quota_datasets: int = Field(default=10_000, ge=0)
+    """Data sets that one project may have; 0 sets no limit."""
+    quota_queued: int = Field(default=10_000, ge=0)
+    """Jobs and evaluations of one project that may wait at a time; 0 sets no limit."""
     max_open_uploads: int = Field(default=16, ge=1)
     """Files that one project may be sending in parts at a time."""
     upload_hours: float = Field(default=24, gt=0)

@@ -22,6 +22,8 @@ BLOCK_BYTES = 2**20
 VERIFIED_SECONDS = 600.0
 """How long a file that was read whole and found intact is served without reading it again, while nothing changes it."""
 MOST_VERIFIED = 4096
+MEASURED_SECONDS = 30.0
+"""How long the measured size of a project's files is used, with what this process has added to them."""
 
 
 class ArtifactStore:
@@ -42,6 +44,7 @@ class ArtifactStore:
         self._scratch = root / "tmp"
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._verified: dict[Path, tuple[tuple[int, int, int, int], float]] = {}
+        self._measured: dict[str, tuple[float, int]] = {}
 
     @contextmanager
     def scratch(self) -> Generator[Path]:
@@ -70,8 +73,24 @@ class ArtifactStore:
         digest = sha256 or file_sha256(path)
         target = self._path(project_id, digest)
         target.parent.mkdir(parents=True, exist_ok=True)
+        known = self._measured.get(project_id)
+        if known is not None and not target.exists():
+            self._measured[project_id] = known[0], known[1] + path.stat().st_size
         move_whole(path, target)
         return digest
+
+    def bytes_of(self, project_id: str) -> int:
+        """Bytes of a project's artifacts and of what was cut from them, looked at again every half minute."""
+        known = self._measured.get(project_id)
+        if known is None or time.monotonic() - known[0] > MEASURED_SECONDS:
+            folders = (self.root / "objects" / project_id, self.cuts(project_id))
+            known = time.monotonic(), sum(map(_folder_bytes, folders))
+            self._measured[project_id] = known
+        return known[1]
+
+    def has(self, project_id: str, sha256: str) -> bool:
+        """Whether an artifact of this name is there."""
+        return self._path(project_id, sha256).is_file()
 
     def parts(self, upload_id: str) -> Path:
         """Folder for the parts of a file that arrives in pieces; not made here."""
@@ -143,6 +162,7 @@ class ArtifactStore:
 
     def take_out(self, project_id: str, sha256: str, folder: Path) -> Path | None:
         """Move an artifact out of the store into a scratch folder; None when it is not there."""
+        self._measured.pop(project_id, None)
         try:
             return self._path(project_id, sha256).rename(folder / sha256)
         except FileNotFoundError:
@@ -164,6 +184,17 @@ class ArtifactStore:
 
     def _path(self, project_id: str, sha256: str) -> Path:
         return self.root / "objects" / project_id / sha256[:2] / sha256
+
+
+def _folder_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder; what goes away meanwhile counts nothing."""
+    total = 0
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                inside = entry.is_dir(follow_symlinks=False)
+                total += _folder_bytes(Path(entry)) if inside else entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def file_sha256(path: Path) -> str:

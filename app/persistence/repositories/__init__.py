@@ -12,6 +12,7 @@ from app.persistence.repositories.artifacts import Artifacts, Uploads
 from app.persistence.repositories.datasets import Datasets, GradientSets
 from app.persistence.repositories.evaluations import Evaluations
 from app.persistence.repositories.history import Events, RunHistory, Workers
+from app.persistence.repositories.holdings import holdings
 from app.persistence.repositories.job_units import JobUnits, units_of_jobs
 from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.rows import ListFilter
@@ -41,6 +42,7 @@ __all__ = [
     "WebhookDeliveries",
     "WebhookEndpoints",
     "Workers",
+    "holdings",
     "owners_that_ended",
     "units_of_jobs",
 ]

@@ -21,6 +21,7 @@ from app.services.datasets.sources import refuse_source
 from app.services.idempotency import made_before, replayed
 from app.services.if_match import require_version
 from app.services.jobs.validation import refuse_unready
+from app.services.quotas import Quotas
 from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.status import DatasetStatus, UnitKind
@@ -97,6 +98,7 @@ class DatasetService:
         self.database = database
         self.store = store
         self.settings = settings
+        self.quotas = Quotas(store, settings)
 
     def register(
         self,
@@ -122,8 +124,11 @@ class DatasetService:
             The data set, and whether an earlier call had made it.
 
         Raises:
-            ServiceError: ``idempotency-key-reused``.
+            ServiceError: ``quota-bytes``, ``quota-exceeded`` or ``idempotency-key-reused``.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by replayed()
+        if not self.store.has(project_id, upload.sha256):
+            with self.database.read() as session:
+                self.quotas.refuse(session, project_id, stored_bytes=upload.bytes)
         # The bytes first: a row must never name an artifact that is not there.
         self.store.add(project_id, upload.path, upload.sha256)
         about: dict[str, Any] = {"name": name, "requested": requested, "metadata": metadata}
@@ -153,7 +158,8 @@ class DatasetService:
             The data set, and whether an earlier call had made it.
 
         Raises:
-            ServiceError: ``source-not-allowed``, ``url-not-allowed`` or ``idempotency-key-reused``.
+            ServiceError: ``source-not-allowed``, ``url-not-allowed``, ``quota-bytes``, ``quota-exceeded`` or
+                ``idempotency-key-reused``.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by refuse_source() and replayed()
         refuse_source(source, self.settings)
         asked, about = source.model_dump(mode="json"), {"requested": requested, "metadata": metadata}
@@ -168,6 +174,9 @@ class DatasetService:
         with self.database.write() as session:
             known = replayed(session, project_id, "POST /v1/datasets", key, digest_of(request), dataset_id)
             if known is None:
+                # How many bytes will come of a source is not known yet.
+                new = {} if row["upload"] is not None else {"stored_bytes": 1}
+                self.quotas.refuse(session, project_id, datasets=1, **new)
                 enter(session, dataset_id, project_id, **row)
         if known is not None:
             return made_before(partial(self.get, project_id, known), f"data set {known}"), True

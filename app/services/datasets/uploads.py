@@ -19,6 +19,7 @@ from app.persistence.tables import PartUpload, UploadedPart
 from app.persistence.types import clock
 from app.services.datasets.service import Upload, enter
 from app.services.idempotency import made_before, replayed
+from app.services.quotas import Quotas
 from app.settings import Settings
 from app.status import UploadStatus
 from app.storage import BLOCK_BYTES, ArtifactStore
@@ -81,6 +82,7 @@ class UploadService:
 
     def __init__(self, database: Database, store: ArtifactStore, settings: Settings) -> None:
         self.database, self.store, self.settings = database, store, settings
+        self.quotas = Quotas(store, settings)
 
     def begin(self, project_id: str, wanted: UploadRequest, key: str | None) -> tuple[UploadView, bool]:
         """Announce a file.
@@ -94,7 +96,8 @@ class UploadService:
             The upload, and whether an earlier call had begun it.
 
         Raises:
-            ServiceError: ``payload-too-large``, ``validation-error``, ``too-many-uploads``, ``idempotency-key-reused``.
+            ServiceError: ``payload-too-large``, ``validation-error``, ``too-many-uploads``, ``quota-bytes``,
+                ``quota-exceeded``, ``idempotency-key-reused``.
         """
         if wanted.bytes > self.settings.max_upload_bytes:
             detail = f"the file has {wanted.bytes} bytes, at most {self.settings.max_upload_bytes} are taken"
@@ -112,6 +115,7 @@ class UploadService:
                 if uploads.count_open(project_id) >= self.settings.max_open_uploads:
                     detail = f"{self.settings.max_open_uploads} uploads of the project are open; complete or delete one"
                     raise ServiceError("too-many-uploads", detail, headers={"Retry-After": "60"})
+                self.quotas.refuse(session, project_id, datasets=1, stored_bytes=wanted.bytes)
                 uploads.add(
                     PartUpload(
                         id=upload_id,

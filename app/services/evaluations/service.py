@@ -20,6 +20,7 @@ from app.services.if_match import require_version
 from app.services.jobs.progress import WAITING, Progress, is_worked_on, shared_progress, unit_progress
 from app.services.jobs.proxies import Proxies
 from app.services.jobs.validation import usable_dataset
+from app.services.quotas import Quotas
 from app.status import ACTIVE, EVALUATING, EvaluationStatus, UnitKind, UnitState
 from spice_select.config import ProxyConfig, RunConfig
 from spice_select.evaluation.settings import EvaluationConfig
@@ -59,10 +60,12 @@ class EvaluationService:
     Args:
         database: Where the records are.
         proxies: Resolves models.
+        quotas: What a project may hold.
     """
 
-    def __init__(self, database: Database, proxies: Proxies) -> None:
+    def __init__(self, database: Database, proxies: Proxies, quotas: Quotas) -> None:
         self.database = database
+        self.quotas = quotas
         self.proxies = proxies
 
     def create(
@@ -95,6 +98,7 @@ class EvaluationService:
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, evaluation_id)
             if known is None:
+                self.quotas.refuse(session, project_id, queued=1, stored_bytes=1)
                 job = _job_with_choice(session, project_id, request.job_id)
                 dataset = usable_dataset(session, project_id, job.dataset_id, "#/job_id")
                 holdout = _holdout(session, job, settings, dataset, request.holdout_dataset_id)

@@ -40,6 +40,7 @@ from app.services.jobs.validation import (
     target_dataset,
     usable_dataset,
 )
+from app.services.quotas import Quotas
 from app.services.storage.retention import Retention
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
@@ -97,6 +98,7 @@ class JobService:
         self.proxies = proxies
         self.retention = retention
         self.estimator = Estimator(proxies.settings, store)
+        self.quotas = Quotas(store, proxies.settings)
 
     def create(self, project_id: str, request: JobRequest, *, key: str | None, body: str) -> tuple[JobView, bool]:
         """Queue a job; its gradient set is shared with every job that needs the same gradients.
@@ -130,6 +132,7 @@ class JobService:
         with self.database.write() as session:
             known = replayed(session, project_id, OPERATION, key, body, job_id)
             if known is None:
+                self.quotas.refuse(session, project_id, queued=1, stored_bytes=1)  # gradients, and files of its result
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_dataset_objective(config, dataset)
                 check_groups(config.selection, dataset)
