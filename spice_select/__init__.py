@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spice_select.pipeline.run import run
     from spice_select.pipeline.targets import TargetFile
     from spice_select.records.tokenize import Example, load_examples
+    from spice_select.selection.bm25 import bm25_scores
     from spice_select.selection.select import Selection, select
     from spice_select.selection.whitening import whiten
 
@@ -31,6 +32,7 @@ __all__ = [
     "SelectionConfig",
     "TargetFile",
     "__version__",
+    "bm25_scores",
     "collect_gradients",
     "load_examples",
     "load_proxy",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "bm25_scores": "spice_select.selection.bm25",
     "Example": "spice_select.records.tokenize",
     "load_examples": "spice_select.records.tokenize",
     "collect_gradients": "spice_select.gradients.collect",

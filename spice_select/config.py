@@ -27,9 +27,16 @@ Method = Literal[
     "facility_location",
     "k_center",
     "herding",
+    "bm25",
+    "embedding",
 ]
 Information = Literal["logdet", "diagonal", "scalar"]
 Objective = Literal["sft", "sft_chosen", "dpo"]
+Measure = Literal["gradient", "embedding", "words"]
+MEASURES: dict[str, Measure] = {"bm25": "words", "embedding": "embedding"}
+"""What is kept of a row for a method that selects by something else than gradients."""
+WORD_FEATURES = 1024
+"""Numbers that are kept of the words of a row."""
 
 
 class Model(BaseModel):
@@ -108,6 +115,9 @@ class Tuning(Model):
 class GradientConfig(Model):
     """What is measured about each sample."""
 
+    measure: Measure = "gradient"
+    """What is kept of each sample; follows from the method. ``embedding``: the position-weighted mean of the last
+    hidden states, by one forward pass. ``words``: its words, hashed, without the weights of the model."""
     targets: Literal["linear", "lora"] = "linear"
     """``linear``: weights of every linear layer of the transformer blocks. ``lora``: adapters on those layers, fresh
     ones (of which only B has a gradient) or, after a warm-up of adapters, those (of which both have one)."""
@@ -217,7 +227,9 @@ class SelectionOptions(Model):
     """``spice``, or another way to choose from the same gradients: ``fisher`` (no penalty), ``random``, ``stratified``
     (random with the groups' shares of the pool), ``length_matched`` (random with the token histogram of SPICE's own
     choice), ``top_norm``, ``loss`` (highest first), ``less`` (closest to a target set), ``dpp`` (greedy MAP),
-    ``facility_location``, ``k_center``, ``herding`` (the mean of the set follows the mean of the pool)."""
+    ``facility_location``, ``k_center``, ``herding`` (the mean of the set follows the mean of the pool). Without
+    gradients, for the rows of the targets in turn: ``bm25`` (Okapi BM25 of the text), ``embedding`` (RDS+: cosine of
+    the position-weighted means of the proxy's last hidden states)."""
     information: Information = "logdet"
     """``logdet`` is exact; ``diagonal`` and ``scalar`` are the surrogates of the authors' code."""
     alpha: Annotated[float, Field(gt=0, le=1e12)] = 1.0
@@ -340,8 +352,8 @@ class Conditions(Model):
     """A job on the same gradients whose rows are already owned: the choice is what adds most to them, gains and
     utility are what it adds, and none of its rows is chosen again."""
     target_dataset_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
-    """For the method ``less``: the data set that the choice is to be close to; its gradients are taken with the same
-    proxy and settings."""
+    """Short for one target: the data set that the choice is to be close to; it is measured with the same proxy and
+    settings."""
     targets: Annotated[list[TargetConfig], Field(max_length=32)] = []
     """What the model should get better at: each pick serves the target furthest below its weight, and rows of the pool
     that are also target rows leave it. At most 512 inline rows in all."""
@@ -396,5 +408,7 @@ class RunConfig(Model):
 
     @property
     def has_trained_proxy(self) -> bool:
-        """Whether the losses of the proxy say something about a row."""
+        """Whether there are losses of the proxy, and they say something about a row."""
+        if self.selection.method == "bm25":
+            return False
         return not self.proxy.model.startswith("builtin:") or self.gradients.warmup_steps > 0

@@ -7,8 +7,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from spice_select.config import GradientConfig, RunConfig
+from spice_select.config import MEASURES, GradientConfig, RunConfig
 from spice_select.presets import BUILTIN_KEEPS, DEFAULT, NEEDS_TRAINED_PROXY, PRESETS, UNTARGETED, Part, Preset
+
+MEASURED = {
+    "embedding": "Gain, conflict and utility are of embeddings, not of gradients: compare them within the method only.",
+    "words": "Gain, conflict and utility are of word counts, not of gradients: compare them within this method only.",
+}
+"""What numbers mean where no gradient was taken."""
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -18,13 +24,17 @@ def with_preset(config: RunConfig, *, targeted: bool) -> RunConfig:
 
     A run that names no preset gets ``recommended``, unless it asks for something that the preset is not about: another
     method than ``spice``, a surrogate of the log-determinant, a scope, or the periodic schedule. ``preset`` None fills
-    in nothing. Applied twice it changes nothing more.
+    in nothing. What is measured follows from the method. Applied twice it changes nothing more.
 
     Args:
         config: What was given; pydantic knows which fields that was.
         targeted: Whether the run has targets, also such as are given beside the settings.
     """
     preset = preset_of(config)
+    measure = MEASURES.get(config.selection.method, "gradient")
+    if config.gradients.measure != measure:
+        gradients = config.gradients.model_copy(update={"measure": measure})
+        config = config.model_copy(update={"gradients": gradients})
     if preset is None:
         return config.model_copy(update={"preset": None})
     whole = config.selection.scope.kind == "global" and config.schedule.kind == "offline"
@@ -81,18 +91,24 @@ def preset_of(config: RunConfig) -> Preset | None:
 
 
 def notes(config: RunConfig) -> list[str]:
-    """What a reader should know about how the preset was applied.
+    """What a reader should know about what was measured and how the preset was applied.
 
     Args:
         config: Settings of the run, with those of its preset.
     """
+    told = [] if config.gradients.measure == "gradient" else [MEASURED[config.gradients.measure]]
     if config.preset is None or config.has_trained_proxy:
-        return []
+        return told
+    reason = (
+        "the method bm25 takes no losses."
+        if config.selection.method == "bm25"
+        else f"{config.proxy.model} was never trained, so its losses say nothing about a row. Name a trained proxy to "
+        "have it."
+    )
     missing = NEEDS_TRAINED_PROXY & PRESETS[config.preset]["screens"].keys()
     dumped = config.conditions.screens.model_dump()
-    return [
-        f"The screen {name} of the preset {config.preset} was left out: {config.proxy.model} was never trained, so its "
-        "losses say nothing about a row. Name a trained proxy to have it."
+    return told + [
+        f"The screen {name} of the preset {config.preset} was left out: {reason}"
         for name in sorted(missing)
         if dumped[name] is None
     ]

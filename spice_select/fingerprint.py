@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spice_select.config import GradientConfig, RunConfig, digest_of
+from spice_select.config import GradientConfig, Measure, RunConfig, digest_of
 from spice_select.version import GRADIENT_FORMAT, PERIODIC_FORMAT, WARMUP_FORMAT
+
+_GRADIENT_ONLY = {"targets", "sketch_dim", "lora_rank", "lora_alpha", "seed"}
+UNREAD: Mapping[Measure, set[str]] = {
+    "gradient": {"measure"},
+    "embedding": _GRADIENT_ONLY,
+    "words": {*_GRADIENT_ONLY, "dtype", "loss", "dpo_beta"},
+}
+"""Settings that say nothing about what is kept of a row; a warm-up has a fingerprint of its own."""
 
 
 def gradient_fingerprint(
@@ -27,7 +35,7 @@ def gradient_fingerprint(
     # What says nothing is left out, as it was before there was any of it: stored gradients stay valid.
     idle = {"batch_tokens"} | ({"tuning"} if warmup is None else set())
     idle |= {"store_dtype"} if config.store_dtype == "float32" else set()
-    idle |= _idle(config)
+    idle |= _idle(config) | UNREAD[config.measure]
     return digest_of(
         {
             "rows_sha256": rows_sha256,
@@ -76,7 +84,7 @@ def periodic_fingerprint(*, pool: str, proxy_revision: str, config: RunConfig) -
             "settings": config.model_dump(
                 mode="json",
                 include={"gradients", "schedule", "selection"},
-                exclude={"gradients": {"batch_tokens", *_idle(config.gradients)}},
+                exclude={"gradients": {"batch_tokens", "measure", *_idle(config.gradients)}},
             ),
             "format": [GRADIENT_FORMAT, WARMUP_FORMAT, PERIODIC_FORMAT],
         }

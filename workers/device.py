@@ -22,7 +22,7 @@ def fitting_threads(model: Any) -> Generator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if model.device.type == "cpu" and getattr(model.config, "hidden_size", NARROW) < NARROW:
+    if model is not None and model.device.type == "cpu" and getattr(model.config, "hidden_size", NARROW) < NARROW:
         torch.set_num_threads(1)
     try:
         yield

@@ -55,6 +55,8 @@ METHODS = {
     "facility_location": "Facility location",
     "k_center": "k-center",
     "herding": "Herding",
+    "bm25": "BM25 (words)",
+    "embedding": "Embeddings (RDS+)",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,10 +15,31 @@ from spice_select.gradients.loss import VocabularyHead, cross_entropy_, head_gra
 from spice_select.records.tokenize import IGNORED, Example
 
 
+@dataclass(frozen=True)
+class BatchInputs:
+    """What the model is given of a batch, and what it has to predict.
+
+    Attributes:
+        arguments: Of the model.
+        learning: Positions that predict something, int64 of shape (m,), in the flattened batch.
+        targets: Token that each of them has to predict, int64 of shape (m,).
+        weights: Weight of each of them in the gradient of its sample, float64 of shape (m,).
+        shares: Weight of each of them in the loss of its sample, float64 of shape (m,).
+        tokens: Positions of the tokens of each sample, int64 of shape (n, longest); one behind the last for "no more".
+    """
+
+    arguments: dict[str, Any]
+    learning: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    shares: torch.Tensor
+    tokens: torch.Tensor
+
+
 class BatchPass:
     """Runs batches through the model: losses and features of each."""
 
-    def __init__(self, model: Any, config: GradientConfig, recorder: GradientHooks, logit_bytes: int) -> None:
+    def __init__(self, model: Any, config: GradientConfig, recorder: GradientHooks | None, logit_bytes: int) -> None:
         self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.device = self.model.get_input_embeddings().weight.device
         self.mean = config.loss == "mean"
@@ -26,14 +48,20 @@ class BatchPass:
         self.logit_bytes = logit_bytes
         with torch.no_grad():
             self.head = checked_head(self.model)
+        if recorder is not None:
+            self.width = recorder.width
+            self.block_sizes = tuple(target.size for target in recorder.targets)
 
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Losses, float64 of shape (n,), and features of shape (n, d), both on the model's device.
+    def read(self, batch: Batch) -> BatchInputs:
+        """What goes into the model and what is to come out.
 
         The DPO loss is log 2 for every pair at the reference policy: the loss of a pair here is that of its chosen
         answer, the mean over its tokens.
 
         Nothing here waits for the device: what decides a shape is worked out on the CPU.
+
+        Args:
+            batch: Padded or packed.
         """
         where = (batch.targets != IGNORED).flatten()
         # Row i holds the places of sample i's tokens; one place behind the last stands for "no more".
@@ -48,25 +76,47 @@ class BatchPass:
         targets, token_weights, shares = (
             part[learning].to(self.device) for part in (batch.targets.flatten(), weights, reported)
         )
-        learning, tokens = learning.to(self.device), tokens.to(self.device)
+        return BatchInputs(arguments, learning.to(self.device), targets, token_weights, shares, tokens.to(self.device))
+
+    def losses(self, read: BatchInputs, token_losses: torch.Tensor) -> torch.Tensor:
+        """Loss of every sample of a batch, nats, float64 of shape (n,).
+
+        A padded matrix and a sum over rows, for an order of addition that never changes.
+
+        Args:
+            read: What the batch was.
+            token_losses: Cross-entropy of each position that is learned, nats, shape (m,).
+        """
+        size = read.arguments["input_ids"].numel() + 1
+        table = torch.zeros(size, dtype=torch.float64, device=self.device)
+        table.index_copy_(0, read.learning, token_losses.double() * read.shares)
+        return table[read.tokens].sum(dim=1)
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses, float64 of shape (n,), and features of shape (n, d), both on the model's device.
+
+        Args:
+            batch: Padded or packed.
+        """
+        assert self.recorder is not None
+        read = self.read(batch)
+        targets, token_weights, tokens = read.targets, read.weights, read.tokens
         rows, length = batch.targets.shape
         with self.recorder.batch(rows, length, None if batch.places is None else tokens) as features:
             if self.head is not None:
-                states = self.model.base_model(**arguments).last_hidden_state.flatten(0, 1).index_select(0, learning)
+                states = self.model.base_model(**read.arguments).last_hidden_state.flatten(0, 1)
+                states = states.index_select(0, read.learning)
                 token_losses, gradient = head_gradient(
                     states.detach(), targets, token_weights, self.head, logit_bytes=self.logit_bytes
                 )
             else:
-                states = self.model(**arguments).logits.flatten(0, 1).index_select(0, learning)
+                states = self.model(**read.arguments).logits.flatten(0, 1).index_select(0, read.learning)
                 gradient = states.detach().to(torch.promote_types(states.dtype, torch.float32), copy=True)
                 token_losses = cross_entropy_(gradient, targets, token_weights)
                 gradient = gradient.to(states.dtype)
             if len(targets):
                 torch.autograd.backward(states, gradient)
-        # A padded matrix and a sum over rows, for an order of addition that never changes.
-        table = torch.zeros(len(where) + 1, dtype=torch.float64, device=self.device)
-        table.index_copy_(0, learning, token_losses.double() * shares)
-        return table[tokens].sum(dim=1), features
+        return self.losses(read, token_losses), features
 
     def _weights(self, batch: Batch, where: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight of each place in the gradient and in the loss that is reported, float64 of shape (b * t + 1,).

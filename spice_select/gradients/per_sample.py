@@ -24,6 +24,7 @@ import torch
 from spice_select.config import GradientConfig
 from spice_select.errors import ConfigError, Stopped, UnsupportedProxyError
 from spice_select.gradients.batching import Batch, collate, pack, plan_batches, plan_packed
+from spice_select.gradients.embedding import EmbeddingPass
 from spice_select.gradients.forward import BatchPass, check_packing
 from spice_select.gradients.hooks import GradientHooks
 from spice_select.gradients.targets import Target, find_targets
@@ -77,7 +78,7 @@ def measure(
     packed: bool | None = None,
     logit_bytes: int = LOGIT_BYTES,
 ) -> SampleGradients:
-    """Gradient, loss and token counts of each example.
+    """Gradient (or embedding, as configured), loss and token counts of each example.
 
     With ``sketch_dim=None`` a row is every measured weight's exact gradient, ``weight.grad.flatten()`` of one layer
     after the other as in ``spice_select.gradients.targets``; otherwise at most ``sketch_dim`` numbers per layer.
@@ -110,24 +111,28 @@ def measure(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(frozen(model))
         stack.enter_context(arithmetic(model, _arithmetic_type(model, config)))
-        recorder = stack.enter_context(GradientHooks(model, find_targets(model, config)))
-        forward = BatchPass(model, config, recorder, logit_bytes)
+        targets = find_targets(model, config)
+        forward: BatchPass
+        if config.measure == "embedding":
+            forward = EmbeddingPass(model, config, logit_bytes)
+        else:
+            forward = BatchPass(model, config, stack.enter_context(GradientHooks(model, targets)), logit_bytes)
         packed = _packs(forward.model, packed)
         n = len(examples)
         result = SampleGradients(
-            features=torch.zeros((n, recorder.width), dtype=feature_dtype),
+            features=torch.zeros((n, forward.width), dtype=feature_dtype),
             losses=torch.zeros(n, dtype=torch.float64),
             label_tokens=torch.tensor([example.num_learned for example in examples], dtype=torch.int64),
             tokens=torch.tensor(lengths, dtype=torch.int64),
             norms=torch.zeros(n, dtype=torch.float64),
             finite=torch.ones(n, dtype=torch.bool),
             halvings=0,
-            block_sizes=tuple(target.size for target in recorder.targets),
+            block_sizes=forward.block_sizes,
         )
         completed = lengths.count(0)
         tokens = halvings = 0
         plan = plan_packed if packed else plan_batches
-        most = batch_tokens_on(forward.device, recorder.targets, config)
+        most = batch_tokens_on(forward.device, targets, config)
         todo = deque((indices, packed) for indices in plan(lengths if packed else _padded(examples), most))
         under_way: deque[_Measured] = deque()
         while todo or under_way:

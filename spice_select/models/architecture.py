@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spice_select.config import GradientConfig
+from spice_select.config import WORD_FEATURES, GradientConfig
 from spice_select.models.projection_shape import sketch_shape
 
 GATED = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo", "olmo2", "smollm3"})
@@ -42,7 +42,9 @@ class ProxyShape:
         return self.blocks * sum(i * o for i, o in self.layers) + self.embeddings * self.vocabulary * self.width
 
     def features(self, config: GradientConfig) -> int:
-        """Numbers that are kept of the gradient of one sample, d."""
+        """Numbers that are kept of one sample, d."""
+        if config.measure != "gradient":
+            return WORD_FEATURES if config.measure == "words" else self.width
         if config.targets == "lora":
             up = sum(sketch_shape(config.lora_rank, outputs, config.sketch_dim).size for _, outputs in self.layers)
             down = sum(sketch_shape(inputs, config.lora_rank, config.sketch_dim).size for inputs, _ in self.layers)

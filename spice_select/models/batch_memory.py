@@ -73,6 +73,8 @@ def batch_memory(
         tuned: Whether the model goes on being tuned between batches.
         whole_logits: Whether the logits of a batch are held at once: those of a head that is no plain layer are.
     """
+    if config.measure == "words":
+        return BatchMemory(weights=0, features=rows * shape.features(config) * VALUE_BYTES, logits=0, per_token=0)
     size = DTYPE_BYTES[config.dtype]
     weights = tuning_bytes(shape, config) if tuned else shape.parameters * size
     position = LOGIT_COPIES * max(size, VALUE_BYTES) * shape.vocabulary

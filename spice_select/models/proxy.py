@@ -22,7 +22,7 @@ from spice_select.errors import ConfigError, ProxyError, UnknownProxyError, Unsu
 from spice_select.models.architecture import TINY
 from spice_select.models.compute_type import is_bfloat16_fast
 from spice_select.models.gguf_file import gguf_arguments
-from spice_select.models.hub_files import WEIGHTS, download
+from spice_select.models.hub_files import SMALL, WEIGHTS, download
 from spice_select.models.layers import check_layers
 from spice_select.models.model_files import (
     BUILTIN,
@@ -39,7 +39,7 @@ from spice_select.models.model_files import (
     weights_digest,
 )
 from spice_select.models.tiny import build_tiny_model, build_tiny_tokenizer
-from spice_select.models.tokenizer import load_tokenizer
+from spice_select.models.tokenizer import load_tokenizer, proxy_tokenizer
 
 _UNREADABLE: Final = (
     OSError, ValueError, RuntimeError, KeyError, IndexError, OverflowError, ImportError, TypeError, AttributeError,
@@ -53,11 +53,11 @@ class Proxy:
     """A loaded proxy model.
 
     Attributes:
-        model: A causal language model of transformers, in evaluation mode.
+        model: A causal language model of transformers, in evaluation mode; None where only the tokenizer is needed.
         tokenizer: Its tokenizer; ``model_max_length`` is the model's context in tokens.
         name: As it was asked for.
         revision: Hub commit, digest of a local folder, or revision of a built-in model.
-        weights_sha256: Over the bytes of the weights.
+        weights_sha256: Over the bytes of the weights; None without them.
         tokenizer_sha256: Over ``tokenizer.json`` and the chat template.
         adapter_sha256: Over settings and weights of the adapter that was merged into it; None without one.
     """
@@ -66,7 +66,7 @@ class Proxy:
     tokenizer: Any
     name: str
     revision: str
-    weights_sha256: str
+    weights_sha256: str | None
     tokenizer_sha256: str
     adapter_sha256: str | None = None
 
@@ -76,7 +76,7 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
 
     Args:
         proxy: Which model.
-        gradients: What will be measured; decides the type of the weights.
+        gradients: What will be measured; decides the type of the weights, and whether they are needed.
         device: Where the model goes.
 
     Returns:
@@ -88,6 +88,8 @@ def load_proxy(proxy: ProxyConfig, gradients: GradientConfig, *, device: str | t
         UnsafeProxyError: Pickled weights or a model with its own code.
         UnsupportedProxyError: Not a causal language model with linear layers, or a tokenizer that does not fit it.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
+    if gradients.measure == "words":
+        return _without_weights(proxy)
     if proxy.model.startswith("builtin:"):
         loaded = _builtin(proxy, _dtype(gradients, TINY, device))
     elif is_folder(proxy.model):
@@ -113,6 +115,23 @@ def _dtype(gradients: GradientConfig, sizes: Mapping[str, Any] | None, device: s
     settled = with_dtype(gradients, sizes, is_fast=lambda: is_bfloat16_fast(str(device)))
     dtype: torch.dtype = getattr(torch, settled.dtype)
     return dtype
+
+
+def _without_weights(proxy: ProxyConfig) -> Proxy:
+    """The tokenizer alone; a model of the hub is not downloaded."""
+    tokenizer, folder = proxy_tokenizer(proxy), None
+    if proxy.model in BUILTIN:
+        revision = BUILTIN[proxy.model]
+    elif is_folder(proxy.model):
+        folder = Path(proxy.model).expanduser()
+        revision = local_digest(folder)
+    else:
+        folder = download(proxy.model, proxy.revision, SMALL)
+        revision = folder.name
+    if proxy.adapter is not None:
+        revision = adapted_revision(revision, Path(proxy.adapter).expanduser())
+    kept = None if folder is None or is_gguf(str(folder)) else folder
+    return Proxy(None, tokenizer, proxy.model, revision, None, _tokenizer_digest(tokenizer, kept))
 
 
 def _builtin(proxy: ProxyConfig, dtype: torch.dtype) -> Proxy:

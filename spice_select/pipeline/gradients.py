@@ -144,12 +144,12 @@ class LocalGradients:
         fingerprint = other.fingerprint(proxy.revision)
         facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
         try:
-            features = load_pool([(path, None) for path in paths], other.prints).features
+            pool = load_pool([(path, None) for path in paths], other.prints)
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target {name!r}: {error.detail}", pointer=pointer, reasons=error.reasons) from error
-        count = int(features.shape[0])
+        count = len(pool.positions)
         described = TargetFacts(name, weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
-        return TargetSet(described, features, rows_shards)
+        return TargetSet(described, pool.features, rows_shards, pool.positions.tolist())
 
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
         self._clock.phase("computing_gradients", measure="samples")

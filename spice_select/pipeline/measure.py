@@ -6,18 +6,21 @@ pool and result refer to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from spice_select.arrays import rounded
 from spice_select.config import GradientConfig
-from spice_select.gradients.per_sample import measure
-from spice_select.records.conversation import load_conversation
-from spice_select.records.tokenize import encode
+from spice_select.gradients.per_sample import SampleGradients, measure
+from spice_select.records.conversation import load_conversation, said
+from spice_select.records.tokenize import Example, encode
+from spice_select.records.word_vectors import word_vectors
 from spice_select.storage.shards import GradientShard
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def measure_shard(
     on_progress: MeasureProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> GradientShard:
-    """Gradients of the samples of one shard of usable rows.
+    """Gradients of the samples of one shard of usable rows, or what else the settings measure.
 
     A sample whose gradient is zero or not finite is no candidate: it teaches nothing, or nobody can tell what. It is
     listed in ``excluded`` like one that is too long.
@@ -73,8 +76,9 @@ def measure_shard(
     """  # ruff: ignore[docstring-extraneous-exception] - raised by measure()
     if config.batch_tokens != GradientConfig.model_fields["batch_tokens"].default:
         header = {**header, "batch_tokens": config.batch_tokens}
+    conversations = read_conversations(rows_path)
     encoding = encode(
-        read_conversations(rows_path),
+        conversations,
         proxy.tokenizer,
         max_length=config.max_length,
         overflow=config.overflow,
@@ -101,7 +105,10 @@ def measure_shard(
             header={**header, "halvings": 0},
             dtype=config.store_dtype,
         )
-    measured = measure(proxy.model, encoding.examples, config, on_progress=on_progress, should_stop=should_stop)
+    if config.measure == "words":
+        measured = _words([said(conversations[index]) for index in encoding.kept], encoding.examples, config)
+    else:
+        measured = measure(proxy.model, encoding.examples, config, on_progress=on_progress, should_stop=should_stop)
     features = rounded(np.asarray(measured.features, dtype=np.float32), config.store_dtype)
     finite = np.asarray(measured.finite, dtype=bool) & np.isfinite(features).all(axis=1)
     usable = finite & features.any(axis=1)
@@ -119,4 +126,21 @@ def measure_shard(
         truncated=[row for row in truncated if row not in set(lost)],
         header={**header, "halvings": measured.halvings, "block_sizes": list(measured.block_sizes)},
         dtype=config.store_dtype,
+    )
+
+
+def _words(texts: Sequence[str], examples: Sequence[Example], config: GradientConfig) -> SampleGradients:
+    """The words of each sample in the place of its gradient. Nobody has a loss: no model is asked."""
+    vectors = torch.from_numpy(word_vectors(texts))
+    norms = vectors.double().norm(dim=1)
+    count = len(examples)
+    return SampleGradients(
+        features=(vectors / norms[:, None]).float() if config.normalize == "unit" else vectors,
+        losses=torch.full((count,), math.nan, dtype=torch.float64),
+        label_tokens=torch.tensor([example.num_learned for example in examples], dtype=torch.int64),
+        tokens=torch.tensor([len(example.input_ids) for example in examples], dtype=torch.int64),
+        norms=norms,
+        finite=torch.ones(count, dtype=torch.bool),
+        halvings=0,
+        block_sizes=(vectors.shape[1],),
     )

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from spice_select.arrays import StackedArrays, StoreDtype
 from spice_select.errors import EmptyPoolError, MismatchedShardError
+from spice_select.records.conversation import load_conversation, said
 from spice_select.selection.validation import group_of
 from spice_select.storage.shards import GradientShard, map_shard, read_shard
 
@@ -64,6 +65,19 @@ def read_groups(rows_shards: Sequence[Path], column: str, positions: Sequence[in
         for text in pq.read_table(path, columns=["record"]).column("record").to_pylist():
             groups.append(group_of(text, column))
     return [groups[position] for position in positions]
+
+
+def read_texts(rows_shards: Sequence[Path]) -> list[str]:
+    """What every usable row says, prompt and response, and the rejected one.
+
+    Args:
+        rows_shards: The intake's ``rows-*.parquet``, in order.
+    """
+    return [
+        said(load_conversation(text))
+        for path in rows_shards
+        for text in pq.read_table(path, columns=["messages"]).column("messages").to_pylist()
+    ]
 
 
 def load_pool(shards: Sequence[tuple[Path, str | None]], fingerprint: str | Sequence[str]) -> Pool:

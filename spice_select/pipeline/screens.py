@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from spice_select.config import RunConfig, Screens
 from spice_select.errors import BudgetError, ConfigError
-from spice_select.pipeline.pool import Pool
+from spice_select.pipeline.pool import Pool, read_texts
 from spice_select.records.contamination import Benchmark, contaminated
-from spice_select.records.conversation import load_conversation, shown
 from spice_select.records.near_duplicates import near_duplicate_clusters
 
 MAD_SCALE = 1.4826
@@ -189,7 +188,7 @@ def _loss_outliers(screens: Screens, pool: Pool) -> list[dict[str, Any]]:
 def _near_duplicates(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) -> list[dict[str, Any]]:
     if screens.near_duplicates is None:
         return []
-    texts, sources = _texts(rows_shards), _source_rows(rows_shards)
+    texts, sources = read_texts(rows_shards), _source_rows(rows_shards)
     positions = pool.positions.tolist()
     clusters = near_duplicate_clusters([texts[position] for position in positions], similarity=screens.near_duplicates)
     return [
@@ -214,8 +213,8 @@ def _contaminated(
     """
     if not benchmarks:
         return []
-    texts, positions = _texts(rows_shards), pool.positions.tolist()
-    sets = [Benchmark(item.name, _texts(item.rows_shards)) for item in benchmarks]
+    texts, positions = read_texts(rows_shards), pool.positions.tolist()
+    sets = [Benchmark(item.name, read_texts(item.rows_shards)) for item in benchmarks]
     found = contaminated([texts[position] for position in positions], sets, screens.contamination_words)
     if found and screens.refuse_contamination:
         raise ConfigError(
@@ -225,16 +224,6 @@ def _contaminated(
     return [
         {"row": positions[hit.place], "code": "contamination", "detail": hit.evidence(screens.contamination_words)}
         for hit in found
-    ]
-
-
-def _texts(rows_shards: Sequence[Path]) -> list[str]:
-    """What every usable row says, prompt and response, and the rejected one."""
-    return [
-        " ".join(shown(message) for message in [*conversation, *(conversation.rejected or [])])
-        for path in rows_shards
-        for stored in pq.read_table(path, columns=["messages"]).column("messages").to_pylist()
-        for conversation in [load_conversation(stored)]
     ]
 
 

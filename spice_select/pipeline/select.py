@@ -20,6 +20,7 @@ from spice_select.pipeline.targets import (
     refuse_both,
     rows_in_targets,
     rows_of,
+    target_scores,
     with_target_floors,
     without,
 )
@@ -115,6 +116,7 @@ def select_from_pool(
         targets=prepared.targets or None,
         target_weights=[target.facts.weight for target in targets] or None,
         protect=prepared.protected,
+        target_scores=target_scores(config.selection, pool, storage.rows_shards, targets),
         on_progress=report.advance,
         should_stop=should_stop,
     )

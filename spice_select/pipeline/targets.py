@@ -16,8 +16,9 @@ import torch
 from spice_select.arrays import StackedArrays
 from spice_select.config import SelectionConfig
 from spice_select.errors import ConfigError, PoolError
-from spice_select.pipeline.pool import Pool
+from spice_select.pipeline.pool import Pool, read_texts
 from spice_select.results.run_metadata import TargetFacts
+from spice_select.selection.bm25 import bm25_scores
 from spice_select.selection.gradient_matrix import GradientMatrix, Gradients
 from spice_select.selection.methods import GREEDY, SideData
 from spice_select.selection.protected import Protected, protect_from
@@ -52,12 +53,14 @@ class TargetSet:
         facts: What the result says about it.
         features: Gradients of its rows by the pool's proxy and settings, shape (m, d).
         rows_shards: ``rows-*.parquet`` that hold its rows, in order.
+        positions: Position in those of each of its rows that has a gradient.
         members: Position of each of its rows in those; None for all of them.
     """
 
     facts: TargetFacts
     features: np.ndarray | StackedArrays
     rows_shards: Sequence[Path]
+    positions: Sequence[int]
     members: Sequence[int] | None = None
 
     def conversations(self) -> list[bytes]:
@@ -146,6 +149,26 @@ def same_rows(name: str, target: str) -> str:
         target: Name of the target.
     """
     return f"the protected set {name!r} has the same rows as the target {target!r}"
+
+
+def target_scores(
+    config: SelectionConfig, pool: Pool, rows_shards: Sequence[Path], targets: Sequence[TargetSet]
+) -> list[torch.Tensor] | None:
+    """BM25 of every candidate for each row of each target, float64 of shape (n, m); None for other methods.
+
+    Args:
+        config: How to select.
+        pool: The pool.
+        rows_shards: The pool's ``rows-*.parquet``, in order.
+        targets: The targets.
+    """
+    if config.method != "bm25":
+        return None
+    texts = read_texts(rows_shards)
+    queries = [read_texts(target.rows_shards) for target in targets]
+    rows = [[said[place] for place in target.positions] for said, target in zip(queries, targets, strict=True)]
+    scores = bm25_scores([texts[place] for place in pool.positions.tolist()], [text for part in rows for text in part])
+    return list(torch.split(scores, [len(part) for part in rows], dim=1))
 
 
 def prepare(

@@ -95,6 +95,11 @@ def shown(message: Message) -> str:
     return "\n\n".join(part for part in (message.get("reasoning_content"), message["content"], *calls) if part)
 
 
+def said(conversation: Conversation) -> str:
+    """Everything a conversation says, prompt and response, and the rejected one."""
+    return " ".join(shown(message) for message in [*conversation, *(conversation.rejected or [])])
+
+
 def text_of(message: Message) -> str:
     """The content of a message as text: empty for a message that only calls tools."""
     return message["content"] or ""

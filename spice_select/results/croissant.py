@@ -75,7 +75,8 @@ RANKING_MEANING = {
     "score": "What the rule compared.",
     "tokens": "Tokens of prompt and response.",
     "target": "Name of the target that the row was selected for.",
-    "relevance": "Product of the row's gradient with the direction of that target's mean gradient.",
+    "relevance": "Product of the row's gradient with the direction of that target's mean gradient; for bm25 and "
+    "embedding the row's score for the target row that picked it.",
 }
 
 
@@ -224,7 +225,7 @@ def _sources(facts: RunFacts) -> list[dict[str, Any]]:
             "@id": f"spice:proxy/{quote(proxy.model, safe=':/')}@{quote(proxy.revision, safe='')}",
             "@type": "prov:Entity",
             "prov:label": f"proxy model {proxy.model}",
-            "sha256": proxy.weights_sha256,
+            **({"sha256": proxy.weights_sha256} if proxy.weights_sha256 is not None else {}),
         },
     ]
     if facts.given is not None:

@@ -139,7 +139,7 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
             "name": "proxy-model",
             "uri": proxy_uri,
             "digest": {
-                "sha256": proxy.weights_sha256,
+                **({"sha256": proxy.weights_sha256} if proxy.weights_sha256 is not None else {}),
                 **({"gitCommit": proxy.revision} if from_hub and proxy.adapter_sha256 is None else {}),
             },
             "annotations": {"model": proxy.model, "revision": proxy.revision},

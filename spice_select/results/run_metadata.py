@@ -124,14 +124,14 @@ class ProxyFacts:
     Attributes:
         model: Name as asked for.
         revision: Hub commit, or content hash of the folder.
-        weights_sha256: Digest (hex) of the weights.
+        weights_sha256: Digest (hex) of the weights; None where they were not needed.
         tokenizer_sha256: Digest (hex) of the tokenizer.
         adapter_sha256: Digest (hex) of the adapter that was merged into it; None without one.
     """
 
     model: str
     revision: str
-    weights_sha256: str
+    weights_sha256: str | None
     tokenizer_sha256: str
     adapter_sha256: str | None = None
 

@@ -19,7 +19,8 @@ class SelectedSample(BaseModel):
         score: What the rule compared, nats (nats per token where the rule was gain per token).
         tokens: Tokens of prompt and response.
         target: Name of the target that the row was selected for; None without targets.
-        relevance: g . m / |m| with the mean m of that target's rows; None without targets.
+        relevance: g . m / |m| with the mean m of that target's rows; for ``bm25`` and ``embedding`` the score for the
+            target row that picked it; None without targets.
     """
 
     model_config = ConfigDict(frozen=True, from_attributes=True)

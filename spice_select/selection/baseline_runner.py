@@ -24,7 +24,7 @@ BLOCK = 128
 
 
 class BaselineSelector(Protocol):
-    """A rule that names the next row, whatever its gain."""
+    """A rule that names the next row, whatever its gain, and in ``task`` the target that it serves, if any."""
 
     def choose(self, allowed: torch.Tensor) -> tuple[int, float | None] | None:
         """The next allowed row and what the rule ranks it by (None: nothing), or None when there is no row."""
@@ -95,9 +95,9 @@ class Control:
             return None
         row, value = chosen
         gain, against = self._trainings.look(row, self._chooser.ahead(allowed))
-        return Proposal(
-            row, gain, against, gain - self._config.conflict_penalty * against if value is None else value, 0
-        )
+        score = gain - self._config.conflict_penalty * against if value is None else value
+        task: int = getattr(self._chooser, "task", -1)
+        return Proposal(row, gain, against, score, 0, task=task, relevance=score if task >= 0 else 0.0)
 
     def accept(self, proposal: Proposal) -> None:
         """Add the proposed row to the set.

@@ -15,7 +15,7 @@ from spice_select.selection.certificate import certify, quadratic_forms
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.kernel_greedy import KernelGreedy
 from spice_select.selection.logdet import PrecisionLostError, log_determinant
-from spice_select.selection.methods import GREEDY, Engine, SideData, engine, is_targeted
+from spice_select.selection.methods import GREEDY, Engine, SideData, engine, has_tasks, is_targeted
 from spice_select.selection.result import STOPPED, Selection, StopReason, StopRequest
 from spice_select.selection.scoring import Proposal
 from spice_select.selection.target_certificate import relevance_bound
@@ -204,8 +204,8 @@ def describe(
         method=config.method,
         refreshed=refreshed,
         rule="score_per_token" if per_token else "score",
-        tasks=[pick.task for pick in picks] if is_targeted(config, side) else None,
-        relevances=[pick.relevance for pick in picks] if is_targeted(config, side) else None,
+        tasks=[pick.task for pick in picks] if has_tasks(config, side) else None,
+        relevances=[pick.relevance for pick in picks] if has_tasks(config, side) else None,
         margins=[pick.margin for pick in picks] if config.method in GREEDY else None,
         undecided=sum(pick.margin < pick.resolution for pick in picks) if config.method in GREEDY else None,
         cost=None if side.costs is None else int(side.costs[indices].sum()),

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from spice_select.config import SelectionConfig
-from spice_select.errors import ConfigError
+from spice_select.errors import ConfigError, PoolError
 from spice_select.selection.active_set import ActiveSet
 from spice_select.selection.baseline_runner import BaselineSelector, Control
 from spice_select.selection.baselines import (
@@ -32,16 +32,29 @@ from spice_select.selection.kernel_greedy import KernelGreedy
 from spice_select.selection.lazy_greedy import LazyGreedy
 from spice_select.selection.matching_rule import MatchingRule, pool_mean
 from spice_select.selection.protected import Protected
+from spice_select.selection.round_robin import RoundRobin, cosines
 from spice_select.selection.scoring import ComparisonRule, Proposal, Rule
 from spice_select.selection.surrogates import surrogate
-from spice_select.selection.target_rule import TargetRule, read_targets
+from spice_select.selection.target_rule import TargetRule, read_shares, read_targets
 
 GREEDY = {"spice", "fisher"}
 """Methods that compare scores; the others are controls."""
+IN_TURN = {"bm25", "embedding"}
+"""Methods by which the target rows pick in turn."""
+
+
+def has_tasks(config: SelectionConfig, side: SideData) -> bool:
+    """Whether each pick serves a target that can be named.
+
+    Args:
+        config: Settings of the run.
+        side: What else is known about the samples.
+    """
+    return bool(side.targets) and config.method in GREEDY | IN_TURN
 
 
 def is_targeted(config: SelectionConfig, side: SideData) -> bool:
-    """Whether each pick serves a target.
+    """Whether gradients are compared with those of a target.
 
     Args:
         config: Settings of the run.
@@ -80,6 +93,7 @@ class SideData:
         losses: Loss of every sample, nats.
         targets: Gradients of the rows of each target, float64 of shape (m, d).
         target_weights: Weight of each target; None for equal ones.
+        target_scores: Score of every sample for each row of each target, float64 of shape (n, m), for ``bm25``.
         given: Gradients of samples already owned, float64 of shape (m, d).
         protected: How the rows point relative to the sets that must not get worse.
         must_include: Rows that are chosen before any other.
@@ -91,6 +105,7 @@ class SideData:
     losses: Sequence[float] | torch.Tensor | None = None
     targets: tuple[torch.Tensor, ...] = ()
     target_weights: Sequence[float] | None = None
+    target_scores: tuple[torch.Tensor, ...] = ()
     given: torch.Tensor | None = None
     protected: Protected | None = None
     must_include: Sequence[int] = ()
@@ -200,6 +215,8 @@ def _chooser(
                 raise ConfigError("the method less needs the gradients of a target set", pointer="#/method")
             values = similarity(candidates, torch.cat(side.targets))
             return Ranking(descending_order(values), size, values)
+        case "bm25" | "embedding":
+            return _in_turn(candidates, config, side)
         case "herding":
             return Herding(candidates)
         case "k_center":
@@ -214,3 +231,26 @@ def _chooser(
             if side.given is not None:
                 located.absorb(side.given)
             return Greedy(located)
+
+
+def _in_turn(candidates: GradientMatrix, config: SelectionConfig, side: SideData) -> RoundRobin:
+    """The target rows pick in turn.
+
+    Raises:
+        ConfigError: There are no targets, or no scores for them.
+        PoolError: Scores that are not one finite number for each sample and target row.
+    """
+    if not side.targets:
+        raise ConfigError(f"the method {config.method} needs a target", pointer="#/method")
+    scores = side.target_scores
+    if config.method == "embedding":
+        scores = tuple(cosines(candidates, rows) for rows in side.targets)
+    elif not scores:
+        raise ConfigError("the method bm25 needs target_scores, see bm25_scores", pointer="#/method")
+    for number, (rows, score) in enumerate(zip(side.targets, scores, strict=True)):
+        if score.shape != (candidates.size, len(rows)) or not bool(torch.isfinite(score).all()):
+            raise PoolError(
+                f"target_scores must hold a finite number for each of {candidates.size} samples and {len(rows)} rows",
+                pointer=f"#/target_scores/{number}",
+            )
+    return RoundRobin(scores, read_shares(len(side.targets), side.target_weights))

@@ -127,7 +127,8 @@ class Selection:
         cost: Total cost (tokens) of the chosen rows; None without costs.
         scope: What cutting the pool gave up; None for the scope ``global``.
         tasks: Number of the target that each pick serves; None without targets.
-        relevances: g . m / |m| of each pick with the mean m of that target's rows; None without targets.
+        relevances: g . m / |m| of each pick with the mean m of that target's rows; for ``bm25`` and ``embedding`` its
+            score for the target row that picked it; None without targets.
         margins: By how much the score of each pick exceeds that of any other candidate, at least; negative where scores
             tied and the lower row was picked. None for methods that compare no scores.
         undecided: Picks whose margin is below what the precision of the rows can tell apart; None likewise.

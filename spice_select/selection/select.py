@@ -39,6 +39,7 @@ def select(
     targets: Gradients | Sequence[Gradients] | None = None,
     target_weights: Sequence[float] | None = None,
     protect: Gradients | Sequence[Gradients] | Protected | None = None,
+    target_scores: Sequence[torch.Tensor] | None = None,
     given: Gradients | None = None,
     must_include: Sequence[int] = (),
     exclude: Sequence[int] = (),
@@ -58,12 +59,15 @@ def select(
         groups: Name of the group of every sample; needed for quotas and ``stratified``.
         losses: Loss of every sample, nats; needed for ``loss``.
         targets: Gradients of target samples by the same proxy, shape (m, d), or a list of such, one for each target.
-            For ``spice`` and ``fisher`` each pick serves the target furthest below its weight; needed for ``less``.
+            For ``spice`` and ``fisher`` each pick serves the target furthest below its weight; needed for ``less``,
+            ``embedding`` and ``bm25``, of which the last two let the rows of each target pick in turn.
             Rows are taken as they are: ``whiten`` comes before.
         target_weights: Share of the picks that each target is due, relative to the others; equal when not given.
         protect: Gradients of sets that must not get worse, shape (m, d), or a list of such, 8 at most: for ``spice``
             and ``fisher`` a row pays ``protect_weight`` times max(0, -cos) with the mean of each. Rows are taken as
             they are. Or what ``protect_from`` knows of the pool already.
+        target_scores: BM25 of every sample for each row of each target, shape (n, m), see ``bm25_scores``; for
+            ``bm25``.
         given: Gradients of samples already owned, shape (m, d): the choice is what adds most to them.
         must_include: Rows that are chosen before any other, in the order of the rule.
         exclude: Rows that are never chosen.
@@ -94,6 +98,7 @@ def select(
         targets=tuple(_beside(rows, candidates, f"targets/{place}") for place, rows in enumerate(_listed(targets))),
         target_weights=target_weights,
         protected=_protected(protect, targets, candidates, config),
+        target_scores=tuple(scores.double() for scores in target_scores or ()),
         given=None if given is None else _beside(given, candidates, "given"),
         must_include=tuple(must_include),
         exclude=tuple(exclude),

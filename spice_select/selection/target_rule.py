@@ -47,10 +47,41 @@ class Targets:
         Args:
             counts: Picks made for each task.
         """
-        due = sum(counts) + 1
-        lacking = [share * due - count for share, count in zip(self.shares, counts, strict=True)]
-        most = max(lacking) - SAME_SHARE
-        return next(task for task, lack in enumerate(lacking) if lack >= most)
+        return next_task(self.shares, counts)
+
+
+def next_task(shares: Sequence[float], counts: Sequence[int]) -> int:
+    """The task furthest below its share, ties to the first.
+
+    Args:
+        shares: Share of the picks that each task is due, adding up to 1.
+        counts: Picks made for each task.
+    """
+    due = sum(counts) + 1
+    lacking = [share * due - count for share, count in zip(shares, counts, strict=True)]
+    most = max(lacking) - SAME_SHARE
+    return next(task for task, lack in enumerate(lacking) if lack >= most)
+
+
+def read_shares(count: int, weights: Sequence[float] | None) -> tuple[float, ...]:
+    """Share of the picks that each task is due, adding up to 1.
+
+    Args:
+        count: Number of tasks.
+        weights: Weight of each; None for equal ones.
+
+    Raises:
+        PoolError: There is no task, or a weight is not a number above 0.
+    """
+    if not count:
+        raise PoolError("targets must hold at least one target", pointer="#/targets")
+    given = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    if len(given) != count:
+        raise PoolError(f"{len(given)} weights for {count} targets", pointer="#/target_weights")
+    for number, weight in enumerate(given):
+        if not 0.0 < weight < float("inf"):
+            raise PoolError(f"the weight of a target must be above 0, not {weight}", pointer=f"#/targets/{number}")
+    return tuple(weight / sum(given) for weight in given)
 
 
 def read_targets(rows: Sequence[torch.Tensor], weights: Sequence[float] | None) -> Targets:
@@ -63,14 +94,7 @@ def read_targets(rows: Sequence[torch.Tensor], weights: Sequence[float] | None) 
     Raises:
         PoolError: There is no task, a weight is not a number above 0, or the rows of a task cancel.
     """
-    if not rows:
-        raise PoolError("targets must hold at least one target", pointer="#/targets")
-    given = [1.0] * len(rows) if weights is None else [float(weight) for weight in weights]
-    if len(given) != len(rows):
-        raise PoolError(f"{len(given)} weights for {len(rows)} targets", pointer="#/target_weights")
-    for number, weight in enumerate(given):
-        if not 0.0 < weight < float("inf"):
-            raise PoolError(f"the weight of a target must be above 0, not {weight}", pointer=f"#/targets/{number}")
+    shares = read_shares(len(rows), weights)
     means = torch.stack([task.mean(dim=0) for task in rows])
     for number, (task, mean) in enumerate(zip(rows, means, strict=True)):
         if float(mean.norm()) <= CANCELS * float(task.norm(dim=1).mean()):
@@ -78,7 +102,7 @@ def read_targets(rows: Sequence[torch.Tensor], weights: Sequence[float] | None) 
                 f"the gradients of target {number} are zero or cancel: their mean says nothing about the pool",
                 pointer=f"#/targets/{number}",
             )
-    return Targets(means, tuple(weight / sum(given) for weight in given))
+    return Targets(means, shares)
 
 
 class TargetRule:

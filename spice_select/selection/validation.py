@@ -15,12 +15,14 @@ from spice_select.records.exact_numbers import ExactNumber, load_record
 
 MOST_NAMED = 20
 MOST_TARGETS, MOST_PROTECTED = 32, 8
-TARGETED = ("spice", "fisher", "less")
+NEEDS_TARGETS = ("less", "bm25", "embedding")
+"""Methods that are nothing without targets."""
+TARGETED = ("spice", "fisher", *NEEDS_TARGETS)
 """Methods that select for targets."""
 PROTECTING = ("spice", "fisher")
 """Methods whose rows pay for pointing against a protected set."""
 
-NAMES = {"#/budget/tokens": "a budget in tokens", "#/target_dataset_id": "the method less"}
+NAMES = {"#/budget/tokens": "a budget in tokens", "#/target_dataset_id": "a method that needs a target"}
 """What is found at a pointer, where its last word does not say."""
 
 
@@ -37,6 +39,11 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
         ConfigError: Two settings that contradict each other.
     """
     selection, conditions = config.selection, config.conditions
+    if selection.method == "embedding" and config.gradients.objective == "dpo":
+        detail = "a pair has no embedding: give sft_chosen, for the embeddings of the chosen answers"
+        raise ConfigError(detail, pointer="#/gradients/objective")
+    if selection.method == "bm25" and config.gradients.warmup_steps:
+        raise ConfigError("the method bm25 needs no proxy to warm up", pointer="#/gradients/warmup_steps")
     wanted, never = set(conditions.must_include), set(conditions.exclude)
     both = sorted(wanted & never)
     if both:
@@ -94,8 +101,8 @@ def check_targets(
     selection = config.selection
     if selection.quotas is not None and selection.quotas.from_targets and not names:
         raise ConfigError("quotas from targets need a target", pointer="#/selection/quotas/from_targets")
-    if selection.method == "less" and not names:
-        raise ConfigError("the method less needs a target", pointer=pointer)
+    if selection.method in NEEDS_TARGETS and not names:
+        raise ConfigError(f"the method {selection.method} needs a target", pointer=pointer)
     if not names:
         return
     if len(names) > MOST_TARGETS:
@@ -105,7 +112,7 @@ def check_targets(
         raise ConfigError(f"targets are for the methods {', '.join(TARGETED)}, not {selection.method}", pointer=pointer)
     if selection.scope.kind != "global":
         raise ConfigError(f"targets need the scope global, not {selection.scope.kind}", pointer=pointer)
-    if selection.method == "less":
+    if selection.method in NEEDS_TARGETS:
         return
     if selection.matching_weight > 0:
         raise ConfigError("matching_weight is for a selection without targets", pointer="#/selection/matching_weight")
@@ -177,6 +184,8 @@ def check_screens(config: RunConfig) -> None:
             f"{asked[0]} needs the schedule offline and the scope global, not the {what}: screen the data first",
             pointer=f"#/screens/{asked[0]}",
         )
+    if screens.loss_outliers is not None and config.selection.method == "bm25":
+        raise ConfigError("the method bm25 takes no losses: leave it out", pointer="#/screens/loss_outliers")
     if screens.loss_outliers is not None and not config.has_trained_proxy:
         raise ConfigError(
             f"the losses of {config.proxy.model} say nothing about a row, because it was never trained: name a trained "
@@ -262,7 +271,7 @@ def _check_scope(config: RunConfig) -> None:
         "#/must_include": conditions.must_include,
         "#/exclude": conditions.exclude,
         "#/given_job": conditions.given_job,
-        "#/target_dataset_id": config.selection.method == "less",
+        "#/target_dataset_id": config.selection.method in NEEDS_TARGETS,
     }
     for pointer, value in found.items():
         if value:

@@ -33,7 +33,10 @@ METHODS = [
     "facility_location",
     "k_center",
     "herding",
+    "bm25",
+    "embedding",
 ]
+TARGETED = {"less", "bm25", "embedding"}
 
 
 def pool(seed, n, d):
@@ -42,15 +45,16 @@ def pool(seed, n, d):
 
 
 def side(seed, n, d, method="less"):
-    """What methods need beside the gradients; only ``less`` gets targets, which would make another method of others."""
+    """What methods need beside the gradients; only some get targets, which would make another method of others."""
     random = np.random.default_rng(seed + 1000)
     known = {
         "costs": random.integers(5, 400, n).tolist(),
         "groups": random.choice(["math", "code", "chat"], n).tolist(),
         "losses": random.exponential(2.0, n).tolist(),
         "targets": random.standard_normal((4, d)),
+        "target_scores": [torch.from_numpy(random.exponential(1.0, (n, 4)))],
     }
-    return known if method == "less" else {name: value for name, value in known.items() if name != "targets"}
+    return known if method in TARGETED else {name: v for name, v in known.items() if not name.startswith("target")}
 
 
 def config(method, count, **kwargs):

@@ -8,11 +8,12 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spice_select as ss
-from spice_select.config import Method, Quotas
+from spice_select.config import MEASURES, Method, Quotas
 from spice_select.errors import BudgetError
 from spice_select.pipeline.run import run
 from spice_select.pipeline.targets import TargetFile
@@ -88,6 +89,7 @@ def test_no_conflict_is_zero_and_not_minus_zero(method: Method, information: Any
         groups=["a", "b"] * 6,
         losses=list(range(12)),
         targets=pool[:2],
+        target_scores=[torch.ones(12, 2)],
     )
     assert all(math.copysign(1.0, value) > 0 for value in selection.conflicts)
     assert selection.certificate is not None
@@ -121,8 +123,10 @@ def test_every_report_has_the_random_control_beside_it(
     settings_ = ss.RunConfig(gradients=GRADIENTS, selection=selection)
     target = tmp_path / "target.jsonl"
     target.write_text('{"instruction": "What is asked for?", "output": "Rows like this one."}\n', encoding="utf-8")
-    result = run(source, settings_, cache=cache, targets=[TargetFile("target", target)] if method == "less" else [])
-    shards = [read_shard(path).features for path in (cache / "gradients").glob("*.safetensors")]
+    targeted = method in {"less", "bm25", "embedding"}
+    kept = cache / MEASURES.get(method, "gradient")
+    result = run(source, settings_, cache=kept, targets=[TargetFile("target", target)] if targeted else [])
+    shards = [read_shard(path).features for path in (kept / "gradients").glob("*.safetensors")]
     pool = max(shards, key=len).astype(np.float64)  # the target of less has a shard of its own
     drawn = select(pool, selection.model_copy(update={"method": "random", "quotas": None})).indices
     assert result.summary["random_control"]["utility"] == pytest.approx(utility(pool[drawn], 1.0), rel=1e-9)

@@ -124,7 +124,8 @@ class StoredSelection:
                 gradient_fingerprint=target.fingerprint,
             )
             members = None if names is None else [place for place, other in enumerate(names) if other == name]
-            sets.append(TargetSet(facts, pool.features[rows], rows_shards, members))
+            positions = pool.positions[rows].tolist()
+            sets.append(TargetSet(facts, pool.features[rows], rows_shards, positions, members))
         return sets
 
     def benchmarks(self) -> list[BenchmarkRows]:

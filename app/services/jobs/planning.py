@@ -23,6 +23,7 @@ from spice_select.fingerprint import (
     shard_fingerprints,
     warmup_fingerprint,
 )
+from spice_select.selection.validation import NEEDS_TARGETS
 
 MAX_PARTS = 1024
 """Most parts of a job: each is a unit, and a part should be large enough to be worth a worker's while."""
@@ -67,8 +68,8 @@ def selection_units(config: RunConfig, usable: int) -> Iterator[dict[str, Any]]:
         Columns of each unit that differ from the job's.
     """
     selection, version = config.selection, least_version(config)
-    # ``less`` compares each row with the target set alone: a ranking, for which one pass over the pool is all there is.
-    if not isinstance(selection.scope, PartitionedScope) or selection.method == "less":
+    # Rankings by a target: one pass over the pool is all there is.
+    if not isinstance(selection.scope, PartitionedScope) or selection.method in NEEDS_TARGETS:
         yield {"kind": UnitKind.SELECT, "shard": None, "schema_version": version, "total": 0}
         return
     parts = min(selection.scope.parts, usable)
