@@ -12,31 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spice_select.method_names import Information as Information
+from spice_select.method_names import Measure
+from spice_select.method_names import Method as Method
+from spice_select.method_names import Objective as Objective
 from spice_select.presets import Preset
-
-Method = Literal[
-    "spice",
-    "fisher",
-    "random",
-    "stratified",
-    "length_matched",
-    "top_norm",
-    "loss",
-    "less",
-    "dpp",
-    "facility_location",
-    "k_center",
-    "herding",
-    "bm25",
-    "embedding",
-]
-Information = Literal["logdet", "diagonal", "scalar"]
-Objective = Literal["sft", "sft_chosen", "dpo"]
-Measure = Literal["gradient", "embedding", "words"]
-MEASURES: dict[str, Measure] = {"bm25": "words", "embedding": "embedding"}
-"""What is kept of a row for a method that selects by something else than gradients."""
-WORD_FEATURES = 1024
-"""Numbers that are kept of the words of a row."""
 
 
 class Model(BaseModel):

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from spice_select.config import MEASURES, GradientConfig, RunConfig
+from spice_select.config import GradientConfig, RunConfig
+from spice_select.method_names import MEASURES
 from spice_select.presets import BUILTIN_KEEPS, DEFAULT, NEEDS_TRAINED_PROXY, PRESETS, UNTARGETED, Part, Preset
 
 MEASURED = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spice_select.config import GradientConfig, Measure, RunConfig, digest_of
+from spice_select.config import GradientConfig, RunConfig, digest_of
+from spice_select.method_names import Measure
 from spice_select.version import GRADIENT_FORMAT, PERIODIC_FORMAT, WARMUP_FORMAT
 
 _GRADIENT_ONLY = {"targets", "sketch_dim", "lora_rank", "lora_alpha", "seed"}

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spice_select.config import WORD_FEATURES, GradientConfig
+from spice_select.config import GradientConfig
+from spice_select.method_names import WORD_FEATURES
 from spice_select.models.projection_shape import sketch_shape
 
 GATED = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo", "olmo2", "smollm3"})

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from spice_select.config import WORD_FEATURES
+from spice_select.method_names import WORD_FEATURES
 from spice_select.records.near_duplicates import words
 
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spice_select as ss
-from spice_select.config import MEASURES, Method, Quotas
+from spice_select.config import Method, Quotas
 from spice_select.errors import BudgetError
+from spice_select.method_names import MEASURES
 from spice_select.pipeline.run import run
 from spice_select.pipeline.targets import TargetFile
 from spice_select.selection.select import random_control, select
