@@ -52,6 +52,7 @@ from app.services.metrics import ProcessMetrics
 from app.services.notify.events import EventService
 from app.services.notify.webhooks import WebhookService
 from app.services.results.files import ResultService
+from app.services.results.job_pages import JobPages
 from app.services.results.previews import Previews
 from app.services.results.reader import ResultReader
 from app.services.storage.data_folder import SharedFolder
@@ -181,7 +182,8 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         evaluations=EvaluationService(database, proxies, jobs.quotas),
         reader=reader,
         results=ResultService(jobs, reader, store, settings),
-        previews=Previews(database, reader),
+        previews=Previews(database),
+        job_pages=JobPages(database, reader),
     )
 
 

@@ -19,6 +19,7 @@ from app.services.metrics import ProcessMetrics
 from app.services.notify.events import EventService
 from app.services.notify.webhooks import WebhookService
 from app.services.results.files import ResultService
+from app.services.results.job_pages import JobPages
 from app.services.results.previews import Previews
 from app.services.results.reader import ResultReader
 from app.services.storage.data_folder import SharedFolder
@@ -50,3 +51,4 @@ class Services:
     reader: ResultReader
     results: ResultService
     previews: Previews
+    job_pages: JobPages

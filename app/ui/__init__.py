@@ -13,7 +13,7 @@ target_fields, pool_fields, budget_fields, setting_fields
 job_form           the sections together as a request
 job_clone          the form of a job that is there
 form_fields        a form as it was typed, with what is wrong beside each field
-job_actions        cancelling and deleting a job
+job_actions        cancelling, renaming, tagging and deleting a job
 evaluation_fields  the fields of the form of an evaluation
 evaluation_form    its routes, and cancelling evaluations
 evaluation_view    verdicts and intervals of evaluations as drawn

@@ -13,13 +13,19 @@ from app.ids import new_id
 from app.services.access.keys import Caller
 from app.services.evaluations.service import EvaluationService
 from app.ui.auth import SameOrigin, Visitor
-from app.ui.evaluation_fields import LABELS, field_of, request_of
+from app.ui.evaluation_fields import LABELS, blank, field_of, request_of
 from app.ui.form_fields import FormFields
 from app.ui.job_page import JobPage, JobPageData
 from app.ui.pages import page
 from spice_select.errors import SpiceError
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/ui/jobs/{job_id}/evaluate")
+def evaluation_form(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
+    """The form of an evaluation."""
+    return _form(job_id, visitor, job_page, blank(new_id("page")))
 
 
 @router.post("/ui/jobs/{job_id}/evaluations", dependencies=[SameOrigin])
@@ -29,11 +35,11 @@ async def ask(
     """Queue an evaluation of what the job chose, or show again what was typed with what is wrong."""
     form = await request.form(max_files=0, max_fields=20, max_part_size=4096)
     draft = FormFields({name: text for name in (*LABELS, "once") if isinstance(text := form.get(name), str)})
-    return await run_in_threadpool(_ask, request, job_id, visitor, job_page, services.evaluations, draft)
+    return await run_in_threadpool(_ask, job_id, visitor, job_page, services.evaluations, draft)
 
 
 def _ask(
-    request: Request, job_id: str, visitor: Caller, job_page: JobPageData, service: EvaluationService, draft: FormFields
+    job_id: str, visitor: Caller, job_page: JobPageData, service: EvaluationService, draft: FormFields
 ) -> Response:
     asked = request_of(draft, job_id)
     if asked is not None:
@@ -45,8 +51,19 @@ def _ask(
             return RedirectResponse(f"/ui/jobs/{job_id}#evaluations", 303)
         except (ServiceError, SpiceError) as error:
             draft.refuse_all(error, field_of)
+    return _form(job_id, visitor, job_page, draft)
+
+
+def _form(job_id: str, visitor: Caller, job_page: JobPageData, draft: FormFields) -> Response:
+    job = job_page.services.jobs.get(visitor.project_id, job_id).job
     return page(
-        "job.html", http_status=422, visitor=visitor, **job_page.job(request, visitor, job_id, evaluation_form=draft)
+        "evaluate.html",
+        http_status=422 if draft.errors else 200,
+        visitor=visitor,
+        job=job,
+        draft=draft,
+        labels=LABELS,
+        holdouts=job_page.holdouts(visitor, job),
     )
 
 

@@ -63,6 +63,22 @@ def as_number(text: str, *, whole: bool) -> int | float:
     raise ValueError(f"\u201c{text.strip()[:40]}\u201d is not {'a whole number' if whole else 'a number'}")
 
 
+def pairs(text: str) -> dict[str, str]:
+    """Pairs of a name and a value, one a line as ``name = value``.
+
+    Raises:
+        ValueError: A line is no pair, in words for a person.
+    """
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if line.strip() and not (equals and name):
+            raise ValueError(f"\u201c{line.strip()[:40]}\u201d is not of the form name = value")
+        if equals:
+            found[name] = value
+    return found
+
+
 def number(draft: FormFields, name: str, *, whole: bool = False) -> int | float | None:
     """The number in a field; None when it is empty or none, which is then said beside it.
 

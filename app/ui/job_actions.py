@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.api import deps
+from app.api.schemas.jobs import JobUpdate
+from app.errors import ServiceError
 from app.ui.auth import SameOrigin, Visitor
+from app.ui.form_fields import FormFields, accepted, pairs
+from app.ui.job_page import JobPage
+from app.ui.pages import page
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,3 +32,35 @@ def delete(request: Request, job_id: str, visitor: Visitor, services: deps.Servi
     if "hx-request" in request.headers:
         return Response(headers={"HX-Redirect": "/ui"})  # a page of its own, not one inside the page
     return RedirectResponse("/ui", 303)
+
+
+@router.post("/ui/jobs/{job_id}/edit", dependencies=[SameOrigin])
+def edit(
+    job_id: str,
+    visitor: Visitor,
+    services: deps.ServicesDep,
+    job_page: JobPage,
+    name: Annotated[str, Form(max_length=1000)] = "",
+    tags: Annotated[str, Form(max_length=20_000)] = "",
+) -> Response:
+    """Change name and tags, or show again what was typed with what is wrong."""
+    draft = FormFields({"name": name, "tags": tags})
+    had = services.jobs.get(visitor.project_id, job_id).job.metadata_
+    try:
+        metadata = {**dict.fromkeys(had), **pairs(tags)}
+    except ValueError as error:
+        draft.refuse("tags", str(error))
+        metadata = {}
+    body = {"name": name.strip() or None, "metadata": metadata}
+    asked = accepted(draft, JobUpdate, body, _field_of)
+    if asked is not None:
+        try:
+            services.jobs.edit(visitor.project_id, job_id, asked.values(), asked.pairs(), None)
+            return RedirectResponse(f"/ui/jobs/{job_id}", 303)
+        except ServiceError as error:
+            draft.refuse_all(error, _field_of)
+    return page("job.html", http_status=422, **job_page.job(visitor, job_id, about=draft))
+
+
+def _field_of(pointer: str | None) -> str:
+    return "tags" if (pointer or "").startswith("#/metadata") else "name"

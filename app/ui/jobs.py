@@ -15,7 +15,7 @@ from app.services.datasets.service import DatasetService
 from app.services.jobs.service import Filters
 from app.status import ACTIVE, DatasetStatus, JobStatus
 from app.ui.auth import Visitor
-from app.ui.job_page import JobPage
+from app.ui.job_page import EVENTS, JobPage, WantedPicks
 from app.ui.pages import HEADERS, page
 
 router = APIRouter(include_in_schema=False)
@@ -111,31 +111,41 @@ def _names(visitor: Caller, datasets: DatasetService, ids: set[str]) -> dict[str
 
 
 @router.get("/ui/jobs/{job_id}")
-def show_job(
-    request: Request, job_id: str, visitor: Visitor, job_page: JobPage, services: deps.ServicesDep
-) -> Response:
+def show_job(job_id: str, visitor: Visitor, job_page: JobPage, wanted: WantedPicks) -> Response:
     """One job."""
-    values = job_page.job(request, visitor, job_id)
-    names = _names(visitor, services.datasets, {values["job"].dataset_id})
-    return page("job.html", visitor=visitor, dataset_name=names.get(values["job"].dataset_id), **values)
+    return page("job.html", **job_page.job(visitor, job_id, wanted))
 
 
 @router.get("/ui/jobs/{job_id}/live")
-def live_job(request: Request, job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
+def live_job(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
     """The part of a job's page that changes; it asks for itself again until the job has ended."""
-    return page("job_live.html", visitor=visitor, **job_page.job(request, visitor, job_id))
+    return page("job_live.html", **job_page.job(visitor, job_id))
 
 
 @router.get("/ui/jobs/{job_id}/evaluations")
-def live_evaluations(request: Request, job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
+def live_evaluations(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
     """Whether the choice trains better, as far as that is known; asks for itself again until it is."""
-    return page("evaluations.html", visitor=visitor, **job_page.job(request, visitor, job_id))
+    return page("evaluations.html", **job_page.evaluations(visitor, job_id))
+
+
+@router.get("/ui/jobs/{job_id}/curves")
+def curves(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
+    """How gain, utility and conflict went from pick to pick."""
+    return page("job_curves.html", visitor=visitor, job_id=job_id, **job_page.curves(visitor.project_id, job_id))
+
+
+@router.get("/ui/jobs/{job_id}/history")
+def history(job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
+    """What happened to a job."""
+    services.jobs.get(visitor.project_id, job_id)
+    events = services.events.page(visitor.project_id, job_id=job_id, after=0, limit=EVENTS)
+    return page("job_history.html", visitor=visitor, job_id=job_id, events=events)
 
 
 @router.get("/ui/jobs/{job_id}/plots")
 def plot_data(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
     """The series of the plots, for the script that draws them."""
-    series = job_page.plots(visitor.project_id, job_id)
+    series = job_page.curves(visitor.project_id, job_id)["plots"]
     return JSONResponse({plot.name: plot.data for plot in series}, headers=HEADERS)
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from app.api.schemas.jobs import JobCreate
-from app.ui.form_fields import FormFields, as_number
+from app.ui.form_fields import FormFields, as_number, pairs
 from app.ui.labels import METHODS
 from spice_select.presets import PRESETS
 
@@ -113,16 +113,11 @@ class Setting:
             return list(_rows(text))
         if self.kind == "words":
             return [word for word in re.split(r"[,\s]+", text) if word]
-        if self.kind in {"pairs", "counts"}:
-            return dict(self._pair(line) for line in re.split(r"[\r\n]+", text) if line.strip())
+        if self.kind == "pairs":
+            return pairs(text)
+        if self.kind == "counts":
+            return {name: as_number(count, whole=True) for name, count in _counts(text)}
         return text
-
-    def _pair(self, line: str) -> tuple[str, Any]:
-        split = line.rpartition if self.kind == "counts" else line.partition
-        name, equals, value = (part.strip() for part in split("="))
-        if not equals or not name:
-            raise ValueError(f"\u201c{line.strip()[:40]}\u201d is not of the form name = value")
-        return name, as_number(value, whole=True) if self.kind == "counts" else value
 
     def text(self, value: Any) -> str | None:
         """The text that says a value; None where the field cannot say it."""
@@ -140,6 +135,20 @@ class Setting:
             return said if said and self.value(said) == value else None
         except ValueError:
             return None
+
+
+def _counts(text: str) -> Iterator[tuple[str, str]]:
+    """Names and counts, one a line: split at the last sign, as a group may have one in its name.
+
+    Raises:
+        ValueError: A line is no pair.
+    """
+    for line in text.splitlines():
+        name, equals, count = (part.strip() for part in line.rpartition("="))
+        if line.strip() and not (equals and name):
+            raise ValueError(f"\u201c{line.strip()[:40]}\u201d is not of the form name = value")
+        if equals:
+            yield name, count
 
 
 def _rows(text: str) -> Iterator[int]:

@@ -103,7 +103,7 @@ def test_the_report_is_that_of_the_library(judged: Judged, tmp_path: Path) -> No
 
     page = service.http.get(f"/ui/jobs/{job['id']}").text
     assert result["sentence"] in page
-    assert 'hx-get="/ui/jobs/' not in page, "nothing moves any more"
+    assert 'hx-trigger="every' not in page, "nothing moves any more"
     assert page.count('class="compact shares forest"') == 2
 
 

@@ -103,7 +103,7 @@ def test_the_live_part_asks_again_until_the_job_has_ended(service: InProcessServ
     assert "Next of this project" in waiting
     service.drain()
     done = service.http.get(address).text
-    assert "hx-get" not in done
+    assert 'hx-trigger="every' not in done, "nothing moves any more"
     assert "Done: 3 of 20 rows chosen" in done
 
 

@@ -153,8 +153,8 @@ def test_a_session_sees_its_own_project_and_does_what_its_key_may(locked: Locked
     assert sent["id"][-8:] not in locked.get("/ui/datasets", words["other"]).text
     listed, shown = (locked.get(path, words["reader"]).text for path in ("/ui", f"/ui/jobs/{job['id']}"))
     assert job["id"] in listed
-    assert "Marginal gain" in shown
-    for part in ("a.jsonl", "First picks", "The sum is", "selected.jsonl"):
+    assert "How the selection went" in shown
+    for part in ("a.jsonl", "With the words", "The sum is", "selected.jsonl"):
         assert part not in listed + shown, part
         assert part in locked.get(f"/ui/jobs/{job['id']}", words["mine"]).text
     assert job["id"] not in locked.get("/ui", words["other"]).text

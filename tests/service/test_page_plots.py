@@ -1,15 +1,13 @@
-"""What the plots and excerpts of a job's page show, against slow obvious twins and the files of the result."""
+"""What the plots of a job's page show, against slow obvious twins and the files of the result."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from app.services.results.previews import Stretch, last_lines, spread
+from app.services.results.previews import Stretch, spread
 from app.ui.labels import excerpt
 from app.ui.plots import gain_plot, group_shares, length_shares, plots, shares, table
 from app.ui.snippets import uses
@@ -42,31 +40,6 @@ def test_stretches_are_the_ranking_taken_together(any_service: InProcessService)
     assert chosen[-1] == pytest.approx(result["utility"])
     assert control[-1] == result["random_control"]["utility"]
     assert set(bound) == {result["certificate"]["upper_bound"]}
-
-
-def test_excerpts_are_the_ends_of_the_chosen_file(service: InProcessService) -> None:
-    dataset = service.push(jsonl(sums(40)))
-    for count, first, last in ((1, [1], []), (4, [1, 2, 3], [4]), (11, [1, 2, 3], [9, 10, 11])):
-        job = service.submit(dataset["id"], budget={"count": count})
-        service.drain()
-        lines = service.http.get(f"/v1/jobs/{job['id']}/files/selected.jsonl").text.splitlines()
-        ends = service.app.state.services.previews.excerpts("proj_default", job["id"], count, 3)
-        assert [[item.pick.rank for item in end] for end in ends] == [first, last]
-        for item in [*ends[0], *ends[1]]:
-            record = json.loads(lines[item.pick.rank - 1])
-            assert item.turns == [("user", record["instruction"]), ("assistant", record["output"])]
-    # The result outlives its data set.
-    assert service.http.delete(f"/v1/datasets/{dataset['id']}").status_code == 204
-    assert "Last picks" in service.http.get(f"/ui/jobs/{job['id']}").text
-
-
-def test_the_last_lines_are_found_without_reading_the_rest(tmp_path: Path) -> None:
-    draw = random.Random(SEED)
-    lines = ["\u00e9" * draw.choice([0, 1, 10, 40_000, 70_000]) + str(i) for i in range(30)]
-    path = tmp_path / "lines"
-    path.write_bytes("".join(line + "\n" for line in lines).encode())
-    for count in (0, 1, 2, 7, 29, 30, 31):
-        assert last_lines(path, count) == (lines[-count:] if count else [])
 
 
 def stretches(gains: list[float]) -> list[Stretch]:

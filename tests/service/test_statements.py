@@ -15,8 +15,9 @@ MOST_TO_POST = 15
 """Three of them ask what past jobs took and which workers there are, remembered for two seconds unless it is set
 to zero, as here. One counts what the project holds against its quotas."""
 MOST_TO_SHOW = {"succeeded": 1, "queued": 3}
-MOST_TO_LIST = {"/ui": 5, "/v1/evaluations": 3}
-MOST_FOR_A_PAGE = 17
+MOST_TO_LIST = {"/ui": 5, "/v1/evaluations": 2}
+MOST_FOR_A_PAGE = 4
+"""In one transaction; one more while an evaluation runs, and one more for what was selected for which target."""
 
 
 @contextmanager
@@ -81,6 +82,10 @@ def test_the_page_of_a_job_and_its_evaluations_cost_as_many_statements_whatever_
     job = service.submit(dataset)["id"]
     service.drain()
     costs = []
+    with counted(service) as showing:
+        assert service.http.get(f"/ui/jobs/{job}").status_code == 200
+    assert len([statement for statement in showing if not statement.startswith("BEGIN")]) <= MOST_FOR_A_PAGE
+    assert len([statement for statement in showing if statement.startswith("BEGIN")]) == 1, "\n".join(showing)
     for number in (1, 3):
         for _ in range(number):
             body = {"job_id": job, "holdout_dataset_id": holdout, "seeds": 2}
@@ -89,5 +94,5 @@ def test_the_page_of_a_job_and_its_evaluations_cost_as_many_statements_whatever_
             with counted(service) as showing:
                 assert service.http.get(path).status_code == 200
             costs.append([statement for statement in showing if not statement.startswith("BEGIN")])
-    assert len(costs[0]) == len(costs[2]) <= MOST_FOR_A_PAGE, "\n".join(costs[2])
+    assert len(costs[0]) == len(costs[2]) <= MOST_FOR_A_PAGE + 1, "\n".join(costs[2])
     assert len(costs[1]) == len(costs[3]) <= MOST_TO_LIST["/v1/evaluations"], "\n".join(costs[3])

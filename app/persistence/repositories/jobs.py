@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.rows import ListFilter, affected, insert_all, insert_into, table_of
-from app.persistence.tables import File, GradientSet, Job, Project, SelectedSample, Unit
+from app.persistence.tables import Dataset, File, GradientSet, Job, Project, SelectedSample, Unit
 from app.persistence.types import clock, seconds_between
 from app.status import ACTIVE, JobStatus, UnitState
 
@@ -141,6 +141,14 @@ class Jobs:
         """The job, unless it is another project's or deleted."""
         return self.session.scalars(_MINE, {"job_id": job_id, "project_id": project_id}).one_or_none()
 
+    def with_dataset(self, project_id: str, job_id: str) -> tuple[Job, Dataset] | None:
+        """The job and the data set that it selects from, which may be deleted."""
+        query = select(Job, Dataset).join(Dataset, Dataset.id == Job.dataset_id)
+        found = self.session.execute(
+            query.where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
+        ).one_or_none()
+        return None if found is None else (found[0], found[1])
+
     def hold(self, project_id: str, job_id: str) -> Job | None:
         """The same, kept from being deleted until the transaction ends; any number may hold a job at a time."""
         return self.session.scalars(_HOLD, {"job_id": job_id, "project_id": project_id}).one_or_none()
@@ -249,10 +257,24 @@ class Jobs:
         """Write the ranking."""
         insert_all(self.session, SelectedSample, ({"job_id": job_id, **row} for row in rows))
 
-    def ranking(self, job_id: str, *, after: int, limit: int) -> list[SelectedSample]:
-        """Picks behind a rank, in order."""
-        query = select(SelectedSample).where(SelectedSample.job_id == job_id, SelectedSample.rank > after)
-        return list(self.session.scalars(query.order_by(SelectedSample.rank).limit(limit)))
+    def picks(
+        self, job_id: str, *, after: int, limit: int, target: str | None = None, ranks: Sequence[int] | None = None
+    ) -> list[SelectedSample]:
+        """Picks behind a rank, in order: those for a target, and those of some ranks, where either is given."""
+        row = SelectedSample
+        query = select(row).where(row.job_id == job_id, row.rank > after)
+        if target is not None:
+            query = query.where(row.target == target)
+        if ranks is not None:
+            query = query.where(row.rank.in_(ranks))
+        return list(self.session.scalars(query.order_by(row.rank).limit(limit)))
+
+    def by_target(self, job_id: str) -> list[tuple[str | None, int, int, float | None]]:
+        """Target, number of picks, their tokens and mean relevance, for every target with a pick."""
+        row = SelectedSample
+        columns = (row.target, func.count(), func.sum(row.tokens), func.avg(row.relevance))
+        query = select(*columns).where(row.job_id == job_id).group_by(row.target)
+        return [(name, count, int(tokens), relevance) for name, count, tokens, relevance in self.session.execute(query)]
 
     def stretches(self, job_id: str, length: int) -> list[tuple[int, float, float, float, float]]:
         """Last rank, mean and total gain, mean and largest conflict of every ``length`` picks, in order."""

@@ -166,7 +166,7 @@ class EvaluationService:
             NotFoundError: There is none of this id in the project.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by _find()
         with self.database.read() as session:
-            return _views(session, [_find(session, project_id, evaluation_id)])[0]
+            return views_of(session, [_find(session, project_id, evaluation_id)])[0]
 
     def page(
         self, project_id: str, wanted: ListFilter, *, job_id: str | None = None, before: str | None, limit: int
@@ -174,7 +174,7 @@ class EvaluationService:
         """Evaluations, newest first."""
         with self.database.read() as session:
             evaluations = Evaluations(session).page(project_id, wanted, job_id=job_id, before=before, limit=limit)
-            return _views(session, evaluations)
+            return views_of(session, evaluations)
 
     def cancel(self, project_id: str, evaluation_id: str, expected: frozenset[int] | None = None) -> EvaluationView:
         """Stop an evaluation at once: half the trainings support no verdict, so nothing of it is kept.
@@ -268,11 +268,13 @@ def _check_group(group: str | None, dataset: Dataset, holdout: Dataset | None) -
             raise ServiceError("config-invalid", f"data set {place.id} has no column {group!r}", pointer="#/group")
 
 
-def _views(session: Any, evaluations: Sequence[Evaluation]) -> list[EvaluationView]:
+def views_of(session: Any, evaluations: Sequence[Evaluation]) -> list[EvaluationView]:
+    """Evaluations as they stand, within a transaction."""
     live = [evaluation.id for evaluation in evaluations if evaluation.status in EVALUATING]
     if not live:
         return [EvaluationView(evaluation, None, None) for evaluation in evaluations]
-    moment, units = now(session), Evaluations(session).units(live)
+    units, moment = Evaluations(session).units_now(live)
+    moment = moment or now(session)
     return [
         EvaluationView(
             evaluation, *(_progress(units.get(evaluation.id, []), moment) if evaluation.id in live else (None, None))

@@ -180,7 +180,7 @@ class JobService:
                     data={"gradients_reused": reused, "pool": dataset.num_usable},
                 )
                 # Within the transaction: a place in the queue costs nobody a lock, another session costs us time.
-                view = self._view(session, job)
+                view = self.view(session, job)
         if known is not None:
             return made_before(partial(self.get, project_id, known), f"job {known}"), True
         return view, False
@@ -213,10 +213,18 @@ class JobService:
         """  # ruff: ignore[docstring-extraneous-exception] - raised by find_job()
         with self.database.read() as session:
             job = find_job(session, project_id, job_id)
-            return self._view(session, job)
+            return self.view(session, job)
 
     @staticmethod
-    def _view(session: Any, job: Job, work: JobUnits | None = None, *, with_queue: bool = True) -> JobView:
+    def view(session: Any, job: Job, work: JobUnits | None = None, *, with_queue: bool = True) -> JobView:
+        """A job as it stands, within a transaction.
+
+        Args:
+            session: The running transaction.
+            job: The job.
+            work: Its units where they are read already.
+            with_queue: Whether its place in the queue is wanted.
+        """
         if job.status in TERMINAL:
             return JobView(job, None, None)
         work = work or units_of_jobs(session, [job])[job.id]
@@ -228,7 +236,7 @@ class JobService:
         with self.database.read() as session:
             jobs = Jobs(session).page(project_id, wanted, before=before, limit=limit)
             work = units_of_jobs(session, [job for job in jobs if job.status not in TERMINAL])
-            return [self._view(session, job, work.get(job.id), with_queue=False) for job in jobs]
+            return [self.view(session, job, work.get(job.id), with_queue=False) for job in jobs]
 
     def cancel(self, project_id: str, job_id: str, expected: frozenset[int] | None = None) -> JobView:
         """Stop a job. While it selects, it keeps what it has chosen so far; before that nothing is left of it.

@@ -36,7 +36,7 @@ class ResultReader:
         """  # ruff: ignore[docstring-extraneous-exception] - raised by _finished()
         with self.database.read() as session:
             _finished(session, project_id, job_id)
-            return Jobs(session).ranking(job_id, after=after, limit=limit)
+            return Jobs(session).picks(job_id, after=after, limit=limit)
 
     def files(self, project_id: str, job_id: str) -> list[File]:
         """Files of the result.

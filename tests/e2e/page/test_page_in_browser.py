@@ -50,18 +50,26 @@ def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path,
     page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"))
     expect(page.get_by_role("heading", name="Done: 40 of 400 rows chosen")).to_be_visible(timeout=90_000)
     expect(page.locator("#announce")).to_have_text("Done: 40 of 400 rows chosen")
+    page.get_by_text("How the selection went").click()
     expect(page.locator("[data-plot] canvas")).to_have_count(3)
     assert page.locator("#live[hx-get]").count() == 0
     for plot in page.locator("[data-plot] canvas").all():
         shown = plot.evaluate("(c) => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size")
         assert shown > 8, "the plot is empty"
-    expect(page.get_by_text("First picks")).to_be_visible()
-    assert page.locator(".excerpts > li").count() == 6
+    expect(page.locator("#picks tbody tr")).to_have_count(20)
+    page.get_by_role("link", name="Next 20").click()
+    expect(page.locator("#picks tbody tr").first.get_by_role("cell").first).to_have_text("21")
+    assert "after=20" in page.url
+    page.locator("#words").fill("no row says this")
+    page.locator("#words").press("Enter")
+    expect(page.locator("#picks")).to_contain_text("No selected row is like this")
+    page.get_by_role("link", name="Show all").click()
+    expect(page.locator("#picks tbody tr")).to_have_count(20)
     assert page.locator("img[src='x']").count() == 0
     window.check()
     # A file is saved, a line is copied.
     with page.expect_download() as saved:
-        page.get_by_role("link", name="selected.jsonl").click()
+        page.get_by_role("link", name="selected.jsonl").first.click()
     assert len(Path(saved.value.path()).read_text().splitlines()) == 40
     page.get_by_role("button", name="Copy Hugging Face datasets").click()
     assert "load_dataset" in page.evaluate("navigator.clipboard.readText()")
@@ -100,7 +108,8 @@ def test_a_running_job_is_watched_and_cancelled(visit: Callable[..., Visit], tmp
     window.check()
     page.goto("/ui?status=cancelled")
     page.get_by_role("link", name="pool.jsonl").first.click()
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("group").filter(has_text="This cannot be undone").locator("summary").click()
+    page.get_by_role("button", name="Delete this job").click()
     expect(page).to_have_url(re.compile(r"/ui$"))
     window.check()
 
