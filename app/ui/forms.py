@@ -36,7 +36,6 @@ from spice_select.errors import SpiceError
 
 router = APIRouter(include_in_schema=False)
 
-MOST_TARGETS = 32
 MOST_FIELDS = 1000
 MOST_TEXT = 2**22
 """Bytes of a field: target rows are pasted into one."""
@@ -74,13 +73,17 @@ async def estimate(request: Request, visitor: Visitor) -> Response:
 
 @router.get("/ui/new/target")
 def another_target(
-    visitor: Visitor, services: deps.ServicesDep, number: Annotated[int, Query(ge=1, lt=MOST_TARGETS)]
+    visitor: Visitor, services: deps.ServicesDep, number: Annotated[int, Query(ge=1)], prefix: str = "target"
 ) -> Response:
-    """The fields of one more target, for the script that puts them into the form."""
-    draft = FormFields({target_fields.Slot("target", number).field("name"): ""})
-    return page(
-        "new_target.html", draft=draft, slot=target_fields.slots(draft)[-1], **_choices(services, visitor, draft)
-    )
+    """The fields of one more target or protected set, for the script that puts them into the form.
+
+    Raises:
+        NotFoundError: A job may not have as many.
+    """
+    if number >= target_fields.MOST.get(prefix, 0):
+        raise NotFoundError(f"target {number + 1}")
+    slot = target_fields.Slot(prefix, number)
+    return page("new_target.html", draft=FormFields({}), slot=slot, **_choices(services, visitor, FormFields({})))
 
 
 async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[FormFields, dict[str, SentFile], str]:
@@ -90,7 +93,9 @@ async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[FormFie
         ServiceError: ``malformed-request``.
     """
     try:
-        form = await request.form(max_files=1 + MOST_TARGETS, max_fields=MOST_FIELDS, max_part_size=MOST_TEXT)
+        form = await request.form(
+            max_files=1 + sum(target_fields.MOST.values()), max_fields=MOST_FIELDS, max_part_size=MOST_TEXT
+        )
     except MultiPartException as error:
         raise ServiceError("malformed-request", f"the form cannot be read: {error.message}") from error
     try:
@@ -114,9 +119,9 @@ def _submit(request: Request, visitor: Caller, draft: FormFields, files: dict[st
     services: Services = request.app.state.services
     once = draft.values.get("once") or new_id("page")
     pool_fields.register(services, visitor, draft, files, once)
-    if wanted == "add":
-        number = min(len(target_fields.slots(draft)), MOST_TARGETS - 1)
-        draft.values.setdefault(target_fields.Slot("target", number).field("name"), "")
+    if wanted.startswith("add-") and (prefix := wanted.removeprefix("add-")) in target_fields.MOST:
+        number = min(len(target_fields.slots(draft, prefix)), target_fields.MOST[prefix] - 1)
+        draft.values.setdefault(target_fields.Slot(prefix, number).field("name"), "")
         return form_page(request, visitor, draft)
     if wanted == "estimate":
         return form_page(request, visitor, draft, estimate=estimated(services, visitor, draft))
@@ -126,7 +131,7 @@ def _submit(request: Request, visitor: Caller, draft: FormFields, files: dict[st
     if asked is None:
         return form_page(request, visitor, draft)
     try:
-        named = [asked.dataset_id, *(target.dataset_id for target in asked.targets if target.dataset_id)]
+        named = [asked.dataset_id, *(each.dataset_id for each in (*asked.targets, *asked.protect) if each.dataset_id)]
         for dataset_id in named:
             view = _known(services, visitor, dataset_id, refuse=dataset_id == asked.dataset_id)
             if view is not None and view.dataset.status == DatasetStatus.VALIDATING:
@@ -193,7 +198,7 @@ def _choices(services: Services, visitor: Caller, draft: FormFields) -> dict[str
     return {
         "datasets": datasets,
         "columns": list(columns),
-        "most_targets": MOST_TARGETS,
+        "most": target_fields.MOST,
         "kinds": target_fields.KINDS,
         "kind_of": target_fields.kind_of,
         "max_upload_bytes": settings.max_upload_bytes,
@@ -211,7 +216,9 @@ def form_page(
     values: dict[str, Any] = {
         "visitor": visitor,
         "draft": draft,
-        "slots": target_fields.slots(draft),
+        "targets": target_fields.slots(draft),
+        "protected": target_fields.slots(draft, "protect"),
+        "protects": any(name.startswith("protect_") and text for name, text in draft.values.items()),
         "units": UNITS,
         "presets": job_form.PRESETS,
         "label": job_form.label,

@@ -37,6 +37,7 @@ def clone(job: JobRead, once: str) -> FormFields:
         "like": job.id,
         **budget_fields.write(body.pop("budget")),
         **target_fields.write(body.pop("targets", [])),
+        **target_fields.write(body.pop("protect", []), "protect"),
     }
     if body.get("preset", "") in {None, "paper"}:
         values["preset"] = body.pop("preset") or "none"
@@ -65,7 +66,8 @@ def body_of(job: JobRead) -> dict[str, Any]:
         "metadata": job.metadata,
     }
     body["proxy"] = _given(config.get("proxy") or {})
-    body["targets"] = [_given(target) for target in conditions.get("targets") or []]
+    for part in ("targets", "protect"):
+        body[part] = [_given(target) for target in conditions.get(part) or []]
     if selection.get("seed") == gradients.get("seed"):
         body["seed"] = selection.pop("seed", 0)
         gradients.pop("seed", None)
@@ -80,7 +82,7 @@ def without_usual(body: dict[str, Any]) -> dict[str, Any]:
 
     One that this release cannot read stays as it is.
     """
-    parts = ("dataset_id", "budget", "proxy", "targets", "target_dataset_id", "schedule")
+    parts = ("dataset_id", "budget", "proxy", "targets", "protect", "target_dataset_id", "schedule")
     base = {name: body[name] for name in parts if body.get(name)}
     base["selection"] = {name: body["selection"][name] for name in DECIDES if name in body["selection"]}
     try:
@@ -92,6 +94,7 @@ def without_usual(body: dict[str, Any]) -> dict[str, Any]:
         del usual["preset"]
     usual["selection"] |= {name: plain["selection"][name] for name in DECIDES}
     usual["schedule"] = plain["schedule"]
+    usual |= {"targets": None, "protect": None}  # have fields of their own
     return _different(body, {**usual, "priority": 0, "metadata": {}, "seed": 0})
 
 

@@ -13,6 +13,8 @@ from app.ui.target_fields import NAME
 
 FIELDS = (*pool_fields.FIELDS, *budget_fields.FIELDS, "preset", "proxy", "name", "extra", "once", "like")
 """Names of the fields beside those of targets and settings, apart from the files."""
+TARGETS = {"targets": "target", "protect": "protect"}
+"""Parts of a request that are lists of sets of rows, and what the names of their fields begin with."""
 PRESETS = {
     "recommended": "What was measured best here; rows that repeat others or stand out as broken leave first.",
     "paper": "The method as it was published.",
@@ -47,8 +49,8 @@ def field_of(draft: FormFields, pointer: str | None) -> str:
     if not parts:
         return ""
     own = {"budget": "amount", "dataset_id": "dataset_id", "file": "file", "name": "name", "preset": "preset"}
-    if parts[0] == "targets":
-        return target_fields.field_at(draft, parts[1:])
+    if parts[0] in TARGETS:
+        return target_fields.field_at(draft, parts[1:], TARGETS[parts[0]])
     found = own.get(parts[0]) or (
         "proxy" if parts[:2] in (["proxy"], ["proxy", "model"]) else setting_fields.field_at(parts)
     )
@@ -69,9 +71,9 @@ def blank(proxy: str, once: str) -> FormFields:
 def request_of(draft: FormFields) -> JobCreate | None:
     """The request that the form stands for; None when something is wrong, which is then said in the draft."""
     body: dict[str, Any] = {"dataset_id": draft.text("dataset_id"), "budget": budget_fields.read(draft)}
-    targets = target_fields.read(draft)
-    if targets:
-        body["targets"] = targets
+    for part, prefix in TARGETS.items():
+        if given := target_fields.read(draft, prefix):
+            body[part] = given
     preset = draft.text("preset")
     if preset == "none" or preset == "paper":
         body["preset"] = None if preset == "none" else preset

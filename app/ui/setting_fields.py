@@ -25,7 +25,7 @@ from spice_select.presets import PRESETS
 
 NONE = "none"
 """What switches a setting off that may be off: an empty field leaves it as it usually is."""
-ELSEWHERE = {"dataset_id", "budget", "preset", "targets", "name", "parent", "method"}
+ELSEWHERE = {"dataset_id", "budget", "preset", "targets", "protect", "name", "parent", "method"}
 """Parts of a request that have fields of their own, or are short for another."""
 SHORT_FOR = {("selection", "seed"), ("gradients", "seed"), ("gradients", "measure"), ("proxy", "model")}
 GROUPS = {"selection": "Selection", "gradients": "Gradients", "screens": "Screens"}

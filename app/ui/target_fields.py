@@ -1,4 +1,4 @@
-"""Targets in the form of a new job: what the model should get better at, each from one of four places."""
+"""Targets and protected sets in the form of a new job, each from one of four places."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ KINDS = {
 """Where the rows of a target come from, by the field that says it."""
 USUAL_COUNT = 30
 """Rows of the pool that become target rows, unless the form says otherwise."""
-NAME = re.compile(r"(target)_(\d{1,2})_(name|weight|kind|rows|file|dataset_id|column|value|count)")
-"""Names of the fields of a target."""
+NAME = re.compile(r"(target|protect)_(\d{1,2})_(name|weight|kind|rows|file|dataset_id|column|value|count)")
+"""Names of the fields of a target or a protected set."""
+TITLES = {"target": "Target", "protect": "Protected set"}
+MOST = {"target": 32, "protect": 8}
+"""Most of each that a job may have."""
 PARTS = {"name": "Name", "weight": "Weight", "count": "How many", "value": "Value", **KINDS, "column": "Column"}
 
 
@@ -30,12 +33,17 @@ class Slot:
     """The fields of one target in the form.
 
     Attributes:
-        prefix: What it is, ``target``.
+        prefix: What it is, ``target`` or ``protect``.
         number: Its place, from 0.
     """
 
     prefix: str
     number: int
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return f"{TITLES[self.prefix]} {self.number + 1}"
 
     def field(self, part: str) -> str:
         """Name of one of its fields."""
@@ -45,7 +53,7 @@ class Slot:
 def label(field: str) -> str | None:
     """What a field of a target is called; None for any other field."""
     found = NAME.fullmatch(field)
-    return None if found is None else f"Target {int(found[2]) + 1}, {PARTS.get(found[3], 'Rows').lower()}"
+    return None if found is None else f"{Slot(found[1], int(found[2])).title}, {PARTS.get(found[3], 'Rows').lower()}"
 
 
 def slots(draft: FormFields, prefix: str = "target") -> list[Slot]:
@@ -107,7 +115,7 @@ def read(draft: FormFields, prefix: str = "target") -> list[dict[str, Any]]:
 
 def _usual_name(draft: FormFields, slot: Slot, kind: str) -> str:
     said = draft.text(slot.field("value")) if kind == "column" else ""
-    return said[:100] or f"target {slot.number + 1}"
+    return said[:100] or slot.title.lower()
 
 
 def pasted(text: str) -> list[dict[str, Any]]:

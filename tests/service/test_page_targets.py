@@ -38,13 +38,26 @@ def test_targets_come_from_four_places_and_a_clone_has_them_again(service: InPro
         "target_3_column": "domain",
         "target_3_value": "b",
         "target_3_count": "4",
+        "protect_0_name": "old",
+        "protect_0_weight": "0.5",
+        "protect_0_rows": "instruction,output\nAdd 3 and 4.,The sum is 7.",
     }
     files = {"file": ("", b""), "target_4_file": ("own.jsonl", jsonl(sums(3, 900)))}
     origin = {"Origin": f"http://127.0.0.1:{service.port}"}
     waiting = service.http.post("/ui/new", data={**USUAL, **fields}, files=files, headers=origin)
     assert 'id="starting"' in waiting.text, errors(waiting.text)
     service.drain()
-    job = made(service, send(service, **{**hidden(waiting.text), "target_0_rows": fields["target_0_rows"]}))
+    job = made(
+        service,
+        send(
+            service,
+            **{
+                **hidden(waiting.text),
+                "target_0_rows": fields["target_0_rows"],
+                "protect_0_rows": fields["protect_0_rows"],
+            },
+        ),
+    )
     targets = job["config"]["conditions"]["targets"]
     assert [(target["name"], target["weight"]) for target in targets] == [
         ("sums", 2.0),
@@ -56,6 +69,8 @@ def test_targets_come_from_four_places_and_a_clone_has_them_again(service: InPro
     assert targets[1]["dataset_id"] == dev
     assert (targets[2]["column"], targets[2]["value"], targets[2]["rows"]) == ("domain", "b", 4)
     assert service.http.get(f"/v1/datasets/{targets[3]['dataset_id']}").json()["name"] == "own.jsonl"
+    (protected,) = job["config"]["conditions"]["protect"]
+    assert (protected["name"], protected["weight"], len(protected["rows"])) == ("old", 0.5, 1)
     form = filled(service.http.get("/ui/new", params={"like": job["id"]}).text)
     assert made(service, send(service, **{**form, "once": "again"}))["config"] == job["config"]
 
@@ -75,6 +90,8 @@ def test_targets_come_from_four_places_and_a_clone_has_them_again(service: InPro
         ({"target_0_column": "nothing", "target_0_value": "x"}, "target_0_column", "no column"),
         ({"target_0_column": "domain", "target_0_value": "b", "target_0_count": "13"}, "target_0_count", "12 rows"),
         ({"target_0_dataset_id": "ds_nothing"}, "target_0_dataset_id", "ds_nothing"),
+        ({"protect_0_rows": "[1]"}, "protect_0_rows", "record 1 is not an object"),
+        ({"protect_0_dataset_id": "ds_nothing"}, "protect_0_dataset_id", "ds_nothing"),
         ({"target_0_name": "lonely"}, "target_0_rows", "say which rows"),
         ({"extra": "{"}, "extra", "not JSON"),
         ({"extra": '{"budget": {"count": 9}}'}, "extra", "budget.count has a field"),
@@ -106,7 +123,7 @@ def shared(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_without_scripts_targets_are_added_and_the_time_is_estimated(shared: tuple[InProcessService, str]) -> None:
     service, pool = shared
-    form = send(service, dataset_id=pool, target_0_rows="{}", do="add")
+    form = send(service, dataset_id=pool, target_0_rows="{}", do="add-target")
     assert form.status_code == 200
     assert {"target_0_rows", "target_1_rows"} <= filled(form.text).keys()
     assert filled(form.text)["target_0_rows"] == "{}", "what was typed stays"
@@ -118,6 +135,7 @@ def test_without_scripts_targets_are_added_and_the_time_is_estimated(shared: tup
     assert 'name="target_3_rows"' in one
     assert "number=4" in one
     assert "number=32" not in service.http.get("/ui/new/target", params={"number": 31}).text
+    assert service.http.get("/ui/new/target", params={"number": 8, "prefix": "protect"}).status_code == 404
 
 
 def test_a_script_learns_what_the_form_would_take(shared: tuple[InProcessService, str]) -> None:
@@ -171,7 +189,7 @@ def test_every_setting_has_a_field_that_says_it() -> None:
 
 
 def test_every_plain_part_of_a_request_has_a_field() -> None:
-    own = {"dataset_id", "budget", "preset", "targets", "name", "parent", "method"}
+    own = {"dataset_id", "budget", "preset", "targets", "protect", "name", "parent", "method"}
     assert {setting.path[0] for setting in settings().values()} == JobCreate.model_fields.keys() - own
 
 
