@@ -334,6 +334,11 @@ def upgrade() -> None:
         Column("tokens", sa.Integer(), nullable=False),
         Column("target", sa.Text(), nullable=True),
         Column("relevance", sa.Float(53), nullable=True),
+        Column("nearest_target", sa.Text(), nullable=True),
+        Column("nearest_target_row", sa.BigInteger(), nullable=True),
+        Column("nearest_target_cosine", sa.Float(53), nullable=True),
+        Column("nearest_pick", sa.BigInteger(), nullable=True),
+        Column("nearest_pick_cosine", sa.Float(53), nullable=True),
         sa.PrimaryKeyConstraint("job_id", "rank", name="pk_selected_sample"),
     )
     op.create_table(

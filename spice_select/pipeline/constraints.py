@@ -30,11 +30,13 @@ class ResolvedConstraints:
         must_include: Candidates that are selected before any other.
         exclude: Candidates that are never selected.
         base_selection: Gradients of an earlier selection that this one adds to, float32 of shape (m, d), or None.
+        owned: Candidates in that selection, which are among those excluded.
     """
 
     must_include: list[int]
     exclude: list[int]
     base_selection: NDArray[np.float32] | None
+    owned: Sequence[int] = ()
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for ``select`` and its random baseline."""
@@ -82,7 +84,8 @@ def resolve(
         raise PoolError(f"rows {rows[:MOST_NAMED]} must be included and are owned already", pointer="#/must_include")
     if len(exclude) == len(pool.positions):
         raise BudgetError("every candidate is excluded or owned", pointer="#/exclude")
-    return ResolvedConstraints(must_include, exclude, np.array(pool.features[np.array(base)]) if base else None)
+    owned = np.array(pool.features[np.array(base)]) if base else None
+    return ResolvedConstraints(must_include, exclude, owned, base)
 
 
 def read_base_selection(folder: Path, fingerprint: str) -> tuple[list[int], BaseSelectionFacts]:

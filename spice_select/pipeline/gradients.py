@@ -18,6 +18,7 @@ from spice_select.fingerprint import (
 from spice_select.ingest import DatasetManifest, IntakeLimits, read_dataset
 from spice_select.models.model_files import BUILTIN, folder_digest
 from spice_select.models.proxy import Proxy, load_proxy
+from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.periodic import load_tunable
 from spice_select.pipeline.pool import load_pool
@@ -149,7 +150,9 @@ class LocalGradients:
             raise EmptyPoolError(f"target {name!r}: {error.detail}", pointer=pointer, reasons=error.reasons) from error
         count = len(pool.positions)
         described = TargetFacts(name, weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
-        return TargetSet(described, pool.features, rows_shards, pool.positions.tolist())
+        positions = pool.positions.tolist()
+        source_rows = read_source_rows(rows_shards)[pool.positions].tolist()
+        return TargetSet(described, pool.features, rows_shards, positions, source_rows)
 
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
         self._clock.phase("computing_gradients", measure="samples")

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from spice_select.config import RunConfig
 from spice_select.pipeline.constraints import resolve
+from spice_select.pipeline.evidence import explained
 from spice_select.pipeline.pool import Pool, read_groups
 from spice_select.pipeline.progress import PhaseReport
 from spice_select.pipeline.screens import BenchmarkRows, Settled, decontamination, screened
@@ -77,7 +78,8 @@ def select_from_pool(
     """
     report.phase("loading_gradients")
     pool = storage.pool()
-    constraints = resolve(config.conditions, pool, storage.rows_shards, storage.base_rows()).arguments()
+    resolved = resolve(config.conditions, pool, storage.rows_shards, storage.base_rows())
+    constraints = resolved.arguments()
     targets, protect = storage.targets(), storage.protected()
     refuse_both(targets, protect)
     parts = storage.parts(len(pool.positions))
@@ -136,4 +138,14 @@ def select_from_pool(
         votes=votes,
         floors=selecting.quotas.floors if selecting.quotas is not None and selecting is not config.selection else None,
         decontamination=decontamination(config, storage.rows_shards, benchmarks, excluded),
+        evidence=explained(
+            config,
+            prepared,
+            targets,
+            selection,
+            positions=positions,
+            withheld=resolved.exclude,
+            owned=resolved.owned,
+            exclude=constraints["exclude"],
+        ),
     )

@@ -54,6 +54,7 @@ class TargetSet:
         features: Gradients of its rows by the pool's proxy and settings, shape (m, d).
         rows_shards: ``rows-*.parquet`` that hold its rows, in order.
         positions: Position in those of each of its rows that has a gradient.
+        source_rows: Row of each gradient in what the set was made from.
         members: Position of each of its rows in those; None for all of them.
     """
 
@@ -61,6 +62,7 @@ class TargetSet:
     features: np.ndarray | StackedArrays
     rows_shards: Sequence[Path]
     positions: Sequence[int]
+    source_rows: Sequence[int]
     members: Sequence[int] | None = None
 
     def conversations(self) -> list[bytes]:

@@ -10,9 +10,11 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from spice_select.defaults import notes
+from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.select import RowStorage
 from spice_select.records.encoding_notes import in_words
 from spice_select.results.composition import composition
+from spice_select.results.evidence_file import Evidence, EvidenceRows
 from spice_select.results.outcome import Choice
 from spice_select.results.reported import protected_report
 from spice_select.results.run_metadata import RunFacts
@@ -95,5 +97,17 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         tokens=choice.tokens,
         summary=summary,
         facts=facts,
+        evidence=None if choice.evidence is None else _evidence(choice, choice.evidence, storage),
     )
     return summary, written
+
+
+def _evidence(choice: Choice, evidence: Evidence, storage: RowStorage) -> EvidenceRows:
+    return EvidenceRows(
+        evidence,
+        choice.selection,
+        positions=choice.positions,
+        tokens=choice.tokens,
+        excluded=choice.excluded,
+        sources=read_source_rows(storage.rows_shards).tolist(),
+    )

@@ -77,6 +77,11 @@ RANKING_MEANING = {
     "target": "Name of the target that the row was selected for.",
     "relevance": "Product of the row's gradient with the direction of that target's mean gradient; for bm25 and "
     "embedding the row's score for the target row that picked it.",
+    "nearest_target": "Target of the nearest target row.",
+    "nearest_target_row": "Number of that row in the target, from 0.",
+    "nearest_target_cosine": "Cosine of the gradients of the two.",
+    "nearest_pick": "Source row of the nearest pick before it.",
+    "nearest_pick_cosine": "Cosine of the gradients of the two: how much the row repeats.",
 }
 
 

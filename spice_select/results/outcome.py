@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spice_select.results.evidence_file import Evidence
 from spice_select.results.run_metadata import TargetFacts
 from spice_select.selection.result import Selection
 
@@ -33,6 +34,7 @@ class Choice:
         truncated_positions: Positions of those, ascending.
         notes: What the chat template leaves out: a code of ``encoding_notes`` and how many rows it is about.
         decontamination: With which sets the pool was compared, how, and which rows left it; None where with none.
+        evidence: Why each row was selected, or not; None where rows were not compared in one pool by one model.
     """
 
     selection: Selection
@@ -50,6 +52,7 @@ class Choice:
     decontamination: Mapping[str, Any] | None = None
     truncated_positions: Sequence[int] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
     @property
     def random_utility(self) -> float:

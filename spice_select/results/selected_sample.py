@@ -21,6 +21,12 @@ class SelectedSample(BaseModel):
         target: Name of the target that the row was selected for; None without targets.
         relevance: g . m / |m| with the mean m of that target's rows; for ``bm25`` and ``embedding`` the score for the
             target row that picked it; None without targets.
+        nearest_target: Target of the target row that is nearest to it; None without targets, and where rows were not
+            compared in one pool, as are all below.
+        nearest_target_row: That row in what the target was made from, from 0.
+        nearest_target_cosine: Cosine with it.
+        nearest_pick: Source row of the nearest row among those selected before it.
+        nearest_pick_cosine: Cosine with it: how much the row repeats it.
     """
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
@@ -36,3 +42,8 @@ class SelectedSample(BaseModel):
     tokens: int
     target: str | None = None
     relevance: float | None = None
+    nearest_target: str | None = None
+    nearest_target_row: int | None = None
+    nearest_target_cosine: float | None = None
+    nearest_pick: int | None = None
+    nearest_pick_cosine: float | None = None

@@ -38,8 +38,8 @@ class Check(NamedTuple):
     detail: str
 
 
-ADDED_LATER = ("croissant.json",)
-"""Files that results of earlier versions lack."""
+OPTIONAL = ("croissant.json", "evidence.parquet")
+"""Files that results of earlier versions lack, or that not every selection has."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def verify_folder(
         _check("rows", lambda: _rows(folder)),
         _check("parquet", lambda: _parquet(folder)),
         _check("trace", lambda: _trace(folder)),
+        _check("evidence", lambda: _evidence(folder)),
         _check("conditions", lambda: _conditions(folder)),
         _check("croissant", lambda: _croissant(folder)),
         _check("other files", lambda: _other_files(folder)),
@@ -121,16 +122,16 @@ def _check(name: str, check: Callable[[], str]) -> Check:
         return Check(name, False, f"cannot be read: {first or type(error).__name__}")
 
 
-def _older(folder: Path) -> frozenset[str]:
-    """Files that a result of an earlier version does not have: they are neither there nor in its statement."""
+def _absent(folder: Path) -> frozenset[str]:
+    """Files that the result does not have: they are neither there nor in its statement."""
     stated = {subject["name"] for subject in _statement(folder)["subject"]}
-    return frozenset(name for name in ADDED_LATER if name not in stated and not (folder / name).exists())
+    return frozenset(name for name in OPTIONAL if name not in stated and not (folder / name).exists())
 
 
 def _digests(folder: Path) -> str:
     from spice_select.results.write import MEDIA_TYPES
 
-    names = [name for name in MEDIA_TYPES if name not in {"SHA256SUMS", *_older(folder)}]
+    names = [name for name in MEDIA_TYPES if name not in {"SHA256SUMS", *_absent(folder)}]
     said = dict(_split_sum(line) for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
     for name in names:
         if name not in said:
@@ -155,7 +156,7 @@ def _provenance(folder: Path) -> str:
     if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
         raise VerificationError("provenance.intoto.jsonl is no in-toto statement with SLSA provenance")
     said = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
-    expected = sorted(set(STATED) - _older(folder))
+    expected = sorted(set(STATED) - _absent(folder))
     if sorted(said) != expected or len(statement["subject"]) != len(expected):
         raise VerificationError(f"the provenance states the files {sorted(said)}, not {expected}")
     for name, digest in said.items():
@@ -209,6 +210,27 @@ def _trace(folder: Path) -> str:
     return f"{count} rows of trace.parquet are the running sums of ranking.parquet"
 
 
+def _evidence(folder: Path) -> str:
+    """The rows that the evidence calls selected are those of the ranking, with the same numbers.
+
+    Raises:
+        VerificationError: It is otherwise.
+    """
+    import pyarrow.parquet as pq
+
+    if "evidence.parquet" in _absent(folder):
+        return "the result has no evidence for each row"
+    columns = ["source_row", "rank", "tokens", "gain", "conflict", "score"]
+    said = {row["rank"]: row for row in pq.read_table(folder / "evidence.parquet", columns=columns).to_pylist()}
+    said.pop(None, None)
+    for pick in _ranking(folder):
+        if said.pop(pick["rank"], None) != {name: pick[name] for name in columns}:
+            raise VerificationError(f"evidence.parquet does not say of rank {pick['rank']} what ranking.parquet says")
+    if said:
+        raise VerificationError(f"evidence.parquet has a row of rank {min(said)}, ranking.parquet has not")
+    return "the rows that evidence.parquet calls selected are those of ranking.parquet"
+
+
 def _conditions(folder: Path) -> str:
     """Rows that must be included come first, and no excluded row comes at all.
 
@@ -236,11 +258,11 @@ def _croissant(folder: Path) -> str:
     """
     from spice_select.results.write import STATED
 
-    if "croissant.json" in _older(folder):
+    if "croissant.json" in _absent(folder):
         return "the result is from before there was a croissant.json"
     described = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
     said = {file["contentUrl"]: file["sha256"] for file in described["distribution"]}
-    expected = sorted(set(STATED) - {"croissant.json"})
+    expected = sorted(set(STATED) - {"croissant.json"} - _absent(folder))
     if sorted(said) != expected or len(described["distribution"]) != len(expected):
         raise VerificationError(f"croissant.json distributes the files {sorted(said)}, not {expected}")
     for name, digest in said.items():

@@ -22,9 +22,12 @@ import pyarrow.parquet as pq
 from spice_select.records.exact_numbers import load_record
 from spice_select.results.card import data_card
 from spice_select.results.croissant import croissant
+from spice_select.results.evidence_file import NAME as EVIDENCE
+from spice_select.results.evidence_file import EvidenceRows
 from spice_select.results.json_columns import Columns, is_json_text, to_table
 from spice_select.results.llamafactory import LISTS, TagCount, dataset_entry, is_known
 from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
+from spice_select.results.row_evidence import RowEvidence
 from spice_select.results.run_metadata import ResultFile, RunFacts
 from spice_select.results.selected_rows import SelectedRows
 from spice_select.results.selected_sample import SelectedSample
@@ -37,13 +40,14 @@ MEDIA_TYPES = {
     "selected.parquet": "application/vnd.apache.parquet",
     "ranking.parquet": "application/vnd.apache.parquet",
     "trace.parquet": "application/vnd.apache.parquet",
+    "evidence.parquet": "application/vnd.apache.parquet",
     "dataset_info.json": "application/json",
     "README.md": "text/markdown",
     "croissant.json": CROISSANT_MEDIA_TYPE,
     "provenance.intoto.jsonl": STATEMENT_MEDIA_TYPE,
     "SHA256SUMS": "text/plain",
 }
-"""Every file of a result, in the order in which they are listed."""
+"""Every file of a result, in the order in which they are listed; ``evidence.parquet`` is not in every result."""
 STATED = tuple(name for name in MEDIA_TYPES if name not in {"provenance.intoto.jsonl", "SHA256SUMS"})
 """The subject of the provenance statement: every file that is written before it."""
 DATED = frozenset({"croissant.json", "provenance.intoto.jsonl", "SHA256SUMS"})
@@ -54,6 +58,7 @@ _COLUMN_TYPES: dict[Any, pa.DataType] = {
     int: pa.int64(),
     float: pa.float64(),
     str: pa.string(),
+    int | None: pa.int64(),
     float | None: pa.float64(),
     str | None: pa.string(),
 }
@@ -138,6 +143,7 @@ def write_results(
     tokens: Sequence[int],
     summary: Mapping[str, Any],
     facts: RunFacts,
+    evidence: EvidenceRows | None = None,
 ) -> Written:
     """Write every file of a result into a folder.
 
@@ -150,6 +156,7 @@ def write_results(
         tokens: Tokens of each candidate.
         summary: ``summarise`` of the same selection.
         facts: What the provenance states.
+        evidence: Why each row was selected, or not; None writes no ``evidence.parquet``.
 
     Returns:
         The files with their digests, the ranking and the provenance statement.
@@ -165,18 +172,21 @@ def write_results(
             text_columns = _write_source_columns(out / "selected.parquet", source_shards, picks)
         else:
             text_columns = _write_json_columns(out / "selected.parquet", rows)
-        ranking = _ranking(rows, selection, picked_tokens, [target.name for target in facts.targets])
+        ranking = _ranking(rows, selection, picked_tokens, [target.name for target in facts.targets], evidence)
     _write_table(
         out / "ranking.parquet",
         RANKING_SCHEMA,
         [[getattr(row, name) for row in ranking] for name in RANKING_SCHEMA.names],
     )
+    if evidence is not None:
+        evidence.write(out / EVIDENCE)
     trace = [range(1, len(picks) + 1), accumulate(selection.gains), accumulate(picked_tokens)]
     _write_table(out / "trace.parquet", TRACE_SCHEMA, [list(column) for column in trace])
     _write_text(out / "dataset_info.json", json.dumps({entry_name: entry} if entry else {}, indent=2) + "\n")
     card = data_card(summary, facts, text_columns=text_columns, trainer_entry=entry_name if entry else None)
     _write_text(out / "README.md", card)
-    files = [describe(out / name) for name in STATED if name != "croissant.json"]
+    left_out = {"croissant.json", *(() if evidence is not None else (EVIDENCE,))}
+    files = [describe(out / name) for name in STATED if name not in left_out]
     described = croissant(files, summary, facts, rows=pq.read_schema(out / "selected.parquet"), ranking=RANKING_SCHEMA)
     _write_text(out / "croissant.json", described)
     files.append(describe(out / "croissant.json"))
@@ -246,7 +256,11 @@ def _write_source_columns(path: Path, source_shards: Sequence[Path], picks: Sequ
 
 
 def _ranking(
-    rows: SelectedRows, selection: Selection, tokens: Sequence[int], targets: Sequence[str]
+    rows: SelectedRows,
+    selection: Selection,
+    tokens: Sequence[int],
+    targets: Sequence[str],
+    evidence: EvidenceRows | None,
 ) -> list[SelectedSample]:
     nothing = [None] * len(tokens)
 
@@ -255,7 +269,7 @@ def _ranking(
         for chunk in rows.chunks()
         for pair in zip(chunk.column("source_row").to_pylist(), chunk.column("row_sha256").to_pylist(), strict=True)
     ]
-    evidence = zip(
+    numbers_of_picks = zip(
         selection.gains,
         selection.base_gains,
         selection.epsilons,
@@ -266,11 +280,22 @@ def _ranking(
         selection.relevances or nothing,
         strict=True,
     )
+    near = [{}] * len(tokens) if evidence is None else map(_near, evidence.picks())
     names = RANKING_SCHEMA.names
     return [
-        SelectedSample(**dict(zip(names, (rank, *origin, *numbers), strict=True)))
-        for rank, (origin, numbers) in enumerate(zip(identity, evidence, strict=True), start=1)
+        SelectedSample(**dict(zip(names, (rank, *origin, *numbers), strict=False)), **nearest)
+        for rank, (origin, numbers, nearest) in enumerate(zip(identity, numbers_of_picks, near, strict=True), start=1)
     ]
+
+
+def _near(row: RowEvidence) -> dict[str, Any]:
+    """What a pick is nearest to."""
+    pick = {"nearest_pick": row.nearest_pick, "nearest_pick_cosine": row.nearest_pick_cosine}
+    if not row.nearest_targets:
+        return pick
+    near = row.nearest_targets[0]
+    target = {"nearest_target": near.target, "nearest_target_row": near.row, "nearest_target_cosine": near.cosine}
+    return {**target, **pick}
 
 
 def _write_table(path: Path, schema: pa.Schema, columns: Sequence[Sequence[Any]]) -> None:

@@ -44,8 +44,8 @@ def test_a_sound_folder_holds_with_and_without_its_source(made: MadeResult) -> N
     assert report.ok
     report.raise_if_failed()
     assert [check.name for check in report.checks] == [
-        "digests", "provenance", "rows", "parquet", "trace", "conditions", "croissant", "other files", "source",
-        "source rows",
+        "digests", "provenance", "rows", "parquet", "trace", "evidence", "conditions", "croissant", "other files",
+        "source", "source rows",
     ]  # fmt: skip
 
 
@@ -99,6 +99,12 @@ def swapped(table: pa.Table) -> pa.Table:
     return table.take([1, 0, *range(2, table.num_rows)])
 
 
+def one_more(table: pa.Table) -> pa.Table:
+    """A row that is said to be selected, of a rank that nothing has."""
+    row = table.filter(table["rank"].is_valid()).slice(0, 1)
+    return set_value("rank", 0, 10_000)(row)
+
+
 @pytest.mark.parametrize(
     ("tamper", "noticed_by"),
     [
@@ -111,12 +117,14 @@ def swapped(table: pa.Table) -> pa.Table:
         (edit_table("selected.parquet", swapped), {"parquet"}),
         (edit_table("selected.parquet", set_value("output", 4, "0")), {"parquet"}),
         (edit_table("selected.parquet", set_value("n", 4, '"0"')), {"parquet"}),
-        (edit_table("ranking.parquet", lambda table: table.slice(0, 8)), {"rows", "trace"}),
+        (edit_table("ranking.parquet", lambda table: table.slice(0, 8)), {"rows", "trace", "evidence"}),
         (edit_table("ranking.parquet", swapped), {"rows", "trace"}),
         (edit_table("ranking.parquet", set_value("row_sha256", 2, "0" * 64)), {"rows"}),
-        (edit_table("ranking.parquet", set_value("gain", 2, 9.0)), {"trace"}),
-        (edit_table("ranking.parquet", set_value("tokens", 2, 1)), {"trace"}),
-        (edit_table("ranking.parquet", lambda table: table.drop_columns(["epsilon"])), {"rows", "trace"}),
+        (edit_table("ranking.parquet", set_value("gain", 2, 9.0)), {"trace", "evidence"}),
+        (edit_table("ranking.parquet", set_value("tokens", 2, 1)), {"trace", "evidence"}),
+        (edit_table("ranking.parquet", lambda table: table.drop_columns(["epsilon"])), {"rows", "trace", "evidence"}),
+        (edit_table("evidence.parquet", lambda table: table.filter(table["rank"].is_null())), {"evidence"}),
+        (edit_table("evidence.parquet", lambda table: pa.concat_tables([table, one_more(table)])), {"evidence"}),
         (edit_table("trace.parquet", lambda table: table.slice(1)), {"trace"}),
         (edit_table("trace.parquet", set_value("utility", 8, 1.0)), {"trace"}),
     ],
@@ -156,6 +164,11 @@ def test_a_croissant_record_that_names_other_files_is_noticed(folder: Path) -> N
         (folder / "provenance.intoto.jsonl").write_text(json.dumps(statement) + "\n")
         seal_sums_only(folder)
         assert failed(folder) == {"croissant"}
+
+
+def test_a_selection_by_windows_has_no_evidence_file_and_one_that_had_it_cannot_lose_it(folder: Path) -> None:
+    (folder / "evidence.parquet").unlink()
+    assert failed(folder) == {"digests", "provenance", "evidence", "croissant"}
 
 
 def test_a_result_from_before_there_was_a_croissant_record_holds(folder: Path) -> None:

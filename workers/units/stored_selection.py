@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -107,7 +106,10 @@ class StoredSelection:
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target data set: {error.detail}", pointer=pointer, reasons=error.reasons) from error
         rows_shards = self._intact(target.dataset.shards)
-        names = [json.loads(row.record)["target"] for path in rows_shards for row in iter_rows(path)] if named else None
+        rows_of_sets = [row for path in rows_shards for row in iter_rows(path)]
+        records = [row.value() if named else {} for row in rows_of_sets]
+        names = [record["target"] for record in records] if named else None
+        numbers = [record.get("target_row", row.source_row) for record, row in zip(records, rows_of_sets, strict=True)]
         sets = []
         for number, (name, weight) in enumerate(wanted):
             mine = [names is None or names[position] == name for position in pool.positions.tolist()]
@@ -125,7 +127,8 @@ class StoredSelection:
             )
             members = None if names is None else [place for place, other in enumerate(names) if other == name]
             positions = pool.positions[rows].tolist()
-            sets.append(TargetSet(facts, pool.features[rows], rows_shards, positions, members))
+            source_rows = [numbers[position] for position in positions]
+            sets.append(TargetSet(facts, pool.features[rows], rows_shards, positions, source_rows, members))
         return sets
 
     def benchmarks(self) -> list[BenchmarkRows]:

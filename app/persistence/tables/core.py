@@ -248,6 +248,11 @@ class SelectedSample(Base):
     tokens: Mapped[int]
     target: Mapped[str | None]
     relevance: Mapped[float | None]
+    nearest_target: Mapped[str | None]
+    nearest_target_row: Mapped[int | None] = mapped_column(BigInteger)
+    nearest_target_cosine: Mapped[float | None]
+    nearest_pick: Mapped[int | None] = mapped_column(BigInteger)
+    nearest_pick_cosine: Mapped[float | None]
 
 
 class Evaluation(Base):

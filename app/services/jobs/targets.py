@@ -30,6 +30,8 @@ MOST_ROWS = 10_000
 """Rows of all targets and protected sets of a job together."""
 NAME = "target"
 """Field of a row that names its target or protected set."""
+ROW = "target_row"
+"""Field of it that says which row it is of what the set was made from."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,13 @@ def gather_targets(
         with source.open("w", encoding="utf-8") as lines, closing(FolderWriter(folder / "rows")) as writer:
             for pointer, target in wanted:
                 rows: set[str] = set()
-                for conversation in _rows(database, store, project_id, dataset_id, target, pointer, folder, config):
+                for row, conversation in _rows(
+                    database, store, project_id, dataset_id, target, pointer, folder, config
+                ):
                     value = json.loads(dump_conversation(conversation))
                     value = value if isinstance(value, dict) else {"messages": value}
                     rows.add(json.dumps(value, sort_keys=True))
-                    record = compact_json({**value, NAME: target.name})
+                    record = compact_json({**value, NAME: target.name, ROW: row})
                     lines.write(f"{record}\n")
                     writer.add(count, record, conversation, None)
                     count += 1
@@ -133,7 +137,7 @@ def gather_targets(
             compression="none",
             format="messages",
             columns={"messages": "messages"},
-            column_names=["messages", NAME],
+            column_names=["messages", NAME, ROW],
             bytes=source.stat().st_size,
             sha256=digest,
             rows_sha256=writer.rows_sha256,
@@ -167,8 +171,8 @@ def _rows(
     pointer: str,
     folder: Path,
     config: RunConfig,
-) -> Iterator[Conversation]:
-    """The conversations of a target or protected set.
+) -> Iterator[tuple[int, Conversation]]:
+    """The conversations of a target or protected set, each with its row in what the set is made from.
 
     Raises:
         ServiceError: It cannot be used.
@@ -201,7 +205,7 @@ def _rows(
             )
         paths = [store.intact(project_id, shard["sha256"]) for shard in pool.shards or []]
     found = (
-        row.messages
+        (row.source_row, row.messages)
         for path in paths
         for row in iter_rows(path)
         if target.column is None or group_of(row.record, target.column) == target.value

@@ -1,0 +1,191 @@
+"""Why one row was selected, or not: its evidence, and the same in plain English."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCREENS = {
+    "near-duplicate": "near_duplicates",
+    "loss-outlier": "loss_outliers",
+    "contamination": "contamination",
+    "length": "length",
+}
+"""Codes of rows that a screen took out, and the setting of the screen."""
+MUCH = 0.7
+"""Cosine from which a row is said to repeat much of another."""
+
+
+class NearTargetRow(BaseModel):
+    """A row of a target that a row of the pool is near to.
+
+    Attributes:
+        target: Name of the target.
+        row: 0-based row of what the target was made from; of a target that is part of the pool, row of the pool.
+        cosine: Cosine of the two gradients, in [-1, 1], in the space that the selection compared rows in.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    row: int
+    cosine: float
+
+
+class RowEvidence(BaseModel):
+    """What is known about one usable row of the pool after a selection: a row of ``evidence.parquet``.
+
+    Attributes:
+        source_row: 0-based row of the source.
+        status: ``selected``; ``not_selected``, a candidate that was not picked; ``excluded``, no candidate.
+        rank: Place in the order of selection, from 1.
+        target: The target that the row was selected for; of other rows the one that they are most relevant for.
+        relevance: g . m / |m| with the mean m of that target's rows.
+        relevance_rank: Place by relevance for that target among all candidates, from 1.
+        picks_above: Picks for that target that are more relevant for it than the row.
+        gain: Of a pick the marginal gain over the picks before it, of another row what it would add to all picks, nats.
+        conflict: Of a pick as it was picked, in [0, 1]; of another row with the mean of its target's rows, without
+            targets with the mean of the picks.
+        score: What the rule compared, of a pick.
+        tokens: Tokens of prompt and response.
+        nearest_targets: The target rows nearest to it, at most three, the nearest first.
+        nearest_pick: Source row of the nearest pick; of a pick the nearest earlier one.
+        nearest_pick_rank: Its rank.
+        nearest_pick_cosine: Cosine with it: how much the row repeats it.
+        code: Why an excluded row was no candidate.
+        detail: The number and the evidence for that.
+    """
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    source_row: int
+    status: Literal["selected", "not_selected", "excluded"]
+    rank: int | None = None
+    target: str | None = None
+    relevance: float | None = None
+    relevance_rank: int | None = None
+    picks_above: int | None = None
+    gain: float | None = None
+    conflict: float | None = None
+    score: float | None = None
+    tokens: int | None = None
+    nearest_targets: list[NearTargetRow] = []
+    nearest_pick: int | None = None
+    nearest_pick_rank: int | None = None
+    nearest_pick_cosine: float | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class SelectionFacts(BaseModel):
+    """What the evidence of every row of a selection is read beside.
+
+    Attributes:
+        method: How rows were selected.
+        candidates: Rows that could be selected.
+        selected: Picks.
+        must_include: How many of the first picks had to be included.
+        last_gain: Marginal gain of the last pick, nats.
+        stopped: Whether the selection was stopped before its end.
+        quotas: Whether groups had quotas.
+        picks: How many picks there are for each target, by its name; none without targets.
+    """
+
+    method: str
+    candidates: int
+    selected: int
+    must_include: int = 0
+    last_gain: float | None = None
+    stopped: bool = False
+    quotas: bool = False
+    picks: dict[str, int] = {}
+
+
+def why(row: RowEvidence, facts: SelectionFacts) -> str:
+    """Why the row was selected, or not, as a few sentences.
+
+    Args:
+        row: The evidence.
+        facts: About the selection as a whole.
+    """
+    if row.status == "excluded":
+        return f"Row {row.source_row} was not a candidate. {_excluded(row)}"
+    if facts.method not in {"spice", "fisher"}:
+        done = f"selected as pick {row.rank} of {facts.selected}" if row.rank else "a candidate and was not selected"
+        return f"Row {row.source_row} was {done} by the method {facts.method}, which has its own order of rows."
+    parts = _selected(row, facts) if row.status == "selected" else _not_selected(row, facts)
+    return " ".join(part for part in parts if part)
+
+
+def _excluded(row: RowEvidence) -> str:
+    detail = row.detail or row.code or ""
+    if row.code in SCREENS:
+        return f"The screen {SCREENS[row.code]} took it out: {detail}."
+    return f"{detail[:1].upper()}{detail[1:]}."
+
+
+def _selected(row: RowEvidence, facts: SelectionFacts) -> list[str]:
+    order = f"Row {row.source_row} was selected as pick {row.rank} of {facts.selected}"
+    assert row.rank is not None
+    asked = " because the job says that it must be included" if row.rank <= facts.must_include else ""
+    if row.target is None:
+        parts = [f"{order}{asked}."]
+    else:
+        parts = [f"{order}, for the target {row.target!r}{asked}.", f"{_relevance(row, facts)}."]
+    if row.gain is not None:
+        over = "the picks before it" if row.rank > 1 else "nothing, as the first pick"
+        parts.append(f"It adds {_number(row.gain)} nats to {over}.")
+    if row.nearest_pick is not None:
+        parts.append(f"The nearest earlier pick is {_pick(row)}: the row repeats {_share(row)} of it.")
+    return parts
+
+
+def _not_selected(row: RowEvidence, facts: SelectionFacts) -> list[str]:
+    parts = [f"Row {row.source_row} was a candidate and was not selected."]
+    if row.target is not None:
+        parts.append(f"{_relevance(row, facts)}; {_above(row.picks_above or 0, facts.picks.get(row.target, 0))}")
+    if row.nearest_pick is not None and (row.nearest_pick_cosine or 0.0) >= MUCH:
+        parts.append(f"{_pick(row).capitalize()} covers {_share(row)} of it.")
+    elif row.nearest_pick is not None:
+        parts.append(f"The nearest pick is {_pick(row)}.")
+    if row.gain is not None:
+        last = "" if facts.last_gain is None else f"; the last pick added {_number(facts.last_gain)}"
+        parts.append(f"It would add {_number(row.gain)} nats to the picks{last}.")
+    if facts.quotas:
+        parts.append("Quotas limit how many rows of its group could be picked.")
+    if facts.stopped:
+        parts.append(f"The job was stopped after {facts.selected} picks, before its budget was used up.")
+    return parts
+
+
+def _above(above: int, picked: int) -> str:
+    """How the row stands among the picks for its target, as the end of a sentence."""
+    if picked == 0:
+        return "nothing was picked for that target."
+    if above == picked:
+        return f"{'the only pick' if picked == 1 else f'each of the {picked} picks'} for that target is more relevant."
+    sentence = f"{above} of the {picked} picks for that target are more relevant."
+    if above > picked // 2:
+        return sentence
+    return f"{sentence} The others were picked for what they add to the picks before them."
+
+
+def _relevance(row: RowEvidence, facts: SelectionFacts) -> str:
+    place = f"number {row.relevance_rank} of {facts.candidates} candidates by relevance for "
+    name = "it" if row.status == "selected" else f"the target {row.target!r}"
+    return f"It is {place}{name} ({_number(row.relevance or 0.0)})"
+
+
+def _pick(row: RowEvidence) -> str:
+    return f"pick {row.nearest_pick_rank} (row {row.nearest_pick}, cosine {row.nearest_pick_cosine or 0.0:.2f})"
+
+
+def _share(row: RowEvidence) -> str:
+    cosine = row.nearest_pick_cosine or 0.0
+    bounds = ((0.95, "nearly all"), (MUCH, "much"), (0.3, "some"))
+    return next((word for least, word in bounds if cosine >= least), "little")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
