@@ -140,6 +140,11 @@ PROBLEMS: dict[str, Problem] = {
         422,
         "`k` cuts a ranking that one greedy made in one pool: not windows or parts, floors of quotas, or tokens.",
     ),
+    "evidence-unavailable": Problem(
+        "No evidence for each row",
+        409,
+        "The job compared no rows in one pool: a periodic or partitioned selection, or one of an earlier release.",
+    ),
     "unknown-proxy": Problem("Unknown proxy model", 422, "No such built-in model, hub id, folder or revision."),
     "proxy-not-allowed": Problem("Proxy model not allowed", 422, "The model is not on this service's allow-list."),
     "unsafe-proxy": Problem(

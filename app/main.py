@@ -55,12 +55,13 @@ from app.services.results.files import ResultService
 from app.services.results.job_pages import JobPages
 from app.services.results.previews import Previews
 from app.services.results.reader import ResultReader
+from app.services.results.row_evidence import RowEvidenceService
 from app.services.storage.data_folder import SharedFolder
 from app.services.storage.permissions import close_folder, close_in_background
 from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import dataset_preview, evaluation_form, forms, job_actions, login, pages, reference, statics
+from app.ui import dataset_preview, evaluation_form, forms, job_actions, login, pages, reference, row_page, statics
 from app.ui import jobs as job_lists
 from spice_select.version import __version__
 
@@ -133,7 +134,8 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    for part in (dataset_preview, job_lists, forms, job_actions, evaluation_form, login, statics, reference):
+    parts = (dataset_preview, job_lists, row_page, forms, job_actions, evaluation_form, login, statics, reference)
+    for part in parts:
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(
@@ -184,6 +186,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         results=ResultService(jobs, reader, store, settings),
         previews=Previews(database),
         job_pages=JobPages(database, reader),
+        row_evidence=RowEvidenceService(database, store, reader),
     )
 
 

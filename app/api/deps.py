@@ -43,7 +43,7 @@ def scope_of(method: str, path: str) -> str:
     """The scope that a call needs, such as ``jobs:read``."""
     steps = path.strip("/").split("/")
     resource = RESOURCES.get(steps[1].partition(":")[0] if len(steps) > 1 else "", "jobs")
-    if resource == "jobs" and len(steps) > 3 and steps[3] in {"files", "provenance"}:
+    if resource == "jobs" and len(steps) > 3 and steps[3] in {"files", "provenance", "rows"}:
         resource = "files"
     if resource == "admin":
         return "admin"
@@ -274,6 +274,9 @@ def _as_digits(given: Any) -> Any:
 
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page."), BeforeValidator(_as_digits)]
+RowNumber = Annotated[
+    int, Path(ge=0, le=2**53, description="Row of the data set, from 0.", examples=[0]), BeforeValidator(_as_digits)
+]
 After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]

@@ -22,6 +22,7 @@ from app.services.results.files import ResultService
 from app.services.results.job_pages import JobPages
 from app.services.results.previews import Previews
 from app.services.results.reader import ResultReader
+from app.services.results.row_evidence import RowEvidenceService
 from app.services.storage.data_folder import SharedFolder
 from app.settings import Settings
 from app.storage import ArtifactStore
@@ -52,3 +53,4 @@ class Services:
     results: ResultService
     previews: Previews
     job_pages: JobPages
+    row_evidence: RowEvidenceService

@@ -14,6 +14,7 @@ from spice_select.cli import (
     estimate,
     evaluation,
     evaluations,
+    explain,
     jobs,
     local,
     options,
@@ -49,6 +50,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.command("estimate")(estimate.estimate)
 app.command("pull")(pull.pull)
 app.command("preview")(preview.preview)
+app.command("explain")(explain.explain)
 app.command("run")(local.run)
 app.command("hold-out")(evaluation.hold_out)
 app.command("evaluate")(evaluation.evaluate)

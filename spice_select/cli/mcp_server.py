@@ -27,7 +27,7 @@ INSTRUCTIONS = """\
 Selects the part of an instruction-tuning data set that is worth training on. First ask what the model should get better
 at: 3 to 30 rows of that, in the form of the data set, are a target. Without one nothing tells noise from the rest.
 The usual order: register_dataset, preview_dataset (is it read as meant?), estimate_job, start_job with targets,
-watch_job until it has ended, list_selection, fetch_files."""
+watch_job until it has ended, list_selection, explain_row (why a row was selected, or not), fetch_files."""
 WATCH_SECONDS = 50.0
 """Longest that one call waits: assistants give up on a tool after about a minute."""
 
@@ -64,6 +64,7 @@ def server() -> MCPServer[Any]:
         tools.start_job,
         tools.watch_job,
         tools.list_selection,
+        tools.explain_row,
         tools.cancel_job,
         tools.fetch_files,
     ):
@@ -146,6 +147,12 @@ class Tools:
     ) -> dict[str, list[dict[str, Any]]]:
         """The selected rows in the order of their selection, each with its target, relevance, gain and conflict."""
         return {"selected": [shown(row) for row in islice(self._client.jobs.selection(job_id), limit)]}
+
+    def explain_row(
+        self, job_id: JobId, row: Annotated[int, Field(ge=0, description="Row of the data set, from 0.")]
+    ) -> dict[str, Any]:
+        """Why a row of the data set was selected, or not: a sentence, the numbers, and the texts of what is near it."""
+        return shown(self._client.jobs.row(job_id, row))
 
     def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a job; what it has selected so far is kept."""

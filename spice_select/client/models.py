@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from spice_select.results.row_evidence import ExplainedRow
 from spice_select.results.selected_sample import SelectedSample
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
@@ -341,6 +342,10 @@ class Event(Answer):
 
 class RankedSample(Answer, SelectedSample):
     """One pick and the evidence for it; gains and scores in nats."""
+
+
+class RowExplanation(Answer, ExplainedRow):
+    """One row of the pool, selected or not, with the evidence for that; gains and score are in nats."""
 
 
 class File(Answer):

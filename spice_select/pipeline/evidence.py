@@ -63,6 +63,7 @@ def explained(
             }
             for row in withheld
         ],
+        target_rule=config.selection.target_rule if targets else None,
         must_include=len(config.conditions.must_include),
         quotas=config.selection.quotas is not None,
     )

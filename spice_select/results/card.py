@@ -225,7 +225,8 @@ def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
         "source), `row_sha256`, `gain` (nats, given the picks before), `base_gain` (nats, alone), `epsilon` "
         "(gain - base gain), `conflict` (0 to 1), `score` (what was compared: gain - "
         f"{facts.config.selection.conflict_penalty:g} x conflict for `spice`"
-        f"{matching}), `tokens`. "
+        f"{matching}), `tokens`, and what the row is nearest to. `evidence.parquet`, where it is there, has a "
+        "row per row of the data set, selected or not, with the reason. "
         "`trace.parquet` has the running sums: `rank`, `utility` (sum of the gains so far, nats), `tokens`.",
     ]
     return "\n".join(rows)

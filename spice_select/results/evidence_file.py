@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from spice_select.selection.row_evidence import PoolEvidence
 
 NAME = "evidence.parquet"
+IN_TURN = frozenset({"bm25", "embedding"})
+"""Methods with relevances of their own, which only picks have."""
 FACTS = b"spice_selection"
 """Key of the metadata that holds ``SelectionFacts`` as JSON."""
 _NEAR = pa.list_(pa.struct([("target", pa.string()), ("row", pa.int64()), ("cosine", pa.float64())]))
@@ -41,6 +43,7 @@ class Evidence:
         pool: Of every candidate.
         target_rows: Target and row number of each target row, counted through all targets.
         withheld: Candidates that the job itself kept out, each ``{"row": position, "code", "detail"}``.
+        target_rule: What a row is worth for a target; None without targets.
         must_include: How many rows had to be included.
         quotas: Whether groups had quotas.
     """
@@ -48,6 +51,7 @@ class Evidence:
     pool: PoolEvidence
     target_rows: Sequence[tuple[str, int]]
     withheld: Sequence[Mapping[str, Any]] = ()
+    target_rule: Literal["matching", "relevance"] | None = None
     must_include: int = 0
     quotas: bool = False
 
@@ -94,6 +98,7 @@ class EvidenceRows:
             method=selection.method,
             candidates=self._evidence.pool.available,
             selected=len(selection.indices),
+            target_rule=self._evidence.target_rule,
             must_include=self._evidence.must_include,
             last_gain=selection.gains[-1] if selection.gains else None,
             stopped=selection.partial,
@@ -120,7 +125,10 @@ class EvidenceRows:
             "gain": None if pool.gains is None else float(pool.gains[candidate]),
         }
         targets = self._evidence.target_rows
-        if pool.relevances is not None:
+        if picks.method in IN_TURN:
+            if rank is not None and picks.tasks is not None and picks.relevances is not None:
+                known |= {"target": self._names[picks.tasks[rank]], "relevance": picks.relevances[rank]}
+        elif pool.relevances is not None:
             task, relevance = int(pool.tasks[candidate]), float(pool.relevances[candidate])
             known |= {
                 "target": self._names[task],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +14,12 @@ SCREENS = {
     "length": "length",
 }
 """Codes of rows that a screen took out, and the setting of the screen."""
+PASSED_OVER = {
+    "matching": "they resemble earlier picks, and the rule matching takes what the picks for a target still lack",
+    "relevance": "they would have added less that is new",
+    None: "other terms of the score counted for more",
+}
+"""Why a pick is not among the most relevant candidates, by the rule."""
 MUCH = 0.7
 """Cosine from which a row is said to repeat much of another."""
 
@@ -70,12 +77,37 @@ class RowEvidence(BaseModel):
     conflict: float | None = None
     score: float | None = None
     tokens: int | None = None
-    nearest_targets: list[NearTargetRow] = []
+    nearest_targets: Sequence[NearTargetRow] = ()
     nearest_pick: int | None = None
     nearest_pick_rank: int | None = None
     nearest_pick_cosine: float | None = None
     code: str | None = None
     detail: str | None = None
+
+
+class ExplainedTargetRow(NearTargetRow):
+    """A row of a target with its text.
+
+    Attributes:
+        messages: Its conversation; None once it is deleted.
+    """
+
+    messages: list[dict[str, Any]] | None = None
+
+
+class ExplainedRow(RowEvidence):
+    """The evidence for one row with the texts of the row and of what it is near to.
+
+    Attributes:
+        why: Why the row was selected, or not, as a few sentences.
+        messages: Its conversation; None for a row that cannot be used, and once the data set is deleted.
+        nearest_pick_messages: That of the nearest pick.
+    """
+
+    why: str
+    messages: list[dict[str, Any]] | None = None
+    nearest_targets: Sequence[ExplainedTargetRow] = ()
+    nearest_pick_messages: list[dict[str, Any]] | None = None
 
 
 class SelectionFacts(BaseModel):
@@ -85,6 +117,7 @@ class SelectionFacts(BaseModel):
         method: How rows were selected.
         candidates: Rows that could be selected.
         selected: Picks.
+        target_rule: What a row is worth for a target; None without targets.
         must_include: How many of the first picks had to be included.
         last_gain: Marginal gain of the last pick, nats.
         stopped: Whether the selection was stopped before its end.
@@ -95,6 +128,7 @@ class SelectionFacts(BaseModel):
     method: str
     candidates: int
     selected: int
+    target_rule: Literal["matching", "relevance"] | None = None
     must_include: int = 0
     last_gain: float | None = None
     stopped: bool = False
@@ -113,7 +147,8 @@ def why(row: RowEvidence, facts: SelectionFacts) -> str:
         return f"Row {row.source_row} was not a candidate. {_excluded(row)}"
     if facts.method not in {"spice", "fisher"}:
         done = f"selected as pick {row.rank} of {facts.selected}" if row.rank else "a candidate and was not selected"
-        return f"Row {row.source_row} was {done} by the method {facts.method}, which has its own order of rows."
+        target = f" for the target {row.target!r}" if row.rank and row.target else ""
+        return f"Row {row.source_row} was {done}{target} by the method {facts.method}, which has its own order of rows."
     parts = _selected(row, facts) if row.status == "selected" else _not_selected(row, facts)
     return " ".join(part for part in parts if part)
 
@@ -133,9 +168,11 @@ def _selected(row: RowEvidence, facts: SelectionFacts) -> list[str]:
         parts = [f"{order}{asked}."]
     else:
         parts = [f"{order}, for the target {row.target!r}{asked}.", f"{_relevance(row, facts)}."]
+        if (row.relevance_rank or 0) > facts.selected and not asked:
+            parts.append(f"More relevant candidates were passed over: {PASSED_OVER[facts.target_rule]}.")
     if row.gain is not None:
-        over = "the picks before it" if row.rank > 1 else "nothing, as the first pick"
-        parts.append(f"It adds {_number(row.gain)} nats to {over}.")
+        over = "It adds {} nats to the picks before it." if row.rank > 1 else "As the first pick it adds {} nats."
+        parts.append(over.format(_number(row.gain)))
     if row.nearest_pick is not None:
         parts.append(f"The nearest earlier pick is {_pick(row)}: the row repeats {_share(row)} of it.")
     return parts
@@ -149,9 +186,13 @@ def _not_selected(row: RowEvidence, facts: SelectionFacts) -> list[str]:
         parts.append(f"{_pick(row).capitalize()} covers {_share(row)} of it.")
     elif row.nearest_pick is not None:
         parts.append(f"The nearest pick is {_pick(row)}.")
-    if row.gain is not None:
-        last = "" if facts.last_gain is None else f"; the last pick added {_number(facts.last_gain)}"
-        parts.append(f"It would add {_number(row.gain)} nats to the picks{last}.")
+    if row.gain is not None and facts.last_gain is not None:
+        more = row.gain >= facts.last_gain
+        numbers = f"{_number(row.gain)} nats to the picks, the last pick added {_number(facts.last_gain)}"
+        of_little_use = more and row.target is not None and 2 * (row.picks_above or 0) > facts.picks.get(row.target, 0)
+        parts.append(
+            f"It would add {numbers}{': new to the picks, but of little use to the target' if of_little_use else ''}."
+        )
     if facts.quotas:
         parts.append("Quotas limit how many rows of its group could be picked.")
     if facts.stopped:

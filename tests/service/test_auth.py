@@ -86,7 +86,7 @@ def two(empty_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tw
         found.ids["key_id"] = made["id"]
         body = {"bytes": 5, "sha256": "0" * 64}
         upload = found.call("first", "POST", "/v1/datasets/uploads", json=body).json()
-        found.ids |= {"upload_id": upload["id"], "number": "1"}
+        found.ids |= {"upload_id": upload["id"], "number": "1", "row": "0"}
         service.app.state.services.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
         hook = {"url": "https://hooks.example.org/"}
         found.ids["endpoint_id"] = found.call("first", "POST", "/v1/webhook-endpoints", json=hook).json()["id"]

@@ -26,6 +26,7 @@ def test_every_route_answers_head_and_one_that_promises_an_etag_keeps_to_it(serv
         "delivery_id": ping.json()["id"],
         "token": link.json()["url"].split("/")[-2],
         "name": "selected.jsonl",
+        "row": 0,
         "slug": "not-found",
     }
     promised = set()

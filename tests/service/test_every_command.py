@@ -102,6 +102,7 @@ STEPS = (
     Step("jobs show", lambda known: [known["job"]]),
     Step("jobs events", lambda known: [known["job"]], lines=True),
     Step("jobs link", lambda known: [known["job"]]),
+    Step("explain", lambda known: [known["job"], "0"]),
     Step("open", lambda known: [known["job"]]),
     Step("pull", lambda known: [known["job"], "-o", known["folder"]]),
     Step("verify", lambda known: [known["folder"]]),

@@ -116,6 +116,7 @@ def test_files_have_ranges_digests_and_conditions(service: InProcessService) -> 
         "selected.parquet",
         "ranking.parquet",
         "trace.parquet",
+        "evidence.parquet",
         "dataset_info.json",
         "README.md",
         "croissant.json",

@@ -17,7 +17,8 @@ ULID = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
 UNKNOWN = {
     "dataset_id": f"ds_{ULID}", "upload_id": f"up_{ULID}", "job_id": f"job_{ULID}", "evaluation_id": f"ev_{ULID}",
     "gradient_set_id": f"gs_{ULID}", "endpoint_id": f"whe_{ULID}", "delivery_id": f"whd_{ULID}",
-    "key_id": f"key_{ULID}", "name": "selected.parquet", "number": "1", "slug": "nothing-of-ours", "token": "a.b",
+    "key_id": f"key_{ULID}", "name": "selected.parquet", "number": "1", "row": "0",
+    "slug": "nothing-of-ours", "token": "a.b",
 }  # fmt: skip
 METHODS = ("get", "post", "put", "patch", "delete")
 MOST_BYTES = 3000

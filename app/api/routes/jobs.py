@@ -13,7 +13,7 @@ from app.api.long_poll import Wait, until_changed
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
 from app.api.schemas.fields import Page
-from app.api.schemas.jobs import JobCreate, JobRead, JobUpdate, SampleRead
+from app.api.schemas.jobs import ExplainedRowRead, JobCreate, JobRead, JobUpdate, SampleRead
 from app.services.jobs.service import JobRequest, JobView
 from app.status import ACTIVE, JobStatus
 from spice_select.config import digest_of
@@ -141,3 +141,11 @@ def list_selection(
     """The ranking: what was chosen, in order, with the evidence."""
     rows = services.reader.ranking(project, job_id, after=pagination.number_cursor(after, 0), limit=limit + 1)
     return serializers.page(request, response, rows, limit, SampleRead.model_validate, lambda sample: sample.rank)
+
+
+@router.get("/{job_id}/rows/{row}")
+def get_row(
+    job_id: deps.JobId, row: deps.RowNumber, project: deps.Project, services: deps.ServicesDep
+) -> ExplainedRowRead:
+    """Why this row was selected, or not, with the texts of what it is near to."""
+    return ExplainedRowRead.model_validate(services.row_evidence.explain(project, job_id, row).model_dump())

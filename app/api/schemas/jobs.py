@@ -35,6 +35,7 @@ from spice_select.config import (
 )
 from spice_select.defaults import with_preset
 from spice_select.presets import Preset
+from spice_select.results.row_evidence import ExplainedRow
 from spice_select.results.selected_sample import SelectedSample
 
 
@@ -195,3 +196,7 @@ class JobRead(BaseModel):
 
 class SampleRead(SelectedSample):
     """One pick with the evidence for it; gains, epsilon and score are in nats."""
+
+
+class ExplainedRowRead(ExplainedRow):
+    """One row of the pool, selected or not, with the evidence for that; gains and score are in nats."""

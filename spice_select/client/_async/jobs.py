@@ -13,7 +13,7 @@ from spice_select.client._async.transport import AsyncResource
 from spice_select.client.answers import json_of, parse
 from spice_select.client.budget import BudgetLike
 from spice_select.client.filters import ListFilters, filter_query
-from spice_select.client.models import Estimate, Event, File, FileList, Job, Link, RankedSample
+from spice_select.client.models import Estimate, Event, File, FileList, Job, Link, RankedSample, RowExplanation
 from spice_select.client.partial_file import OnFileBytes
 from spice_select.client.request_bodies import if_match, job_body
 from spice_select.errors import ClientError
@@ -120,6 +120,15 @@ class AsyncJobs(AsyncResource):
     def selection(self, job_id: str) -> AsyncIterator[RankedSample]:
         """The selected rows of a job, in the order of their selection."""
         return self._transport.pages(f"{job_path(job_id)}/selection", RankedSample, limit=1000)
+
+    async def row(self, job_id: str, row: int) -> RowExplanation:
+        """Why a row was selected, or not, with the texts of what it is near to.
+
+        Args:
+            job_id: A job that has ended.
+            row: Row of its data set, from 0.
+        """
+        return await self._transport.fetch(f"{job_path(job_id)}/rows/{row}", RowExplanation)
 
     async def files(self, job_id: str) -> Sequence[File]:
         """The files of a job."""
