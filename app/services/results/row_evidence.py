@@ -75,7 +75,7 @@ class RowEvidenceService:
     ) -> ExplainedRow:
         texts = self._pool_texts(pool, {evidence.source_row, evidence.nearest_pick} - {None})
         near = {(item.target, item.row) for item in evidence.nearest_targets}
-        named = bool((job.config.get("conditions") or {}).get("targets"))
+        named = (job.config.get("conditions") or {}).get("target_dataset_id") is None
         of_targets = {} if targets is None else self._target_texts(targets, near, named=named)
         return ExplainedRow.model_validate(
             {
