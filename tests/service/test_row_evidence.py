@@ -138,4 +138,4 @@ def test_the_client_the_command_and_the_page_say_the_same(
     for wrong, status in (("12", 404), ("one", 422), ("9" * 30, 422)):
         answer = service.http.get(f"/ui/jobs/{job}/rows?row={wrong}")
         assert (answer.status_code, 'role="alert"' in answer.text) == (status, True), wrong
-    assert service.http.get(f"/ui/jobs/{job[:-1]}0/rows?row=1").status_code == 404
+    assert service.http.get("/ui/jobs/job_01K9RZ3V5X8N3Q2J6T4W7Y0ABC/rows?row=1").status_code == 404
