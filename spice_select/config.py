@@ -229,6 +229,9 @@ class SelectionOptions(Model):
     whitening_damping: Annotated[float, Field(gt=0, le=1e6)] | None = 0.1
     """With targets: gradients are whitened in each layer by their second moment over the pool, with this share of its
     mean eigenvalue added; None leaves them as they are."""
+    whitening_rows: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    """With targets or protected sets: whiten by the second moment over so many first usable rows. A data set that was
+    appended to begins with the rows of its earlier version: their number keeps its statistics, None refreshes them."""
     protect_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
     """Weight of what a row pays for each protected set that its gradient points against, for ``spice`` and ``fisher``:
     takes weight * max(0, -cos) with the set's mean gradient off the score. 0 only reports."""

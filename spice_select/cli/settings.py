@@ -65,6 +65,9 @@ JOB_SETTINGS = {
     "whitening_damping": Setting(
         "selection.whitening_damping", "With targets: damping of the whitening, as a share of the mean eigenvalue."
     ),
+    "whitening_rows": Setting(
+        "selection.whitening_rows", "Whiten by so many first rows: those of the version before rows were appended."
+    ),
     "protect_weight": Setting(
         "selection.protect_weight", "What a row pays for each protected set that its gradient points against."
     ),

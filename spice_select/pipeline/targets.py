@@ -238,6 +238,7 @@ def _whitening(pool: Pool, candidates: GradientMatrix, config: SelectionConfig) 
 
     Raises:
         ConfigError: Gradients that do not say which numbers belong to which layer.
+        PoolError: None of the rows that whiten has a gradient.
     """
     if config.whitening_damping is None:
         return None
@@ -247,7 +248,13 @@ def _whitening(pool: Pool, candidates: GradientMatrix, config: SelectionConfig) 
             "whitening_damping to null",
             pointer="#/selection/whitening_damping",
         )
-    return Whitening(second_moments(candidates, pool.block_sizes), config.whitening_damping)
+    count = None if config.whitening_rows is None else int(np.searchsorted(pool.positions, config.whitening_rows))
+    if count == 0:
+        raise PoolError(
+            f"none of the first {config.whitening_rows} rows has a gradient to whiten by",
+            pointer="#/selection/whitening_rows",
+        )
+    return Whitening(second_moments(candidates, pool.block_sizes, count), config.whitening_damping)
 
 
 def _whitened_pool(

@@ -59,6 +59,11 @@ def check_settings(config: RunConfig, usable: int, *, unavailable: int = 0) -> N
         raise BudgetError(
             f"{len(wanted)} rows must be included, the budget allows {min(limits)}", pointer="#/must_include"
         )
+    if selection.whitening_rows is not None and selection.whitening_rows > usable:
+        raise ConfigError(
+            f"whitening_rows is {selection.whitening_rows}, the data set has {usable} usable rows",
+            pointer="#/selection/whitening_rows",
+        )
     quotas = selection.quotas
     if quotas is not None and sum(quotas.floors.values()) > min(limits):
         raise BudgetError(

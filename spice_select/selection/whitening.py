@@ -47,21 +47,26 @@ class SecondMoments:
         return SecondMoments(sums, self.count + other.count)
 
 
-def second_moments(candidates: GradientMatrix, block_sizes: Sequence[int]) -> SecondMoments:
+def second_moments(candidates: GradientMatrix, block_sizes: Sequence[int], count: int | None = None) -> SecondMoments:
     """Second moment of each block of the rows at length one, in one pass over the pool.
 
     Args:
         candidates: The pool.
         block_sizes: Numbers in each block, in the order of the features; they add up to d.
+        count: How many of the first rows count; None for all.
     """
+    count = candidates.size if count is None else count
     _check_blocks(block_sizes, candidates.dimension)
     unit = candidates.normalized()
     device = candidates.device
     moments = [torch.zeros(size, size, dtype=torch.float64, device=device) for size in block_sizes]
-    for _, block in unit.blocks():
-        for moment, part in zip(moments, torch.split(block, list(block_sizes), dim=1), strict=True):
+    for start, block in unit.blocks():
+        if start >= count:
+            break
+        rows = block[: count - start]
+        for moment, part in zip(moments, torch.split(rows, list(block_sizes), dim=1), strict=True):
             moment.addmm_(part.T, part)
-    return SecondMoments(tuple(moments), int((unit.squared_norms > 0).sum()))
+    return SecondMoments(tuple(moments), int((unit.squared_norms[:count] > 0).sum()))
 
 
 class Whitening:

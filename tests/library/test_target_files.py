@@ -209,3 +209,42 @@ def test_the_pool_as_its_own_protected_set_leaves_nothing(files):
     with pytest.raises(PoolError) as caught:
         run(files["pool"], config(3), protect=[TargetFile("all", files["pool"])])
     assert caught.value.errors[0]["pointer"] == "#/protect"
+
+
+def test_a_data_set_that_was_appended_to_keeps_its_statistics_where_asked(files, tmp_path):
+    cache, longer = tmp_path / "cache", tmp_path / "longer.jsonl"
+    longer.write_bytes(files["pool"].read_bytes() + jsonl(alpaca(90)[60:]))
+    targets = wanted(files, "long")
+    before = run(files["pool"], config(38), cache=cache, targets=targets)
+    relevance = {row.source_row: row.relevance for row in before.ranking}
+
+    def relevances(**settings):
+        result = run(longer, config(70, **settings), cache=cache, targets=targets)
+        return {row.source_row: row.relevance for row in result.ranking if row.source_row in relevance}
+
+    kept, refreshed = relevances(whitening_rows=40), relevances()
+    assert len(kept) == 38
+    assert kept == pytest.approx(relevance, abs=1e-6)
+    assert max(abs(refreshed[row] - relevance[row]) for row in relevance) > 1e-4
+    assert relevances(whitening_rows=70) == pytest.approx(refreshed, abs=1e-12)
+
+
+def test_more_whitening_rows_than_there_are_is_refused(files):
+    with pytest.raises(ConfigError) as caught:
+        run(files["pool"], config(3, whitening_rows=41), targets=wanted(files, "long"))
+    assert caught.value.errors[0]["pointer"] == "#/selection/whitening_rows"
+
+
+@pytest.mark.parametrize("count", [1, 7, 29, 30])
+def test_moments_of_the_first_rows_are_those_of_a_pool_of_them(monkeypatch, count):
+    from spice_select.selection import gradient_matrix
+    from spice_select.selection.whitening import second_moments
+
+    monkeypatch.setattr(gradient_matrix, "BLOCK_BYTES", 8 * 8 * 4)
+    rows = np.random.default_rng(0).standard_normal((30, 8))
+    rows[3] = 0.0
+    whole = second_moments(gradient_matrix.GradientMatrix(rows), [3, 5], count)
+    alone = second_moments(gradient_matrix.GradientMatrix(rows[:count]), [3, 5])
+    assert whole.count == alone.count
+    for one, other in zip(whole.moments, alone.moments, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
