@@ -40,12 +40,12 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def settings_of(model: str, way: Mapping[str, Any]) -> RunConfig:
-    """The settings of a run: those of a way over a budget of a tenth of the rows, in bfloat16."""
+    """The settings of a run: those of a way over a budget of a tenth of the rows."""
     return RunConfig.model_validate(
         {
             "proxy": {"model": model},
             "conditions": way.get("conditions", {}),
-            "gradients": {"dtype": "bfloat16", "max_length": 256, **way.get("gradients", {})},
+            "gradients": way.get("gradients", {}),
             "selection": {"budget": {"fraction": 0.1}, **way.get("selection", {})},
         }
     )
@@ -114,7 +114,8 @@ def main() -> int:
                 if rows or "target_rule" not in way.get("selection", {}):
                     picks = measure(draw, folder, given.work, given.model, rows, way)
                     found.setdefault((rows, name), []).append(shares(draw.pool, picks))
-                    print(number, rows, name, {k: round(v, 3) for k, v in found[rows, name][-1].items()}, flush=True)
+                    latest = {key: round(value, 3) for key, value in found[rows, name][-1].items()}
+                    print(number, rows, name, latest, flush=True)
     table = {
         f"{name}, {'no target' if rows == 0 else f'{rows} target rows a task'}" if rows >= 0 else name: {
             key: statistics.median(one[key] for one in each) for key in each[0]
