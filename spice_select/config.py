@@ -160,8 +160,7 @@ class Quotas(Model):
     caps: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
     """Largest number of samples of a group."""
     from_targets: bool = False
-    """Take floors from the mix of groups that the targets imply: each target row has a vote, which its ten nearest rows
-    of the pool share."""
+    """Take floors from the mix of groups that the targets imply, by the groups of the rows nearest to theirs."""
 
     @model_validator(mode="after")
     def _floors_below_caps(self) -> Self:
@@ -230,11 +229,9 @@ class SelectionOptions(Model):
     """With targets: gradients are whitened in each layer by their second moment over the pool, with this share of its
     mean eigenvalue added; None leaves them as they are."""
     whitening_rows: Annotated[int, Field(ge=1, le=2**53)] | None = None
-    """With targets or protected sets: whiten by the second moment over so many first usable rows. A data set that was
-    appended to begins with the rows of its earlier version: their number keeps its statistics, None refreshes them."""
+    """Whiten by so many first usable rows, such as those that were there before others were appended; None by all."""
     protect_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
-    """Weight of what a row pays for each protected set that its gradient points against, for ``spice`` and ``fisher``:
-    takes weight * max(0, -cos) with the set's mean gradient off the score. 0 only reports."""
+    """A row pays weight * max(0, -cos) with the mean gradient of each protected set; 0 only reports."""
     span: bool = False
     """With targets: select in the space that the target rows span, in as many numbers as there are target rows."""
     stop_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -341,8 +338,8 @@ class Conditions(Model):
     """What the model should get better at: each pick serves the target furthest below its weight, and rows of the pool
     that are also target rows leave it. At most 512 inline rows in all."""
     protect: Annotated[list[TargetConfig], Field(max_length=8)] = []
-    """What must not get worse, given as targets are: rows whose gradient points against the mean of such a set pay for
-    it, by its ``weight``. Its rows leave the pool like those of a target."""
+    """What must not get worse: rows whose gradient points against the mean of such a set pay for it, by its
+    ``weight``. Its rows leave the pool like those of a target."""
     screens: Screens = Screens()
     """What leaves the pool before the selection."""
 

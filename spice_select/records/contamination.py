@@ -1,7 +1,10 @@
 """Rows of a pool that repeat a row of a benchmark: word for word, in another order, or with some words changed.
 
-Two signs, either of which is enough: runs of n words that the two have in common, and the words of the two as bags.
-Runs that many rows of the pool or several of the benchmark have are phrases of the format, and count for nothing.
+Three signs, any of which is enough: runs of n words that the two have in common; the words of the two as bags; and,
+where some words were changed, most of both bags together with much of what is the benchmark row's own, namely shorter
+runs that next to no other row of the pool has. Two rows that set the same common task share words and long phrases, but
+not those. Runs that many rows of the pool or several of the benchmark have are phrases of the format, and count for
+nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +22,14 @@ COMMON_LEAST = 20
 """Rows that may share a run in a pool of any size."""
 RUNS_ALONE = 0.7
 """Share of a benchmark row's runs that a row must have, whatever its other words."""
-BAG_ALONE = 0.85
+BAG_ALONE = 0.9
 """Weighted Jaccard index of two bags of words from which the rows are the same in another order."""
-RUNS_TOGETHER, BAG_TOGETHER = 0.15, 0.7
-"""Less of each is enough where both are there: some words were changed."""
+OWN_TOGETHER, BAG_TOGETHER = 0.4, 0.65
+"""Share of a benchmark row's own runs, and Jaccard index of the bags, that are enough where both are there."""
+OWN_WORDS = 5 / 8
+"""Words of such a run, as a share of the words of the others."""
+OWN_MOST = 3
+"""Rows of the pool that may have a run which is a benchmark row's own, its changed copies among them."""
 FEWEST_WORDS = 4
 """A benchmark row of fewer words cannot be told from what anyone may write."""
 
@@ -129,6 +136,11 @@ class _Index:
             {run for run in _runs(row, n) if in_pool[run] <= limit and in_benchmark[run] <= max(1, limit // 10)}
             for row in rows
         ]
+        self._own_words = max(2, round(OWN_WORDS * n))
+        every = [set(_runs(row, self._own_words)) for row in rows]
+        wanted = set().union(*every)
+        known = Counter(run for row in pool for run in set(_runs(row, self._own_words)) if run in wanted)
+        self._own = [{run for run in runs if known[run] <= OWN_MOST} for runs in every]
         self._by_run: dict[str, list[int]] = defaultdict(list)
         self._by_word: dict[str, list[int]] = defaultdict(list)
         for number, runs in enumerate(self._row_runs):
@@ -147,11 +159,13 @@ class _Index:
                 examples.setdefault(number, run)
         bag = Counter(row)
         near = {number for word in self._rarest(bag) for number in self._by_word.get(word, ())}
+        short = set(_runs(row, self._own_words)) if near or shared else set()
         best: tuple[int, float, float, str] | None = None
         for number in sorted(near | set(shared)):
             runs = shared[number] / len(self._row_runs[number]) if self._row_runs[number] else 0.0
             alike = _overlap(bag, self._bags[number])
-            if _repeats(runs, alike) and (best is None or max(runs, alike) > max(best[1], best[2])):
+            own = len(self._own[number] & short) / len(self._own[number]) if self._own[number] else 0.0
+            if _repeats(runs, alike, own) and (best is None or max(runs, alike) > max(best[1], best[2])):
                 best = number, runs, alike, examples.get(number, "")
         return best
 
@@ -167,8 +181,8 @@ class _Index:
         return chosen
 
 
-def _repeats(runs: float, alike: float) -> bool:
-    return runs >= RUNS_ALONE or alike >= BAG_ALONE or (runs >= RUNS_TOGETHER and alike >= BAG_TOGETHER)
+def _repeats(runs: float, alike: float, own: float) -> bool:
+    return runs >= RUNS_ALONE or alike >= BAG_ALONE or (own >= OWN_TOGETHER and alike >= BAG_TOGETHER)
 
 
 def _runs(row: Sequence[str], n: int) -> Iterator[str]:

@@ -54,6 +54,42 @@ def test_planted_rows_are_found_verbatim_reordered_and_changed_without_false_ala
     assert sum(place >= 300 for place in found) <= 0.005 * len(others)
 
 
+def test_the_same_common_task_in_other_words_is_no_contamination():
+    draw = random.Random(5)
+    task = stories(1, 9)[0].split() + stories(1, 10)[0].split()
+    choices = {place: stories(1, place)[0].split()[:5] for place in draw.sample(range(len(task)), len(task) // 4)}
+
+    def told():
+        return " ".join(
+            draw.choice([word, *choices[place]]) if place in choices else word for place, word in enumerate(task)
+        )
+
+    rows = [told() for _ in range(200)]
+    own = stories(40, 11)
+    copies = []
+    for text in own:
+        words = text.split()
+        words[len(words) // 2] = "replaced"
+        copies.append(" ".join(words))
+    hits = contaminated([*rows[:190], *copies], [Benchmark("held", [*rows[190:], *own])], 8)
+    assert sum(hit.place < 190 for hit in hits) <= 4
+    assert {hit.place - 190: hit.row - 10 for hit in hits if hit.place >= 190} == {place: place for place in range(40)}
+
+
+def test_several_changed_copies_of_one_row_are_all_found():
+    draw = random.Random(6)
+    benchmark, others = stories(1, 21), stories(300, 22)
+    vocabulary = sorted({word for text in others for word in text.split()})
+    copies = []
+    for _ in range(4):
+        words = benchmark[0].split()
+        for place in draw.sample(range(len(words)), len(words) // 10):
+            words[place] = draw.choice(vocabulary)
+        copies.append(" ".join(words))
+    found = {hit.place for hit in contaminated([*copies, *others], [Benchmark("held", benchmark)], 8)}
+    assert found == {0, 1, 2, 3}
+
+
 def test_a_phrase_of_the_format_is_no_contamination():
     frame = "Below is an instruction that describes a task write a response that completes the request "
     texts = [frame + story for story in stories(300)]
