@@ -1,4 +1,4 @@
-"""Makes the bundled data set, its target and rows to judge by: ``python -m examples.make_bundled`` rewrites the files.
+"""Makes the bundled data set, its target, rows to judge by and pairs: ``python -m examples.make_bundled``.
 
 600 rows, seeded and written by this project: arithmetic word problems, small programming tasks and general questions,
 with duplicates, contradictions and junk planted among them and labelled, so that anybody can see what a selection did
@@ -24,6 +24,9 @@ TARGET_PATH = Path(__file__).parent / "target.jsonl"
 TARGET_SEED, TARGET_ROWS = 20260124, 10
 HELD_OUT_PATH = Path(__file__).parent / "held_out.jsonl"
 HELD_OUT_SEED, HELD_OUT_ROWS = 20260125, 40
+PREFERENCES_PATH = Path(__file__).parent / "preferences.jsonl"
+PREFERENCE_TARGET_PATH = Path(__file__).parent / "preference_target.jsonl"
+PREFERENCE_TARGET_ROWS = 12
 
 CLEAN_MATH, CLEAN_CODE = 150, 120
 EXACT_DUPLICATES, NEAR_DUPLICATES, CONTRADICTIONS = 32, 40, 48
@@ -92,6 +95,17 @@ def make_held_out(seed: int = HELD_OUT_SEED) -> list[Row]:
         seed: Decides every draw.
     """
     return _wanted("held-out", Draw(seed), HELD_OUT_ROWS, make_rows() + make_target())
+
+
+def make_preferences() -> tuple[list[Row], list[Row]]:
+    """Pairs of a right and a wrong answer to questions of the bundled rows: pairs to choose from, and a target."""
+    rows = {row["id"]: row for row in make_rows()}
+    pairs = [
+        {"prompt": row["instruction"], "chosen": rows[row["of"]]["output"], "rejected": row["output"]}
+        for _, row in sorted(rows.items())
+        if row["label"] == "contradiction"
+    ]
+    return pairs[PREFERENCE_TARGET_ROWS:], pairs[:PREFERENCE_TARGET_ROWS]
 
 
 def _wanted(name: str, draw: Draw, count: int, others: list[Row]) -> list[Row]:
@@ -223,4 +237,6 @@ if __name__ == "__main__":
     PATH.write_bytes(as_bytes(made))
     TARGET_PATH.write_bytes(as_bytes(make_target()))
     HELD_OUT_PATH.write_bytes(as_bytes(make_held_out()))
+    for path, pairs in zip((PREFERENCES_PATH, PREFERENCE_TARGET_PATH), make_preferences(), strict=True):
+        path.write_bytes(as_bytes(pairs))
     print(f"{len(made)} rows:", dict(sorted(Counter(row["label"] for row in made).items())))

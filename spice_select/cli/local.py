@@ -120,7 +120,7 @@ def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
         "utility": f"{shown(summary['utility'])} nats; {shown(summary['random_control']['utility'])} at random",
         "gain": f"{shown(summary['first_gain'])} nats first, {shown(summary['last_gain'])} last",
         "mean conflict": summary["mean_conflict"],
-        "proven": f"at least {100 * certificate['ratio']:.1f} % of the best"
+        "proven": f"at least {100 * certificate['ratio']:.1f} % of the highest utility possible; says nothing of noise"
         if certificate and certificate["ratio"] is not None
         else None,
         "mix": mix_in_words(summary["composition"], summary["selected"], summary["pool"]) or None,

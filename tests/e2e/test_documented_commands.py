@@ -36,8 +36,8 @@ def blocks(document: str) -> list[tuple[str, str]]:
 def with_examples(folder: Path) -> None:
     """What the commands expect to find in the root of a clone."""
     (folder / "examples").mkdir()
-    for name in ("bundled.jsonl", "target.jsonl"):
-        shutil.copy(ROOT / "examples" / name, folder / "examples")
+    for file in (ROOT / "examples").glob("*.jsonl"):
+        shutil.copy(file, folder / "examples")
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,26 @@ def test_the_library_does_what_readme_shows(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     for folder in ("selected", "again"):
         assert len((tmp_path / folder / "selected.jsonl").read_text(encoding="utf-8").splitlines()) == 60
+
+
+@pytest.mark.soak
+def test_recipes_run_as_pasted(tmp_path: Path) -> None:
+    with_examples(tmp_path)
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    local = [commands for commands, _ in BLOCK.findall(text) if "$" not in commands]
+    assert len(local) >= 5
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(local)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {name: len((tmp_path / name / "selected.jsonl").read_text(encoding="utf-8").splitlines()) for name in
+            ("for-benchmark", "cleaned", "four-thousand", "pairs")}  # fmt: skip
+    assert (rows["for-benchmark"], rows["cleaned"], rows["pairs"]) == (60, 179, 9)
+    assert rows["four-thousand"] > 30

@@ -25,16 +25,17 @@ import pytest
 from examples.make_bundled import (
     HELD_OUT_PATH,
     PATH,
+    PREFERENCE_TARGET_PATH,
+    PREFERENCES_PATH,
     TARGET_PATH,
     as_bytes,
     make_held_out,
+    make_preferences,
     make_rows,
     make_target,
 )
 from spice_select.ingest import IntakeLimits, IntakeOptions
 from spice_select.ingest.parse import parse
-from tests.contracts.packages import ROOT
-from tests.fixtures.commands import Command
 
 Row = dict[str, Any]
 
@@ -78,17 +79,12 @@ def test_rows_to_judge_by_are_of_every_group_and_neither_in_the_pool_nor_in_the_
     assert not [row for row in rows if row["instruction"] in texts]
 
 
-@pytest.mark.soak
-def test_what_readme_evaluates_ends_in_a_verdict(spice: Command, tmp_path: Path) -> None:
-    """The command of README: rows selected for the target train better than random ones of any kind."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
-    words = next(line for line in text.splitlines() if line.startswith("spice-select evaluate examples/")).split()[1:]
-    words = [word.replace("examples/", f"{ROOT}/examples/") for word in words]
-    found = spice(*words[: words.index("-o")], "-o", tmp_path, "--json").json()
-    assert found["verdict"] == "better", found["sentence"]
-    assert {entry["control"]: entry["low"] > 0 for entry in found["comparisons"]} == dict.fromkeys(
-        ("random", "random_tokens", "random_length", "random_group", "stratified", "full"), True
-    )
+def test_pairs_have_two_answers_and_the_target_has_pairs_of_its_own() -> None:
+    pool, target = make_preferences()
+    assert (as_bytes(pool), as_bytes(target)) == (PREFERENCES_PATH.read_bytes(), PREFERENCE_TARGET_PATH.read_bytes())
+    assert (len(pool), len(target)) == (36, 12)
+    assert all(row["chosen"] != row["rejected"] for row in pool + target)
+    assert not {row["prompt"] for row in pool} & {row["prompt"] for row in target}
 
 
 def test_counts_and_columns() -> None:
