@@ -14,7 +14,7 @@ DATA_DIR ?= spice-data
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak mutants check openapi client format serve bench chaos load fuzz requests upgrade clean
+.PHONY: help setup demo test soak mutants check openapi docs client format serve bench chaos load fuzz requests upgrade clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,18 +40,22 @@ soak: $(STAMP)  ## the long tests: faults, load, upgrade, trainers, every databa
 mutants: $(STAMP)  ## plant faults one at a time and print which command catches each: make mutants JOBS=2
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
-check: $(STAMP)  ## format, lint, types, import contracts, generated client, secrets, known weaknesses
+check: $(STAMP)  ## format, lint, types, import contracts, generated client, docs site, secrets, known weaknesses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/bandit --quiet --severity-level medium --recursive app workers spice_select
 	$(BIN)/python .ci/generate_client.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python .ci/audit.py
 
 openapi: $(STAMP)  ## write the HTTP contract to docs/openapi.json
 	$(BIN)/python -m app openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+docs: $(STAMP)  ## the documentation as a site in build/site, with every page as Markdown too and llms.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 client: $(STAMP)  ## write the blocking client from the asynchronous one
 	$(BIN)/python .ci/generate_client.py
