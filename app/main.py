@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from app import logs, tracing
 from app.api import openapi, problems
 from app.api.middleware import RequestMiddleware
-from app.api.rate_limit import RateLimiter
+from app.api.rate_limit import make_limiter
 from app.api.routes import (
     api_keys,
     dataset_previews,
@@ -97,6 +97,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
             with ends_on_signals(services.hub.close):
                 yield
         finally:
+            services.limiter.close()
             database.dispose()
 
     app = FastAPI(
@@ -170,7 +171,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         keys=keys,
         folder=SharedFolder(settings, database),
         sessions=Sessions(keys, settings.data_dir),
-        limiter=RateLimiter(settings.rate_limit_requests, settings.rate_limit_seconds),
+        limiter=make_limiter(settings),
         health=Health(database, worker_alive),
         metrics=ProcessMetrics(database, hub.__len__, store),
         events=events,

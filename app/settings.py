@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     auth: Literal["keys", "loopback"] = "keys"
     """``keys``: every caller shows an API key; ``loopback``: callers on this machine need none."""
     rate_limit_requests: int = Field(default=1200, ge=0)
-    """Requests that one API key may make in a window, on each API process; 0 sets no limit."""
+    """Requests that one API key may make in a window, on all replicas together; 0 sets no limit."""
     rate_limit_seconds: float = Field(default=60, ge=1)
     """Length of that window."""
     public_url: str = ""

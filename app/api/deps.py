@@ -91,8 +91,11 @@ async def caller(request: Request) -> Caller:
     if isinstance(known, Caller):
         return known
     shown, keys = _shown_key(request), request.app.state.services.keys
-    at_once = needs_no_key(request) if shown is None else keys.remembered(shown) is not None
-    # A thread is only worth its price where the database is asked.
+    if shown is None:
+        at_once = needs_no_key(request)
+    else:
+        at_once = keys.remembered(shown) is not None and not request.app.state.services.limiter.waits
+    # A thread is only worth its price where the database or the broker is asked.
     identified = admit(request) if at_once else await run_in_threadpool(admit, request)
     request.scope["spice.caller"] = identified
     return identified

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.api.rate_limit import REMEMBERED, RateLimiter
+from app.api.rate_limit import REMEMBERED, OwnLimiter
 from app.errors import PROBLEMS
 from app.ids import DEFAULT_PROJECT
 from app.persistence.repositories import IdempotencyKeys
@@ -71,7 +71,7 @@ def test_a_call_whose_key_is_in_use_is_told_so(postgres_service: InProcessServic
 
 def test_windows_are_counted_apart_and_begin_anew() -> None:
     now = [100.0]
-    limiter = RateLimiter(2, 10, clock=lambda: now[0])
+    limiter = OwnLimiter(2, 10, clock=lambda: now[0])
     first, second, third = (limiter.take("a") for _ in range(3))
     assert first is not None
     assert second is not None
@@ -89,7 +89,7 @@ def test_windows_are_counted_apart_and_begin_anew() -> None:
     fresh = limiter.take("a")
     assert fresh is not None
     assert (fresh.left, fresh.exceeded) == (1, False)
-    assert RateLimiter(0, 10).take("a") is None
+    assert OwnLimiter(0, 10).take("a") is None
     for key in range(REMEMBERED + 5):
         limiter.take(str(key))
     now[0] = 200.0
