@@ -132,3 +132,14 @@ def test_the_preview_has_both_answers(service: InProcessService) -> None:
     page = service.http.post("/ui/datasets/preview", files=file, headers=origin).text
     assert "Of the rejected answer" in page
     assert "1, I think" in page
+
+
+def test_tokens_of_one_objective_say_nothing_about_another(service: InProcessService) -> None:
+    dataset = service.push(jsonl(PAIRS))
+    job = service.submit(dataset["id"], **sketched(objective="dpo"))
+    service.drain()
+    body = {"dataset_id": dataset["id"], "budget": {"count": 3}}
+    dpo = service.http.post("/v1/estimates", json=body | sketched(objective="dpo", sketch_dim=5)).json()
+    assert (dpo["tokens_basis"], dpo["tokens"]) == ("measured", service.job(job["id"])["result"]["tokens_pool"])
+    chosen = service.http.post("/v1/estimates", json=body | sketched(objective="sft_chosen")).json()
+    assert chosen["tokens_basis"] == "assumed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -235,7 +236,7 @@ def tokens_of(dataset: Dataset, gradients: GradientConfig, past: list[RecordedSh
 
     Args:
         dataset: The pool.
-        gradients: Its ``max_length`` cuts the rows.
+        gradients: Its ``max_length`` cuts the rows, and its ``objective`` says whether a row is one sequence or two.
         past: Shards that were measured with the same model.
     """
     text = [shard.get("text_bytes") for shard in dataset.shards or []]
@@ -245,7 +246,7 @@ def tokens_of(dataset: Dataset, gradients: GradientConfig, past: list[RecordedSh
     alike = [
         shard
         for shard in past
-        if shard.text_bytes and shard.config["gradients"].get("max_length") == gradients.max_length
+        if shard.text_bytes and _cuts(shard.config["gradients"]) == _cuts(gradients.model_dump())
     ]
     own = [shard for shard in alike if shard.rows_sha256 == dataset.rows_sha256]
     for basis, shards in (("measured", own), ("other_data", alike)):
@@ -253,6 +254,10 @@ def tokens_of(dataset: Dataset, gradients: GradientConfig, past: list[RecordedSh
         if measured:
             return round(total * sum(shard.result["tokens"] for shard in shards) / measured), basis
     return round(total / BYTES_PER_TOKEN), "assumed"
+
+
+def _cuts(gradients: Mapping[str, Any]) -> tuple[Any, str]:
+    return gradients.get("max_length"), gradients.get("objective", "sft")
 
 
 def _memory(
@@ -285,7 +290,8 @@ def _memory(
             held = min(rows, selection.scope.size)
         steps = config.schedule.kind == "periodic" and config.schedule.steps_every is not None
         measuring = batch_memory(shape, gradients, held, tuned=steps)
-        memory["gradients"] = measuring.of_batch(max(gradients.batch_tokens, gradients.max_length))
+        longest = gradients.max_length * (2 if gradients.objective == "dpo" else 1)  # a pair is never cut in two
+        memory["gradients"] = measuring.of_batch(max(gradients.batch_tokens, longest))
         memory["gradients_least"] = measuring.weights + measuring.features
         if gradients.warmup_steps or steps:
             memory["tuning"] = tuning_peak_bytes(shape, gradients)
