@@ -42,6 +42,7 @@ from app.services.access.secret_box import SecretBox
 from app.services.access.sessions import Sessions
 from app.services.datasets.previews import DatasetPreviews
 from app.services.datasets.service import DatasetService
+from app.services.datasets.statistics import DatasetStatistics
 from app.services.datasets.uploads import UploadService
 from app.services.evaluations.service import EvaluationService
 from app.services.health import Health
@@ -61,7 +62,18 @@ from app.services.storage.permissions import close_folder, close_in_background
 from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
-from app.ui import dataset_preview, evaluation_form, forms, job_actions, login, pages, reference, row_page, statics
+from app.ui import (
+    dataset_page,
+    dataset_preview,
+    evaluation_form,
+    forms,
+    job_actions,
+    login,
+    pages,
+    reference,
+    row_page,
+    statics,
+)
 from app.ui import jobs as job_lists
 from spice_select.version import __version__
 
@@ -135,8 +147,8 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    parts = (dataset_preview, job_lists, row_page, forms, job_actions, evaluation_form, login, statics, reference)
-    for part in parts:
+    page_parts = (dataset_preview, dataset_page, job_lists, row_page, forms, job_actions, evaluation_form, login)
+    for part in (*page_parts, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(
@@ -178,6 +190,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         hub=hub,
         webhooks=WebhookService(database, SecretBox(settings), Guard(Policy.of(settings))),
         datasets=dataset_service,
+        dataset_statistics=DatasetStatistics(store),
         dataset_previews=DatasetPreviews(dataset_service, store, proxies, settings),
         uploads=UploadService(database, store, settings),
         gradient_sets=GradientSetService(database),

@@ -10,6 +10,7 @@ from app.services.access.keys import KeyService
 from app.services.access.sessions import Sessions
 from app.services.datasets.previews import DatasetPreviews
 from app.services.datasets.service import DatasetService
+from app.services.datasets.statistics import DatasetStatistics
 from app.services.datasets.uploads import UploadService
 from app.services.evaluations.service import EvaluationService
 from app.services.health import Health
@@ -45,6 +46,7 @@ class Services:
     webhooks: WebhookService
     datasets: DatasetService
     dataset_previews: DatasetPreviews
+    dataset_statistics: DatasetStatistics
     uploads: UploadService
     gradient_sets: GradientSetService
     jobs: JobService

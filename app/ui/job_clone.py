@@ -71,7 +71,7 @@ def body_of(job: JobRead) -> dict[str, Any]:
     if selection.get("seed") == gradients.get("seed"):
         body["seed"] = selection.pop("seed", 0)
         gradients.pop("seed", None)
-    about = {"name": job.name, "parent": job.parent and _given(job.parent)}
+    about: dict[str, Any] = {"name": job.name, "parent": job.parent and _given(job.parent)}
     if job.deadline_at is not None:
         about["deadline_seconds"] = (job.deadline_at - job.created_at).total_seconds()
     return body | _given(about)
@@ -108,14 +108,14 @@ def _resolved(body: dict[str, Any]) -> dict[str, Any]:
 
 def _different(body: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
     """What is not as usual; in parts of parts, but a scope and a schedule as a whole."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in body.items():
         if name in usual and value == usual[name]:
             continue
         inner = usual.get(name)
-        whole = name in {"scope", "schedule"} or not isinstance(value, dict) or not isinstance(inner, dict)
-        left = value if whole else _different(value, inner)
-        if whole or left:
+        if name in {"scope", "schedule"} or not isinstance(value, dict) or not isinstance(inner, dict):
+            found[name] = value
+        elif left := _different(value, inner):
             found[name] = left
     return found
 

@@ -239,9 +239,9 @@ def _of_model(model: type[BaseModel], within: tuple[str, ...]) -> Iterator[Setti
         if models:
             yield from _of_models(models, path)
         elif kind:
-            preset = any(name in parts.get(path[0], {}) for parts in PRESETS.values()) and len(path) == 2
+            named = {(part, key) for parts in PRESETS.values() for part, given in parts.items() for key in given}
             default = field.get_default(call_default_factory=True)
-            usual = "the preset" if preset else _shown(default)
+            usual = "the preset" if path in named else _shown(default)
             hint = " ".join(part for part in (said.get(name, ""), HINTS.get(kind, "")) if part)
             if may_be_off and default is not None:
                 hint += f" \u201c{NONE}\u201d switches it off."

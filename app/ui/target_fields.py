@@ -165,7 +165,7 @@ def _table(text: str) -> list[dict[str, Any]]:
 
 def write(targets: list[dict[str, Any]], prefix: str = "target") -> dict[str, str]:
     """The fields of targets as a request has them."""
-    texts = {}
+    texts: dict[str, str] = {}
     for place, target in enumerate(targets):
         slot, rows = Slot(prefix, place), target.get("rows")
         kind = "dataset_id" if target.get("dataset_id") else "column" if target.get("column") else "rows"

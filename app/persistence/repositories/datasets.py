@@ -74,6 +74,13 @@ class Datasets:
             query = query.where(Dataset.id < before)
         return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))
 
+    def of_name(self, project_id: str, name: str, limit: int) -> list[Dataset]:
+        """Those of a name, newest first."""
+        query = select(Dataset).where(
+            Dataset.project_id == project_id, Dataset.deleted_at.is_(None), Dataset.name == name
+        )
+        return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))
+
     def settle(self, dataset_id: str, status: DatasetStatus, values: dict[str, Any]) -> bool:
         """End the validation; False when it had ended already."""
         statement = (

@@ -209,6 +209,13 @@ class DatasetService:
             datasets = Datasets(session).page(project_id, wanted, before=before, limit=limit)
             return [DatasetView(dataset, None) for dataset in datasets]
 
+    def versions(self, dataset: Dataset, limit: int) -> list[Dataset]:
+        """The data sets of a project that have the same name as one of it, newest first; none without a name."""
+        if dataset.name is None:
+            return []
+        with self.database.read() as session:
+            return Datasets(session).of_name(dataset.project_id, dataset.name, limit)
+
     def rejected(self, project_id: str, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
         """Rows that cannot be used, in order of the source.
 
