@@ -36,7 +36,7 @@ def shown(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> A
 def picks(text: str) -> list[tuple[int, int]]:
     """Rank and row of every pick of the table."""
     table = text[text.index('id="picks"') :]
-    found = re.findall(r'data-label="Pick">([\d,]+)</td>.*?Row ([\d,]+)<', table, re.DOTALL)
+    found = re.findall(r'data-label="Pick">([\d,]+)</td>.*?Row ([\d,]+)', table, re.DOTALL)
     return [(int(rank.replace(",", "")), int(row.replace(",", ""))) for rank, row in found]
 
 
