@@ -177,8 +177,8 @@ PROBLEMS: dict[str, Problem] = {
     "given-job-unusable": Problem(
         "The given job cannot be added to",
         422,
-        "The job of `given_job` ended without a choice, or chose from another data set or by other gradients: data "
-        "set, proxy and gradient settings must be equal.",
+        "The job of `given_job` ended without a choice, or chose from rows that the data set does not begin with, or "
+        "by other gradients: proxy and gradient settings must be equal.",
     ),
     "holdout-unusable": Problem(
         "These rows cannot be held out",
@@ -203,6 +203,9 @@ PROBLEMS: dict[str, Problem] = {
     "pool-invalid": Problem("The pool cannot be selected from", 422, "See `detail`."),
     "pool-empty": Problem("The pool is empty", 422, "No usable sample is left after exclusions."),
     "gradients-not-finite": Problem("Gradients are not finite", 422, "NaN or infinity among the gradients."),
+    "dataset-not-kept": Problem(
+        "Nothing can be appended to the data set", 422, "Its bytes are not kept here, or are an archive."
+    ),
     "dataset-invalid": Problem("The data set cannot be used", 422, "Validation failed; `errors` points at the rows."),
     "dataset-empty": Problem("The data set is empty", 422, "The file has no bytes or no rows."),
     "dataset-format-unknown": Problem(

@@ -137,6 +137,23 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
     return Form(upload, fields, in_query=in_query)
 
 
+def rows_alone(received: Form | DatasetCreate) -> Form:
+    """A file that came without words on how to read it.
+
+    Args:
+        received: What came.
+
+    Raises:
+        ServiceError: ``validation-error`` for a source, or where there are such words.
+    """
+    if isinstance(received, DatasetCreate):
+        raise ServiceError("validation-error", "send the new rows themselves", pointer="#/source")
+    if received.requested:
+        detail = "the new rows are read as those of the data set"
+        raise ServiceError("validation-error", detail, pointer=f"#/{next(iter(received.requested))}")
+    return received
+
+
 class Writer:
     """Writes blocks to a file, counting and hashing; the file is closed however the block ends.
 

@@ -78,6 +78,7 @@ def upgrade() -> None:
         Column("requested", JSON, nullable=False),
         Column("source", JSON, nullable=True),
         Column("resolved_source", JSON, nullable=True),
+        Column("appended_to", ID, ForeignKey("dataset.id", name="fk_dataset_appended_to"), nullable=True),
         Column("container", sa.String(40), nullable=True),
         Column("compression", sa.String(40), nullable=True),
         Column("format", sa.String(40), nullable=True),

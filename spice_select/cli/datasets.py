@@ -57,6 +57,22 @@ def push(
 
 
 @app.command()
+def append(
+    dataset: DatasetId,
+    file: options.SourceFile,
+    name: Annotated[str | None, typer.Option(help="Name for people; the file's name when left out.")] = None,
+    metadata: options.Metadata = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it has been validated.")] = True,
+    max_wait: options.MaxWait = None,
+    json: options.Json = False,
+) -> None:
+    """Make a new version of a data set: its rows and, behind them, those of a file."""
+    with options.service() as client:
+        made = client.datasets.append(dataset, file, name=name, metadata=options.pairs(metadata, "--metadata"))
+        finish(client, made, wait=wait, max_wait=max_wait, json=json)
+
+
+@app.command()
 def add(
     hf: Annotated[str | None, typer.Option("--hf", help="A data set of the Hugging Face hub, ORG/NAME.")] = None,
     https: Annotated[str | None, typer.Option("--https", help="A file behind an https address.")] = None,

@@ -76,6 +76,7 @@ class Dataset(Answer):
     container: str | None = None
     columns: dict[str, str] | None = None
     bytes: int | None = None
+    appended_to: str | None = None
     digest: Digest | None = None
     rows_digest: Digest | None = None
     num_rows: int | None = None

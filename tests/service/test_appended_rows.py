@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import spice_select as ss
+from app.ids import new_id
 from app.services.storage.retention import Retention
 from spice_select.ingest import SHARD_ROWS
 from spice_select.pipeline.run import run
@@ -84,3 +87,96 @@ def test_the_same_records_read_by_other_columns_share_no_gradients(service: InPr
     assert jobs[0]["gradient_set_id"] != jobs[1]["gradient_set_id"]
     first, second = (service.job(job["id"])["result"]["tokens_pool"] for job in jobs)
     assert first != second
+
+
+def appended(service: InProcessService, dataset: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    path, files = f"/v1/datasets/{dataset['id']}/append", {"file": ("more.jsonl", jsonl(records))}
+    sent = service.http.post(path, files=files)
+    assert sent.status_code == 202, sent.json()
+    service.drain()
+    made: dict[str, Any] = service.http.get(sent.headers["Location"]).json()
+    return made
+
+
+def test_append_makes_a_version_that_shares_shards_and_is_extended(any_service: InProcessService) -> None:
+    one = any_service.push(jsonl(short(SHARD_ROWS + 3)))
+    first = any_service.submit(one["id"], gradients=GRADIENTS)
+    any_service.drain()
+    two = appended(any_service, one, short(SHARD_ROWS + 9)[SHARD_ROWS + 3 :])
+    assert (two["status"], two["appended_to"], two["num_usable"]) == ("ready", one["id"], SHARD_ROWS + 9)
+    whole = any_service.push(jsonl(short(SHARD_ROWS + 9)))
+    assert two["rows_digest"] == whole["rows_digest"], "the rows of one file"
+    assert two["id"] != one["id"]
+    job = any_service.submit(two["id"], gradients=GRADIENTS, extends_job_id=first["id"])
+    assert any_service.drain() == 2, "the shard with the new rows and a selection"
+    done = any_service.job(job["id"])
+    assert done["status"] == "succeeded", done["error"]
+    assert done["config"]["conditions"]["given_job"] == first["id"]
+    rows = [
+        {pick["source_row"] for pick in any_service.http.get(f"/v1/jobs/{one_of['id']}/selection").json()["data"]}
+        for one_of in (first, job)
+    ]
+    assert not rows[0] & rows[1]
+    statement = any_service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
+    names = {item["name"]: item for item in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
+    assert names["given-selection"]["uri"] == f"spice:job/{first['id']}"
+    three = appended(any_service, two, short(SHARD_ROWS + 12)[SHARD_ROWS + 9 :])
+    assert three["num_usable"] == SHARD_ROWS + 12
+    assert any_service.submit(three["id"], gradients=GRADIENTS, extends_job_id=first["id"])["id"], "over two versions"
+
+
+def test_what_cannot_be_extended_is_refused(service: InProcessService) -> None:
+    one, other = service.push(jsonl(short(9))), service.push(jsonl(short(7)))
+    first = service.submit(one["id"], gradients=GRADIENTS)
+    service.drain()
+    longer = appended(service, one, short(12)[9:])
+    body = {"dataset_id": longer["id"], "budget": {"count": 2}, "gradients": GRADIENTS, "extends_job_id": first["id"]}
+    pointer = "#/extends_job_id"
+    for changed, code in (
+        ({"gradients": {**GRADIENTS, "sketch_dim": 5}}, "given-job-unusable"),
+        ({"dataset_id": other["id"]}, "given-job-unusable"),
+        ({"extends_job_id": "job_nobody"}, "not-found"),
+    ):
+        problem = service.http.post("/v1/jobs", json={**body, **changed}).json()
+        assert (problem["code"], problem["errors"][0]["pointer"]) == (code, pointer), problem
+    twice = service.http.post("/v1/jobs", json={**body, "given_job": first["id"]})
+    assert twice.status_code == 422
+    back = service.submit(longer["id"], gradients=GRADIENTS)
+    service.drain()
+    problem = service.http.post("/v1/jobs", json={**body, "dataset_id": one["id"], "extends_job_id": back["id"]}).json()
+    assert problem["code"] == "given-job-unusable", "an older version does not hold what the newer one has"
+
+
+def test_other_columns_are_united_or_listed_and_nothing_is_lost(service: InProcessService) -> None:
+    one = service.push(jsonl(short(5)))
+    more = [{"instruction": "What?", "output": "That.", "topic": "new"}, {"question": "Who?", "answer": "I."}]
+    two = appended(service, one, more)
+    assert (two["status"], two["num_rows"], two["num_usable"]) == ("ready", 7, 6)
+    rejected = service.http.get(f"/v1/datasets/{two['id']}/rejected").json()["data"]
+    assert [row["row"] for row in rejected] == [6]
+
+
+def test_what_cannot_be_appended_is_refused(service: InProcessService) -> None:
+    one = service.push(jsonl(short(5)))
+    path = f"/v1/datasets/{one['id']}/append"
+    csv = service.http.post(path, files={"file": ("more.csv", b"instruction,output\na,b\n")})
+    assert csv.status_code == 202
+    service.drain()
+    made = service.http.get(csv.headers["Location"]).json()
+    assert (made["status"], made["error"]["code"]) == ("invalid", "dataset-files-differ")
+    asked = service.http.post(path, files={"file": ("a.jsonl", jsonl(short(1)))}, data={"format": "alpaca"}).json()
+    assert (asked["code"], asked["errors"][0]["pointer"]) == ("validation-error", "#/format")
+    source = {"source": {"type": "https", "url": "https://example.org/a.jsonl"}}
+    assert service.http.post(path, json=source).json()["errors"][0]["pointer"] == "#/source"
+    assert service.http.post(f"/v1/datasets/{new_id('ds')}/append", files={"file": ("a", b"{}")}).status_code == 404
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("a.jsonl", jsonl(short(3)))
+    foreign = service.http.post(path, files={"file": ("a.zip", held.getvalue())})
+    assert (foreign.status_code, foreign.json()["code"]) == (422, "dataset-not-kept")
+    listed = service.http.post(path, json=short(2))
+    assert listed.status_code == 202
+    key = {"Idempotency-Key": "once"}
+    first, again = (service.http.post(path, json=short(3), headers=key) for _ in range(2))
+    assert first.json()["id"] == again.json()["id"]
+    assert again.headers["Idempotency-Replayed"] == "true"

@@ -93,6 +93,7 @@ STEPS = (
     Step("datasets add", lambda known: ["--path", known["file"].name, "--no-wait"], {"added": "id"}),
     Step("datasets list"),
     Step("datasets show", lambda known: [known["dataset"]]),
+    Step("datasets append", lambda known: [known["dataset"], known["file"], "--no-wait"], {"longer": "id"}),
     Step("datasets rejected", lambda known: [known["dataset"]]),
     Step("estimate", lambda known: [known["dataset"], "-b", "3"]),
     Step("jobs submit", lambda known: ["-d", known["dataset"], "-b", "3", "--sketch-dim", "4"], {"job": "id"}),

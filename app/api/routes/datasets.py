@@ -17,7 +17,7 @@ from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
 from app.api.schemas.datasets import DatasetCreate, DatasetRead, RejectedRead, RowRead
 from app.api.schemas.fields import Page
-from app.api.uploads import RAW_TYPES, receive
+from app.api.uploads import RAW_TYPES, receive, rows_alone
 from app.services.datasets.service import DatasetView
 from app.status import DatasetStatus
 from spice_select.records.exact_numbers import dump_record
@@ -64,6 +64,29 @@ UPLOAD_BODY: dict[str, Any] = {
 }
 
 
+APPEND_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "name": {"type": "string"},
+                        "metadata": {"type": "string", "description": "JSON object of strings"},
+                    },
+                }
+            },
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(RAW_TYPES)},
+            "application/json": {"schema": {"type": "array", "minItems": 1, "items": {}}},
+        },
+    },
+    "parameters": [{"name": "name", "in": "query", "required": False, "schema": {"type": "string"}}],
+}
+
+
 @router.post("", status_code=202, response_model=DatasetRead, openapi_extra=UPLOAD_BODY)
 async def register_dataset(
     request: Request,
@@ -81,6 +104,28 @@ async def register_dataset(
         else:
             register = partial(services.datasets.register, project, form.upload, **about)
         view, replayed = await run_in_threadpool(register)
+    return _accepted(request, view, replayed=replayed)
+
+
+@router.post("/{dataset_id}/append", status_code=202, response_model=DatasetRead, openapi_extra=APPEND_BODY)
+async def append_rows(
+    request: Request,
+    dataset_id: deps.DatasetId,
+    project: deps.Project,
+    services: deps.ServicesDep,
+    key: deps.KeyDep,
+) -> Response:
+    """Make a new version of a data set: its rows and, behind them, those of a file that is read in the same way."""
+    with services.store.scratch() as folder:
+        form = rows_alone(
+            await receive(request, folder, services.settings.max_upload_bytes, services.settings.max_body_bytes)
+        )
+        make = partial(services.datasets.append, project, dataset_id, form.upload, folder, key=key)
+        view, replayed = await run_in_threadpool(make, name=form.name, metadata=form.metadata)
+    return _accepted(request, view, replayed=replayed)
+
+
+def _accepted(request: Request, view: DatasetView, *, replayed: bool) -> Response:
     headers = {"Location": f"/v1/datasets/{view.dataset.id}", "Retry-After": str(serializers.POLL_SECONDS)}
     if replayed:
         headers["Idempotency-Replayed"] = "true"

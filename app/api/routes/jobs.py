@@ -36,6 +36,7 @@ def job_request(body: JobCreate) -> JobRequest:
         metadata=body.metadata,
         deadline_seconds=body.deadline_seconds,
         priority=body.priority,
+        base_pointer="#/given_job" if body.extends_job_id is None else "#/extends_job_id",
         parent=None if body.parent is None else body.parent.model_dump(mode="json", exclude_none=True),
     )
 

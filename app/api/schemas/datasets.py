@@ -67,6 +67,8 @@ class DatasetRead(BaseModel):
     columns: dict[str, str] | None
     column_names: list[str] | None
     source: Annotated[Json, Shown(SourceRead)] | None
+    appended_to: str | None = None
+    """The data set that this is a new version of: its rows come first, under the same numbers."""
     bytes: int | None
     digest: Digest | None
     rows_digest: Digest | None

@@ -80,6 +80,9 @@ class JobCreate(Conditions):
     """``offline``: all gradients first. ``periodic``: window, choice, now and then a step, next window."""
     proxy: ProxyConfig | None = None
     """The model whose gradients stand for the samples; the service's default when left out."""
+    extends_job_id: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    """Short for ``given_job``: select what adds most to what that job selected, also from an earlier version of the
+    data set."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
     """Short for ``selection.seed`` and ``gradients.seed``."""
     deadline_seconds: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
@@ -97,6 +100,8 @@ class JobCreate(Conditions):
     def _said_once(self) -> Self:
         if self.method is not None and "method" in self.selection.model_fields_set:
             raise ValueError("give the method once: as method or as selection.method")
+        if self.extends_job_id is not None and self.given_job is not None:
+            raise ValueError("give the job once: as extends_job_id or as given_job")
         if self.seed is not None and {"seed"} & (self.selection.model_fields_set | self.gradients.model_fields_set):
             raise ValueError("give the seed once: as seed, or as selection.seed and gradients.seed")
         return self
@@ -121,7 +126,10 @@ class JobCreate(Conditions):
             gradients=self.gradients.model_copy(update=short),
             schedule=self.schedule,
             selection=SelectionConfig(budget=self.budget, **selection),
-            conditions=Conditions.model_validate({name: getattr(self, name) for name in Conditions.model_fields}),
+            conditions=Conditions.model_validate(
+                {name: getattr(self, name) for name in Conditions.model_fields}
+                | ({} if self.extends_job_id is None else {"given_job": self.extends_job_id})
+            ),
             **({"preset": self.preset} if "preset" in self.model_fields_set else {}),
         )
         return with_preset(asked, targeted=self.has_targets)

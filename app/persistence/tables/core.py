@@ -130,6 +130,8 @@ class Dataset(Base):
     # Where it is fetched from, and what that was when it was: until then ``sha256`` is empty and ``bytes`` is 0.
     source: Mapped[dict[str, Any] | None]
     resolved_source: Mapped[dict[str, Any] | None]
+    # The data set whose rows, in their order, are the first of this one.
+    appended_to: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"))
     container: Mapped[str | None] = mapped_column(Word)
     compression: Mapped[str | None] = mapped_column(Word)
     format: Mapped[str | None] = mapped_column(Word)

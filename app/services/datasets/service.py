@@ -11,12 +11,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, NotFoundError, ServiceError
 from app.ids import new_id
 from app.persistence.repositories import Artifacts, Datasets, Evaluations, Events, ListFilter, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
+from app.services.datasets.joined_files import join_files
 from app.services.datasets.sources import refuse_source
 from app.services.idempotency import made_before, replayed
 from app.services.if_match import require_version
@@ -55,6 +56,7 @@ def enter(
     requested: dict[str, Any],
     metadata: dict[str, Any],
     source: dict[str, Any] | None = None,
+    appended_to: str | None = None,
 ) -> None:
     """Write down a data set whose bytes are in the store, or come from a source, and queue its validation."""
     Datasets(session).add(
@@ -67,6 +69,7 @@ def enter(
             sha256=upload.sha256 if upload is not None else "",
             requested=requested,
             source=source,
+            appended_to=appended_to,
             metadata_=metadata,
             created_at=now(session),
         )
@@ -109,6 +112,7 @@ class DatasetService:
         requested: dict[str, Any],
         metadata: dict[str, Any],
         key: str | None,
+        appended_to: str | None = None,
     ) -> tuple[DatasetView, bool]:
         """Keep the bytes and queue their validation.
 
@@ -119,6 +123,7 @@ class DatasetService:
             requested: ``format`` and ``columns`` where the client gave them.
             metadata: The client's own key-values.
             key: Idempotency-Key.
+            appended_to: The data set that the file begins with.
 
         Returns:
             The data set, and whether an earlier call had made it.
@@ -132,7 +137,63 @@ class DatasetService:
         # The bytes first: a row must never name an artifact that is not there.
         self.store.add(project_id, upload.path, upload.sha256)
         about: dict[str, Any] = {"name": name, "requested": requested, "metadata": metadata}
+        if appended_to is not None:
+            about["appended_to"] = appended_to
         return self._enter_once(project_id, key, {"sha256": upload.sha256, **about}, {"upload": upload, **about})
+
+    def append(
+        self,
+        project_id: str,
+        dataset_id: str,
+        upload: Upload,
+        folder: Path,
+        *,
+        name: str | None,
+        metadata: dict[str, Any],
+        key: str | None,
+    ) -> tuple[DatasetView, bool]:
+        """Queue the validation of a new version: the rows of a data set, and those of a file behind them.
+
+        Both are kept as one archive and read as the first was, so that its rows have the same shards and the same
+        gradients, all but the last shard.
+
+        Args:
+            project_id: Owner.
+            dataset_id: The data set, which stays as it is.
+            upload: The file with the new rows.
+            folder: For the archive.
+            name: What to call the new version; as the old one when None.
+            metadata: The client's own key-values.
+            key: Idempotency-Key.
+
+        Returns:
+            The new data set, and whether an earlier call had made it.
+
+        Raises:
+            NotFoundError: There is no such data set.
+            ServiceError: ``dataset-not-ready``, ``dataset-invalid``, ``dataset-not-kept`` for one whose bytes are not
+                here, ``payload-too-large``, or as for ``register``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
+        dataset = self.get(project_id, dataset_id).dataset
+        refuse_unready(dataset)
+        if dataset.source is not None:
+            detail = "the data set was fetched, its bytes are not kept: register the longer one from its source"
+            raise ServiceError("dataset-not-kept", detail)
+        joined = join_files(
+            [self.store.intact(project_id, dataset.sha256), upload.path],
+            folder / "joined",
+            self.settings.max_upload_bytes,
+        )
+        whole = Upload(folder / "joined", *joined)
+        return self.register(
+            project_id,
+            whole,
+            name=name or dataset.name,
+            requested={"format": dataset.format, "columns": dataset.columns},
+            metadata=metadata,
+            key=key,
+            appended_to=dataset_id,
+        )
 
     def fetch_from(
         self,

@@ -58,7 +58,8 @@ Filters = ListFilter
 class JobRequest:
     """A client's request, validated field by field but not yet against the data set.
 
-    ``settings`` are those of the job for its proxy model: what a preset fills in depends on it.
+    ``settings`` are those of the job for its proxy model: what a preset fills in depends on it. ``base_pointer`` is
+    where the request names the job that it adds to.
     """
 
     dataset_id: str
@@ -68,6 +69,7 @@ class JobRequest:
     metadata: dict[str, Any]
     deadline_seconds: float | None
     priority: int = 0
+    base_pointer: str = "#/given_job"
     parent: dict[str, Any] | None = None
     traceparent: str | None = None
 
@@ -145,7 +147,7 @@ class JobService:
                 )
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
-                check_conditions(session, config, dataset, gradient_set, groups)
+                check_conditions(session, config, dataset, gradient_set, groups, request.base_pointer)
                 estimate = self.estimator.estimate(session, dataset, config, proxy, past, gradient_set)
                 refuse_unfit(estimate)
                 job = Jobs(session).add(
@@ -202,7 +204,7 @@ class JobService:
             if not config.conditions.targets:
                 target_dataset(session, project_id, config, dataset)
             if config.conditions.given_job is not None:
-                check_given_job(session, dataset, config.conditions.given_job, None)
+                check_given_job(session, dataset, config.conditions.given_job, None, request.base_pointer)
             return self.estimator.estimate(session, dataset, config, proxy, past, None)
 
     def get(self, project_id: str, job_id: str) -> JobView:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.errors import ServiceError
-from app.persistence.repositories import Datasets, Jobs, Units
+from app.persistence.repositories import Datasets, GradientSets, Jobs, Units
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, GradientSet
+from app.persistence.tables import Dataset, GradientSet, Job
 from app.status import ACTIVE, DatasetStatus, GradientSetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, SelectionConfig
@@ -169,7 +169,12 @@ def read_groups(
 
 
 def check_conditions(
-    session: Any, config: RunConfig, dataset: Dataset, gradient_set: GradientSet, groups: Mapping[int, str]
+    session: Any,
+    config: RunConfig,
+    dataset: Dataset,
+    gradient_set: GradientSet,
+    groups: Mapping[int, str],
+    base_pointer: str = "#/given_job",
 ) -> None:
     """Refuse settings that no selection from this data set can meet.
 
@@ -179,6 +184,7 @@ def check_conditions(
         dataset: Its data set.
         gradient_set: Its gradients.
         groups: Group of every usable row, for quotas; empty where they are left to the selection.
+        base_pointer: Where the request names the job that it adds to.
 
     Raises:
         ServiceError: ``budget-exceeds-pool``, ``config-invalid``, ``pool-invalid`` for rows that the data set does not
@@ -203,7 +209,7 @@ def check_conditions(
     excluded = set(conditions.exclude) - unusable.keys()
     owned: set[int] = set()
     if conditions.given_job is not None:
-        check_given_job(session, dataset, conditions.given_job, gradient_set.id)
+        check_given_job(session, dataset, conditions.given_job, gradient_set.id, base_pointer)
         owned = set(Jobs(session).selected_rows(conditions.given_job))
         both = sorted(owned & set(conditions.must_include))
         if both:
@@ -230,7 +236,9 @@ def _shortest(session: Any, gradient_set: GradientSet) -> int | None:
     return min(known) if len(known) == len(lengths) and known else None
 
 
-def check_given_job(session: Any, dataset: Dataset, job_id: str, gradient_set_id: str | None) -> None:
+def check_given_job(
+    session: Any, dataset: Dataset, job_id: str, gradient_set_id: str | None, pointer: str = "#/given_job"
+) -> None:
     """Refuse a job whose choice cannot be built upon; it cannot be deleted before the transaction ends.
 
     Args:
@@ -238,16 +246,16 @@ def check_given_job(session: Any, dataset: Dataset, job_id: str, gradient_set_id
         dataset: The data set to select from.
         job_id: The job.
         gradient_set_id: The gradients to select by; None where they are not known yet.
+        pointer: Where the request names the job.
 
     Raises:
         ServiceError: ``not-found``, ``given-job-not-finished``, or ``given-job-unusable`` when it has no choice, or one
             from other gradients.
     """
-    pointer = "#/given_job"
     given = Jobs(session).hold(dataset.project_id, job_id)
     if given is None:
         raise ServiceError("not-found", f"there is no job {job_id}", pointer=pointer)
-    if given.dataset_id != dataset.id or gradient_set_id not in {None, given.gradient_set_id}:
+    if not _begins_with(session, dataset, given.dataset_id) or not _measured_alike(session, given, gradient_set_id):
         raise ServiceError(
             "given-job-unusable",
             "the given job chose from another data set, or by gradients of another proxy or other settings",
@@ -264,3 +272,24 @@ def check_given_job(session: Any, dataset: Dataset, job_id: str, gradient_set_id
         raise ServiceError(
             "given-job-unusable", f"the given job ended without a result: {given.status}", pointer=pointer
         )
+
+
+def _begins_with(session: Any, dataset: Dataset, earlier_id: str) -> bool:
+    """Whether a data set is another one, or a later version of it: then its rows have the same numbers."""
+    ids: list[str] = []
+    version: Dataset | None = dataset
+    while version is not None and version.id not in ids:
+        if version.id == earlier_id:
+            return True
+        ids.append(version.id)
+        version = None if version.appended_to is None else Datasets(session).get_even_deleted(version.appended_to)
+    return False
+
+
+def _measured_alike(session: Any, given: Job, gradient_set_id: str | None) -> bool:
+    """Whether the gradients of a job were taken as those of a set are: with the same proxy and settings."""
+    if gradient_set_id in {None, given.gradient_set_id}:
+        return True
+    sets = GradientSets(session)
+    one, other = (sets.get(given.project_id, name) for name in (given.gradient_set_id, gradient_set_id or ""))
+    return one is not None and other is not None and one.config == other.config

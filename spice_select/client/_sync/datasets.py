@@ -74,6 +74,35 @@ class Datasets(Resource):
         )
         return parse(response, Dataset)
 
+    def append(
+        self,
+        dataset_id: str,
+        source: str | Path | bytes,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Make a new version of a data set: its rows and, behind them, those of a file that is read in the same way.
+
+        The old version stays. Gradients of its rows serve the new one too.
+
+        Args:
+            dataset_id: The data set.
+            source: File with the new rows, or its bytes.
+            name: Name for people; the file's name when left out.
+            metadata: Key-values of your own.
+        """
+        source = Path(source) if isinstance(source, str) else source
+        response = self._transport.send(
+            "POST",
+            f"{dataset_path(dataset_id)}/append",
+            headers={"Idempotency-Key": str(uuid.uuid4())},
+            upload=(source.name if isinstance(source, Path) else "upload", source),
+            data=form_fields({"name": name, "metadata": metadata or None}),
+            read_timeout=UPLOAD_SECONDS,
+        )
+        return parse(response, Dataset)
+
     def from_source(
         self,
         source: SourceLike,
