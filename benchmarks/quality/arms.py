@@ -16,6 +16,7 @@ import spice_select as ss
 from benchmarks.quality.corpus import Draw, Row
 from benchmarks.quality.features import Features, Measured, response_tokens
 from spice_select.records.tokenize import Example
+from spice_select.records.word_vectors import word_vectors
 from spice_select.selection.baselines import length_matched_order
 
 Rule = Literal["matching", "relevance"]
@@ -218,16 +219,26 @@ def _less_turns(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
     )
 
 
-def _embedding(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
-    rows = pool.features.embedded(pool.examples)
-    judges = [
-        pool.features.embedded(pool.features.examples([row.record for row in targets]))
-        for targets in pool.draw.targets.values()
+def _embedding(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+    targets = [
+        pool.features.embedded(pool.features.examples([row.record for row in rows]))
+        for rows in pool.draw.targets.values()
     ]
-    turns = [
-        np.argsort(-(rows @ judge), kind="stable").tolist() for turn in zip(*judges, strict=False) for judge in turn
-    ]
-    return _in_turn(turns)
+    config = ss.SelectionConfig(budget=ss.Budget(count=count), method="embedding")
+    return ss.select(pool.features.embedded(pool.examples), config, targets=targets).indices
+
+
+def _bm25(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+    texts = _texts(pool.draw.pool)
+    targets = [_texts(rows) for rows in pool.draw.targets.values()]
+    config = ss.SelectionConfig(budget=ss.Budget(count=count), method="bm25")
+    scores = [ss.bm25_scores(texts, rows) for rows in targets]
+    words = [word_vectors(rows) for rows in targets]
+    return ss.select(word_vectors(texts), config, targets=words, target_scores=scores).indices
+
+
+def _texts(rows: Sequence[Row]) -> list[str]:
+    return [" ".join(row.record.values()) for row in rows]
 
 
 def _longest(pool: Pool, _count: int, _seed: int) -> Sequence[int]:
@@ -275,6 +286,7 @@ ARMS: dict[str, Order] = {
     "less": _less,
     "less_turns": _less_turns,
     "embedding": _embedding,
+    "bm25": _bm25,
     "longest": _longest,
     "untargeted": _screened,
     "oracle": _oracle,

@@ -12,7 +12,6 @@ import torch
 import spice_select as ss
 from benchmarks.quality.cache import Arrays, Cache
 from spice_select.config import GradientConfig, ProxyConfig
-from spice_select.gradients.batching import collate
 from spice_select.gradients.per_sample import measure
 from spice_select.models.proxy import Proxy
 from spice_select.records.tokenize import IGNORED, Example
@@ -156,16 +155,9 @@ class Features:
             "learned": measured.label_tokens.numpy(),
         }
 
-    @torch.no_grad()
     def _embed(self, examples: Sequence[Example]) -> np.ndarray:
-        model: Any = self.proxy.model
-        rows = []
-        for example in examples:
-            ids = collate([example]).input_ids.to(model.device)
-            states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0].float()
-            weights = torch.arange(1, len(states) + 1, dtype=torch.float32, device=states.device)
-            rows.append(torch.nn.functional.normalize(weights @ states, dim=0).cpu().numpy())
-        return np.stack(rows)
+        config = self._config.model_copy(update={"measure": "embedding"})
+        return measure(self.proxy.model, examples, config).features.numpy()
 
 
 def response_tokens(example: Example) -> int:

@@ -104,6 +104,7 @@ def test_a_job_cannot_name_another_projects_things(two: TwoProjects) -> None:
     for theirs, pointer in (
         ({"dataset_id": two.ids["dataset_id"]}, "#/dataset_id"),
         ({"given_job": two.ids["job_id"]}, "#/given_job"),
+        ({"extends_job_id": two.ids["job_id"]}, "#/extends_job_id"),
         ({"method": "less", "target_dataset_id": two.ids["dataset_id"]}, "#/target_dataset_id"),
     ):
         problem = two.call("other", "POST", "/v1/jobs", json={**mine, **theirs}).json()

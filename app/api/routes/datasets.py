@@ -116,6 +116,7 @@ async def append_rows(
     key: deps.KeyDep,
 ) -> Response:
     """Make a new version of a data set: its rows and, behind them, those of a file that is read in the same way."""
+    await run_in_threadpool(services.datasets.get, project, dataset_id)  # before a long file is received in vain
     with services.store.scratch() as folder:
         form = rows_alone(
             await receive(request, folder, services.settings.max_upload_bytes, services.settings.max_body_bytes)

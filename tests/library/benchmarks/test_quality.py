@@ -69,7 +69,7 @@ SMALL = Scale(
     rates=[1e-3, 3e-3],
     cells=[
         Cell(pool="dirty", budget=0.2, arms=["untuned", "targeted_a", "random_length", "junk"], draws=2, seeds=1),
-        Cell(pool="clean", budget=0.2, arms=["wrong_target", "embedding"], draws=1, seeds=1),
+        Cell(pool="clean", budget=0.2, arms=["wrong_target", "embedding", "bm25"], draws=1, seeds=1),
     ],
 )
 
