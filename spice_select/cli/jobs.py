@@ -49,7 +49,8 @@ def submit(
     must_include: options.MustInclude = None,
     exclude: options.Exclude = None,
     given_job: Annotated[
-        str | None, typer.Option(help="A job on the same gradients whose rows are owned already.")
+        str | None,
+        typer.Option(help="A job on this data set, or an earlier version of it, whose rows are owned already."),
     ] = None,
     target: options.JobTarget = None,
     target_weight: options.TargetWeight = None,
