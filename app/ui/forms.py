@@ -100,7 +100,7 @@ async def _read(request: Request, folder: Path, max_bytes: int) -> tuple[FormFie
         raise ServiceError("malformed-request", f"the form cannot be read: {error.message}") from error
     try:
         values = {name: text for name, text in form.items() if is_field(name) and isinstance(text, str)}
-        files = {}
+        files: dict[str, SentFile] = {}
         for field, file in form.items():
             if not isinstance(file, UploadFile) or not file.filename or (field != "file" and not is_field(field)):
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -17,10 +17,13 @@ from app.status import ACTIVE, DatasetStatus, JobStatus
 from app.ui.auth import Visitor
 from app.ui.job_page import EVENTS, JobPage, WantedPicks
 from app.ui.pages import HEADERS, page
+from app.ui.plots import side_by_side
 
 router = APIRouter(include_in_schema=False)
 
 PAGE_SIZE = 20
+MOST_JOBS = 100
+"""Jobs that one can be compared with."""
 MOST_DATASETS = 100
 """Data sets that a list to choose from offers."""
 
@@ -140,6 +143,27 @@ def history(job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Respon
     services.jobs.get(visitor.project_id, job_id)
     events = services.events.page(visitor.project_id, job_id=job_id, after=0, limit=EVENTS)
     return page("job_history.html", visitor=visitor, job_id=job_id, events=events)
+
+
+@router.get("/ui/jobs/{job_id}/compare")
+def compare(
+    request: Request,
+    job_id: str,
+    visitor: Visitor,
+    services: deps.ServicesDep,
+    other: Annotated[str, Query(max_length=40)] = "",
+) -> Response:
+    """What a job selected beside what another did; without another the form that asks for one."""
+    project = visitor.project_id
+    job = serializers.job_read(request, services.jobs.get(project, job_id))
+    wanted = Filters(dataset_id=job.dataset_id, status=JobStatus.SUCCEEDED)
+    offered = [view.job for view in services.jobs.page(project, wanted, before=None, limit=MOST_JOBS)]
+    values: dict[str, Any] = {"job": job, "other": other, "offered": [each for each in offered if each.id != job_id]}
+    if other:
+        shared, views = services.job_pages.shared(project, job_id, other)
+        both = [serializers.job_read(request, view) for view in views]
+        values |= {"both": both, "mixes": side_by_side(*((each.result or {}) for each in both)), "shared": shared}
+    return page("compare.html", visitor=visitor, **values)
 
 
 @router.get("/ui/jobs/{job_id}/plots")

@@ -180,6 +180,31 @@ def length_shares(composition: dict[str, Any]) -> list[Share]:
     return shares(list(zip(names, lengths.get("pool", []), lengths.get("selected", []), strict=True)))
 
 
+def side_by_side(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, list[Share]]]:
+    """What two results are made of, by length and by group where both are counted alike: title and shares.
+
+    The shares of the first stand as those of the choice, those of the second as those of the pool.
+
+    Args:
+        first: A result.
+        second: Another.
+    """
+    counted: list[dict[str, dict[str, int]]] = []
+    for result in (first, second):
+        composition = result.get("composition") or {}
+        lengths = {row.name: row.selected for row in length_shares(composition)}
+        found = {"Length in tokens": lengths} if lengths else {}
+        if groups := composition.get("groups"):
+            found[groups["column"]] = {group["name"] or "(empty)": group["selected"] for group in groups["groups"]}
+        counted.append(found)
+    mine, its = counted
+    return [
+        (title, shares([(n, its[title].get(n, 0), mine[title].get(n, 0)) for n in {**mine[title], **its[title]}]))
+        for title in mine
+        if title in its
+    ]
+
+
 def group_shares(composition: dict[str, Any], selected: int, pool: int) -> tuple[str, list[Share]] | None:
     """Column and shares by its values; None where no column names groups. Rarer groups are put together."""
     groups = composition.get("groups")

@@ -141,3 +141,24 @@ def test_name_and_tags_are_changed_or_said_to_be_wrong(service: InProcessService
     assert send(name="", tags="").status_code == 303
     assert (service.job(job["id"])["name"], service.job(job["id"])["metadata"]) == (None, {})
     assert service.http.post(address, data={"name": "x"}).status_code == 403
+
+
+def test_two_jobs_stand_side_by_side(shown: tuple[InProcessService, str]) -> None:
+    service, job_id = shown
+    dataset = service.job(job_id)["dataset_id"]
+    other = service.submit(dataset, budget={"count": 10}, name="<b>few</b>")["id"]
+    service.drain()
+    address = f"/ui/jobs/{job_id}/compare"
+    form = service.http.get(address).text
+    assert f'<option value="{other}">' in form
+    assert f'<option value="{job_id}"' not in form
+    text = service.http.get(address, params={"other": other}).text
+    rows = [{pick["source_row"] for pick in selection(service, each)} for each in (job_id, other)]
+    both = len(rows[0] & rows[1])
+    assert f">{both}, {100 * both / 45:.3g} %<" in text
+    assert f">{both}, {100 * both / 10:.3g} %<" in text
+    for number, chosen in enumerate(rows):
+        share = 100 * sum(row % 2 == 0 for row in chosen) / len(chosen)
+        assert f"{share:.3g} %" in text[text.index(">domain</h2>") :], number
+    assert "<b>" not in text
+    assert service.http.get(address, params={"other": "job_nothing"}).status_code == 404

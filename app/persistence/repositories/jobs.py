@@ -300,6 +300,10 @@ class Jobs:
         query = select(SelectedSample.source_row).where(SelectedSample.job_id == job_id)
         return list(self.session.scalars(query.order_by(SelectedSample.rank)))
 
+    def row_digests(self, job_id: str) -> set[str]:
+        """Digests of the rows that the job chose."""
+        return set(self.session.scalars(select(SelectedSample.row_sha256).where(SelectedSample.job_id == job_id)))
+
     def add_files(self, job_id: str, project_id: str, files: Iterable[dict[str, Any]]) -> None:
         """Write down the files of the result."""
         rows = (

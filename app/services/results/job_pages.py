@@ -13,7 +13,7 @@ from app.persistence.repositories import Evaluations, Jobs, ListFilter
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, File, SelectedSample
 from app.services.evaluations.service import EvaluationView, views_of
-from app.services.jobs.service import JobService, JobView
+from app.services.jobs.service import JobService, JobView, find_job
 from app.services.results.reader import ResultReader
 from app.status import ACTIVE
 from spice_select.errors import RowError
@@ -145,14 +145,32 @@ class JobPages:
                 files=files,
                 picks=_with_text(picks[: wanted.limit], path, dataset),
                 more=len(picks) > wanted.limit or len(ranks or ()) == MOST_FOUND,
-                by_target=[TargetShare(name or "", *rest) for name, *rest in jobs.by_target(job_id)]
-                if has_targets
-                else [],
+                by_target=[
+                    TargetShare(name or "", picked, tokens, relevance)
+                    for name, picked, tokens, relevance in (jobs.by_target(job_id) if has_targets else ())
+                ],
                 evaluations=views_of(
                     session,
                     Evaluations(session).page(project_id, ListFilter(), job_id=job_id, before=None, limit=evaluations),
                 ),
             )
+
+    def shared(self, project_id: str, first: str, second: str) -> tuple[int, tuple[JobView, JobView]]:
+        """How many rows two jobs both selected, by their digests, and the jobs.
+
+        Args:
+            project_id: Owner.
+            first: A job.
+            second: Another, on any data set.
+
+        Raises:
+            NotFoundError: There is no such job in the project.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by find_job()
+        with self.database.read() as session:
+            jobs = [find_job(session, project_id, job_id) for job_id in (first, second)]
+            rows = [Jobs(session).row_digests(job.id) for job in jobs]
+            views = [JobService.view(session, job) for job in jobs]
+        return len(rows[0] & rows[1]), (views[0], views[1])
 
 
 def _with_words(path: Path, wanted: PickFilter) -> list[int]:
