@@ -125,7 +125,7 @@ def _compared_with_targets(
     if not targets:
         return relevances, found, cosines
     means = torch.stack([rows.mean(dim=0) for rows in targets])
-    directions = means / means.norm(dim=1, keepdim=True)
+    directions = _unit(means)  # rows that cancel make nothing relevant, where the method takes them at all
     unit = _unit(torch.cat(list(targets)))
     for start, block in candidates.blocks():
         part = slice(start, start + len(block))

@@ -88,3 +88,17 @@ def test_too_many_comparisons_are_left_out_and_gains_of_another_kind_are_not_cla
     assert row_evidence(rows, config, selection).nearest_picks is None
     monkeypatch.setattr(module, "MOST_OPERATIONS", 60 * 5 * 9)
     assert row_evidence(rows, config, selection).nearest_picks is not None
+
+
+def test_rows_that_cancel_and_a_selection_without_a_pick_leave_finite_numbers() -> None:
+    rows = GradientMatrix(torch.from_numpy(pool_of(6)))
+    target = np.stack([np.ones(9), -np.ones(9)])
+    config = ss.SelectionConfig(method="less", budget=ss.Budget(count=5))
+    stopped = ss.select(rows, config, targets=[target], should_stop=lambda: True)
+    assert stopped.indices == []
+    made = row_evidence(rows, config, stopped, targets=[target])
+    assert made.relevances is not None
+    assert made.gains is not None
+    assert np.isfinite([*made.relevances, *made.gains, *made.conflicts, *made.pick_cosines]).all()
+    assert (made.nearest_picks == -1).all()
+    assert made.gains == pytest.approx(np.log1p(rows.squared_norms.numpy()))
