@@ -63,7 +63,9 @@ def shell(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             worker.join(60)
 
 
-@pytest.mark.parametrize("documents", [("README.md", "docs/api.md"), ("docs/curl.md",), ("docs/recipes.md",)], ids="+".join)
+@pytest.mark.parametrize(
+    "documents", [("README.md", "docs/api.md"), ("docs/curl.md",), ("docs/recipes.md",)], ids="+".join
+)
 def test_they_print_what_is_shown(shell: Hooked, documents: tuple[str, ...], tmp_path: Path) -> None:
     with_examples(tmp_path)
     # A shell that finds the programs of a virtual environment where a checkout has them.

@@ -66,6 +66,18 @@ def test_without_targets_there_is_evidence_and_in_parts_there_is_none(tmp_path: 
     assert not made(tmp_path / "parts", targets=False, scope={"kind": "partitioned", "parts": 2}).exists()
 
 
+@pytest.mark.parametrize("method", ["bm25", "embedding", "less"])
+def test_other_methods_with_targets_say_what_their_ranking_says(tmp_path: Path, method: str) -> None:
+    path = made(tmp_path, method=method)
+    for pick in pq.read_table(tmp_path / "out" / "ranking.parquet").to_pylist():
+        row, facts = read_row_evidence(path, pick["source_row"])
+        assert row is not None
+        assert (row.rank, row.nearest_pick) == (pick["rank"], pick["nearest_pick"])
+        if method != "less":
+            assert (row.target, row.relevance) == (pick["target"], pick["relevance"])
+        assert f"by the method {method}" in why(row, facts)
+
+
 FACTS = SelectionFacts(
     method="spice", candidates=400, selected=40, target_rule="matching", last_gain=0.3, picks={"math": 20}
 )
