@@ -108,6 +108,7 @@ def axolotl_config(rows: Path, form: Form) -> str:
         "field_messages: messages",
         "field_tools: tools",
         "message_field_training: train",
+        "message_field_training_detail: train_detail",
     ]
     # A JSON string is a YAML string.
     return _block([f"path: {json.dumps(str(rows.resolve()))}", "ds_type: json", "split: train", *kinds.get(form, chat)])
