@@ -90,6 +90,12 @@ def test_jobs_and_versions_are_named_and_deleting_takes_it_away(service: InProce
     swapped = service.http.post(f"/ui/datasets/{second}/delete", headers={**origin, "HX-Request": "true"})
     assert swapped.headers["hx-redirect"] == "/ui/datasets"
     assert service.http.get(f"/ui/jobs/{job}").status_code == 200, "what was selected stays"
+    longer = service.http.post(f"/v1/datasets/{other}/append", files={"file": ("more.jsonl", jsonl(sums(3, 50)))})
+    service.drain()
+    pages = [service.http.get(f"/ui/datasets/{each}").text for each in (other, longer.json()["id"])]
+    assert f'href="/ui/datasets/{longer.json()["id"]}"' in pages[0]
+    assert "this one with rows appended" in pages[0]
+    assert "this one without the rows appended last" in pages[1]
 
 
 def test_a_data_set_that_is_being_checked_asks_again(service: InProcessService) -> None:

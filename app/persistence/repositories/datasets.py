@@ -74,10 +74,13 @@ class Datasets:
             query = query.where(Dataset.id < before)
         return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))
 
-    def of_name(self, project_id: str, name: str, limit: int) -> list[Dataset]:
-        """Those of a name, newest first."""
+    def versions(self, dataset: Dataset, limit: int) -> list[Dataset]:
+        """Those of its name, those that it was made from or that were made from it, and itself; newest first."""
+        made_from = or_(Dataset.id == dataset.appended_to, Dataset.appended_to == dataset.id)
         query = select(Dataset).where(
-            Dataset.project_id == project_id, Dataset.deleted_at.is_(None), Dataset.name == name
+            Dataset.project_id == dataset.project_id,
+            Dataset.deleted_at.is_(None),
+            or_(Dataset.id == dataset.id, Dataset.name == dataset.name, made_from),
         )
         return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))
 

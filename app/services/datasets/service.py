@@ -271,11 +271,9 @@ class DatasetService:
             return [DatasetView(dataset, None) for dataset in datasets]
 
     def versions(self, dataset: Dataset, limit: int) -> list[Dataset]:
-        """The data sets of a project that have the same name as one of it, newest first; none without a name."""
-        if dataset.name is None:
-            return []
+        """Data sets of the same name, and those that this one was appended to or that were appended to it."""
         with self.database.read() as session:
-            return Datasets(session).of_name(dataset.project_id, dataset.name, limit)
+            return Datasets(session).versions(dataset, limit)
 
     def rejected(self, project_id: str, dataset_id: str, *, after: int, limit: int) -> list[RejectedRow]:
         """Rows that cannot be used, in order of the source.
