@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.persistence.repositories.clock_steps import seconds_ahead
 from app.persistence.repositories.history import MetricQueries, RecentJob, RecentUnit
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
@@ -84,6 +85,7 @@ class ServiceMetrics(Collector):
             waiting, held = queries.waiting(), queries.held()
             deliveries, overdue = queries.deliveries(), queries.overdue_delivery()
             recent_jobs, recent_units = queries.recent_jobs(), queries.recent_units()
+            ahead = seconds_ahead(session)
         jobs_by = GaugeMetricFamily("spice_jobs", "Jobs by status.", labels=["status"])
         for status in JobStatus:
             jobs_by.add_metric([status.value], jobs.get(status, 0))
@@ -126,8 +128,13 @@ class ServiceMetrics(Collector):
             "How long the oldest message that could be sent has not been.",
             value=0.0 if overdue is None else max(0.0, (moment - overdue).total_seconds()),
         )
+        clock = GaugeMetricFamily(
+            "spice_clock_ahead_seconds",
+            "How far records of what has not ended are ahead of the database's clock, which was then set back.",
+            value=ahead,
+        )
         lately = [*_times(recent_jobs, moment - LATELY), _attempts(recent_units, moment - LATELY)]
-        return [jobs_by, failed, datasets_by, depth, oldest, running, lost, silence, messages, late, *lately]
+        return [jobs_by, failed, datasets_by, depth, oldest, running, lost, silence, messages, late, clock, *lately]
 
 
 def _times(jobs: list[RecentJob], since: datetime) -> list[GaugeMetricFamily]:

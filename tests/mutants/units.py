@@ -119,4 +119,20 @@ UNITS = (
         "silent = or_(silent, Unit.notified_at.is_not(None))",
         (_UNITS,),
     ),
+    Fault(
+        "a clock that was set back is not noticed",
+        "units",
+        "app/services/units/service.py",
+        "        self._undo_clock_step()\n",
+        "",
+        ("tests/service/test_clock_steps.py",),
+    ),
+    Fault(
+        "a lease from before a step of the clock lasts until the clock has caught up",
+        "units",
+        "app/persistence/repositories/clock_steps.py",
+        '{"lease_until": clock(lease_seconds)}',
+        '{"lease_until": Unit.lease_until}',
+        ("tests/service/test_clock_steps.py",),
+    ),
 )

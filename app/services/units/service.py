@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.errors import PROBLEMS, stored_problem
+from app.logs import get_logger
 from app.persistence.repositories import (
     Events,
     GradientSets,
@@ -15,8 +16,10 @@ from app.persistence.repositories import (
     Units,
     owners_that_ended,
 )
+from app.persistence.repositories.clock_steps import SLACK_SECONDS, seconds_ahead, undo_step
 from app.persistence.types import clock
 from app.services.jobs.service import stop_job
+from app.services.notify.deliveries import LEASE_FACTOR
 from app.services.units.dependents import concerned_by, fail_dependents, owned_units
 from app.services.units.leases import Claim, Leases
 from app.status import (
@@ -131,11 +134,24 @@ class UnitService(Leases):
                 units.mark_notified(ids)
             return len(ids)
 
+    def _undo_clock_step(self) -> None:
+        with self.database.read() as session:
+            if seconds_ahead(session) <= SLACK_SECONDS:
+                return
+        settings = self.settings
+        pause = settings.backoff_seconds * 2 ** (settings.max_attempts - 1) * UPGRADE_PATIENCE
+        with self.database.write() as session:
+            cut = undo_step(session, settings.lease_seconds, pause, settings.webhook_timeout_seconds * LEASE_FACTOR)
+        if cut:
+            get_logger().error("database_clock_went_back", records=cut)
+
     def sweep(self) -> None:
         """End what nobody else will.
 
-        That is: units that keep killing workers, jobs past their deadline, stopped jobs whose worker died.
+        That is: units that keep killing workers, jobs past their deadline, stopped jobs whose worker died, and what
+        would stand still because the database's clock was set back.
         """
+        self._undo_clock_step()
         with self.database.read() as session:
             lost = Units(session).out_of_leases(self.settings.max_lost_leases)
             left_open = owners_that_ended(session)
