@@ -293,20 +293,19 @@ def upgrade() -> None:
 
     op.create_table(
         "event",
-        Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         Column("project_id", ID, ForeignKey("project.id", name="fk_event_project_id"), nullable=False),
+        Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         Column("job_id", ID, ForeignKey("job.id", name="fk_event_job_id"), nullable=True),
         Column("dataset_id", ID, ForeignKey("dataset.id", name="fk_event_dataset_id"), nullable=True),
         Column("evaluation_id", sa.String(40), nullable=True),
         Column("type", sa.String(40), nullable=False),
         Column("data", JSON, nullable=False),
         Column("created_at", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_event"),
+        sa.PrimaryKeyConstraint("project_id", "id", name="pk_event"),
     )
     op.create_index("ix_event_dataset_id_id", "event", ["dataset_id", "id"])
     op.create_index("ix_event_evaluation_id_id", "event", ["evaluation_id", "id"])
     op.create_index("ix_event_job_id_id", "event", ["job_id", "id"])
-    op.create_index("ix_event_project_id_id", "event", ["project_id", "id"])
 
     op.create_table(
         "file",

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.ids import DEFAULT_PROJECT
+from app.services.access.keys import KeyService
 from app.services.health import ROOT
 from spice_select.client import Client
 from tests.fixtures.service import InProcessService, jsonl, sums
@@ -50,6 +52,26 @@ def test_an_estimate_tells_nothing_of_another_project(sqlite_url: str, tmp_path:
         after = asked(service, datasets["other"])
         assert (after["tokens_basis"], after["shards"]["done"], after["gradients_reused"]) == ("assumed", 0, False)
         assert {**after, "disk": None} == {**before, "disk": None}
+
+
+def test_the_start_of_a_queued_job_is_not_estimated_from_what_others_jobs_took(sqlite_url: str, tmp_path: Path) -> None:
+    service = InProcessService(sqlite_url, tmp_path / "data", auth="keys")
+    keys = KeyService(service.runner.database)
+    first, other = (keys.create(project, "key")[1] for project in (DEFAULT_PROJECT, keys.create_project("other").id))
+    with service:
+        estimates = []
+        for secret in (first, other):
+            service.http.headers["Authorization"] = f"Bearer {secret}"
+            dataset = service.push(jsonl(sums(8)))["id"]
+            if secret == first:
+                service.submit(dataset)
+                service.drain()
+            service.submit(dataset, seed=1)
+            claim = service.runner.units.claim_next("somebody")  # so that work goes on, without which nothing is said
+            assert claim is not None
+            estimates.append(service.submit(dataset, seed=2)["queue"]["estimated_start_at"])
+    assert estimates[0] is not None, "of one's own past jobs"
+    assert estimates[1] is None
 
 
 def test_an_estimate_learns_from_what_was_measured(any_service: InProcessService) -> None:

@@ -18,6 +18,7 @@ import pytest
 from app.ids import DEFAULT_PROJECT
 from app.persistence.repositories import Events
 from app.persistence.session import Database
+from app.services.access.keys import KeyService
 from app.services.notify.events import EventService
 from tests.fixtures.processes import ApiProcess, environment
 from tests.fixtures.service import InProcessService, jsonl, sums
@@ -163,6 +164,23 @@ def test_numbers_become_visible_in_their_order(database_url: str) -> None:
         thread.join()
     database.dispose()
     assert seen == writers * each
+
+
+def test_the_numbers_of_a_project_tell_nothing_of_what_others_do(any_database_url: str) -> None:
+    """Each project counts its own events: what lies between two of them is nobody's business."""
+    database = Database(any_database_url)
+    other = KeyService(database).create_project("other").id
+    before = {project: EventService(database).last(project) for project in (DEFAULT_PROJECT, other)}
+    for project, times in ((other, 3), (DEFAULT_PROJECT, 1), (other, 5), (DEFAULT_PROJECT, 2)):
+        for _ in range(times):
+            append(database, project_id=project)
+    with database.write() as session:  # and where one transaction writes of both
+        for project in (other, DEFAULT_PROJECT, other):
+            Events(session).append(project, "job.noted")
+    for project, number in ((DEFAULT_PROJECT, 4), (other, 10)):
+        seen = EventService(database).page(project, after=before[project], limit=100)
+        assert [event.id - before[project] for event in seen] == list(range(1, number + 1))
+    database.dispose()
 
 
 def test_refusals_are_problems(service: InProcessService) -> None:

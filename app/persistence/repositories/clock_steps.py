@@ -34,7 +34,7 @@ def seconds_ahead(session: Session) -> float:
         )
     ).one()
     *latest, moment = found
-    return max((one - moment).total_seconds() for one in (*latest, moment) if one is not None)
+    return float(max((one - moment).total_seconds() for one in (*latest, moment) if one is not None))
 
 
 def undo_step(session: Session, lease_seconds: float, longest_pause: float, sending_seconds: float) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import JSON, and_, bindparam, delete, event, func, insert, or_, 
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
-from app.persistence.repositories.rows import insert_into, insert_or_change, table_of
+from app.persistence.repositories.rows import insert_or_change, table_of
 from app.persistence.repositories.webhooks import WebhookEndpoints, WebhookMessage, queue_deliveries
 from app.persistence.tables import (
     Dataset,
@@ -34,18 +34,21 @@ LOCK_CLASS = 0x5350
 
 _TABLE = table_of(Event)
 _GIVEN = ("project_id", "job_id", "dataset_id", "evaluation_id", "type", "data")
-_INSERT = insert_into(Event, "created_at").returning(_TABLE.c.id, _TABLE.c.created_at)
 
 
-def _insert_locked() -> ReturningInsert[tuple[int, datetime]]:
-    """Lock the project and write the event, in one statement: its number is drawn for the row that the lock brings."""
-    lock = select(func.pg_advisory_xact_lock(LOCK_CLASS, func.hashtext(bindparam("project_id")))).subquery()
+def _insert() -> ReturningInsert[int, datetime]:
+    """Write an event under the project's next number.
+
+    The project must be locked by a statement before: this one sees of the history what was committed when it began.
+    """
+    last = select(func.coalesce(func.max(_TABLE.c.id), 0)).where(_TABLE.c.project_id == bindparam("project_id"))
     given = [bindparam(name, type_=_TABLE.c[name].type) for name in _GIVEN]
-    source = select(*given, clock()).select_from(lock)
-    return insert(_TABLE).from_select([*_GIVEN, "created_at"], source).returning(_TABLE.c.id, _TABLE.c.created_at)
+    source = select(last.scalar_subquery() + 1, *given, clock())
+    return insert(_TABLE).from_select(["id", *_GIVEN, "created_at"], source).returning(_TABLE.c.id, _TABLE.c.created_at)
 
 
-_INSERT_LOCKED = _insert_locked()
+_INSERT = _insert()
+_LOCK = select(func.pg_advisory_xact_lock(LOCK_CLASS, func.hashtext(bindparam("project_id"))))
 
 
 class Events:
@@ -97,7 +100,7 @@ class Events:
         return list(self.session.scalars(query.order_by(Event.id).limit(limit)))
 
     def behind(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
-        """The next events of several projects, each behind its own number, in one query."""
+        """The next events of several projects, each behind its own number, in one query; in order within a project."""
         places = [and_(Event.project_id == project, Event.id > number) for project, number in cursors.items()]
         return list(self.session.scalars(select(Event).where(or_(*places)).order_by(Event.id).limit(limit)))
 
@@ -113,9 +116,11 @@ def _write_pending(session: Session) -> None:
     projects = dict.fromkeys(values["project_id"] for values in pending)
     # Whatever can be read before the lock is: between it and the end of the commit a project stands still.
     listening = {project_id: WebhookEndpoints(session).listening(project_id) for project_id in projects}
-    statement = _INSERT_LOCKED if session.get_bind().dialect.name == "postgresql" else _INSERT
+    if session.get_bind().dialect.name == "postgresql":  # on SQLite there is one writer at a time
+        for project_id in projects:
+            session.execute(_LOCK, {"project_id": project_id})
     for values in pending:
-        number, moment = session.execute(statement, values).one()
+        number, moment = session.execute(_INSERT, values).one()
         project_id, shown = values["project_id"], {name: values[name] for name in _GIVEN if name != "project_id"}
         queue_deliveries(
             session, project_id, listening[project_id], WebhookMessage(id=number, created_at=moment, **shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -24,7 +24,7 @@ def holdings(session: Session, project_id: str, wanted: Iterable[Holding]) -> di
         wanted: Bytes of files that are being sent in parts, those that have not arrived included; data sets that are
             not deleted; jobs and evaluations that wait.
     """
-    queries: dict[Holding, Select[tuple[int]]] = {
+    queries: dict[Holding, Select[Any]] = {
         "announced_bytes": select(func.coalesce(func.sum(PartUpload.bytes), 0)).where(
             PartUpload.project_id == project_id,
             PartUpload.status == UploadStatus.OPEN,

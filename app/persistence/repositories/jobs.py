@@ -102,7 +102,7 @@ def _queue_facts() -> Select[Any]:
     last = aliased(Job)
     spans = (
         select(seconds_between(last.started_at, last.finished_at).label("seconds"))
-        .where(last.status == JobStatus.SUCCEEDED)
+        .where(last.status == JobStatus.SUCCEEDED, last.project_id == project_id)  # what others' jobs take is theirs
         .order_by(last.id.desc())
         .limit(LATEST)
         .subquery()

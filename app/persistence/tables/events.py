@@ -18,12 +18,12 @@ class Event(Base):
     __table_args__ = (
         Index("ix_event_job_id_id", "job_id", "id"),
         Index("ix_event_dataset_id_id", "dataset_id", "id"),
-        Index("ix_event_project_id_id", "project_id", "id"),
         Index("ix_event_evaluation_id_id", "evaluation_id", "id"),
     )
 
-    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    """Counted within the project, without gaps: it tells nothing of what others do."""
     job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"))
     # No foreign key: writing the row then locks nothing in the other table.
