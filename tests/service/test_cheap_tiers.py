@@ -61,6 +61,9 @@ def test_a_job_is_a_run_and_shares_what_it_measured(
     assert other["gradients_reused"] is False
     page = service.http.get(f"/ui/jobs/{job['id']}").text
     assert {"bm25": "BM25 (words)", "embedding": "Embeddings (RDS+)"}[method] in page
+    form = service.http.get("/ui/new", params={"like": job["id"]}).text
+    assert f'<option value="{method}" selected' in form
+    assert "gradients-measure" not in form, "it follows from the method"
 
 
 def test_bm25_loads_no_model_in_the_worker(service: InProcessService, ready: dict[str, Any]) -> None:

@@ -65,15 +65,18 @@ def test_rows_to_include_come_first_and_excluded_rows_never(
         "given_job": None,
         "target_dataset_id": None,
         "targets": [],
+        "protect": [],
     }
     statement = any_service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
     stated = statement["predicate"]["buildDefinition"]["externalParameters"]["config"]["conditions"]
     assert stated == job["config"]["conditions"]
+    out = tmp_path / "out"
+    out.mkdir()
     for file in any_service.http.get(f"/v1/jobs/{job['id']}/files").json()["data"]:
         body = any_service.http.get(f"/v1/jobs/{job['id']}/files/{file['name']}").content
-        (tmp_path / file["name"]).write_bytes(body)
-    assert verify_folder(tmp_path).ok
-    assert "2 rows had to be included and come first; 2 rows were excluded" in (tmp_path / "README.md").read_text()
+        (out / file["name"]).write_bytes(body)
+    verify_folder(out).raise_if_failed()
+    assert "2 rows had to be included and come first; 2 rows were excluded" in (out / "README.md").read_text()
 
 
 def test_what_is_given_is_conditioned_on_and_not_chosen_again(
