@@ -219,13 +219,14 @@ def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
         )
     weight = facts.config.selection.matching_weight
     matching = f", + {weight:g} x what the set lacked of the pool's mean gradient" if weight > 0 else ""
+    paid = ", - what the row paid for protected sets" if summary.get("protected") else ""
     rows += [
         "",
         "`ranking.parquet` has one row per pick, in pick order: `rank` (from 1), `source_row` (0-based row of the "
         "source), `row_sha256`, `gain` (nats, given the picks before), `base_gain` (nats, alone), `epsilon` "
         "(gain - base gain), `conflict` (0 to 1), `score` (what was compared: gain - "
         f"{facts.config.selection.conflict_penalty:g} x conflict for `spice`"
-        f"{matching}), `tokens`, and what the row is nearest to. `evidence.parquet`, where it is there, has a "
+        f"{matching}{paid}), `tokens`, and what the row is nearest to. `evidence.parquet`, where it is there, has a "
         "row per row of the data set, selected or not, with the reason. "
         "`trace.parquet` has the running sums: `rank`, `utility` (sum of the gains so far, nats), `tokens`.",
     ]
