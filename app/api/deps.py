@@ -91,18 +91,24 @@ async def caller(request: Request) -> Caller:
     if isinstance(known, Caller):
         return known
     shown, keys = _shown_key(request), request.app.state.services.keys
+    remembered = None if shown is None else keys.remembered(shown)
     if shown is None:
         at_once = needs_no_key(request)
     else:
-        at_once = keys.remembered(shown) is not None and not request.app.state.services.limiter.waits
-    # A thread is only worth its price where the database or the broker is asked.
-    identified = admit(request) if at_once else await run_in_threadpool(admit, request)
+        at_once = remembered is not None and not request.app.state.services.limiter.waits
+    # A thread is only worth its price where the database or the broker is asked. Without one the key is not looked for
+    # again: were it forgotten by now, every request of the process would wait for the database.
+    identified = admit(request, remembered) if at_once else await run_in_threadpool(admit, request)
     request.scope["spice.caller"] = identified
     return identified
 
 
-def admit(request: Request) -> Caller:
+def admit(request: Request, remembered: Caller | None = None) -> Caller:
     """Check the key, its rate and its scope.
+
+    Args:
+        request: The request.
+        remembered: Who showed this key a moment ago, where the database is not to be asked.
 
     Raises:
         ServiceError: ``unauthenticated``, ``rate-limited`` or ``forbidden``.
@@ -111,7 +117,7 @@ def admit(request: Request) -> Caller:
     if shown is None and needs_no_key(request):
         return Caller(DEFAULT_PROJECT, frozenset({"admin"}), None)
     services: Services = request.app.state.services
-    identified = services.keys.verify(shown) if shown else None
+    identified = remembered or (services.keys.verify(shown) if shown else None)
     if identified is None:
         detail = "this API key is not known, expired or revoked" if shown else "an API key is needed"
         raise ServiceError("unauthenticated", detail, headers=CHALLENGE)

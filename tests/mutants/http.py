@@ -185,4 +185,12 @@ _HOLD""",
         ".where(last.status == JobStatus.SUCCEEDED)",
         ("tests/service/test_estimates.py",),
     ),
+    Fault(
+        "a key that is remembered is looked for again by the thread that serves everybody",
+        "http",
+        "app/api/deps.py",
+        "admit(request, remembered) if at_once",
+        "admit(request) if at_once",
+        ("tests/service/test_blocked_database.py",),
+    ),
 )
