@@ -123,7 +123,11 @@ def keep_picture(page: Page, name: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", list(SIZES))
-def test_every_page_is_readable(visit: Callable[..., Visit], finished: str, size: str, scheme: str) -> None:
+def test_every_page_is_readable(
+    service: Service, visit: Callable[..., Visit], finished: str, size: str, scheme: str
+) -> None:
+    with Client(service.url) as spice:
+        dataset = f"/ui/datasets/{spice.jobs.get(finished).dataset_id}"
     window = visit(size, scheme)
     page = window.page
     done = f"/ui/jobs/{finished}"
@@ -133,6 +137,9 @@ def test_every_page_is_readable(visit: Callable[..., Visit], finished: str, size
         "/ui/new",
         f"/ui/new?like={done.rsplit('/', 1)[1]}",
         done,
+        f"{done}/evaluate",
+        f"{done}/compare",
+        dataset,
         "/ui/jobs/nothing",
         "/ui/login",
         "/ui?status=failed",
