@@ -135,4 +135,12 @@ UNITS = (
         '{"lease_until": Unit.lease_until}',
         ("tests/service/test_clock_steps.py",),
     ),
+    Fault(
+        "a slow receiver is not parked",
+        "units",
+        "workers/background/webhook_sender.py",
+        "            if seconds > SLOW_SECONDS:\n",
+        "            if seconds < 0:\n",
+        ("tests/service/test_webhooks.py",),
+    ),
 )

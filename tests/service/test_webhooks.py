@@ -220,6 +220,29 @@ def test_a_slow_receiver_does_not_hold_up_another(hooked: Hooked) -> None:
         until(lambda: len(hooked.deliveries(slow, state="delivered")) == 6, "the slow one too")
 
 
+def test_a_slow_receiver_is_parked(hooked: Hooked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps a thread, and a place of its project, for a fraction of the time however much is to be told."""
+    monkeypatch.setattr("workers.background.webhook_sender.SLOW_SECONDS", 1.0)
+
+    def answer(request: Received, handler: BaseHTTPRequestHandler) -> None:
+        if request.path == "/slow":
+            time.sleep(1.2)
+        respond(204)(request, handler)
+
+    def told() -> int:
+        return [request.path for request in hooked.receiver.requests].count("/slow")
+
+    hooked.receiver.answer = answer
+    slow = hooked.endpoint(url=f"{hooked.receiver.url}/slow")
+    settings = hooked.service.settings.model_copy(update={"webhook_timeout_seconds": 30.0})
+    hooked.tell(3)
+    with hooked.sender(settings):
+        until(lambda: len(hooked.deliveries(slow, state="delivered")) == 1, "it has the first one")
+        time.sleep(1.5)
+        assert told() == 1, "without a pause the next one is on its way at once"
+        until(lambda: told() == 2, "it has its next turn after the pause")
+
+
 def test_two_dispatchers_send_each_message_once_and_in_order(hooked: Hooked) -> None:
     hooked.receiver.answer = lambda request, handler: (time.sleep(0.002), respond(204)(request, handler))[1]
     first, second = hooked.endpoint(), hooked.endpoint(url=f"{hooked.receiver.url}/other")

@@ -26,6 +26,10 @@ THREADS = 64
 """As many receivers may be slow at the same time without holding up the others."""
 MOST_OF_PROJECT = 8
 """Of these as many may be of one project: one with many slow receivers holds up its own messages only."""
+SLOW_SECONDS = 2.0
+"""An endpoint that takes longer is parked."""
+PARKED_FACTOR = 4.0
+"""For so many times as long as it took: a slow endpoint keeps a thread for a fifth of the time at most."""
 SWEEP_SECONDS = 3600.0
 MOST_ANSWER_BYTES = 65536
 
@@ -53,6 +57,7 @@ class WebhookSender:
         self._more = threading.Event()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
         self._under_way: dict[str, tuple[str, Future[None]]] = {}
+        self._parked: dict[str, float] = {}
         self._swept = 0.0
         self._rounds = Every(
             settings.poll_seconds,
@@ -93,7 +98,11 @@ class WebhookSender:
         """Take what is due. An endpoint that has taken a message can have its next one at once."""
         self._under_way = {name: sent for name, sent in self._under_way.items() if not sent[1].done()}
         busy = {endpoint: project for endpoint, (project, _) in self._under_way.items()}
-        for message in self.deliveries.claim(THREADS - len(busy), busy, most_of_project=MOST_OF_PROJECT):
+        now = time.monotonic()
+        self._parked = {endpoint: until for endpoint, until in self._parked.items() if until > now}
+        for message in self.deliveries.claim(
+            THREADS - len(busy), busy, parked=set(self._parked), most_of_project=MOST_OF_PROJECT
+        ):
             self._under_way[message.endpoint_id] = (message.project_id, self._pool.submit(self._deliver, message))
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self.deliveries.sweep()
@@ -106,6 +115,8 @@ class WebhookSender:
             outcome = self.send(message)
             state = self.deliveries.settle(message, outcome)
             seconds = round(time.monotonic() - began, 3)
+            if seconds > SLOW_SECONDS:
+                self._parked[message.endpoint_id] = time.monotonic() + PARKED_FACTOR * seconds
             log.info("webhook_sent", attempt=message.attempt, state=state, status=outcome.status, seconds=seconds)
         except Exception as error:  # its lease runs out, and it is sent again
             log.error("webhook_not_settled", error=str(error))

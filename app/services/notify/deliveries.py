@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -98,20 +98,26 @@ class DeliveryService:
         self.box = box
 
     def claim(
-        self, limit: int, busy: Mapping[str, str] = MappingProxyType({}), *, most_of_project: int | None = None
+        self,
+        limit: int,
+        busy: Mapping[str, str] = MappingProxyType({}),
+        *,
+        parked: Collection[str] = (),
+        most_of_project: int | None = None,
     ) -> list[Message]:
         """Take messages that are due, one for each endpoint, of one project after the other.
 
         Args:
             limit: Most messages.
             busy: Endpoints this sender is already sending to, and the project of each.
+            parked: Endpoints that are left alone for a while, because they were slow.
             most_of_project: Messages of one project that may be on their way at a time; None is any number.
         """
         under_way = Counter(busy.values())
         most = limit if most_of_project is None else most_of_project
         full = [project for project, count in under_way.items() if most_of_project is not None and count >= most]
         with self.database.read() as session:
-            waiting = WebhookDeliveries(session).waiting_endpoints(limit, list(busy), full)
+            waiting = WebhookDeliveries(session).waiting_endpoints(limit, [*busy, *parked], full)
         messages: list[Message] = []
         for endpoint_id, project_id in waiting:
             if most_of_project is not None and under_way[project_id] >= most:
