@@ -65,6 +65,9 @@ async def _assist(url: str, folder: Path) -> None:
             job = await call("watch_job", job_id=job["id"])
         assert (job["status"], job["name"], job["result"]["selected"]) == ("succeeded", "assisted", 4)
         picks = (await call("list_selection", job_id=job["id"]))["selected"]
+        explained = await call("explain_row", job_id=job["id"], row=picks[0]["source_row"])
+        assert (explained["rank"], explained["status"]) == (1, "selected")
+        assert f"Row {picks[0]['source_row']} was selected as pick 1" in explained["why"]
         assert [pick["rank"] for pick in picks] == [1, 2, 3, 4]
         assert {pick["target"] for pick in picks} == {"sums"}
         files = await call("fetch_files", job_id=job["id"], folder=str(folder / "out"))
