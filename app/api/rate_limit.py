@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from app.logs import get_logger
 from app.settings import Settings
@@ -157,7 +157,8 @@ class SharedLimiter:
     def close(self) -> None:
         """Close the connections to the broker."""
         if self._storage is not None:
-            self._storage.get_connection().connection_pool.disconnect()
+            client: Any = self._storage.get_connection()
+            client.connection_pool.disconnect()
 
     def _connected(self) -> RedisStorage:
         if self._storage is None:
@@ -165,12 +166,12 @@ class SharedLimiter:
             from redis.backoff import NoBackoff
             from redis.retry import Retry
 
-            options = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
             self._storage = RedisStorage(
                 self._broker_url,
                 key_prefix="spice-rate",
                 wrap_exceptions=True,
                 retry=Retry(NoBackoff(), 1),  # type: ignore[arg-type]  # handed on to the client as it is
-                **options,
+                socket_timeout=ANSWER_SECONDS,
+                socket_connect_timeout=ANSWER_SECONDS,
             )
         return self._storage

@@ -143,4 +143,12 @@ UNITS = (
         "            if seconds < 0:\n",
         ("tests/service/test_webhooks.py",),
     ),
+    Fault(
+        "priority goes before fairness between projects",
+        "units",
+        "app/persistence/repositories/scheduling.py",
+        "return (*urgent, *fair, *age) if across_projects else (*fair, *urgent, *age)",
+        "return (*urgent, *fair, *age)",
+        ("tests/service/test_queue.py",),
+    ),
 )
