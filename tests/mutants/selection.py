@@ -11,8 +11,8 @@ SELECTION = (
         "conflicts are not subtracted",
         "selection",
         "spice_select/selection/scoring.py",
-        "self.per_cost(self.weight * gains - self.penalty * conflicts, rows)",
-        "self.per_cost(self.weight * gains, rows)",
+        "self.charged(self.weight * gains - self.penalty * conflicts, rows)",
+        "self.charged(self.weight * gains, rows)",
         (_GREEDY,),
     ),
     Fault(
