@@ -115,7 +115,7 @@ def test_the_page_marks_learned_tokens_of_a_file_and_of_a_data_set(service: InPr
     assert '<mark class="learned">&lt;b&gt;no&lt;/b&gt;&lt;|im_end|&gt;</mark>' in made.text
     assert "<script>alert" not in made.text
     dataset = service.push(ROWS)
-    assert f"/ui/datasets/{dataset['id']}/preview" in service.http.get("/ui/datasets").text
+    assert f"/ui/datasets/{dataset['id']}/preview" in service.http.get(f"/ui/datasets/{dataset['id']}").text
     shown = service.http.get(f"/ui/datasets/{dataset['id']}/preview").text
     assert '<mark class="learned">The sum is 0. &lt;|im_end|&gt;</mark>' in shown
     assert "empty-response" in shown

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def test_a_job_goes_the_whole_way(any_service: InProcessService, ready: dict[str
     assert job["result"]["stop_reason"] == "budget_reached"
     assert 0 < job["result"]["certificate"]["ratio"] <= 1
     assert set(job["result"]["seconds"]) == {"queued", "gradients", "loading_gradients", "selecting", "writing_files"}
-    assert job["created_at"] <= job["started_at"] <= job["finished_at"]
+    moments = [datetime.fromisoformat(job[name]) for name in ("created_at", "started_at", "finished_at")]
+    assert moments == sorted(moments)
     assert job["error"] is None
     assert job["partial"] is False
     samples = any_service.http.get(f"/v1/jobs/{job['id']}/selection").json()["data"]

@@ -76,6 +76,19 @@ def every_row_replaced(folder: Path, signed: Signed) -> None:
     pq.write_table(ranking.set_column(place, ranking.schema.field(place), digests), folder / "ranking.parquet")
 
 
+def make_evidence_follow(folder: Path) -> None:
+    """Say in the evidence of each row what the forged ranking says."""
+    evidence = pq.read_table(folder / "evidence.parquet")
+    picks = {pick["source_row"]: pick for pick in pq.read_table(folder / "ranking.parquet").to_pylist()}
+    told = [
+        row | {name: picks[row["source_row"]][name] for name in ("rank", "tokens", "gain", "conflict", "score")}
+        if row["rank"] is not None
+        else row
+        for row in evidence.to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(told, schema=evidence.schema), folder / "evidence.parquet")
+
+
 def numbers_changed(change: Callable[[list[float]], list[float]]) -> Callable[[Path, Signed], None]:
     """Gains of the ranking, and the running sums that follow."""
 
@@ -90,6 +103,7 @@ def numbers_changed(change: Callable[[list[float]], list[float]]) -> Callable[[P
             place = table.schema.names.index(column)
             changed = table.set_column(place, table.schema.field(place), pa.array(values))
             pq.write_table(changed, folder / f"{name}.parquet")
+        make_evidence_follow(folder)
 
     return apply
 
@@ -109,6 +123,7 @@ def reversed_ranking(folder: Path, _: Signed) -> None:
         utility, tokens = utility + pick["gain"], tokens + pick["tokens"]
         trace.append({"rank": pick["rank"], "utility": utility, "tokens": tokens})
     pq.write_table(pa.Table.from_pylist(trace), folder / "trace.parquet")
+    make_evidence_follow(folder)
 
 
 def signed_by_another(folder: Path, signed: Signed) -> None:

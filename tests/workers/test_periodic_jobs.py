@@ -136,8 +136,8 @@ def test_a_job_chooses_the_bytes_of_the_library(
     assert set(ended["result"]["seconds"]) >= {"queued", "loading_model", "choosing_windows", "writing_files"}
     assert ended["gradients_reused"] is False
     assert not folder_of(service, job["id"]).exists(), "nothing is left of the checkpoints"
-    service.pull(job["id"], tmp_path)
-    report = verify_folder(tmp_path)
+    service.pull(job["id"], tmp_path / "out")
+    report = verify_folder(tmp_path / "out")
     assert report.ok, [check for check in report.checks if not check.ok]
     cut = service.http.get(f"/v1/jobs/{job['id']}/files/selected.jsonl?k=3")
     assert (cut.status_code, cut.json()["code"]) == (422, "prefix-undefined")

@@ -129,11 +129,8 @@ def test_the_choice_after_a_warm_up_is_that_of_one_process(
     assert ended["result"]["seconds"]["warming_up"] > 0
     assert taken_with(any_service) == weights_of(any_service)
     assert events(any_service, job["id"]).count("job.warmed_up") == 1
-    for file in any_service.http.get(f"/v1/jobs/{job['id']}/files").json()["data"]:
-        (tmp_path / file["name"]).write_bytes(
-            any_service.http.get(f"/v1/jobs/{job['id']}/files/{file['name']}").content
-        )
-    report = verify_folder(tmp_path)
+    any_service.pull(job["id"], tmp_path / "out")
+    report = verify_folder(tmp_path / "out")
     assert report.ok, [check for check in report.checks if not check.ok]
     statement = any_service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
     named = {item["name"]: item for item in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
