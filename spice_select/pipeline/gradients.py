@@ -15,7 +15,7 @@ from spice_select.fingerprint import (
     shard_fingerprints,
     warmup_fingerprint,
 )
-from spice_select.ingest import DatasetManifest, IntakeLimits, read_dataset
+from spice_select.ingest import DatasetManifest
 from spice_select.models.model_files import BUILTIN, folder_digest
 from spice_select.models.proxy import Proxy, load_proxy
 from spice_select.pipeline.constraints import read_source_rows
@@ -23,9 +23,9 @@ from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.periodic import load_tunable
 from spice_select.pipeline.pool import load_pool
 from spice_select.pipeline.progress import Clock
+from spice_select.pipeline.read_files import ReadFile
 from spice_select.pipeline.targets import TargetSet
 from spice_select.pipeline.warmup import Warmup, make_warmup, put_on_proxy, read_warmup
-from spice_select.records.objectives import check_objective
 from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, TargetFacts, WarmupFacts, is_commit
 from spice_select.storage.cache import Cache
 from spice_select.storage.shards import read_shard, write_shard
@@ -112,44 +112,30 @@ class LocalGradients:
         self._warm_up(shards, known_revision(self._config.proxy) or self._load().revision)
         return self._load()
 
-    def beside(
-        self, name: str, weight: float, source: Path, scratch: Path, limits: IntakeLimits | None, pointer: str
-    ) -> TargetSet:
+    def beside(self, read: ReadFile) -> TargetSet:
         """A target, or a protected set, with the gradients of its rows by the same proxy.
 
         Args:
-            name: Name of the target.
-            weight: Its share of the picks, relative to the others.
-            source: File of its records.
-            scratch: Folder for its rows.
-            limits: Caps on the file.
-            pointer: Where the settings name it.
+            read: Its rows.
 
         Raises:
-            ConfigError: The objective is not for its rows.
             EmptyPoolError: None of its rows has a gradient.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by check_objective()
-        self._clock.phase("validating", measure="bytes")
-        manifest = read_dataset(source, scratch, None, limits, should_stop=self._should_stop)
-        check_objective(
-            self._config.gradients.objective,
-            manifest.format,
-            manifest.columns,
-            what=f"the target {name!r}",
-            pointer="#/targets",
-        )
+        """
+        given, manifest, rows_shards = read.given, read.manifest, read.rows_shards
         other = LocalGradients(self._config, manifest, self._cache, self._device, self._clock, self._should_stop)
         other._proxy, other._warmed, other.pool_sha256 = self._proxy, self._warmed, self.pool_sha256
-        rows_shards = [scratch / shard.name for shard in manifest.shards]
         paths, proxy = other.fill(rows_shards)
         fingerprint = other.fingerprint(proxy.revision)
-        facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
+        facts = DatasetFacts.from_manifest(manifest, name=given.file.name, reference=given.file.name)
         try:
             pool = load_pool([(path, None) for path in paths], other.prints)
         except EmptyPoolError as error:
-            raise EmptyPoolError(f"target {name!r}: {error.detail}", pointer=pointer, reasons=error.reasons) from error
+            detail = f"target {given.name!r} ({given.file}): {error.detail}"
+            raise EmptyPoolError(detail, pointer=read.pointer, reasons=error.reasons) from error
         count = len(pool.positions)
-        described = TargetFacts(name, weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
+        described = TargetFacts(
+            given.name, given.weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint
+        )
         positions = pool.positions.tolist()
         source_rows = read_source_rows(rows_shards)[pool.positions].tolist()
         return TargetSet(described, pool.features, rows_shards, positions, source_rows)

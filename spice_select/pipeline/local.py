@@ -9,16 +9,16 @@ from pathlib import Path
 from spice_select.config import RunConfig
 from spice_select.errors import ConfigError, Stopped
 from spice_select.fingerprint import periodic_fingerprint
-from spice_select.ingest import IntakeLimits, read_dataset
 from spice_select.models.memory import host_bytes
 from spice_select.pipeline.constraints import read_base_selection
 from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.periodic import select_by_windows
 from spice_select.pipeline.pool import Pool, pool_within
 from spice_select.pipeline.progress import Clock
+from spice_select.pipeline.read_files import FilesBeside
 from spice_select.pipeline.screens import BenchmarkRows
 from spice_select.pipeline.select import select_from_pool
-from spice_select.pipeline.targets import TargetFile, TargetSet
+from spice_select.pipeline.targets import TargetSet
 from spice_select.results.outcome import Choice
 from spice_select.results.run_metadata import BaseSelectionFacts, DatasetFacts, ProxyFacts, WarmupFacts
 from spice_select.selection.partitions import Part
@@ -71,17 +71,11 @@ class _LocalStorage(LocalRows):
         shards: list[Path],
         *,
         base_rows: Sequence[int],
-        targets: Sequence[TargetFile],
-        protect: Sequence[TargetFile],
-        benchmarks: Sequence[Path],
-        scratch: Path,
-        limits: IntakeLimits | None,
+        beside: FilesBeside,
     ) -> None:
         super().__init__(rows.rows_shards, rows.source_shards)
         self._gradients, self._shards = gradients, shards
-        self._benchmarks = benchmarks
-        self._base_rows, self._targets, self._protect = base_rows, targets, protect
-        self._scratch, self._limits = scratch, limits
+        self._base_rows, self._beside = base_rows, beside
 
     def pool(self) -> Pool:
         return pool_within([(path, None) for path in self._shards], self._gradients.prints, host_bytes())
@@ -90,27 +84,17 @@ class _LocalStorage(LocalRows):
         return self._base_rows
 
     def targets(self) -> list[TargetSet]:
-        return self._measured(self._targets, "targets")
+        return [self._gradients.beside(one) for one in self._beside.targets]
 
     def protected(self) -> list[TargetSet]:
-        return self._measured(self._protect, "protect")
-
-    def _measured(self, files: Sequence[TargetFile], role: str) -> list[TargetSet]:
-        return [
-            self._gradients.beside(
-                one.name, one.weight, one.file, self._scratch / f"{role}-{number}", self._limits, f"#/{role}"
-            )
-            for number, one in enumerate(files)
-        ]
+        return [self._gradients.beside(one) for one in self._beside.protect]
 
     def benchmarks(self) -> list[BenchmarkRows]:
         found = []
-        for number, source in enumerate(self._benchmarks):
-            folder = self._scratch / f"benchmark-{number}"
-            manifest = read_dataset(source, folder, None, self._limits)
-            facts = DatasetFacts.from_manifest(manifest, name=source.name, reference=source.name)
-            shards = [folder / shard.name for shard in manifest.shards]
-            found.append(BenchmarkRows(source.name, facts.uri, facts.sha256, shards))
+        for one in self._beside.benchmarks:
+            name = one.given.name
+            facts = DatasetFacts.from_manifest(one.manifest, name=name, reference=name)
+            found.append(BenchmarkRows(name, facts.uri, facts.sha256, one.rows_shards))
         return found
 
     def parts(self, _size: int) -> list[Part] | None:
@@ -126,11 +110,7 @@ def select_locally(
     asked: StopRequest,
     *,
     base: Path | None,
-    targets: Sequence[TargetFile],
-    protect: Sequence[TargetFile],
-    benchmarks: Sequence[Path],
-    scratch: Path,
-    limits: IntakeLimits | None,
+    beside: FilesBeside,
 ) -> LocalSelection:
     """Compute what is missing, then select by the schedule of the settings.
 
@@ -142,11 +122,7 @@ def select_locally(
         clock: Told about every step.
         asked: Whether to stop, and why.
         base: Folder of an earlier result that this selection adds to.
-        targets: Files that say what the model should get better at.
-        protect: Files that say what must not get worse.
-        benchmarks: Files that nothing of may be trained on.
-        scratch: Folder for the rows of the targets.
-        limits: Caps on each target.
+        beside: Targets, protected sets and benchmarks.
 
     Raises:
         ConfigError: A periodic run whose cache is no folder.
@@ -169,16 +145,6 @@ def select_locally(
     paths, proxy = gradients.fill(shards)
     fingerprint = gradients.fingerprint(proxy.revision)
     base_rows, base_facts = ([], None) if base is None else read_base_selection(base, fingerprint)
-    storage = _LocalStorage(
-        rows,
-        gradients,
-        paths,
-        base_rows=base_rows,
-        targets=targets,
-        protect=protect,
-        benchmarks=benchmarks,
-        scratch=scratch,
-        limits=limits,
-    )
+    storage = _LocalStorage(rows, gradients, paths, base_rows=base_rows, beside=beside)
     choice = select_from_pool(config, storage, clock, asked)
     return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, base=base_facts)

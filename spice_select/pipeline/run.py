@@ -32,6 +32,7 @@ from spice_select.pipeline.local import LocalRows, select_locally
 from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.pool import Pool, load_pool
 from spice_select.pipeline.progress import Clock, RunProgress
+from spice_select.pipeline.read_files import read_files
 from spice_select.pipeline.targets import TargetFile, same_rows
 from spice_select.pipeline.write import write_choice
 from spice_select.records.objectives import check_objective
@@ -124,7 +125,7 @@ def run(
 
     Raises:
         BudgetError: More samples are asked for than the file has usable rows.
-        DatasetError: The file as a whole cannot be read.
+        DatasetError: The file as a whole, or a target, protected set or benchmark, cannot be read.
         DeviceError: The device vanished, or is too small for one sample; finished shards stay in ``cache``.
         ProxyError: The proxy model cannot be used.
         StoreUnreachableError: The address given as ``cache`` does not answer.
@@ -148,21 +149,16 @@ def run(
         kept = Cache(cache or scratch, scratch)
         gradients = LocalGradients(config, manifest, kept, device, clock, stops)
         rows = LocalRows(shards, [scratch / "rows" / shard.name for shard in manifest.source_shards])
-        there = scratch / "targets"
-        local = select_locally(
-            config,
-            rows,
-            gradients,
-            kept,
-            clock,
-            asked,
-            base=given,
-            targets=targets,
-            protect=protect,
-            benchmarks=benchmarks,
-            scratch=there,
+        beside = read_files(
+            targets,
+            protect,
+            benchmarks,
+            objective=config.gradients.objective,
+            scratch=scratch / "beside",
             limits=limits,
+            should_stop=stops,
         )
+        local = select_locally(config, rows, gradients, kept, clock, asked, base=given, beside=beside)
         choice = local.choice
         clock.phase("writing_files")
         facts = RunFacts(

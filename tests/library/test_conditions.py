@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spice_select as ss
-from spice_select.errors import BudgetError, ConfigError, PoolError
+from spice_select.errors import BudgetError, ConfigError, DatasetError, PoolError
 from spice_select.pipeline.run import run
 from spice_select.pipeline.targets import TargetFile
 from spice_select.results.verify import verify_folder
@@ -161,3 +162,33 @@ def test_contradictions_are_refused_before_anything_is_computed(
     with pytest.raises(error) as caught:
         check_settings(wrong, 10, unavailable=2)
     assert caught.value.errors[0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("role", ["targets", "protect", "benchmarks"])
+def test_a_file_beside_the_pool_that_cannot_be_read_is_refused_before_any_gradient(
+    source: Path, tmp_path: Path, role: str
+) -> None:
+    bad, cache = tmp_path / "bad.jsonl", tmp_path / "cache"
+    bad.write_bytes(jsonl([{"colour": "blue", "size": 3}, {"colour": "red", "size": 4}]))
+    files: Any = [bad] if role == "benchmarks" else [TargetFile("wanted", bad)]
+    with pytest.raises(DatasetError, match=re.escape(str(bad))) as caught:
+        run(source, config(3), cache=cache, **{role: files})
+    assert caught.value.code == "dataset-form-unknown"
+    assert [found["pointer"] for found in caught.value.errors] == [f"#/{role}"]
+    assert ("benchmark 'bad.jsonl'" if role == "benchmarks" else "'wanted'") in caught.value.detail
+    assert not list(cache.glob("gradients/*"))
+
+
+def test_a_target_that_the_objective_is_not_for_is_refused_before_any_gradient(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"Add {n} and 1", "chosen": f"{n + 1}", "rejected": f"{n}"} for n in range(12)]
+    pool, plain, cache = tmp_path / "pairs.jsonl", tmp_path / "plain.jsonl", tmp_path / "cache"
+    pool.write_bytes(jsonl(pairs))
+    plain.write_bytes(jsonl(alpaca(3)))
+    dpo = config(3).model_copy(update={"gradients": GRADIENTS.model_copy(update={"objective": "dpo"})})
+    for role in ("targets", "protect"):
+        files: Any = [TargetFile("wanted", plain)]
+        with pytest.raises(ConfigError, match=r"'wanted'.*no preference data") as caught:
+            run(pool, dpo, cache=cache, **{role: files})
+        assert str(plain) in caught.value.detail
+        assert caught.value.errors[0]["pointer"] == f"#/{role}"
+        assert not list(cache.glob("gradients/*"))
