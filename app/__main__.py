@@ -20,7 +20,7 @@ import uvicorn
 
 from app import admin, logs
 from app.main import contract_document, create_app
-from app.persistence.schema import migrate
+from app.persistence.schema import OtherBuildError, migrate
 from app.services.access.keys import NoKeyError
 from app.services.health import ROOT
 from app.services.storage.data_folder import ForeignFolderError
@@ -107,6 +107,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def migrate_or_leave(url: str | None = None) -> None:
+    """Bring a database to this release, or say in a sentence why not.
+
+    Args:
+        url: Of the database; None takes that of the settings.
+
+    Raises:
+        SystemExit: Its tables are those of another build.
+    """
+    try:
+        migrate(url)
+    except OtherBuildError as error:
+        raise SystemExit(str(error)) from error
+
+
 def administer(arguments: Sequence[str]) -> int:
     """``spice-select admin``: API keys, projects, the data folder.
 
@@ -116,7 +131,7 @@ def administer(arguments: Sequence[str]) -> int:
     Returns:
         Exit status: 0 done, 1 refused.
     """
-    return admin.main(arguments, migrate)
+    return admin.main(arguments, migrate_or_leave)
 
 
 def migrate_database(arguments: Sequence[str]) -> int:
@@ -129,7 +144,7 @@ def migrate_database(arguments: Sequence[str]) -> int:
         Exit status 0.
     """
     argparse.ArgumentParser(prog="spice-select migrate", description=migrate_database.__doc__).parse_args(arguments)
-    migrate()
+    migrate_or_leave()
     return 0
 
 
@@ -157,7 +172,7 @@ def serve(command_line: Sequence[str], prog: str = "spice-select serve") -> None
 
     Raises:
         SystemExit: When no API key exists and the address is not a local one, or when the records of the database
-            belong to another data folder.
+            belong to another data folder or its tables to another build.
     """
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
@@ -174,7 +189,7 @@ def serve(command_line: Sequence[str], prog: str = "spice-select serve") -> None
     settings = Settings(**changes)  # type: ignore[arg-type]  # fields already checked
     logs.configure(settings.log_level, settings.log_format)
     close_folder(settings)
-    migrate(settings.resolved_database_url)
+    migrate_or_leave(settings.resolved_database_url)
     environment = os.environ | {
         "SPICE_DATA_DIR": str(settings.data_dir.absolute()),
         "SPICE_DATABASE_URL": settings.resolved_database_url,

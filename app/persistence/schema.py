@@ -1,4 +1,4 @@
-"""The migrations of the database: where they are, which is the newest, and bringing a database there.
+"""The migrations of the database: where they are, which is the newest, bringing a database there, and its columns.
 
 They lie beside the package ``app``, in a checkout, an image and an installed distribution alike.
 """
@@ -8,10 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection, inspect
+
+from app.persistence.tables import Base
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+
+MOST_NAMED = 3
+"""Tables that a refusal names; the rest it counts."""
+
+
+class OtherBuildError(RuntimeError):
+    """The tables are not those of this build, though their migration is."""
 
 
 def alembic_config(url: str | None = None) -> Config:
@@ -37,12 +48,66 @@ def newest_revision() -> str | None:
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
+def differing_tables(connection: Connection) -> str | None:
+    """Whether the tables are those of another build of this version; None where they are of this one.
+
+    The first migration is edited in place until a version is out: two builds before it make other tables under the same
+    revision. A column that is there and is not known is in the way only where a new row must fill it.
+
+    Args:
+        connection: To a database whose migration is the newest.
+
+    Returns:
+        A sentence that names tables and columns, and what to do.
+    """
+    there = {name: columns for (_, name), columns in inspect(connection).get_multi_columns().items()}
+    found: list[str] = []
+    for table in Base.metadata.sorted_tables:
+        if table.name not in there:
+            found.append(f"table {table.name} is missing")
+            continue
+        have = {column["name"]: column for column in there[table.name]}
+        lacking = [name for name in table.columns.keys() if name not in have]  # ruff: ignore[in-dict-keys] - not a dict
+        unknown = [
+            name
+            for name, column in have.items()
+            if name not in table.columns and not column["nullable"] and column["default"] is None
+        ]
+        if lacking:
+            found.append(f"table {table.name} has no column {', '.join(lacking)}")
+        if unknown:
+            found.append(f"table {table.name} wants a value for {', '.join(unknown)}, unknown here")
+    if not found:
+        return None
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return (
+        f"its tables were made by another build of this unreleased version ({'; '.join(found[:MOST_NAMED])}{more}): go "
+        "back to that build, or take an empty data folder (--data-dir, SPICE_DATA_DIR) or an empty database "
+        "(SPICE_DATABASE_URL)"
+    )
+
+
 def migrate(url: str | None = None) -> None:
     """Bring a database to the newest migration.
 
     Args:
         url: Of the database; None takes that of the settings.
+
+    Raises:
+        OtherBuildError: It is at the newest one, with the tables of another build.
     """
     from alembic import command
 
+    from app.persistence.session import Database
+    from app.settings import Settings
+
+    url = url or Settings().resolved_database_url
     command.upgrade(alembic_config(url), "head")
+    database = Database(url)
+    try:
+        with database.engine.connect() as connection:
+            differing = differing_tables(connection)
+    finally:
+        database.dispose()
+    if differing is not None:
+        raise OtherBuildError(f"the database {database.url.render_as_string()} is not served: {differing}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.persistence.schema import newest_revision
+from app.persistence.schema import differing_tables, newest_revision
 from app.persistence.session import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +26,7 @@ class Health:
     def __init__(self, database: Database, worker_alive: Callable[[], bool] | None = None) -> None:
         self.database = database
         self.worker_alive = worker_alive
+        self._own_tables = False
 
     @cached_property
     def head(self) -> str | None:
@@ -43,6 +44,11 @@ class Health:
         try:
             with self.database.engine.connect() as connection:
                 at = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+                if at == self.head and not self._own_tables:
+                    differing = differing_tables(connection)
+                    self._own_tables = differing is None  # looked at once: tables change with a migration only
+                    if differing is not None:
+                        return differing
         except SQLAlchemyError as error:
             if isinstance(getattr(error, "orig", None), FileNotFoundError):
                 return str(getattr(error, "orig", ""))

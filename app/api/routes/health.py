@@ -24,7 +24,7 @@ async def live() -> LiveRead:
 
 @router.get("/readyz")
 def ready(request: Request, response: Response) -> ReadyRead:
-    """Whether requests can be served: the database answers and its migrations are at the head.
+    """Whether requests can be served: the database answers, its migrations are at the head, and its columns are ours.
 
     Raises:
         ServiceError: ``not-ready`` when not.
