@@ -10,7 +10,7 @@ from spice_select.errors import RowError
 from spice_select.records.conversation import Conversation, Message
 from spice_select.records.formats import ColumnRole
 from spice_select.records.tool_calls import parsed
-from spice_select.records.turns import Notes, kind, messages_of, quoted
+from spice_select.records.turns import Notes, is_pair, kind, messages_of, quoted
 
 _TRANSCRIPT: Final = re.compile(r"\n\n(Human|Assistant):[ \t]?")
 
@@ -68,7 +68,8 @@ def _judged(
 
 
 def _answer(value: Any, column: str, notes: Notes) -> list[Message]:
-    value = parsed(value)
+    if _holds_turns(parsed(value)) or not isinstance(value, str):
+        value = parsed(value)
     if isinstance(value, str):
         pieces = _TRANSCRIPT.split(value)
         if len(pieces) > 2 and not pieces[0].strip():
@@ -85,3 +86,11 @@ def _answer(value: Any, column: str, notes: Notes) -> list[Message]:
     ):
         raise RowError(f"column {quoted(column)} holds no answer", code="empty-response")
     return messages
+
+
+def _holds_turns(value: Any) -> bool:
+    """Whether a value is a turn or turns; an answer may be JSON text that is neither."""
+    turns = value if isinstance(value, list) else [value]
+    return bool(turns) and all(
+        isinstance(turn, dict) and (bool({"role", "from"} & turn.keys()) or is_pair(turn)) for turn in turns
+    )

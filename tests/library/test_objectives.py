@@ -194,6 +194,28 @@ def test_a_row_that_the_objective_is_not_for_is_excluded(objective: Any, record:
     assert [item.code for item in found.excluded] == [code]
 
 
+@pytest.mark.parametrize("answer", ["[5, 2, 3]", '{"total": 3}', '[{"city": "Oslo"}]', "[]", "{}", "[broken", '["a"]'])
+def test_an_answer_that_is_json_text_is_that_text(answer: str) -> None:
+    for record in (
+        {"prompt": "Give JSON.", "chosen": answer, "rejected": "no"},
+        {"prompt": "Give JSON.", "chosen": "no", "rejected": answer},
+    ):
+        found = conversation_of(record)
+        assert [found[-1]["content"], found.rejected[-1]["content"]] == [record["chosen"], record["rejected"]]
+    judged = to_messages(
+        {"prompt": "Give JSON.", "completion": answer, "label": True},
+        "preference",
+        {"prompt": "prompt", "response": "completion", "label": "label"},
+    )
+    assert judged[-1]["content"] == answer
+
+
+def test_turns_that_are_json_text_are_turns() -> None:
+    pair = {name: json.dumps(PAIRS["turns"][name]) for name in ("chosen", "rejected")}
+    record = {**PAIRS["turns"], **pair}
+    assert list(conversation_of(record)) == list(conversation_of(PAIRS["turns"]))
+
+
 def test_plain_rows_have_no_preference() -> None:
     plain = {"messages": [user, {"role": "assistant", "content": "Oak"}]}
     for objective in ("sft_chosen", "dpo"):
