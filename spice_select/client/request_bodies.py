@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
@@ -27,6 +28,39 @@ EVALUATION_FIELDS = frozenset(
 )
 
 
+ROLES = frozenset({"targets", "protect"})
+"""Fields of a job that hold sets of rows under names."""
+
+
+def named_rows(role: str, name: str, value: Any) -> dict[str, Any]:
+    """A target or a protected set, as the service takes it.
+
+    Args:
+        role: ``targets`` or ``protect``.
+        name: Its name.
+        value: Id of a data set (``ds_...``), rows, a file of rows as JSON Lines or a JSON array, or the set's fields.
+
+    Raises:
+        ConfigError: A file that is not there or holds something else.
+    """
+    if isinstance(value, Mapping):
+        return {"name": name, **value}
+    if isinstance(value, str) and value.startswith("ds_"):
+        return {"name": name, "dataset_id": value}
+    if not isinstance(value, str | Path):
+        return {"name": name, "rows": list(value)}
+    try:
+        text = Path(value).read_text(encoding="utf-8-sig")
+        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(x) for x in text.splitlines() if x]
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{name!r} is to be read from {str(value)!r}: {error}; of other files than JSON Lines and JSON make a data "
+            "set and name its id",
+            pointer=f"#/{role}",
+        ) from error
+    return {"name": name, "rows": rows}
+
+
 def job_body(budget: BudgetLike, config: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     """The body of a job.
 
@@ -36,6 +70,9 @@ def job_body(budget: BudgetLike, config: Mapping[str, Any], **fields: Any) -> di
         **fields: ``dataset_id``.
     """
     _refuse_unknown(config, JOB_FIELDS, "a job")
+    for role in ROLES & config.keys():
+        if isinstance(config[role], Mapping):
+            config = {**config, role: [named_rows(role, name, value) for name, value in config[role].items()]}
     body = as_json({**fields, "budget": parse_budget(budget), **config, "proxy": _named(config.get("proxy"))})
     # None of a preset is not the same as none given: it asks for the settings as they are.
     return {**body, "preset": None} if "preset" in config and config["preset"] is None else body

@@ -46,8 +46,8 @@ class Jobs(Resource):
             **config: ``preset`` (``paper``, ``recommended``), ``method``, ``proxy`` (a name, a mapping or a
                 ``ProxyConfig``), ``gradients``, ``schedule``, ``selection``, ``seed``, ``deadline_seconds``,
                 ``priority`` (-100 to 100, higher first), ``name``, ``metadata``, ``must_include``, ``exclude``
-                (rows of the source), ``given_job`` (its selection is owned already), ``targets``, ``protect``,
-                ``target_dataset_id`` (for ``less``).
+                (rows of the source), ``given_job`` (its selection is owned already), ``targets`` and ``protect`` (as
+                over HTTP, or name -> file, rows or ``"ds_..."``), ``target_dataset_id`` (for ``less``).
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         body = job_body(budget, config, dataset_id=dataset_id)
