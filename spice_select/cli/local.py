@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from spice_select.cli import options
-from spice_select.cli.output import Exit, leave, note, out, print_fields, print_json, shown
+from spice_select.cli.output import Exit, counted, leave, note, out, print_fields, print_json, result_fields
 from spice_select.cli.progress import ProgressView
 from spice_select.cli.settings import JOB_SETTINGS, checked, run_config, with_settings
 from spice_select.models.threads import let_idle_threads_sleep
-from spice_select.results.reported import in_words, mix_in_words
 from spice_select.results.signature import KEYS_PATH, read_keys
 from spice_select.version import GRADIENT_FORMAT, __version__
 
@@ -92,7 +91,7 @@ def run(
             }
         )
         return
-    print_fields(summary_fields(result.summary))
+    print_fields({"not usable": counted(result.manifest.rejected), **result_fields(result.summary)})
     note(f"files are in {output}; check them with: spice-select verify {output} --source {file}")
 
 
@@ -107,37 +106,6 @@ def torch_device(name: str) -> str:
     if name != "cpu" and not torch.cuda.is_available():
         options.refuse(f"device {name}: no CUDA device here")
     return name
-
-
-def summary_fields(summary: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a result for a person."""
-    certificate = summary["certificate"]
-    return {
-        **({"note": summary["notice"]} if "notice" in summary else {}),
-        **({"notes": " ".join(summary["notes"])} if "notes" in summary else {}),
-        "selected": f"{summary['selected']} of {summary['pool']} rows",
-        "tokens": f"{summary['tokens_selected']} of {summary['tokens_pool']}",
-        "utility": f"{shown(summary['utility'])} nats; {shown(summary['random_control']['utility'])} at random",
-        "gain": f"{shown(summary['first_gain'])} nats first, {shown(summary['last_gain'])} last",
-        "mean conflict": summary["mean_conflict"],
-        "proven": f"at least {100 * certificate['ratio']:.1f} % of the highest utility possible; says nothing of noise"
-        if certificate and certificate["ratio"] is not None
-        else None,
-        "mix": mix_in_words(summary["composition"], summary["selected"], summary["pool"]) or None,
-        "protected": in_words(summary.get("protected", ())) or None,
-        "lost by the scope": f"{100 * summary['scope']['loss']:.2f} % on a sample of {summary['scope']['sample']}"
-        if summary.get("scope")
-        else None,
-        "warmed up": f"{summary['warmup']['steps']} steps, {summary['warmup']['tokens']} tokens"
-        if summary.get("warmup")
-        else None,
-        "schedule": f"periodic, {summary['schedule']['windows_done']} of {summary['schedule']['windows']} windows, "
-        f"{summary['schedule']['steps']} steps"
-        if summary.get("schedule")
-        else None,
-        "ended because": summary["stop_reason"],
-        "seconds": summary["seconds"],
-    }
 
 
 def verify(

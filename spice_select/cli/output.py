@@ -158,24 +158,52 @@ def print_job(job: Job) -> None:
         "metadata": job.metadata,
     }
     if result is not None:
-        fields |= {
-            "note": result.notice,
-            "notes": " ".join(result.notes) or None,
-            "selected": f"{result.selected} of {result.pool} rows",
-            "tokens": f"{result.tokens_selected} of {result.tokens_pool}",
-            "utility": f"{shown(result.utility)} nats",
-            "gain": f"{shown(result.first_gain)} nats first, {shown(result.last_gain)} last",
-            "mean conflict": result.mean_conflict,
-            "proven": f"at least {100 * result.certificate.ratio:.1f} % of the best"
-            if result.certificate is not None and result.certificate.ratio is not None
-            else None,
-            "mix": mix_in_words(plain(result.composition), result.selected, result.pool) or None,
-            "protected": in_words(result.protected) or None,
-            "ended because": result.stop_reason,
-            "gradients": "reused" if job.gradients_reused else "computed",
-            "seconds": {name: seconds for name, seconds in result.seconds.items() if seconds is not None},
-        }
+        fields |= {**result_fields(plain(result)), "gradients": "reused" if job.gradients_reused else "computed"}
     print_fields(fields)
+
+
+def result_fields(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a result for a person, of a run on this machine as of a job.
+
+    Args:
+        result: The numbers, as JSON values; those that an older service does not tell may be missing.
+    """
+    certificate, control = result.get("certificate") or {}, result.get("random_control") or {}
+    scope, warmup, schedule = result.get("scope"), result.get("warmup"), result.get("schedule")
+    at_random = f"; {shown(control['utility'])} at random" if control.get("utility") is not None else ""
+    cut, seconds = result.get("truncated"), result.get("seconds") or {}
+    return {
+        "note": result.get("notice"),
+        "notes": " ".join(result.get("notes") or ()) or None,
+        "selected": f"{result['selected']} of {result['pool']} rows",
+        "excluded": counted(result.get("excluded_by_code") or {}),
+        "cut": f"{cut} of {result['pool']} rows, longer than max_length: their ends were not measured" if cut else None,
+        "tokens": f"{result['tokens_selected']} of {result['tokens_pool']}",
+        "utility": f"{shown(result['utility'])} nats{at_random}",
+        "gain": f"{shown(result['first_gain'])} nats first, {shown(result['last_gain'])} last",
+        "mean conflict": result["mean_conflict"],
+        "proven": f"at least {100 * certificate['ratio']:.1f} % of the highest utility possible; says nothing of noise"
+        if certificate.get("ratio") is not None
+        else None,
+        "mix": mix_in_words(result.get("composition"), result["selected"], result["pool"]) or None,
+        "protected": in_words(result.get("protected") or ()) or None,
+        "lost by the scope": f"{100 * scope['loss']:.2f} % on a sample of {scope['sample']}" if scope else None,
+        "warmed up": f"{warmup['steps']} steps, {warmup['tokens']} tokens" if warmup else None,
+        "schedule": f"periodic, {schedule['windows_done']} of {schedule['windows']} windows, {schedule['steps']} steps"
+        if schedule
+        else None,
+        "ended because": result["stop_reason"],
+        "seconds": {name: value for name, value in seconds.items() if value is not None},
+    }
+
+
+def counted(codes: Mapping[str, int]) -> str | None:
+    """How many rows there are of each code, the most first; None where there are none."""
+    if not codes:
+        return None
+    parts = ", ".join(f"{count} {code}" for code, count in sorted(codes.items(), key=lambda item: (-item[1], item[0])))
+    total = sum(codes.values())
+    return f"{total} {'row' if total == 1 else 'rows'}: {parts}"
 
 
 def waiting(place: QueuePosition) -> str:
