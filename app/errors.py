@@ -146,7 +146,12 @@ PROBLEMS: dict[str, Problem] = {
         "The job compared no rows in one pool: a periodic or partitioned selection, or one of an earlier release.",
     ),
     "unknown-proxy": Problem("Unknown proxy model", 422, "No such built-in model, hub id, folder or revision."),
-    "proxy-not-allowed": Problem("Proxy model not allowed", 422, "The model is not on this service's allow-list."),
+    "proxy-not-allowed": Problem(
+        "Proxy model not allowed",
+        422,
+        "The model is not among those of `SPICE_ALLOWED_PROXIES`, nor a folder below `SPICE_PROXY_ROOT`; `detail` "
+        "names what is allowed.",
+    ),
     "unsafe-proxy": Problem(
         "Unsafe proxy model", 422, "The weights are not safetensors, or the model would have to run its own code."
     ),

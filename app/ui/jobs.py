@@ -176,5 +176,5 @@ def plot_data(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
 @router.get("/ui/jobs/{job_id}/files/{name}")
 def get_file(job_id: str, name: str, visitor: Visitor, services: deps.ServicesDep) -> Response:
     """A file of the result, saved and never shown: it holds other people's text."""
-    file, path = services.reader.file(visitor.project_id, job_id, name)
-    return FileResponse(path, media_type=file.media_type, headers=HEADERS, filename=file.name)
+    file = services.results.file(visitor.project_id, job_id, name)
+    return FileResponse(file.path, media_type=file.media_type, headers=HEADERS, filename=file.name)

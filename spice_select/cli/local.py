@@ -118,8 +118,8 @@ def verify(
         str | None,
         typer.Option(
             metavar="<file or url>",
-            help="Public key of the service that has to have signed the result: a file, or the address "
-            f"https://.../{KEYS_PATH.lstrip('/')}.",
+            help="Public key of the service that has to have signed the result: a file, or the address of the service "
+            f"(its keys are at {KEYS_PATH}).",
         ),
     ] = None,
     job: Annotated[

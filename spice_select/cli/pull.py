@@ -34,7 +34,7 @@ def pull(
 ) -> None:
     """Download the files of a job, continuing where an earlier call broke off; every digest is checked."""
     writers: dict[str | None, Callable[[], tuple[dict[str, Path], str]]] = {
-        None: lambda: _plain(client, job, output, None, f"verify them with: spice-select verify {output}"),
+        None: lambda: _plain(client, job, output, None, _how_to_verify(output)),
         "jsonl": lambda: _plain(client, job, output, [SELECTED], ""),
         "parquet": lambda: _plain(client, job, output, ["selected.parquet"], ""),
         "hf": lambda: _plain(
@@ -62,6 +62,16 @@ def pull(
         out().print(f"{path} ({size(path.stat().st_size)})", markup=False)
     if hint:
         note(hint)
+
+
+def _how_to_verify(output: Path) -> str:
+    from spice_select.client.connection import connection
+
+    service = str(connection(None, None, 1).base_url.copy_with(userinfo=b"")).rstrip("/")
+    return (
+        f"verify them with: spice-select verify {output} --source FILE --key {service} "
+        "(FILE is what the rows were selected from)"
+    )
 
 
 def _check_files(client: Client, job: str) -> None:

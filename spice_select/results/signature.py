@@ -74,7 +74,8 @@ def read_keys(place: str) -> list[Key]:
 
     Args:
         place: A file in the form that the service publishes or in PEM, or the ``https://`` address of one; ``http://``
-            on this machine only, because whoever can change the answer could have signed.
+            on this machine only, because whoever can change the answer could have signed. An address without a path
+            is that of the service.
 
     Raises:
         VerificationError: There is no usable key.
@@ -113,6 +114,8 @@ def _fetched(address: str) -> bytes:
     parts = urlsplit(address)
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(parts.hostname or "")):
         raise ValueError("a key is fetched by https only; fetch it in a way that you trust and give the file")
+    if parts.path in {"", "/"}:
+        address = parts._replace(path=KEYS_PATH).geturl()
     try:
         answer = httpx.get(address, timeout=15).raise_for_status()
     except httpx.HTTPError as error:

@@ -56,7 +56,7 @@ PARTS = {"kind": "partitioned", "parts": 2}
         ({"selection": {"stop_ratio": 1}}, "validation-error", "#/selection/stop_ratio"),
         ({"selection": {"alpha": 0}}, "validation-error", "#/selection/alpha"),
         ({"selection": {"alpha": -1.5}}, "validation-error", "#/selection/alpha"),
-        ({"method": "less"}, "config-invalid", "#/target_dataset_id"),
+        ({"method": "less"}, "config-invalid", "#/targets"),
     ],
     ids=str,
 )  # fmt: skip

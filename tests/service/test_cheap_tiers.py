@@ -103,7 +103,7 @@ def test_evaluations_and_given_jobs_work_as_for_every_method(service: InProcessS
 @pytest.mark.parametrize(
     ("more", "pointer"),
     [
-        ({}, "#/target_dataset_id"),
+        ({}, "#/targets"),
         ({"targets": [{"name": "a", "rows": TARGET}], "selection": {"scope": {"kind": "windows"}}}, "#/targets"),
         ({"targets": [{"name": "a", "rows": TARGET}], "screens": {"loss_outliers": 3.0}}, "#/screens/loss_outliers"),
     ],

@@ -92,7 +92,7 @@ def test_a_refused_job_does_not_use_up_its_key(service: InProcessService) -> Non
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"method": "less"}, "#/target_dataset_id"),
+        ({"method": "less"}, "#/targets"),
         ({"method": "stratified"}, "#/selection/quotas"),
         ({"selection": {"quotas": {"floors": {"a": 1}}}}, "#/selection/quotas/column"),
         ({"selection": {"quotas": {"column": "nobody"}}}, "#/selection/quotas/column"),
@@ -107,3 +107,13 @@ def test_what_a_job_cannot_be_given_is_refused(
     problem = response.json()
     assert (response.status_code, problem["code"]) == (422, "config-invalid"), problem
     assert problem["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("model", ["no-such-org/no-such-model", "/etc"])
+def test_a_model_that_is_not_allowed_is_told_what_is(
+    shared_service: InProcessService, shared_ready: dict[str, Any], model: str
+) -> None:
+    body = {"dataset_id": shared_ready["id"], "budget": {"count": 2}, "proxy": {"model": model}}
+    detail = shared_service.http.post("/v1/jobs", json=body).json()["detail"]
+    for part in ("builtin:tiny", "SPICE_ALLOWED_PROXIES", "SPICE_PROXY_ROOT"):
+        assert part in detail

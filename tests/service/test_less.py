@@ -117,7 +117,7 @@ def test_what_is_wrong_with_the_target_is_refused(any_service: InProcessService,
         return problem["status"], problem["code"], problem["errors"][0]["pointer"]
 
     pointer = "#/target_dataset_id"
-    assert refused(method="less") == (422, "config-invalid", pointer)
+    assert refused(method="less") == (422, "config-invalid", "#/targets")
     assert refused(method="herding", target_dataset_id=ready["id"]) == (422, "config-invalid", pointer)
     assert refused(method="less", target_dataset_id=ready["id"]) == (422, "config-invalid", pointer), "the pool itself"
     assert refused(method="less", target_dataset_id="ds_none") == (404, "not-found", pointer)

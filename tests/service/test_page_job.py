@@ -162,3 +162,16 @@ def test_two_jobs_stand_side_by_side(shown: tuple[InProcessService, str]) -> Non
         assert f"{share:.3g} %" in text[text.index(">domain</h2>") :], number
     assert "<b>" not in text
     assert service.http.get(address, params={"other": "job_nothing"}).status_code == 404
+
+
+def test_the_page_lists_and_gives_every_file_of_the_result(shown: tuple[InProcessService, str]) -> None:
+    service, job_id = shown
+    listed = [file["name"] for file in service.http.get(f"/v1/jobs/{job_id}/files").json()["data"]]
+    text = service.http.get(f"/ui/jobs/{job_id}").text
+    table = text[text.index('id="files-heading"') :]
+    assert re.findall(r'<th scope="row"><a href="[^"]*" download>([^<]*)</a>', table) == listed
+    assert "provenance.dsse.json" in listed
+    for name in listed:
+        sent = service.http.get(f"/ui/jobs/{job_id}/files/{name}")
+        assert sent.content == service.http.get(f"/v1/jobs/{job_id}/files/{name}").content
+        assert name in sent.headers["Content-Disposition"]

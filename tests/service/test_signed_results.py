@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -217,18 +218,23 @@ def test_an_extra_file_fails_with_and_without_the_key(signed: Signed, tmp_path: 
         assert [check.name for check in report.checks if not check.ok] == ["other files"]
 
 
-def test_a_genuine_result_holds_by_the_published_key(signed: Signed, spice: Command, tmp_path: Path) -> None:
+def test_a_genuine_result_holds_by_the_published_key(
+    signed: Signed, spice: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = signed.folder / signed.job
     published = tmp_path / "keys.json"
     published.write_bytes(signed.service.http.get(KEYS_PATH).content)
     pem = tmp_path / "key.pem"
     (key,) = read_keys(str(published))
     pem.write_bytes(_pem(key))
-    for given in (signed.keys, published, pem):
+    for given in (signed.keys, signed.keys.removesuffix(KEYS_PATH), published, pem):
         ended = spice("verify", folder, "--source", signed.source, "--key", given, "--job", signed.job, "--json")
         assert ended.status == 0, ended
         assert ended.json()["notice"] is None
         assert f"{signed.job} is signed by the key {key.keyid}" in ended.out
+    monkeypatch.setenv("SPICE_API_URL", str(signed.service.http.base_url))
+    hint = re.sub(r"\s+", " ", spice("pull", signed.job, "--output", tmp_path / "hinted").err)
+    assert f"--source FILE --key {signed.keys.removesuffix(KEYS_PATH)} " in hint
     # The genuine result of another job is genuine, and not the one that was asked for.
     assert spice("verify", signed.folder / signed.other, "--key", pem).status == 0
     ended = spice("verify", signed.folder / signed.other, "--key", pem, "--job", signed.job)

@@ -28,6 +28,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_TIMEOUT_SECONDS = 5.0
 POINTER = "#/proxy/model"
+MOST_NAMED = 20
+"""Allowed models that a refusal names."""
 FOLDERS = ("/", "./", "../", "~")
 LOCAL = ("builtin:", *FOLDERS)
 
@@ -124,26 +126,39 @@ class Proxies:
 
         Raises:
             ServiceError: ``proxy-not-allowed``.
-        """
+        """  # ruff: ignore[docstring-extraneous-exception] - made by _not_allowed()
         root = self.settings.proxy_root
         if root is None:
-            detail = "this service takes no model folders (SPICE_PROXY_ROOT is not set)"
-            raise ServiceError("proxy-not-allowed", detail, pointer=pointer)
+            raise self._not_allowed("this service takes no model folders", pointer)
         path = Path(name).resolve()
         if not path.is_relative_to(root.resolve()):
-            raise ServiceError("proxy-not-allowed", "the folder is not below the allowed root", pointer=pointer)
+            raise self._not_allowed("the folder is not below the one that models are in", pointer)
         return path
+
+    def _allowed(self) -> set[str]:
+        return {*self.settings.allowed_proxies, self.settings.default_proxy}
+
+    def _not_allowed(self, why: str, pointer: str) -> ServiceError:
+        """What may be named instead, and which settings of the service say so; never where its folders are."""
+        names = sorted(self._allowed() - {"*"})
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        any_id = ", every hub id" if "*" in self._allowed() else ""
+        folders = "" if self.settings.proxy_root is None else ", folders below SPICE_PROXY_ROOT"
+        return ServiceError(
+            "proxy-not-allowed",
+            f"{why}: allowed are {', '.join(names[:MOST_NAMED])}{more}{any_id}{folders}; its operator sets "
+            "SPICE_ALLOWED_PROXIES (hub ids) and SPICE_PROXY_ROOT (model folders)",
+            pointer=pointer,
+        )
 
     def _hub(self, proxy: ProxyConfig) -> ResolvedProxy:
         if not HUB_ID.fullmatch(proxy.model):
             raise ServiceError(
                 "unknown-proxy", "not a built-in model, a hub id (org/name) or an absolute folder", pointer=POINTER
             )
-        allowed = {*self.settings.allowed_proxies, self.settings.default_proxy}
+        allowed = self._allowed()
         if "*" not in allowed and proxy.model not in allowed:
-            raise ServiceError(
-                "proxy-not-allowed", f"{proxy.model} is not among the models this service allows", pointer=POINTER
-            )
+            raise self._not_allowed(f"{proxy.model} is not among the models this service allows", POINTER)
         if proxy.revision is not None and COMMIT.fullmatch(proxy.revision):
             return ResolvedProxy(proxy, proxy.revision, self._sizes(proxy.model, proxy.revision))
         commit = _hub_commit(proxy.model, proxy.revision)

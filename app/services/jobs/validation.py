@@ -131,7 +131,7 @@ def target_dataset(session: Any, project_id: str, config: RunConfig, pool: Datas
     """  # ruff: ignore[docstring-extraneous-exception] - raised by the calls
     target = config.conditions.target_dataset_id
     names = [] if target is None else ["target"]
-    check_targets(config, names, [1.0] * len(names), "#/target_dataset_id")
+    check_targets(config, names, [1.0] * len(names), "#/target_dataset_id" if names else "#/targets")
     if target is None:
         return None
     target_set = usable_dataset(session, project_id, target, "#/target_dataset_id")

@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import NotFoundError
 from app.persistence.repositories import Evaluations, Jobs, ListFilter
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, File, SelectedSample
+from app.persistence.tables import Dataset, SelectedSample
 from app.services.evaluations.service import EvaluationView, views_of
 from app.services.jobs.service import JobService, JobView, find_job
 from app.services.results.reader import ResultReader
@@ -80,7 +80,6 @@ class JobPageFacts:
     Attributes:
         view: The job.
         dataset: The data set that it selects from.
-        files: Files of the result.
         picks: Picks, as they were wanted.
         more: Whether there are more behind them.
         by_target: What was selected for each target.
@@ -89,7 +88,6 @@ class JobPageFacts:
 
     view: JobView
     dataset: Dataset
-    files: list[File] = field(default_factory=list)
     picks: list[Pick] = field(default_factory=list)
     more: bool = False
     by_target: list[TargetShare] = field(default_factory=list)
@@ -142,7 +140,6 @@ class JobPages:
             return JobPageFacts(
                 view=view,
                 dataset=dataset,
-                files=files,
                 picks=_with_text(picks[: wanted.limit], path, dataset),
                 more=len(picks) > wanted.limit or len(ranks or ()) == MOST_FOUND,
                 by_target=[
