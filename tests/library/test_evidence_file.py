@@ -14,6 +14,7 @@ from spice_select.pipeline.targets import TargetFile
 from spice_select.results.evidence_file import EVIDENCE_SCHEMA, read_row_evidence
 from spice_select.results.row_evidence import RowEvidence, SelectionFacts, why
 from spice_select.results.verify import verify_folder
+from tests.fixtures.commands import Command
 from tests.fixtures.results import alpaca, jsonl
 
 
@@ -76,6 +77,26 @@ def test_other_methods_with_targets_say_what_their_ranking_says(tmp_path: Path, 
         if method != "less":
             assert (row.target, row.relevance) == (pick["target"], pick["relevance"])
         assert f"by the method {method}" in why(row, facts)
+
+
+def test_the_command_line_explains_rows_of_a_folder(tmp_path: Path, spice: Command) -> None:
+    path = made(tmp_path)
+    for row in (0, int(pq.read_table(path, filters=[("rank", "=", 1)])["source_row"][0].as_py())):
+        evidence, facts = read_row_evidence(path, row)
+        assert evidence is not None
+        shown = spice("explain", path.parent, row)
+        assert (shown.status, shown.out.splitlines()[0]) == (0, why(evidence, facts))
+        assert f"near it in the target sums: row {evidence.nearest_targets[0].row}, cosine" in shown.out
+        told = spice("explain", path.parent, row, "--json").json()
+        assert (told["why"], told["rank"]) == (why(evidence, facts), evidence.rank)
+    for wrong, words in (
+        ([path.parent, 7], "row 7 is no usable row"),
+        ([tmp_path, 1], "holds no evidence.parquet"),
+        ([tmp_path / "none", 1], "neither the folder of a result nor the id of a job"),
+    ):
+        ended = spice("explain", *wrong)
+        assert ended.status == 2
+        assert words in ended.err
 
 
 FACTS = SelectionFacts(
