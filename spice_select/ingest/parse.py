@@ -25,11 +25,11 @@ from spice_select.records.formats import (
     detect_form,
     late_columns,
     required_roles,
-    suggested_columns,
     usual_columns,
 )
 from spice_select.records.objectives import possible_objectives
 from spice_select.records.records import Notes, to_messages
+from spice_select.records.suggested_columns import suggested_columns
 
 SAMPLE_ROWS: Final = 1000
 """Records that decide the form of a data set."""

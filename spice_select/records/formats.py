@@ -162,11 +162,17 @@ def detect_form(
     given = dict(columns or {})
     objects = [record for record in records if isinstance(record, dict)]
     considered = [form] if form is not None else [candidate for candidate in FORMS if _reads(candidate, given)]
+    judged = all(
+        is_judgement(value)
+        for record in objects
+        for name, value in record.items()
+        if name.lower() in _LABEL and value is not None
+    )
     votes: dict[Form, Counter[tuple[tuple[ColumnRole, str], ...]]] = {candidate: Counter() for candidate in considered}
     for record in objects:
         names = {name.lower(): name for name in reversed(record)}
         for candidate in considered:
-            matched = _required_columns(record, names, candidate, given, check_values=form is None)
+            matched = _required_columns(record, names, candidate, given, check_values=form is None, judged=judged)
             if matched is not None:
                 votes[candidate][tuple(matched.items())] += 1
                 break
@@ -206,21 +212,11 @@ def late_columns(record: dict[str, Any], form: Form, columns: Columns) -> Column
     return added
 
 
-def suggested_columns(records: Sequence[object]) -> Columns | None:
-    """What could be meant where no form fits: the mapping to send, or None where nothing can be guessed."""
-    objects = [record for record in records if isinstance(record, dict)]
-    texts: Counter[str] = Counter()
-    for record in objects:
-        for name, value in record.items():
-            if isinstance(parsed(value), list) and parsed(value) and isinstance(parsed(value)[0], dict):
-                return {"messages": name}
-            if isinstance(value, str) and value.strip():
-                texts[name] += len(value)
-    if len(texts) == 1:
-        return {"text": next(iter(texts))}
-    longest = {name for name, _ in texts.most_common(2)}
-    named = [name for record in objects[:1] for name in record if name in longest]
-    return {"prompt": named[0], "response": named[1]} if len(named) == 2 else None
+def is_judgement(value: object) -> bool:
+    """Whether a value can say that an answer is good or bad: true or false, 0 or 1, or either as text."""
+    if isinstance(value, str):
+        return value.strip().lower() in {"true", "false", "0", "1"}
+    return isinstance(value, bool | int | float) and value in (0, 1)
 
 
 def _reads(form: Form, given: Mapping[ColumnRole, str]) -> bool:
@@ -233,7 +229,13 @@ def _reads(form: Form, given: Mapping[ColumnRole, str]) -> bool:
 
 
 def _required_columns(
-    record: dict[str, Any], names: dict[str, str], form: Form, given: Mapping[ColumnRole, str], *, check_values: bool
+    record: dict[str, Any],
+    names: dict[str, str],
+    form: Form,
+    given: Mapping[ColumnRole, str],
+    *,
+    check_values: bool,
+    judged: bool,
 ) -> Columns | None:
     """Columns of a record that play the required roles of a form; None where one is missing or plainly another's."""
     for needed in _SETS[form]:
@@ -247,8 +249,11 @@ def _required_columns(
                 column = _named(record, names, form, role, matched, check_values=check_values)
             if column is None or (check_values and role == "messages" and not _speaks(record[column], form)):
                 break
-            if role == "label" and check_values and not isinstance(record[column], bool):
-                break
+            if role == "label" and check_values:
+                label = record[column]
+                # 0 and 1 say whether an answer is good only where the column never says anything else.
+                if not isinstance(label, bool) and not (is_judgement(label) and (judged or role in given)):
+                    break
             matched[role] = column
         else:
             return matched

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from spice_select.errors import RowError
 from spice_select.records.conversation import Conversation, Message
-from spice_select.records.formats import ColumnRole
+from spice_select.records.formats import ColumnRole, is_judgement
 from spice_select.records.tool_calls import parsed
 from spice_select.records.turns import Notes, is_pair, kind, messages_of, quoted
 
@@ -49,8 +49,8 @@ def _judged(
     record: Mapping[str, Any], columns: Mapping[ColumnRole, str], prompt: list[Message], notes: Notes
 ) -> Conversation:
     label = record.get(columns["label"]) if "label" in columns else None
-    if isinstance(label, str) and label.strip().lower() in {"true", "false"}:
-        label = label.strip().lower() == "true"
+    if isinstance(label, str) and is_judgement(label):
+        label = label.strip().lower() in {"true", "1"}
     if label in (0, 1) and isinstance(label, (int, float)):
         label = bool(label)
     if not isinstance(label, bool):

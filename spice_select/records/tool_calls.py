@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from spice_select.errors import RowError
@@ -67,10 +68,22 @@ def parsed(value: Any) -> Any:
     """A value, or what it says where it is JSON text of an object or a list."""
     if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
         try:
-            return json.loads(value)
+            return json.loads(value, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _finite(text: str) -> float:
+    """A number of JSON text; what no double holds leaves the text as it is.
+
+    Raises:
+        ValueError: It is infinite or no number.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def is_python_literal(value: Any) -> bool:
@@ -100,7 +113,8 @@ def _call(call: Any, where: str) -> dict[str, Any]:
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not isinstance(function, dict):
         raise RowError(f"a tool call of {where} names no function", code="wrong-type")
-    given = next((function[key] for key in ("arguments", "parameters", "input", "args") if key in function), None)
+    names = ("arguments", "parameters", "input", "args")
+    given = next((source[key] for source in (function, call) for key in names if key in source), None)
     arguments = parsed(given)
     if arguments is None or arguments == "":
         arguments = {}

@@ -180,7 +180,13 @@ class _Reader:
             if turn.get(key) not in (None, [], "", {}):
                 if role != "assistant":
                     raise RowError(f"{self.where} calls tools and is no assistant's", code="wrong-type")
-                self.calls += openai_calls(turn[key], self.where)
+                said = [call["function"] for call in self.calls]
+                # Exports in both dialects name one call twice.
+                self.calls += [
+                    call
+                    for call in openai_calls(turn[key], self.where)
+                    if key == "tool_calls" or call["function"] not in said
+                ]
         value = next((turn[key] for key in _CONTENT if turn.get(key) is not None), None)
         silent = value is None and not self.calls and not any(key in turn for key in _CONTENT)
         if silent and not any(turn.get(key) for key in _REASONING):

@@ -180,3 +180,45 @@ def test_what_cannot_be_appended_is_refused(service: InProcessService) -> None:
     first, again = (service.http.post(path, json=short(3), headers=key) for _ in range(2))
     assert first.json()["id"] == again.json()["id"]
     assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def archived(rows: bytes, *, method: int = zipfile.ZIP_STORED, name: str = "part-00000") -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", method) as archive:
+        archive.writestr(name, rows)
+    return held.getvalue()
+
+
+def test_an_archive_that_looks_like_ours_is_neither_unpacked_nor_believed(service: InProcessService) -> None:
+    one = service.push(jsonl(short(5)))
+    path = f"/v1/datasets/{one['id']}/append"
+    ours = archived(jsonl(short(2)))
+    empty = io.BytesIO()
+    zipfile.ZipFile(empty, "w").close()
+    encrypted = bytearray(ours)
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        encrypted[encrypted.index(mark) + place] |= 1
+    flipped = bytearray(ours)
+    flipped[ours.index(b"instruction") + 3] ^= 1
+    for content in (
+        archived(bytes(4_000_000), method=zipfile.ZIP_DEFLATED),
+        empty.getvalue(),
+        bytes(encrypted),
+        bytes(flipped),
+        ours[:-30],
+    ):
+        answer = service.http.post(path, files={"file": ("a.zip", content)})
+        assert (answer.status_code, answer.json()["code"]) == (422, "dataset-not-kept"), content[:60]
+    marked = jsonl(short(2)) + b"PK\x05\x06" + bytes(18)
+    made = service.http.post(path, files={"file": ("a.jsonl", marked)})
+    assert made.status_code == 202
+    service.drain()
+    found = service.http.get(made.headers["Location"]).json()
+    assert found["status"] == "invalid" or found["num_usable"] > 5, "rows that end like an archive are not lost"
+
+
+def test_what_is_appended_is_bounded_while_it_is_written(sqlite_url: str, tmp_path: Path) -> None:
+    with InProcessService(sqlite_url, tmp_path / "data", max_upload_bytes=20_000) as small:
+        one = small.push(jsonl(short(300)))
+        answer = small.http.post(f"/v1/datasets/{one['id']}/append", files={"file": ("a.jsonl", jsonl(short(300)))})
+        assert (answer.status_code, answer.json()["code"]) == (413, "payload-too-large")
