@@ -53,7 +53,7 @@ def check_signature(folder: Path, keys: list[Key], job_id: str | None = None) ->
         raise VerificationError(f"{ENVELOPE_FILE} is missing: the result is not signed")
     try:
         envelope = Envelope.from_dict(json.loads(path.read_bytes()))
-    except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
         raise VerificationError(f"{ENVELOPE_FILE} is no DSSE envelope") from error
     if envelope.payload_type != STATEMENT_MEDIA_TYPE:
         raise VerificationError(f"{ENVELOPE_FILE} is about {str(envelope.payload_type)[:100]}, not about a statement")
@@ -85,7 +85,7 @@ def read_keys(place: str) -> list[Key]:
     try:
         content = _fetched(place) if "://" in place else Path(place).read_bytes()
         keys = _parsed(content)
-    except (OSError, ValueError, KeyError, TypeError, FormatError, UnsupportedLibraryError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, FormatError, UnsupportedLibraryError) as error:
         raise VerificationError(f"no public key can be read from {place}: {str(error)[:200]}") from error
     if not keys:
         raise VerificationError(f"{place} holds no public key")

@@ -117,7 +117,7 @@ def _check(name: str, check: Callable[[], str]) -> Check:
         return Check(name, False, error.detail)
     except FileNotFoundError as error:
         return Check(name, False, f"{error.filename} is missing")
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException) as error:
         first = str(error).partition("\n")[0][:200]
         return Check(name, False, f"cannot be read: {first or type(error).__name__}")
 

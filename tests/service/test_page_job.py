@@ -125,7 +125,7 @@ def test_name_and_tags_are_changed_or_said_to_be_wrong(service: InProcessService
     assert "Try again" in shown
 
     def send(**fields: str) -> Any:
-        return service.http.post(address, data=fields, headers=origin)
+        return service.http.post(address, data={"form": "name-and-tags", **fields}, headers=origin)
 
     assert send(name=" new ", tags="team = a = b\r\nfresh=").headers["location"] == f"/ui/jobs/{job['id']}"
     found = service.job(job["id"])
@@ -138,6 +138,14 @@ def test_name_and_tags_are_changed_or_said_to_be_wrong(service: InProcessService
     many = send(name="", tags="\n".join(f"t{i} = 1" for i in range(17)))
     assert "16" in errors(many.text)["tags"]
     assert service.job(job["id"]) == found
+    cut = {"Content-Type": "multipart/form-data; boundary=x", **origin}
+    for answer in (
+        service.http.post(address, content=b"--x\r\n", headers=cut),
+        service.http.post(address, json={"name": "x"}, headers=origin),
+        service.http.post(address, data={"strange": "x"}, headers=origin),
+    ):
+        assert answer.status_code in {400, 415, 422}, answer.text
+    assert service.job(job["id"]) == found, "nothing was emptied by what is not this form"
     assert send(name="", tags="").status_code == 303
     assert (service.job(job["id"])["name"], service.job(job["id"])["metadata"]) == (None, {})
     assert service.http.post(address, data={"name": "x"}).status_code == 403

@@ -53,6 +53,20 @@ def test_data_sets_are_bounded_until_one_is_deleted(limited: Open) -> None:
     assert send(service, 200).status_code == 202
 
 
+def test_uploads_that_were_begun_in_time_count_when_they_are_completed(limited: Open) -> None:
+    service = limited(quota_datasets=2)
+    body = jsonl(sums(8, 300))
+    announced = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    upload = service.http.post("/v1/datasets/uploads", json=announced).json()["id"]
+    path = f"/v1/datasets/uploads/{upload}"
+    octets = {"Content-Type": "application/octet-stream"}
+    assert service.http.put(f"{path}/parts/1", content=body, headers=octets).status_code == 200
+    first, _ = send(service, 0), send(service, 100)
+    refused(service.http.post(f"{path}/complete"), 429, "quota-exceeded", "datasets", 2, 2)
+    assert service.http.delete(f"/v1/datasets/{first.json()['id']}").status_code == 204
+    assert service.http.post(f"{path}/complete").status_code == 202, "the parts were kept"
+
+
 def test_waiting_jobs_are_bounded(limited: Open) -> None:
     service = limited(quota_queued=2)
     dataset = service.push(jsonl(sums(8)))

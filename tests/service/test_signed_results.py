@@ -199,7 +199,7 @@ def test_a_forged_result_fails_with_the_key(signed: Signed, tmp_path: Path, name
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"payload": "!", "payloadType": 1, "signatures": []}',
+    ["", "[]", "{}", pytest.param("[" * 200_000, id="deep"), '{"payload": "!", "payloadType": 1, "signatures": []}',
      '{"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": [1]}',
      '{"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": {"sig": ""}}'],
 )  # fmt: skip

@@ -209,7 +209,7 @@ class UploadService:
         Raises:
             ConflictError: ``parts-missing``.
             NotFoundError: It was given up in the meantime.
-            ServiceError: ``digest-mismatch``; the parts stay and can be sent again.
+            ServiceError: ``digest-mismatch`` or ``quota-exceeded``; the parts stay and can be sent again.
         """
         view = self.get(project_id, upload_id)
         upload = view.upload
@@ -238,6 +238,7 @@ class UploadService:
                 raise NotFoundError(f"upload {upload_id}")
             if current.dataset_id is not None:
                 return current.dataset_id, True
+            self.quotas.refuse(session, project_id, datasets=1)  # others may have come since it was opened
             enter(
                 session,
                 dataset_id,
