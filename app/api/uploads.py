@@ -96,7 +96,9 @@ class Form:
         return {"detail": detail, "pointer": pointer_of(("body", *location), body, missing=len(location) == 1)}
 
 
-async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes: int) -> Form | DatasetCreate:
+async def receive(
+    request: Request, folder: Path, max_bytes: int, max_body_bytes: int, *, named_by_file: bool = True
+) -> Form | DatasetCreate:
     """Stream the request's file into a folder, unless the request names a source instead.
 
     Args:
@@ -104,6 +106,7 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
         folder: Scratch folder.
         max_bytes: Largest file.
         max_body_bytes: Longest JSON that may name a source.
+        named_by_file: Whether a data set without a name takes that of the file.
 
     Returns:
         The file and the fields that came with it, or the source.
@@ -115,7 +118,7 @@ async def receive(request: Request, folder: Path, max_bytes: int, max_body_bytes
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     path, in_query = folder / "upload", media_type != "multipart/form-data"
     if not in_query:
-        fields, upload = await _multipart(request, path, max_bytes)
+        fields, upload = await _multipart(request, path, max_bytes, named_by_file=named_by_file)
     elif media_type in RAW_TYPES or not media_type:
         fields = {
             key: request.query_params[key] for key in ("name", "format", "columns") if key in request.query_params
@@ -192,7 +195,9 @@ class Writer:
         return Upload(self.path, self.hash.hexdigest(), self.bytes)
 
 
-async def _multipart(request: Request, path: Path, max_bytes: int) -> tuple[dict[str, str], Upload]:
+async def _multipart(
+    request: Request, path: Path, max_bytes: int, *, named_by_file: bool
+) -> tuple[dict[str, str], Upload]:
     try:
         form = await request.form(max_files=1, max_fields=8, max_part_size=64 * 1024)
     except MultiPartException as error:
@@ -214,7 +219,7 @@ async def _multipart(request: Request, path: Path, max_bytes: int) -> tuple[dict
         with Writer(path, max_bytes) as writer:
             while chunk := await file.read(BLOCK_BYTES):
                 writer.write(chunk)
-        if not fields.get("name") and file.filename:
+        if named_by_file and not fields.get("name") and file.filename:
             fields["name"] = "".join(c for c in Path(file.filename).name if c.isprintable())[:200]
         return fields, writer.close()
     finally:

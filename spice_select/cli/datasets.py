@@ -60,7 +60,7 @@ def push(
 def append(
     dataset: DatasetId,
     file: options.SourceFile,
-    name: Annotated[str | None, typer.Option(help="Name for people; the file's name when left out.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name for people; that of the old one when left out.")] = None,
     metadata: options.Metadata = None,
     wait: Annotated[bool, typer.Option(help="Wait until it has been validated.")] = True,
     max_wait: options.MaxWait = None,

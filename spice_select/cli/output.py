@@ -129,6 +129,7 @@ def print_dataset(dataset: Dataset) -> None:
             "status": dataset.status,
             "records": f"{dataset.format} in {dataset.container}" if dataset.format else None,
             "columns": dataset.columns,
+            "appended to": dataset.appended_to,
             "size": size(dataset.bytes),
             "sha256": dataset.digest.sha256 if dataset.digest else None,
             "rows": dataset.num_rows,

@@ -222,3 +222,30 @@ def test_what_is_appended_is_bounded_while_it_is_written(sqlite_url: str, tmp_pa
         one = small.push(jsonl(short(300)))
         answer = small.http.post(f"/v1/datasets/{one['id']}/append", files={"file": ("a.jsonl", jsonl(short(300)))})
         assert (answer.status_code, answer.json()["code"]) == (413, "payload-too-large")
+
+
+def test_new_rows_of_which_none_is_usable_are_no_new_version(service: InProcessService) -> None:
+    one = service.push(jsonl([*short(5), {"question": "Who?"}]))
+    made = appended(service, one, [{"question": "Who?", "answer": "I."}] * 3)
+    assert (made["status"], made["error"]["code"]) == ("invalid", "dataset-no-usable-rows")
+    assert "none of the 3 new rows" in made["error"]["detail"]
+    assert sum(made["error"]["reasons"].values()) == 3
+    assert made["error"]["errors"][0]["pointer"] == "#/rows/6"
+    some = appended(service, one, [{"question": "Who?"}] * 3 + short(1))
+    assert some["status"] == "ready"
+    assert some["warnings"][0] == "3 of the 4 new rows cannot be used"
+
+
+def test_a_grown_data_set_is_told_of_in_the_words_of_its_owner(service: InProcessService) -> None:
+    one = service.push(jsonl(short(5)), name="mine")
+    two = appended(service, one, short(7)[5:])
+    assert (two["name"], two["warnings"], two["status"]) == ("mine", [], "ready")
+    three = appended(service, two, short(9)[7:])
+    assert (three["name"], three["warnings"], three["num_usable"]) == ("mine", [], 9)
+    path = f"/v1/datasets/{one['id']}/append"
+    csv = service.http.post(path, files={"file": ("more.csv", b"instruction,output\na,b\n")})
+    named = service.http.post(path, files={"file": ("more.jsonl", jsonl(short(1)))}, data={"name": "other"}).json()
+    assert named["name"] == "other"
+    service.drain()
+    detail = service.http.get(csv.headers["Location"]).json()["error"]["detail"]
+    assert detail == "appended file 1: it is csv, the first file is jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from spice_select.ingest.manifest import ShardInfo
 from spice_select.ingest.source_urls import parse_source
 from workers.heartbeat import Heartbeat
 from workers.sources import Meter, fetch
+from workers.units.appended import read_appended
 from workers.units.handler import UnitHandler
 
 LISTED_FILES = 1000
@@ -33,12 +35,16 @@ LISTED_FILES = 1000
 
 @dataclass(frozen=True)
 class IngestInputs:
-    """Which bytes, or where they come from, and how the client said to read them."""
+    """Which bytes, or where they come from, and how the client said to read them.
+
+    ``old_rows`` are the rows of the data set that new ones were appended to; None where none was.
+    """
 
     sha256: str
     requested: dict[str, Any]
     source: dict[str, Any] | None
     resolved_source: dict[str, Any] | None
+    old_rows: int | None
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,13 @@ class IngestHandler(UnitHandler[IngestInputs, IngestOutcome]):
     def load(self, session: Any, claim: Claim) -> IngestInputs:
         """Read which bytes it is about."""
         dataset = Datasets(session).get_even_deleted(claim.dataset_id)
+        before = dataset.appended_to
         return IngestInputs(
             sha256=dataset.sha256,
             requested=dataset.requested,
             source=dataset.source,
             resolved_source=dataset.resolved_source,
+            old_rows=None if before is None else Datasets(session).get_even_deleted(before).num_rows,
         )
 
     def run(self, claim: Claim, inputs: IngestInputs, heartbeat: Heartbeat, folder: Path) -> IngestOutcome:
@@ -107,7 +115,8 @@ class IngestHandler(UnitHandler[IngestInputs, IngestOutcome]):
             fetched = _fetched(claim, inputs.source, inputs.resolved_source, source, units, heartbeat)
             resolved = {"resolved_source": fetched}
         heartbeat.phase("validating", measure="bytes")
-        manifest = read_dataset(
+        read = partial(
+            read_dataset,
             source,
             out,
             understood(IntakeOptions, inputs.requested, f"data set {claim.dataset_id}"),
@@ -121,6 +130,7 @@ class IngestHandler(UnitHandler[IngestInputs, IngestOutcome]):
             on_progress=lambda _rows, done, total: heartbeat.advance(done, total),
             should_stop=heartbeat.should_stop,
         )
+        manifest = read() if inputs.old_rows is None else read_appended(read, out / "rejected.jsonl", inputs.old_rows)
         shards = [
             {**_kept(store, claim, out, shard), "last_source_row": last, "text_bytes": text}
             for shard, last, text in ((shard, *_looked_at(out / shard.name)) for shard in manifest.shards)

@@ -119,7 +119,13 @@ async def append_rows(
     await run_in_threadpool(services.datasets.get, project, dataset_id)  # before a long file is received in vain
     with services.store.scratch() as folder:
         form = rows_alone(
-            await receive(request, folder, services.settings.max_upload_bytes, services.settings.max_body_bytes)
+            await receive(
+                request,
+                folder,
+                services.settings.max_upload_bytes,
+                services.settings.max_body_bytes,
+                named_by_file=False,
+            )
         )
         make = partial(services.datasets.append, project, dataset_id, form.upload, folder, key=key)
         view, replayed = await run_in_threadpool(make, name=form.name, metadata=form.metadata)

@@ -89,7 +89,7 @@ class Datasets(Resource):
         Args:
             dataset_id: The data set.
             source: File with the new rows, or its bytes.
-            name: Name for people; the file's name when left out.
+            name: Name for people; that of the old one when left out.
             metadata: Key-values of your own.
         """
         source = Path(source) if isinstance(source, str) else source
