@@ -79,7 +79,7 @@ class JobPageData:
         if job.result is not None and values["ended"]:
             values |= self._result(job_id, job.result, facts, wanted) | self._evaluations(facts.evaluations)
             if reads_files:
-                values["files"] = self.services.results.files(visitor.project_id, job_id)
+                values["files"] = self.services.results.signed(visitor.project_id, job_id, facts.files)
                 values["uses"] = uses(base_url(self.request), job_id, keys=self.services.settings.auth == "keys")
         return values
 

@@ -69,7 +69,16 @@ class ResultService:
 
     def files(self, project_id: str, job_id: str) -> list[File | Stored]:
         """Files of a result as they are stored, and the signature of its provenance where that is intact."""
-        stored = self.reader.files(project_id, job_id)
+        return self.signed(project_id, job_id, self.reader.files(project_id, job_id))
+
+    def signed(self, project_id: str, job_id: str, stored: Sequence[File]) -> list[File | Stored]:
+        """Files of a result, and the signature of its provenance where that is intact.
+
+        Args:
+            project_id: Owner.
+            job_id: The job.
+            stored: Its files as they are stored.
+        """
         with suppress(ServiceError):  # a damaged or lost statement has no signature; asking for it says why
             return [*stored, self._envelope(project_id, job_id, stored)]
         return list(stored)

@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import NotFoundError
 from app.persistence.repositories import Evaluations, Jobs, ListFilter
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, SelectedSample
+from app.persistence.tables import Dataset, File, SelectedSample
 from app.services.evaluations.service import EvaluationView, views_of
 from app.services.jobs.service import JobService, JobView, find_job
 from app.services.results.reader import ResultReader
@@ -83,6 +83,7 @@ class JobPageFacts:
         picks: Picks, as they were wanted.
         more: Whether there are more behind them.
         by_target: What was selected for each target.
+        files: Files of the result as they are stored.
         evaluations: The latest evaluations.
     """
 
@@ -91,6 +92,7 @@ class JobPageFacts:
     picks: list[Pick] = field(default_factory=list)
     more: bool = False
     by_target: list[TargetShare] = field(default_factory=list)
+    files: Sequence[File] = ()
     evaluations: list[EvaluationView] = field(default_factory=list)
 
 
@@ -141,6 +143,7 @@ class JobPages:
                 view=view,
                 dataset=dataset,
                 picks=_with_text(picks[: wanted.limit], path, dataset),
+                files=files,
                 more=len(picks) > wanted.limit or len(ranks or ()) == MOST_FOUND,
                 by_target=[
                     TargetShare(name or "", picked, tokens, relevance)
