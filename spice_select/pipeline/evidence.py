@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spice_select.config import RunConfig
+from spice_select.config import RunConfig, SelectionConfig
 from spice_select.pipeline.targets import Prepared, TargetSet
 from spice_select.results.evidence_file import Evidence
+from spice_select.selection.methods import GREEDY
 from spice_select.selection.result import Selection
-from spice_select.selection.row_evidence import row_evidence
+from spice_select.selection.row_evidence import PoolEvidence, row_evidence
 
 EXCLUDED, OWNED = "exclude", "given"
 """Codes of candidates that the job itself kept out: by its ``exclude``, and as rows of the base selection."""
@@ -43,15 +44,17 @@ def explained(
     if config.selection.scope.kind == "partitioned":
         return None
     is_owned = set(owned)
+    pool = row_evidence(
+        prepared.candidates,
+        config.selection,
+        selection,
+        targets=prepared.targets,
+        given=prepared.given,
+        exclude=exclude,
+    )
     return Evidence(
-        pool=row_evidence(
-            prepared.candidates,
-            config.selection,
-            selection,
-            targets=prepared.targets,
-            given=prepared.given,
-            exclude=exclude,
-        ),
+        pool=pool,
+        scores=_next_scores(config.selection, prepared, pool),
         target_rows=[(target.facts.name, row) for target in targets for row in target.source_rows],
         withheld=[
             {
@@ -67,3 +70,13 @@ def explained(
         must_include=len(config.conditions.must_include),
         quotas=config.selection.quotas is not None,
     )
+
+
+def _next_scores(config: SelectionConfig, prepared: Prepared, pool: PoolEvidence) -> list[float] | None:
+    """What the rule would compare every candidate by after the last pick; None where it has more terms than these."""
+    more = prepared.targets or prepared.protected or config.matching_weight or config.budget.tokens is not None
+    if more or pool.gains is None or config.method not in GREEDY:
+        return None
+    penalty = config.conflict_penalty if config.method == "spice" else 0.0
+    scores = config.information_weight * pool.gains - penalty * pool.conflicts
+    return [float(score) for score in scores]

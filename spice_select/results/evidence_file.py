@@ -42,6 +42,7 @@ class Evidence:
     Attributes:
         pool: Of every candidate.
         target_rows: Target and row number of each target row, counted through all targets.
+        scores: Of every candidate as the next pick; None where the rule has more terms than gain and conflict.
         withheld: Candidates that the job itself kept out, each ``{"row": position, "code", "detail"}``.
         target_rule: What a row is worth for a target; None without targets.
         must_include: How many rows had to be included.
@@ -50,6 +51,7 @@ class Evidence:
 
     pool: PoolEvidence
     target_rows: Sequence[tuple[str, int]]
+    scores: Sequence[float] | None = None
     withheld: Sequence[Mapping[str, Any]] = ()
     target_rule: Literal["matching", "relevance"] | None = None
     must_include: int = 0
@@ -101,6 +103,7 @@ class EvidenceRows:
             target_rule=self._evidence.target_rule,
             must_include=self._evidence.must_include,
             last_gain=selection.gains[-1] if selection.gains else None,
+            last_score=selection.scores[-1] if selection.scores else None,
             stopped=selection.partial,
             quotas=self._evidence.quotas,
             picks={name: len(values) for name, values in zip(self._names, self._relevances, strict=True)},
@@ -147,7 +150,8 @@ class EvidenceRows:
             known |= {"status": "selected", "rank": rank + 1, "score": picks.scores[rank]}
             known |= {"gain": picks.gains[rank], "conflict": picks.conflicts[rank]}
         elif item is None:
-            known["status"] = "not_selected"
+            scores = self._evidence.scores
+            known |= {"status": "not_selected", "score": None if scores is None else scores[candidate]}
         near = zip(pool.target_rows[candidate].tolist(), pool.target_cosines[candidate].tolist(), strict=True)
         return RowEvidence(
             **known,

@@ -20,6 +20,12 @@ PASSED_OVER = {
     None: "other terms of the score counted for more",
 }
 """Why a pick is not among the most relevant candidates, by the rule."""
+NOT_TAKEN = {
+    "matching": "Other rows had more of what the picks for the target still lacked, which the rule matching takes.",
+    "relevance": "Other rows had more of relevance and of what is new, which the rule relevance takes together.",
+    None: "Other terms of the score counted for more.",
+}
+"""Why a row that would have added as much as the last pick was not taken, by the rule."""
 MUCH = 0.7
 """Cosine from which a row is said to repeat much of another."""
 
@@ -54,7 +60,8 @@ class RowEvidence(BaseModel):
         gain: Of a pick the marginal gain over the picks before it, of another row what it would add to all picks, nats.
         conflict: Of a pick as it was picked, in [0, 1]; of another row with the mean of its target's rows, without
             targets with the mean of the picks.
-        score: What the rule compared, of a pick.
+        score: What the rule compared, of a pick; of another row what it would compare next, where the rule has no more
+            terms than gain and conflict.
         tokens: Tokens of prompt and response.
         nearest_targets: The target rows nearest to it, at most three, the nearest first.
         nearest_pick: Source row of the nearest pick; of a pick the nearest earlier one.
@@ -120,6 +127,7 @@ class SelectionFacts(BaseModel):
         target_rule: What a row is worth for a target; None without targets.
         must_include: How many of the first picks had to be included.
         last_gain: Marginal gain of the last pick, nats.
+        last_score: Score of the last pick.
         stopped: Whether the selection was stopped before its end.
         quotas: Whether groups had quotas.
         picks: How many picks there are for each target, by its name; none without targets.
@@ -131,6 +139,7 @@ class SelectionFacts(BaseModel):
     target_rule: Literal["matching", "relevance"] | None = None
     must_include: int = 0
     last_gain: float | None = None
+    last_score: float | None = None
     stopped: bool = False
     quotas: bool = False
     picks: dict[str, int] = {}
@@ -148,9 +157,23 @@ def why(row: RowEvidence, facts: SelectionFacts) -> str:
     if facts.method not in {"spice", "fisher"}:
         done = f"selected as pick {row.rank} of {facts.selected}" if row.rank else "a candidate and was not selected"
         target = f" for the target {row.target!r}" if row.rank and row.target else ""
-        return f"Row {row.source_row} was {done}{target} by the method {facts.method}, which has its own order of rows."
+        said = f"Row {row.source_row} was {done}{target} by the method {facts.method}, which has its own order of rows."
+        return said if row.status == "selected" else f"{said}{_in_its_order(row, facts)}"
     parts = _selected(row, facts) if row.status == "selected" else _not_selected(row, facts)
     return " ".join(part for part in parts if part)
+
+
+def _in_its_order(row: RowEvidence, facts: SelectionFacts) -> str:
+    """Where a row that was not picked stands in the order of another method, as far as that is known."""
+    if facts.method == "less" and len(facts.picks) == 1 and row.relevance_rank is not None:
+        place = f"number {row.relevance_rank} of {facts.candidates} candidates"
+        return f" In that, relevance, it is {place} ({_number(row.relevance or 0.0)}); {facts.selected} were picked."
+    if facts.method in {"bm25", "embedding"}:
+        return (
+            " Target rows pick in turn, each the candidate left that scores highest for it; none of them came to this "
+            "row."
+        )
+    return ""
 
 
 def _excluded(row: RowEvidence) -> str:
@@ -190,8 +213,13 @@ def _not_selected(row: RowEvidence, facts: SelectionFacts) -> list[str]:
         more = row.gain >= facts.last_gain
         numbers = f"{_number(row.gain)} nats to the picks, the last pick added {_number(facts.last_gain)}"
         of_little_use = more and row.target is not None and 2 * (row.picks_above or 0) > facts.picks.get(row.target, 0)
+        reason = ": new to the picks, but of little use to the target" if of_little_use else ""
+        parts.append(f"It would add {numbers}{reason or ('' if more else ': other rows had more to add')}.")
+        parts.append(NOT_TAKEN[facts.target_rule] if more and not of_little_use and row.score is None else "")
+    if row.score is not None and facts.last_score is not None:
         parts.append(
-            f"It would add {numbers}{': new to the picks, but of little use to the target' if of_little_use else ''}."
+            f"Its score as the next pick would be {_number(row.score)}, that of the last pick was "
+            f"{_number(facts.last_score)}."
         )
     if facts.quotas:
         parts.append("Quotas limit how many rows of its group could be picked.")

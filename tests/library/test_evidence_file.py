@@ -52,8 +52,9 @@ def test_the_file_has_every_usable_row_in_order_and_agrees_with_the_ranking(tmp_
             assert pick["nearest_target_cosine"] == row["nearest_targets"][0]["cosine"]
     assert not picks
     assert facts == SelectionFacts(
-        method="spice", candidates=37, selected=6, target_rule="matching", last_gain=facts.last_gain, picks={"sums": 6}
-    )
+        method="spice", candidates=37, selected=6, target_rule="matching", last_gain=facts.last_gain,
+        last_score=facts.last_score, picks={"sums": 6},
+    )  # fmt: skip
     assert read_row_evidence(path, 7)[0] is None
 
 
@@ -67,6 +68,25 @@ def test_without_targets_there_is_evidence_and_in_parts_there_is_none(tmp_path: 
     assert not made(tmp_path / "parts", targets=False, scope={"kind": "partitioned", "parts": 2}).exists()
 
 
+def test_a_row_that_was_not_selected_has_the_score_of_the_next_pick(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    rule: dict[str, Any] = {
+        "targets": False,
+        "matching_weight": 0.0,
+        "information_weight": 2.0,
+        "conflict_penalty": 0.3,
+    }
+    table = pq.read_table(made(tmp_path / "plain", **rule)).to_pylist()
+    others = [one for one in table if one["status"] == "not_selected"]
+    for one in others:
+        assert one["score"] == pytest.approx(2 * one["gain"] - 0.3 * one["conflict"], abs=1e-12)
+    longer = tmp_path / "longer"
+    longer.mkdir()
+    following = pq.read_table(made(longer, budget={"count": 7}, **rule)).to_pylist()
+    following = [one for one in following if one["rank"] == 7]
+    assert following[0]["score"] == pytest.approx(max(one["score"] for one in others), abs=1e-9)
+
+
 @pytest.mark.parametrize("method", ["bm25", "embedding", "less"])
 def test_other_methods_with_targets_say_what_their_ranking_says(tmp_path: Path, method: str) -> None:
     path = made(tmp_path, method=method)
@@ -74,7 +94,9 @@ def test_other_methods_with_targets_say_what_their_ranking_says(tmp_path: Path, 
         row, facts = read_row_evidence(path, pick["source_row"])
         assert row is not None
         assert (row.rank, row.nearest_pick) == (pick["rank"], pick["nearest_pick"])
-        if method != "less":
+        if method == "less":
+            assert row.relevance_rank == pick["rank"], "less takes the most relevant first"
+        else:
             assert (row.target, row.relevance) == (pick["target"], pick["relevance"])
         assert f"by the method {method}" in why(row, facts)
 
@@ -135,8 +157,9 @@ OTHER = {**PICK, "status": "not_selected", "gain": 0.02, "picks_above": 20}
             {"stopped": True, "quotas": True},
             "Row 1 was a candidate and was not selected. It is number 3 of 400 candidates by relevance for the target "
             "'math' (0.6); each of the 20 picks for that target is more relevant. Pick 2 (row 8, cosine 0.80) covers "
-            "much of it. It would add 0.02 nats to the picks, the last pick added 0.3. Quotas limit how many rows of "
-            "its group could be picked. The job was stopped after 40 picks, before its budget was used up.",
+            "much of it. It would add 0.02 nats to the picks, the last pick added 0.3: other rows had more to add. "
+            "Quotas limit how many rows of its group could be picked. The job "
+            "was stopped after 40 picks, before its budget was used up.",
         ),
         (
             {**OTHER, "gain": 0.5},
@@ -150,7 +173,35 @@ OTHER = {**PICK, "status": "not_selected", "gain": 0.02, "picks_above": 20}
             {},
             "Row 1 was a candidate and was not selected. It is number 3 of 400 candidates by relevance for the target "
             "'math' (0.6); 4 of the 20 picks for that target are more relevant. The others were picked for what they "
-            "add to the picks before them. It would add 0.02 nats to the picks, the last pick added 0.3.",
+            "add to the picks before them. It would add 0.02 nats to the picks, the last pick added 0.3: other rows "
+            "had more to add.",
+        ),
+        (
+            {**OTHER, "picks_above": 4, "gain": 0.5},
+            {},
+            "Row 1 was a candidate and was not selected. It is number 3 of 400 candidates by relevance for the target "
+            "'math' (0.6); 4 of the 20 picks for that target are more relevant. The others were picked for what they "
+            "add to the picks before them. It would add 0.5 nats to the picks, the last pick added 0.3. Other rows had "
+            "more of what the picks for the target still lacked, which the rule matching takes.",
+        ),
+        (
+            {"status": "not_selected", "gain": 0.31, "score": 0.25, **NEAR, "nearest_pick_cosine": 0.4},
+            {"target_rule": None, "picks": {}, "last_score": 0.29},
+            "Row 1 was a candidate and was not selected. The nearest pick is pick 2 (row 8, cosine 0.40). It would add "
+            "0.31 nats to the picks, the last pick added 0.3. Its score as the next pick would be 0.25, that of the "
+            "last pick was 0.29.",
+        ),
+        (
+            {**OTHER, "relevance_rank": 57},
+            {"method": "less"},
+            "Row 1 was a candidate and was not selected by the method less, which has its own order of rows. In "
+            "that, relevance, it is number 57 of 400 candidates (0.6); 40 were picked.",
+        ),
+        (
+            {"status": "not_selected"},
+            {"method": "bm25"},
+            "Row 1 was a candidate and was not selected by the method bm25, which has its own order of rows. Target "
+            "rows pick in turn, each the candidate left that scores highest for it; none of them came to this row.",
         ),
         (
             {"status": "not_selected", "gain": 0.2},
