@@ -125,8 +125,6 @@ def _submit(request: Request, visitor: Caller, draft: FormFields, files: dict[st
         return form_page(request, visitor, draft)
     if wanted == "estimate":
         return form_page(request, visitor, draft, estimate=estimated(services, visitor, draft))
-    if not draft.text("dataset_id") and not {"file", "source"} & draft.errors.keys():
-        draft.refuse("file", "choose a file, or a data set that is here already")
     asked = request_of(draft)
     if asked is None:
         return form_page(request, visitor, draft)

@@ -70,7 +70,11 @@ def blank(proxy: str, once: str) -> FormFields:
 
 def request_of(draft: FormFields) -> JobCreate | None:
     """The request that the form stands for; None when something is wrong, which is then said in the draft."""
-    body: dict[str, Any] = {"dataset_id": draft.text("dataset_id"), "budget": budget_fields.read(draft)}
+    dataset_id = draft.text("dataset_id")
+    if not dataset_id and not {"dataset_id", "file", "source"} & draft.errors.keys():
+        draft.refuse("dataset_id", "Choose a data set or a file.")
+    # Of an empty id the validator would say that a text has no character.
+    body: dict[str, Any] = {"dataset_id": dataset_id or "none", "budget": budget_fields.read(draft)}
     for part, prefix in TARGETS.items():
         if given := target_fields.read(draft, prefix):
             body[part] = given

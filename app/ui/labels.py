@@ -210,16 +210,18 @@ def steps(job: JobRead) -> list[Step]:
 def headline(job: JobRead) -> str:
     """One sentence on where a job stands, for the page and for those who listen to it."""
     if job.status == "succeeded" and job.result is not None:
-        return f"Done: {number(job.result['selected'])} of {number(job.result['pool'])} rows chosen"
+        return f"Done: {number(job.result['selected'])} of {number(job.result['pool'])} rows selected"
     if job.status == "failed":
         return f"Failed: {job.error.title if job.error else 'see below'}"
     if job.status in {"cancelled", "expired"}:
         word = "Cancelled" if job.status == "cancelled" else "The deadline passed"
         return (
-            f"{word}; what was chosen by then is kept" if job.result is not None else f"{word}; nothing was chosen yet"
+            f"{word}; what was selected by then is kept"
+            if job.result is not None
+            else f"{word}; nothing was selected yet"
         )
     if job.status == "cancelling":
-        return "Stopping; what has been chosen is kept"
+        return "Stopping; what has been selected is kept"
     if job.queue is not None:
         return f"{phase(job.queue.reason)}, number {number(job.queue.position)} in the queue"
     return phase(job.phase) or job.status.capitalize()

@@ -47,6 +47,7 @@ class Share:
         selected_share: Of the choice.
         pool_width: Of the longest bar.
         selected_width: Of the longest bar.
+        implied: Share of the group that the targets imply; None without targets.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Share:
     selected_share: float
     pool_width: float
     selected_width: float
+    implied: float | None = None
 
 
 def _series(label: str, values: list[float | None], color: str, kind: str) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def utility_plot(stretches: list[Stretch], result: dict[str, Any], note: str) ->
     control = result.get("random_control") or {}
     drawn = {0: 0.0, **{int(size): float(utility) for size, utility in control.get("curve") or []}}
     x = sorted({*chosen, *drawn})
-    series = [_series("Chosen", [chosen.get(at) for at in x], "chosen", "line")]
+    series = [_series("Selected", [chosen.get(at) for at in x], "chosen", "line")]
     count = result["selected"]
     caption = f"The {number(count)} picks hold" if count > 1 else "The only pick holds"
     caption += f" {number(result['utility'])} nats"
@@ -118,7 +120,7 @@ def utility_plot(stretches: list[Stretch], result: dict[str, Any], note: str) ->
     bound = (result.get("certificate") or {}).get("upper_bound")
     if bound is not None:
         series.append(_series(f"Upper bound for {number(result['selected'])}", [bound for _ in x], "bound", "dashed"))
-        caption += f"; no choice of this size holds more than {number(bound)}"
+        caption += f"; no selection of this size holds more than {number(bound)}"
     caption += f". {note}" if note else "."
     return Plot("utility", "Utility", caption, {"x": x, "series": series, "unit": "nats"})
 
@@ -214,4 +216,5 @@ def group_shares(composition: dict[str, Any], selected: int, pool: int) -> tuple
     rest = pool - sum(count[1] for count in counts), selected - sum(count[2] for count in counts)
     if rest[0] > 0:
         counts.append(("(others)", *rest))
-    return groups["column"], shares(counts)
+    implied = {group["name"] or "(empty)": group.get("implied") for group in groups["groups"]}
+    return groups["column"], [replace(share, implied=implied.get(share.name)) for share in shares(counts)]

@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -175,7 +175,22 @@ def _ranges(rows: list[int]) -> str:
 @cache
 def settings() -> Mapping[str, Setting]:
     """Every setting that has a field, by the field's name."""
-    return {setting.name: setting for setting in _of_model(JobCreate, ())}
+    found = list(_of_model(JobCreate, ()))
+    labels = {setting.path[-1]: setting.label for setting in found}
+    return {setting.name: replace(setting, hint=_for_people(setting.hint, labels)) for setting in found}
+
+
+def _for_people(hint: str, labels: Mapping[str, str]) -> str:
+    """What stands below a field of the schema, in the words of the form: labels in place of names."""
+
+    def named(found: re.Match[str]) -> str:
+        group, _, name = (found[1] or found[0]).rpartition(".")
+        if name in METHODS:
+            return METHODS[name]
+        where = f" ({GROUPS[group]})" if group in GROUPS else ""
+        return f"\u201c{labels[name]}\u201d{where}" if name in labels else found[0]
+
+    return re.sub(r"``([\w.]+)``|\b[a-z]+_[a-z_]+\b", named, re.sub(r"\bNone\b", f"\u201c{NONE}\u201d", hint))
 
 
 @cache
@@ -243,7 +258,7 @@ def _of_model(model: type[BaseModel], within: tuple[str, ...]) -> Iterator[Setti
             default = field.get_default(call_default_factory=True)
             usual = "the preset" if path in named else _shown(default)
             hint = " ".join(part for part in (said.get(name, ""), HINTS.get(kind, "")) if part)
-            if may_be_off and default is not None:
+            if may_be_off and default is not None and "None" not in hint:
                 hint += f" \u201c{NONE}\u201d switches it off."
             yield Setting(path, kind, options, may_be_off, usual, hint)
 

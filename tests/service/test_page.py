@@ -104,7 +104,7 @@ def test_the_live_part_asks_again_until_the_job_has_ended(service: InProcessServ
     service.drain()
     done = service.http.get(address).text
     assert 'hx-trigger="every' not in done, "nothing moves any more"
-    assert "Done: 3 of 20 rows chosen" in done
+    assert "Done: 3 of 20 rows selected" in done
 
 
 def test_jobs_are_listed_by_status_and_in_pages(service: InProcessService) -> None:

@@ -58,7 +58,7 @@ def test_results_without_controls_or_picks_are_drawn_as_far_as_they_go() -> None
     assert plots([], {}, {}) == []
     result = {"first_gain": 1.0, "last_gain": 0.8, "mean_conflict": 0.1, "selected": 2, "utility": 1.8}
     found = {plot.name: plot for plot in plots(stretches([1.0, 0.8]), result, {"stop_ratio": None})}
-    assert [series["label"] for series in found["utility"].data["series"]] == ["Chosen"]
+    assert [series["label"] for series in found["utility"].data["series"]] == ["Selected"]
     windows = plots(stretches([1.0, 0.8]), {**result, "utility": 1.2}, {"stop_ratio": None})
     assert "inside the parts of the pool" in windows[1].caption
     surrogate = plots(stretches([1.0, 0.8]), {**result, "utility": 1.2}, {"information": "scalar"})
@@ -123,3 +123,13 @@ def test_long_texts_are_cut_at_a_word() -> None:
     cut = excerpt("word " * 300)
     assert len(cut) <= 702
     assert cut.endswith("word \N{HORIZONTAL ELLIPSIS}")
+
+
+def test_groups_show_the_mix_that_the_targets_imply() -> None:
+    listed = [
+        {"name": "a", "pool": 6, "selected": 3, "implied": 0.75},
+        {"name": "", "pool": 2, "selected": 1, "implied": 0.25},
+    ]
+    found = group_shares({"groups": {"column": "c", "groups": listed}}, 4, 9)
+    assert found is not None
+    assert [(share.name, share.implied) for share in found[1]] == [("a", 0.75), ("(empty)", 0.25), ("(others)", None)]

@@ -134,7 +134,7 @@ def test_an_address_becomes_a_data_set_where_the_service_takes_any(
         ({"deadline_seconds": "0"}, "deadline_seconds", "greater than 0"),
         ({"proxy": "nobody/nothing"}, "proxy", "not among the models"),
         ({"name": "x" * 201}, "name", "200"),
-        ({"dataset_id": ""}, "file", "choose a file"),
+        ({"dataset_id": ""}, "dataset_id", "Choose a data set or a file."),
     ],
     ids=lambda value: (
         "-".join(f"{name}={text[:12]}" for name, text in value.items()) if isinstance(value, dict) else ""
@@ -202,7 +202,7 @@ def test_a_job_is_cancelled_and_deleted_from_its_page(service: InProcessService)
     assert service.job(job["id"])["status"] == "cancelled"
     ended = service.http.get(f"/ui/jobs/{job['id']}").text
     assert f'action="{address}"' not in ended
-    assert "nothing was chosen yet" in ended
+    assert "nothing was selected yet" in ended
     assert 'aria-current="step"' not in ended
     assert service.http.post(address, headers=origin).status_code == 409
     address = f"/ui/jobs/{job['id']}/delete"
@@ -293,3 +293,13 @@ def test_what_a_key_may_not_do_is_not_offered(sqlite_url: str, tmp_path: Path) -
         answer = locked.http.post("/ui/new", auth=maker, headers=origin, data=USUAL, files={"file": ("a.jsonl", b"{}")})
         assert answer.status_code == 403
         assert "datasets:write" in answer.text
+
+
+def test_what_a_field_means_is_said_without_python_or_names_of_fields() -> None:
+    hints = {name: setting.hint for name, setting in settings().items()}
+    names = {setting.path[-1] for setting in settings().values() if "_" in setting.path[-1]}
+    for name, hint in hints.items():
+        assert not re.search(r"\bNone\b", hint), name
+        assert not names & set(re.findall(r"\w+", hint)), name
+    assert "\u201cnone\u201d never stops early" in hints["selection-stop_ratio"]
+    assert "\u201cStop ratio" in hints["selection-min_count"]

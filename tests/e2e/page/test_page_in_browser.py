@@ -48,8 +48,8 @@ def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path,
     page.get_by_role("button", name="Make the job").click()
     # The rows are checked, the job is queued and its page follows it to the end, all without another click.
     page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"))
-    expect(page.get_by_role("heading", name="Done: 40 of 400 rows chosen")).to_be_visible(timeout=90_000)
-    expect(page.locator("#announce")).to_have_text("Done: 40 of 400 rows chosen")
+    expect(page.get_by_role("heading", name="Done: 40 of 400 rows selected")).to_be_visible(timeout=90_000)
+    expect(page.locator("#announce")).to_have_text("Done: 40 of 400 rows selected")
     page.get_by_text("How the selection went").click()
     expect(page.locator("[data-plot] canvas")).to_have_count(3)
     assert page.locator("#live[hx-get]").count() == 0
@@ -77,7 +77,7 @@ def test_from_the_form_to_the_plots(visit: Callable[..., Visit], tmp_path: Path,
     page.get_by_role("link", name="Clone with another budget").click()
     page.get_by_label("Budget", exact=True).fill("7")
     page.get_by_role("button", name="Make the clone").click()
-    expect(page.get_by_role("heading", name="Done: 7 of 400 rows chosen")).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("heading", name="Done: 7 of 400 rows selected")).to_be_visible(timeout=90_000)
     expect(page.locator(".steps li").nth(1)).to_contain_text("reused")
     window.check()
 
