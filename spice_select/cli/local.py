@@ -60,10 +60,12 @@ def run(
     conditions = options.without_none(must_include=included, exclude=excluded)
     config = run_config(budget, settings, conditions, targeted=bool(wanted))
 
+    replaces = _replaces(output)
     let_idle_threads_sleep()
     from spice_select.ingest import IntakeOptions
     from spice_select.pipeline.run import run as run_pipeline
     from spice_select.pipeline.targets import TargetFile
+    from spice_select.results.write import MEDIA_TYPES
 
     intake = checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
     with ProgressView(quiet=json) as view:
@@ -82,6 +84,10 @@ def run(
             on_progress=view.step,
         )
         view.end("done")
+    if replaces:
+        for name in MEDIA_TYPES.keys() - result.files.keys():
+            (output / name).unlink(missing_ok=True)
+        note(f"note: the earlier result in {output} was replaced")
     if json:
         print_json(
             {
@@ -93,6 +99,15 @@ def run(
         return
     print_fields({"not usable": counted(result.manifest.rejected), **result_fields(result.summary)})
     note(f"files are in {output}; check them with: spice-select verify {output} --source {file}")
+
+
+def _replaces(folder: Path) -> bool:
+    """Whether a result of an earlier run is in the folder; anything else in it that is not hidden is refused."""
+    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    ours = {"ranking.parquet", "provenance.intoto.jsonl", "SHA256SUMS"} <= present
+    if present and (not ours or "provenance.dsse.json" in present):
+        options.refuse(f"{folder} is not empty and holds no result of an earlier run: name another folder with -o")
+    return ours
 
 
 def torch_device(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from spice_select.pipeline.progress import RunProgress
 from spice_select.version import __version__
 from tests.fixtures.commands import DATASET, JOB, RESULT, Command
 from tests.fixtures.flaky import Answer, FlakyServer
-from tests.fixtures.results import MadeResult, alpaca, jsonl
+from tests.fixtures.results import MadeResult
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -334,36 +333,6 @@ def test_run_goes_the_whole_way_without_a_service(spice: Command, made: MadeResu
     assert spice(*arguments).json()["gradients_reused"]
     assert spice("verify", tmp_path / "out", "--source", made.source).status == 0
     assert spice("run", made.source, "--budget", "41", "-o", tmp_path / "none").status == 1
-
-
-def test_a_run_and_jobs_show_say_which_rows_left_and_which_were_cut(
-    service: FlakyServer, spice: Command, tmp_path: Path
-) -> None:
-    rows: list[Any] = alpaca(30)
-    rows[4], rows[5] = dict(rows[3]), "no object"
-    rows[6] = {"instruction": "Say it", "output": "a word and another " * 40}
-    (tmp_path / "pool.jsonl").write_bytes(jsonl(rows))
-    (tmp_path / "wanted.jsonl").write_bytes(jsonl([*rows[:1], *alpaca(34)[30:]]))
-    arguments = ["run", tmp_path / "pool.jsonl", "--budget", "5", "-o", tmp_path / "out", "--max-length", "64",
-                 "--cache", tmp_path / "cache", "--target", f"wanted={tmp_path / 'wanted.jsonl'}"]  # fmt: skip
-    result = spice(*arguments, "--json").json()
-    assert {"in-target", "near-duplicate"} <= result["excluded_by_code"].keys()
-    assert result["truncated"] >= 1
-    service.states[0] = {"id": JOB, "status": "succeeded", "result": result}
-    said, shown = (
-        dict(re.split(r" {2,}", line, maxsplit=1) for line in spice(*command).out.splitlines())
-        for command in (arguments, ("jobs", "show", JOB))
-    )
-    assert said.pop("not usable") == "1 row: 1 not-an-object"
-    del said["seconds"]
-    total = sum(result["excluded_by_code"].values())
-    assert said["excluded"].startswith(f"{total} rows: ")
-    for code, count in result["excluded_by_code"].items():
-        assert f"{count} {code}" in said["excluded"]
-    assert said["cut"].startswith(f"{result['truncated']} of {result['pool']} rows, longer than max_length")
-    assert said["utility"].endswith("at random")
-    assert said["proven"].endswith("says nothing of noise")
-    assert said.items() <= shown.items()
 
 
 def test_the_light_commands_import_nothing_heavy(service: FlakyServer) -> None:
