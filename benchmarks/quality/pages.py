@@ -46,7 +46,7 @@ def page(folder: Path) -> None:
         *wrap(INTRODUCTION.strip(), 118, break_on_hyphens=False),
         "",
     ]
-    for name in ("large", "cpu", "pilot"):
+    for name in ("large", "cpu", "pilot", "pilot_bfloat16"):
         if (folder / f"{name}.json").exists():
             numbers = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             text += _scale(numbers, _losses(folder / f"{name}.parquet"), folder)
@@ -70,7 +70,7 @@ def _losses(path: Path) -> dict[tuple[str, float], dict[str, dict[int, dict[int,
 def _scale(numbers: dict[str, Any], cells: dict[tuple[str, float], Any], folder: Path) -> list[str]:
     settings, name = numbers["settings"], numbers["scale"]
     lines = [f"## Scale `{name}`", ""]
-    if name == "pilot":
+    if name.startswith("pilot"):
         lines += [*wrap(PILOT.strip(), 118, break_on_hyphens=False), ""]
     for machine in numbers["machines"]:
         versions = f"torch {machine['torch']}, transformers {machine['transformers']}, Python {machine['python']}"
@@ -154,7 +154,8 @@ def _cell(pool: str, budget: float, arms: dict[str, Any], numbers: dict[str, Any
             cells = [f"`{arm}`", str(one.draws), f"{one.mean:+.4f}", sure, "" if math.isnan(p) else f"{p:.3f}"]
         lines.append(f"| {' | '.join([*cells, *(f'{mean:.4f}' for mean in means)])} |")
     each = "; ".join(_each(arm, gains[arm]) for arm in order if gains.get(arm))
-    lines += ["", f"Each draw: {each}." if each else "No draw has both an arm and the random rows yet.", ""]
+    each = f"Each draw: {each}." if each else "No draw has both an arm and the random rows yet."
+    lines += ["", *wrap(each, 118, break_on_hyphens=False), ""]
     shown = {arm: one for arm, one in told.items() if arm not in ("untuned", "junk") and not math.isnan(one.low)}
     if shown:
         name = f"{numbers['scale']}-{pool}-{100 * budget:g}.svg"

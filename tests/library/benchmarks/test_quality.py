@@ -278,3 +278,24 @@ def test_readme_says_what_the_committed_results_say() -> None:
     mean, low, high = (f"{float(number):.3f}" for number in found.groups()[:3])
     assert f"{mean} nats lower ({low} to {high})" in readme
     assert {"4": "four", "5": "five", "8": "eight"}[found[4]] + " pool draws" in readme
+
+
+def test_readme_says_what_the_pilot_in_bfloat16_says() -> None:
+    """It did not confirm the gain of the first pilot, and the first page must not hide that."""
+    results = (FOLDER / "README.md").read_text(encoding="utf-8")
+    results = results[results.index("## Scale `pilot_bfloat16`") :]
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    for words, arm in {
+        "rule `matching`": "targeted_a",
+        "rule `relevance`": "targeted_b",
+        "no examples: loss": "untargeted",
+    }.items():
+        row = re.search(
+            rf"^\| `{arm}` \| (\d) \| ([+-][\d.]+) \| ([+-][\d.]+) to ([+-][\d.]+) \|", results, re.MULTILINE
+        )
+        assert row is not None
+        mean, low, high = (float(number) for number in row.groups()[1:])
+        way = "lower" if mean >= 0 else "higher"
+        line = next(line for line in readme.splitlines() if line.startswith("|") and words in line)
+        assert line.endswith(f"| {abs(mean):.3f} {way} ({low:.3f} to {high:.3f}) |"), arm
+        assert {"4": "four", "5": "five", "6": "six", "7": "seven", "8": "eight"}[row[1]] + " draws |" in readme
