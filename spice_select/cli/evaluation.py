@@ -19,6 +19,10 @@ from spice_select.models.threads import let_idle_threads_sleep
 Share = Annotated[float, typer.Option(min=0.001, max=0.9, help="Share of the rows to hold out.")]
 Group = Annotated[str | None, typer.Option("--group", help="Column that names a row's group.")]
 REPORT = "evaluation.json"
+FEW = 30
+"""Held-out rows below which a verdict is said to rest on few."""
+SELECTING = ("preset", "method", "conflict_penalty", "matching_weight", "target_rule", "objective", "proxy")
+"""Settings of the selection that an evaluation makes."""
 
 
 def hold_out(
@@ -57,7 +61,7 @@ def hold_out(
         print_fields(fields)
 
 
-@with_settings("settings", JOB_SETTINGS, ("preset", "method", "conflict_penalty", "matching_weight", "proxy"))
+@with_settings("settings", JOB_SETTINGS, SELECTING)
 @with_settings("evaluation", EVALUATION_SETTINGS)
 def evaluate(
     file: options.SourceFile,
@@ -194,7 +198,14 @@ def print_report(report: dict[str, Any]) -> None:
         note(f"{text}: {check['claim']} ({shown(check['low'])} to {shown(check['high'])} nats)")
     if report["choice_saw_held_out_rows"]:
         note("note: the held-out rows were in the pool of the selection; `spice-select hold-out` splits first")
-    print_fields({"verdict": report["verdict"].replace("_", " "), "": report["sentence"]})
+    judges, model = report["held_out_rows"], str(report["model"])
+    if model.startswith("builtin:"):
+        note(f"note: {model} is untrained: its losses show that everything works, not what helps a model in use")
+    if judges < FEW:
+        note(f"note: only {judges} held-out rows judge; other rows may well give another verdict")
+    print_fields(
+        {"judged by": f"{judges} held-out rows", "verdict": report["verdict"].replace("_", " "), "": report["sentence"]}
+    )
 
 
 def _intake(format: str | None, column: list[str] | None) -> Any:

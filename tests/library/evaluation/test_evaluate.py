@@ -75,6 +75,9 @@ def test_a_table_for_a_person(spice: Command, source: Path, tmp_path: Path) -> N
     ended = spice("evaluate", source, "--budget", "10%", "-o", tmp_path / "out", *arguments)
     assert "held-out loss" in ended.out
     assert "verdict" in ended.out
+    assert "14 held-out rows" in ended.out
+    assert "builtin:tiny is untrained" in ended.err
+    assert "only 14 held-out rows judge" in ended.err
     assert "training on the whole pool lowers the held-out loss" in ended.err
 
 
