@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -40,17 +40,21 @@ def edit(
     visitor: Visitor,
     services: deps.ServicesDep,
     job_page: JobPage,
-    form: Annotated[Literal["name-and-tags"], Form()],
+    form: Annotated[str, Form(max_length=40)] = "",
     name: Annotated[str, Form(max_length=1000)] = "",
     tags: Annotated[str, Form(max_length=20_000)] = "",
 ) -> Response:
     """Change name and tags, or show again what was typed with what is wrong.
 
     The form says what it is: a body that was cut short must not read as a name and tags that were emptied.
+
+    Raises:
+        ServiceError: ``validation-error``: the body is not that of the form.
     """
-    assert form
     draft = FormFields({"name": name, "tags": tags})
     had = services.jobs.get(visitor.project_id, job_id).job.metadata_
+    if form != "name-and-tags":
+        raise ServiceError("validation-error", "the body is not that of the form for name and tags", pointer="#/form")
     try:
         metadata = {**dict.fromkeys(had), **pairs(tags)}
     except ValueError as error:
