@@ -106,7 +106,8 @@ class RequestMiddleware:
 
         async def noted(message: Message) -> None:
             nonlocal status, made, checked, revoked
-            if message.get("body") and time.monotonic() - checked >= CHECK_SECONDS:
+            # A refusal is sent whole: it may be the one that says that the key is gone.
+            if status < 400 and message.get("body") and time.monotonic() - checked >= CHECK_SECONDS:
                 if not await still_let_in(scope):
                     revoked = True
                     raise ConnectionAbortedError("the API key was revoked or has expired")

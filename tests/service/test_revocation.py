@@ -58,8 +58,13 @@ def test_an_event_stream_ends_with_its_key(
         assert list(chunks) == [], "the stream has ended, and not with its half hour"
 
 
-def test_a_long_poll_ends_with_its_key(locked: tuple[InProcessService, str, str]) -> None:
+@pytest.mark.parametrize("pause", [0.0, middleware.CHECK_SECONDS])
+def test_a_long_poll_ends_with_its_key(
+    locked: tuple[InProcessService, str, str], monkeypatch: pytest.MonkeyPatch, pause: float
+) -> None:
+    """The answer that says so comes whole, however long ago the key of its own answer was looked at."""
     service, key_id, _ = locked
+    monkeypatch.setattr(middleware, "CHECK_SECONDS", pause)
     sent = service.http.post("/v1/datasets", files={"file": ("a.jsonl", jsonl(sums(2)))})
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(service.http.get, sent.headers["Location"], params={"wait": 30}, timeout=HANGS)
