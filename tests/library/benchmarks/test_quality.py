@@ -281,7 +281,7 @@ def test_readme_says_what_the_committed_results_say() -> None:
 
 
 def test_readme_says_what_the_pilot_in_bfloat16_says() -> None:
-    """It did not confirm the gain of the first pilot, and the first page must not hide that."""
+    """It shows half of the gain of the first pilot, and the first page must not hide that."""
     results = (FOLDER / "README.md").read_text(encoding="utf-8")
     results = results[results.index("## Scale `pilot_bfloat16`") :]
     readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
