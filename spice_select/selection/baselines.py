@@ -129,6 +129,24 @@ def length_matched_order(costs: torch.Tensor, model: Sequence[int], seed: int) -
     return torch.tensor([waiting[int(bins[row])].pop() for row in model], dtype=torch.int64)
 
 
+def check_target_rows(candidates: GradientMatrix, targets: torch.Tensor) -> None:
+    """Refuse target rows that a pool cannot be compared with.
+
+    Args:
+        candidates: The pool.
+        targets: Target rows, float64 of shape (m, d).
+
+    Raises:
+        PoolError: They have no row, another dimension, or numbers that are not finite.
+    """
+    if targets.ndim != 2 or len(targets) == 0 or targets.shape[1] != candidates.dimension:
+        raise PoolError(
+            f"targets must have the shape (samples, {candidates.dimension}) like the pool, not {tuple(targets.shape)}"
+        )
+    if not bool(torch.isfinite(targets).all()):
+        raise PoolError("targets hold NaN or infinity")
+
+
 def similarity(candidates: GradientMatrix, targets: torch.Tensor) -> torch.Tensor:
     """Cosine of every row with the mean direction of the target samples (LESS), float64 of shape (n,) on the CPU.
 
@@ -138,13 +156,8 @@ def similarity(candidates: GradientMatrix, targets: torch.Tensor) -> torch.Tenso
 
     Raises:
         PoolError: The targets have no row, another dimension, or numbers that are not finite.
-    """
-    if targets.ndim != 2 or len(targets) == 0 or targets.shape[1] != candidates.dimension:
-        raise PoolError(
-            f"targets must have the shape (samples, {candidates.dimension}) like the pool, not {tuple(targets.shape)}"
-        )
-    if not bool(torch.isfinite(targets).all()):
-        raise PoolError("targets hold NaN or infinity")
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by check_target_rows()
+    check_target_rows(candidates, targets)
     mean = torch.nn.functional.normalize(targets, dim=1).mean(dim=0)
     lengths = candidates.squared_norms.sqrt() * mean.norm()
     return torch.where(lengths > 0, candidates.products(mean) / lengths, 0.0).cpu()

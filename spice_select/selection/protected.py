@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from spice_select.errors import ConfigError, PoolError
+from spice_select.errors import ConfigError
 from spice_select.selection.conflict import ETA
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.result import Opposition, Spread
-from spice_select.selection.target_rule import CANCELS
+from spice_select.selection.target_rule import means_of
 from spice_select.selection.validation import MOST_PROTECTED
 
 
@@ -66,16 +66,10 @@ def protect_from(
     Raises:
         ConfigError: More than 8 sets.
         PoolError: The rows of a set cancel.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by means_of()
     if len(sets) > MOST_PROTECTED:
         raise ConfigError(f"there may be {MOST_PROTECTED} protected sets, not {len(sets)}", pointer="#/protect")
-    means = torch.stack([rows.mean(dim=0) for rows in sets])
-    for number, (rows, mean) in enumerate(zip(sets, means, strict=True)):
-        if float(mean.norm()) <= CANCELS * float(rows.norm(dim=1).mean()):
-            raise PoolError(
-                f"the gradients of protected set {number} are zero or cancel: their mean says nothing about the pool",
-                pointer=f"#/protect/{number}",
-            )
+    means = means_of(sets, "protected set", "#/protect")
     products = torch.cat([block @ means.T for _, block in candidates.blocks()]).T.cpu()
     lengths = means.norm(dim=1).cpu()[:, None] * candidates.squared_norms.sqrt().cpu()
     cosines = (products / (lengths + ETA)).clamp(min=-1.0, max=1.0)

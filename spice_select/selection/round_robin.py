@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from spice_select.errors import PoolError
-from spice_select.selection.baselines import descending_order
+from spice_select.selection.baselines import check_target_rows, descending_order
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.target_rule import next_task
 
@@ -93,13 +92,8 @@ def cosines(candidates: GradientMatrix, targets: torch.Tensor) -> torch.Tensor:
 
     Raises:
         PoolError: The targets have no row, another dimension, or numbers that are not finite.
-    """
-    if targets.ndim != 2 or len(targets) == 0 or targets.shape[1] != candidates.dimension:
-        raise PoolError(
-            f"targets must have the shape (samples, {candidates.dimension}) like the pool, not {tuple(targets.shape)}"
-        )
-    if not bool(torch.isfinite(targets).all()):
-        raise PoolError("targets hold NaN or infinity")
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by check_target_rows()
+    check_target_rows(candidates, targets)
     directions = torch.nn.functional.normalize(targets, dim=1, eps=1e-300)
     lengths = candidates.squared_norms.sqrt()[:, None]
     products = torch.cat([block @ directions.T for _, block in candidates.blocks()])

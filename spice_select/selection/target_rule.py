@@ -93,16 +93,30 @@ def read_targets(rows: Sequence[torch.Tensor], weights: Sequence[float] | None) 
 
     Raises:
         PoolError: There is no task, a weight is not a number above 0, or the rows of a task cancel.
-    """
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by read_shares() and means_of()
     shares = read_shares(len(rows), weights)
-    means = torch.stack([task.mean(dim=0) for task in rows])
-    for number, (task, mean) in enumerate(zip(rows, means, strict=True)):
-        if float(mean.norm()) <= CANCELS * float(task.norm(dim=1).mean()):
+    return Targets(means_of(rows, "target", "#/targets"), shares)
+
+
+def means_of(sets: Sequence[torch.Tensor], what: str, pointer: str) -> torch.Tensor:
+    """The mean of each set of rows, float64 of shape (sets, d).
+
+    Args:
+        sets: Rows of each set, float64 of shape (m, d).
+        what: What a set is called in an error.
+        pointer: Where the settings have the sets.
+
+    Raises:
+        PoolError: The rows of a set cancel.
+    """
+    means = torch.stack([rows.mean(dim=0) for rows in sets])
+    for number, (rows, mean) in enumerate(zip(sets, means, strict=True)):
+        if float(mean.norm()) <= CANCELS * float(rows.norm(dim=1).mean()):
             raise PoolError(
-                f"the gradients of target {number} are zero or cancel: their mean says nothing about the pool",
-                pointer=f"#/targets/{number}",
+                f"the gradients of {what} {number} are zero or cancel: their mean says nothing about the pool",
+                pointer=f"{pointer}/{number}",
             )
-    return Targets(means, shares)
+    return means
 
 
 class TargetRule:
