@@ -24,67 +24,50 @@ from spice_select.records.exact_numbers import dump_record
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
 
-UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "name": {"type": "string"},
-                        "format": {"type": "string"},
-                        "columns": {"type": "string", "description": "JSON object, role to column"},
-                        "metadata": {"type": "string", "description": "JSON object of strings"},
-                    },
-                }
-            },
-            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(RAW_TYPES)},
-            "application/json": {
-                "schema": {
-                    "oneOf": [
-                        {"$ref": "#/components/schemas/DatasetCreate"},
-                        {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {},
-                            "description": "The records themselves; one that is not an object is listed as rejected.",
-                        },
-                    ]
-                }
-            },
-        },
-    },
-    "parameters": [
-        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
-        for name in ("name", "format", "columns")
-    ],
-}
+COLUMNS_FIELD = {"type": "string", "description": "JSON object, role to column"}
+METADATA_FIELD = {"type": "string", "description": "JSON object of strings"}
 
 
-APPEND_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "name": {"type": "string"},
-                        "metadata": {"type": "string", "description": "JSON object of strings"},
-                    },
-                }
+def _body(fields: dict[str, Any], json: dict[str, Any], query: tuple[str, ...]) -> dict[str, Any]:
+    """A body that holds a file: as a part beside fields, as it is, or records as JSON.
+
+    Args:
+        fields: Parts beside ``file``.
+        json: Schema of a JSON body.
+        query: Parameters that take the place of the parts.
+    """
+    parts = {"file": {"type": "string", "format": "binary"}, "name": {"type": "string"}, **fields}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": parts}},
+                **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(RAW_TYPES)},
+                "application/json": {"schema": json},
             },
-            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(RAW_TYPES)},
-            "application/json": {"schema": {"type": "array", "minItems": 1, "items": {}}},
         },
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}} for name in query
+        ],
+    }
+
+
+UPLOAD_BODY = _body(
+    {"format": {"type": "string"}, "columns": COLUMNS_FIELD, "metadata": METADATA_FIELD},
+    {
+        "oneOf": [
+            {"$ref": "#/components/schemas/DatasetCreate"},
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": {},
+                "description": "The records themselves; one that is not an object is listed as rejected.",
+            },
+        ]
     },
-    "parameters": [{"name": "name", "in": "query", "required": False, "schema": {"type": "string"}}],
-}
+    ("name", "format", "columns"),
+)
+APPEND_BODY = _body({"metadata": METADATA_FIELD}, {"type": "array", "minItems": 1, "items": {}}, ("name",))
 
 
 @router.post("", status_code=202, response_model=DatasetRead, openapi_extra=UPLOAD_BODY)
