@@ -33,6 +33,7 @@ from benchmarks._bergson import compare_with_bergson
 from benchmarks._contenders import CONTENDERS, SIZES, STREAMED, build, contender, draw_rows, streamed
 from benchmarks.machine import describe
 from spice_select.config import GradientConfig
+from spice_select.models.compute_type import claims_bfloat16
 from spice_select.records.tokenize import Example
 
 ON_A_GPU = "python -m benchmarks.gradients --device cuda --size large --rows 512 --bergson-python PYTHON"
@@ -154,7 +155,7 @@ def has_bfloat16(device: str) -> bool:
     """Whether the device multiplies bfloat16 itself instead of emulating it."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return claims_bfloat16()
 
 
 def _bfloat16(arguments: argparse.Namespace, runs: dict[str, Callable[[], object]]) -> float | None:

@@ -13,6 +13,7 @@ import spice_select as ss
 from benchmarks.quality.cache import Arrays, Cache
 from spice_select.config import GradientConfig, ProxyConfig
 from spice_select.gradients.per_sample import measure
+from spice_select.models.compute_type import claims_bfloat16
 from spice_select.models.proxy import Proxy
 from spice_select.records.tokenize import IGNORED, Example
 
@@ -47,7 +48,7 @@ def has_bfloat16(device: str) -> bool:
     Args:
         device: ``cpu`` or ``cuda``.
     """
-    return device != "cpu" or bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device != "cpu" or claims_bfloat16()
 
 
 class Features:
