@@ -1,8 +1,9 @@
 """``python -m benchmarks.quality --protocol FILE --resume``: selection against random rows on a real language model.
 
-Runs the cells of a protocol file in their order. Every block of gradients, every selection and every training is kept
+Runs the cells of a protocol in their order. Every block of gradients, every selection and every training is kept
 under ``--work`` as soon as it is finished, so that the command may be killed at any time and run again; several may run
-side by side. ``--report`` gathers what is finished into ``results.parquet``, ``selections.json`` and ``README.md``.
+side by side. A training that is published beside this file is not done again, unless ``--anew`` asks for it.
+``--report`` gathers what is finished into ``SCALE.parquet``, ``SCALE.json`` and ``README.md``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.quality.cache import Cache
+from benchmarks.quality.published import restore
 from benchmarks.quality.runner import Runner
 from benchmarks.quality.scales import Protocol
 
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on in a folder that holds finished units")
     parser.add_argument("--minutes", type=float, help="begin no further unit after so long")
     parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--anew", action="store_true", help="train again what is published")
     parser.add_argument("--report", type=Path, help="only write the results of what is finished into this folder")
     parser.add_argument("--claims", type=Path, help="only check the paper's claims on the first pool into this folder")
     given = parser.parse_args()
@@ -45,6 +48,8 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     scale = Protocol.read(given.protocol).scales[given.scale]
     runner = Runner(scale, given.data, given.model, Cache(given.work), given.device, given.dtype)
+    if not given.anew:
+        print(f"{restore(runner, given.scale, HERE)} published trainings are not done again")
     if given.report:
         from benchmarks.quality.report import write_report
 

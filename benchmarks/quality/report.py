@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.quality.cache import BusyError
 from benchmarks.quality.pages import page
+from benchmarks.quality.published import read_numbers
 from benchmarks.quality.runner import Line, Runner
 
 FREE = ("targeted_a", "targeted_a_plain", "targeted_a_eta0", "targeted_b", "targeted_b_plain", "spice_0_1_0", "paper",
@@ -33,8 +33,11 @@ def write_report(runner: Runner, scale: str, folder: Path) -> None:
         name: [] for name in ("pool", "budget", "draw", "arm", "seed", "judge", "row", "loss")
     }
     trainings = []
+    machines: list[dict[str, Any]] = []
     for line in lines:
         result = runner.result(line)
+        if result["machine"] not in machines:
+            machines.append(result["machine"])
         judges = [judge for judge, _ in runner.test_rows(runner.draw(line.pool, line.draw))]
         for row, (judge, loss) in enumerate(zip(judges, result["losses"], strict=True)):
             for name, value in zip(
@@ -43,7 +46,8 @@ def write_report(runner: Runner, scale: str, folder: Path) -> None:
                 strict=True,
             ):
                 table[name].append(value)
-        trainings.append({name: value for name, value in result.items() if name not in {"losses", "machine"}})
+        facts = {name: value for name, value in result.items() if name != "losses"}
+        trainings.append({**facts, "machine": machines.index(result["machine"])})
     columns = {name: pa.array(values) for name, values in table.items()}
     columns["loss"] = columns["loss"].cast(pa.float32())
     pq.write_table(pa.table(columns), folder / f"{scale}.parquet", compression="zstd")
@@ -51,34 +55,34 @@ def write_report(runner: Runner, scale: str, folder: Path) -> None:
         "scale": scale,
         "settings": runner.scale.model_dump(mode="json"),
         "model": dict(zip(("weights_sha256", "tokenizer_sha256", "dtype"), runner.features.identity, strict=True)),
-        "machines": _distinct([runner.result(line)["machine"] for line in lines]),
+        "machines": machines,
         "planned": len(list(runner.plan())),
         "trainings": trainings,
-        "selections": _selections(runner),
+        "selections": _selections(runner, (read_numbers(runner, scale, folder) or {}).get("selections", [])),
     }
     (folder / f"{scale}.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     page(folder)
 
 
-def _selections(runner: Runner) -> list[dict[str, Any]]:
-    """What each arm selects from every pool whose gradients are there, trained on or not."""
-    kept = []
-    pools = dict.fromkeys((line.pool, line.draw, line.budget) for line in runner.plan())
-    for pool, number, budget in pools:
-        if not runner.is_measured(pool, number):
-            continue
-        draw = runner.draw(pool, number)
-        tokens = runner.pool(pool, number, budget).response_tokens
-        entry: dict[str, Any] = {"pool": pool, "draw": number, "budget": budget, "counts": draw.counts, "arms": {}}
-        entry["arms"]["pool"] = _composition(list(range(len(draw.pool))), draw.pool, tokens)
-        for arm in FREE:
-            try:
-                rows = runner.selected(Line(pool, budget, number, arm, 0))
-            except BusyError:
+def _selections(runner: Runner, published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each arm selects from every pool, trained on or not, as far as it is known here or was published."""
+    known = {(entry["pool"], entry["draw"], entry["budget"]): entry for entry in published}
+    for line in runner.plan():
+        place = line.pool, line.draw, line.budget
+        arms = known.setdefault(place, {**dict(zip(("pool", "draw", "budget"), place, strict=True)), "arms": {}})[
+            "arms"
+        ]
+        is_free = runner.is_measured(line.pool, line.draw)
+        for arm in dict.fromkeys((line.arm, *(FREE if is_free else ()))):
+            one = Line(line.pool, line.budget, line.draw, arm, 0)
+            if arm in arms or arm == "untuned" or not (is_free or runner.has_selection(one)):
                 continue
-            entry["arms"][arm] = _composition(rows, draw.pool, tokens)
-        kept.append(entry)
-    return kept
+            draw, tokens = runner.draw(line.pool, line.draw), runner.pool(*place).response_tokens
+            known[place]["counts"] = draw.counts
+            arms.setdefault("pool", _composition(list(range(len(draw.pool))), draw.pool, tokens))
+            if (is_free and arm in FREE) or runner.has_selection(one):
+                arms[arm] = _composition(runner.selected(one), draw.pool, tokens)
+    return [entry for entry in known.values() if entry["arms"]]
 
 
 def _composition(places: list[int], pool: list[Any], tokens: list[int]) -> dict[str, Any]:
@@ -90,7 +94,3 @@ def _composition(places: list[int], pool: list[Any], tokens: list[int]) -> dict[
         "tasks": dict(sorted(Counter(row.task for row in rows).items())),
         "clean_tasks": dict(sorted(Counter(row.task for row in rows if row.kind == "clean").items())),
     }
-
-
-def _distinct(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in dict.fromkeys(json.dumps(value, sort_keys=True) for value in values)]

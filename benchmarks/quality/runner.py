@@ -123,6 +123,18 @@ class Runner:
         """
         return self._cache.has_facts("results", self._key(line))
 
+    def keep(self, line: Line, result: dict[str, Any]) -> None:
+        """Take the result of a training that was done elsewhere, unless it was done here.
+
+        Args:
+            line: Which.
+            result: As ``result`` returns it.
+
+        Raises:
+            BusyError: Another process is at this training.
+        """
+        self._cache.facts("results", self._key(line), lambda: result)
+
     def is_measured(self, kind: PoolKind, number: int) -> bool:
         """Whether all gradients of a pool draw and of its targets are there.
 

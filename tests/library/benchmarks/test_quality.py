@@ -21,6 +21,7 @@ from benchmarks.quality.comparisons import advantage, detectable, holm
 from benchmarks.quality.corpus import FILES, NGRAM, STRONG, Row, ShortEnough, draw_pool, read_corpus
 from benchmarks.quality.features import Features
 from benchmarks.quality.pages import differences, page
+from benchmarks.quality.published import restore
 from benchmarks.quality.report import write_report
 from benchmarks.quality.runner import Runner
 from benchmarks.quality.scales import TASKS, Cell, Protocol, Scale
@@ -171,6 +172,27 @@ def test_the_report_is_written_from_the_losses(runner: Runner, tmp_path: Path) -
     (tmp_path / "README.md").unlink()
     page(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_published_trainings_are_taken_on_another_machine_and_published_again(
+    data: Path, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(runner, "cpu", tmp_path)
+    before = [(tmp_path / name).read_bytes() for name in ("cpu.json", "cpu.parquet", "README.md")]
+    other = Runner(SMALL, data, "builtin:tiny", Cache(tmp_path / "cache"), "cpu", "float32")
+    assert restore(other, "cpu", tmp_path) == sum(1 for _ in runner.plan())
+    monkeypatch.setattr("benchmarks.quality.runner.trained", None)
+    monkeypatch.setattr(Features, "_take", None)
+    assert other.run(None)
+    write_report(other, "cpu", tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in ("cpu.json", "cpu.parquet", "README.md")] == before
+
+
+def test_trainings_of_other_numbers_are_not_taken(data: Path, runner: Runner, tmp_path: Path) -> None:
+    write_report(runner, "cpu", tmp_path)
+    other = SMALL.model_copy(update={"test_rows": 5})
+    assert restore(Runner(other, data, "builtin:tiny", Cache(tmp_path / "a"), "cpu", "float32"), "cpu", tmp_path) == 0
+    assert restore(Runner(SMALL, data, "builtin:tiny", Cache(tmp_path / "b"), "cpu", "bfloat16"), "cpu", tmp_path) == 0
 
 
 def test_the_published_page_is_written_from_the_published_results(tmp_path: Path) -> None:
