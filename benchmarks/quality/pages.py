@@ -10,12 +10,15 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.quality.comparisons import REFERENCE, Advantage, advantage, detectable, holm
 from benchmarks.quality.scales import TASKS
 
 POOLS = {"dirty": "(b) dirty", "clean": "(a) clean mixture", "source": "(c) another source"}
+VARIANTS = {"full": "every weight trained", "small_rate": "at a learning rate of 1e-6"}
+"""What the checks of a protocol file are, by the name of their variant."""
 KINDS = ("clean", "duplicate", "mismatched", "cut_short", "random", "refusal")
 PRIMARY = "targeted_a"
 DRAWS_PLANNED = 8
@@ -55,19 +58,21 @@ def page(folder: Path) -> None:
     (folder / "README.md").write_text("\n".join(text).rstrip("\n") + "\n", encoding="utf-8")
 
 
-def _losses(path: Path) -> dict[tuple[str, float], dict[str, dict[int, dict[int, dict[str, float]]]]]:
-    """Mean loss by cell, arm, draw, seed and judge."""
+def _losses(path: Path) -> dict[tuple[str, float, str], dict[str, dict[int, dict[int, dict[str, float]]]]]:
+    """Mean loss by cell (pool, budget, variant), arm, draw, seed and judge."""
     table = pq.read_table(path)
-    keys = ["pool", "budget", "arm", "draw", "seed", "judge"]
-    cells: dict[tuple[str, float], Any] = {}
+    if "variant" not in table.column_names:
+        table = table.append_column("variant", pa.array([""] * len(table)))
+    keys = ["pool", "budget", "variant", "arm", "draw", "seed", "judge"]
+    cells: dict[tuple[str, float, str], Any] = {}
     for row in table.group_by(keys).aggregate([("loss", "mean")]).to_pylist():
-        arms = cells.setdefault((row["pool"], row["budget"]), {})
+        arms = cells.setdefault((row["pool"], row["budget"], row["variant"]), {})
         seeds = arms.setdefault(row["arm"], {}).setdefault(row["draw"], {})
         seeds.setdefault(row["seed"], {})[row["judge"]] = row["loss_mean"]
     return cells
 
 
-def _scale(numbers: dict[str, Any], cells: dict[tuple[str, float], Any], folder: Path) -> list[str]:
+def _scale(numbers: dict[str, Any], cells: dict[tuple[str, float, str], Any], folder: Path) -> list[str]:
     settings, name = numbers["settings"], numbers["scale"]
     lines = [f"## Scale `{name}`", ""]
     if name.startswith("pilot"):
@@ -94,8 +99,10 @@ def _scale(numbers: dict[str, Any], cells: dict[tuple[str, float], Any], folder:
         "```",
         "",
     ]
-    for (pool, budget), arms in cells.items():
-        lines += _cell(pool, budget, arms, numbers, folder)
+    for (pool, budget, variant), arms in cells.items():
+        name = f"{numbers['scale']}-{pool}-{100 * budget:g}" + (f"-{variant}" if variant else "")
+        title = f"Pool {POOLS[pool]}, {100 * budget:g} % of its response tokens"
+        lines += _cell(title + (f", {VARIANTS[variant]}" if variant else ""), name, arms, folder)
     lines += _selected(numbers)
     return lines
 
@@ -132,12 +139,11 @@ def differences(arms: dict[str, Any], arm: str, judge: str = "mean", reference: 
     return rows
 
 
-def _cell(pool: str, budget: float, arms: dict[str, Any], numbers: dict[str, Any], folder: Path) -> list[str]:
+def _cell(title: str, name: str, arms: dict[str, Any], folder: Path) -> list[str]:
     gains = {arm: differences(arms, arm) for arm in arms if arm != REFERENCE}
     told = {arm: advantage(values) for arm, values in gains.items() if values}
     corrected = holm({arm: one.p for arm, one in told.items() if arm not in (PRIMARY, "untuned")})
-    title = f"### Pool {POOLS[pool]}, {100 * budget:g} % of its response tokens"
-    lines = [title, "", *_primary(told.get(PRIMARY))]
+    lines = [f"### {title}", "", *_primary(told.get(PRIMARY))]
     lines += [
         "| arm | draws | advantage | 95 % interval | p (Holm) | test loss | math | code | general |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -158,9 +164,8 @@ def _cell(pool: str, budget: float, arms: dict[str, Any], numbers: dict[str, Any
     lines += ["", *wrap(each, 118, break_on_hyphens=False), ""]
     shown = {arm: one for arm, one in told.items() if arm not in ("untuned", "junk") and not math.isnan(one.low)}
     if shown:
-        name = f"{numbers['scale']}-{pool}-{100 * budget:g}.svg"
-        (folder / name).write_text(plot(shown), encoding="utf-8")
-        lines += [f"![advantage over random rows of the same lengths]({name})", ""]
+        (folder / f"{name}.svg").write_text(plot(shown), encoding="utf-8")
+        lines += [f"![advantage over random rows of the same lengths]({name}.svg)", ""]
     return lines
 
 

@@ -28,12 +28,18 @@ def restore(runner: Runner, scale: str, folder: Path) -> int:
         return 0
     losses: dict[Line, list[float]] = defaultdict(list)
     for row in pq.read_table(folder / f"{scale}.parquet").to_pylist():
-        losses[Line(row["pool"], row["budget"], row["draw"], row["arm"], row["seed"])].append(row["loss"])
+        losses[_line(row)].append(row["loss"])
     for training in numbers["trainings"]:
-        line = Line(**{name: training[name] for name in ("pool", "budget", "draw", "arm", "seed")})
+        line = _line(training)
         machine = numbers["machines"][training.get("machine", 0)]
         runner.keep(line, {**training, "machine": machine, "losses": losses[line]})
     return len(numbers["trainings"])
+
+
+def _line(facts: dict[str, Any]) -> Line:
+    """The training that a published row is of; results from before there were variants name none."""
+    named = {name: facts[name] for name in ("pool", "budget", "draw", "arm", "seed")}
+    return Line(**named, variant=facts.get("variant", ""))
 
 
 def read_numbers(runner: Runner, scale: str, folder: Path) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ def write_report(runner: Runner, scale: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = [line for line in runner.plan() if runner.is_done(line)]
     table: dict[str, list[Any]] = {
-        name: [] for name in ("pool", "budget", "draw", "arm", "seed", "judge", "row", "loss")
+        name: [] for name in ("pool", "budget", "draw", "arm", "seed", "variant", "judge", "row", "loss")
     }
     trainings = []
     machines: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def write_report(runner: Runner, scale: str, folder: Path) -> None:
         for row, (judge, loss) in enumerate(zip(judges, result["losses"], strict=True)):
             for name, value in zip(
                 table,
-                (line.pool, line.budget, line.draw, line.arm, line.seed, judge, row, loss),
+                (line.pool, line.budget, line.draw, line.arm, line.seed, line.variant, judge, row, loss),
                 strict=True,
             ):
                 table[name].append(value)

@@ -35,6 +35,7 @@ class Line:
         draw: Number of the pool draw.
         arm: What is trained on.
         seed: Training seed.
+        variant: Check that it belongs to; empty: none.
     """
 
     pool: PoolKind
@@ -42,6 +43,7 @@ class Line:
     draw: int
     arm: str
     seed: int
+    variant: str = ""
 
 
 class Runner:
@@ -75,7 +77,7 @@ class Runner:
                 for number in range(cell.draws):
                     for arm in cell.arms:
                         if arm != "untuned" or seed == 0:
-                            yield Line(cell.pool, cell.budget, number, arm, seed)
+                            yield Line(cell.pool, cell.budget, number, arm, seed, cell.variant)
 
     def run(self, until: float | None) -> bool:
         """Do what is left.
@@ -190,7 +192,7 @@ class Runner:
         pool = self.pool(line.pool, line.draw, line.budget)
         rows = self.selected(line)
         rate = self.rate(line)
-        how = self._training(pool, rate, line.seed)
+        how = self._training(pool, rate, line)
         done = trained(self.features.proxy.model, [pool.examples[row] for row in rows], judging, how)
         tokens = sum(pool.response_tokens[row] for row in rows)
         return {**facts, **done, "rate": rate, "rows": len(rows), "response_tokens": tokens}
@@ -204,12 +206,13 @@ class Runner:
         Raises:
             BusyError: Another process chooses it.
         """
-        if len(self.scale.rates) == 1:
-            return self.scale.rates[0]
+        rates = self._rates(line)
+        if len(rates) == 1:
+            return rates[0]
         tried = {
             rate: self._cache.facts("rates", [self._key(first), rate], lambda f=first, r=rate: self._try_rate(f, r))
-            for rate in self.scale.rates
-            for first in [Line(line.pool, line.budget, 0, line.arm, RATE_SEED)]
+            for rate in rates
+            for first in [Line(line.pool, line.budget, 0, line.arm, RATE_SEED, line.variant)]
         }
         return min(tried, key=lambda rate: tried[rate]["loss"])
 
@@ -218,15 +221,19 @@ class Runner:
         judging = self.features.examples([row.record for rows in draw.settings.values() for row in rows])
         pool = self.pool(line.pool, line.draw, line.budget)
         rows = [pool.examples[row] for row in self.selected(line)]
-        done = trained(self.features.proxy.model, rows, judging, self._training(pool, rate, line.seed))
+        done = trained(self.features.proxy.model, rows, judging, self._training(pool, rate, line))
         return {"loss": sum(done["losses"]) / len(judging)}
 
-    def _training(self, pool: Pool, rate: float, seed: int) -> Training:
+    def _rates(self, line: Line) -> list[float]:
+        return self.scale.variant(line.variant).rates or self.scale.rates
+
+    def _training(self, pool: Pool, rate: float, line: Line) -> Training:
         mean = sum(pool.response_tokens) / len(pool.response_tokens)
         learned = self.scale.passes * pool.budget_tokens
         steps = max(1, round(learned / (self.scale.step_rows * mean)))
         micro = 1024 if self._device == "cpu" else 16384
-        return Training(steps, learned / steps, rate, self.scale.rank, seed, micro)
+        rank = 0 if self.scale.variant(line.variant).full_tuning else self.scale.rank
+        return Training(steps, learned / steps, rate, rank, line.seed, micro)
 
     def _unmeasured(self, line: Line) -> Iterator[list[Example]]:
         """Blocks of gradients that a line needs before its rows can be selected."""
@@ -259,7 +266,12 @@ class Runner:
 
     def _key(self, line: Line) -> list[Any]:
         numbers = self.scale.model_dump(mode="json", exclude={"cells"})
-        return [self._pool_key(line.pool, line.draw), numbers, asdict(line)]
+        facts = asdict(line)
+        if line.variant:
+            facts["rates"], facts["full_tuning"] = self._rates(line), self.scale.variant(line.variant).full_tuning
+        else:
+            del facts["variant"]
+        return [self._pool_key(line.pool, line.draw), numbers, facts]
 
     def _told(self, what: str, make: Any) -> None:
         began = time.process_time(), time.monotonic()

@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from spice_select.config import Model
 
 PoolKind = Literal["clean", "dirty", "source"]
@@ -25,6 +27,12 @@ class Cell(Model):
     """Pool draws, of which the first has number 0."""
     seeds: int
     """Training seeds of each."""
+    variant: str = ""
+    """Name of a check that trains otherwise than the scale; its cells share the settings below. Empty: as the scale."""
+    rates: list[float] = Field(default_factory=list)
+    """Learning rates of a variant; empty: those of the scale."""
+    full_tuning: bool = False
+    """Whether a variant trains every weight."""
 
 
 class Scale(Model):
@@ -52,6 +60,14 @@ class Scale(Model):
     """All arms of a draw before the next draw."""
     cells: list[Cell]
     """What is run, in this order."""
+
+    def variant(self, name: str) -> Cell:
+        """The first cell of a variant, which says how all of its cells are trained.
+
+        Args:
+            name: Of a cell of this scale.
+        """
+        return next(cell for cell in self.cells if cell.variant == name)
 
 
 class Protocol(Model):

@@ -71,6 +71,16 @@ SMALL = Scale(
     cells=[
         Cell(pool="dirty", budget=0.2, arms=["untuned", "targeted_a", "random_length", "junk"], draws=2, seeds=1),
         Cell(pool="clean", budget=0.2, arms=["wrong_target", "embedding", "bm25"], draws=1, seeds=1),
+        Cell(
+            pool="dirty",
+            budget=0.2,
+            arms=["targeted_a", "random_length"],
+            draws=1,
+            seeds=1,
+            variant="full",
+            rates=[1e-3],
+            full_tuning=True,
+        ),
     ],
 )
 
@@ -161,7 +171,7 @@ def test_a_second_process_with_the_same_folder_gets_the_same_losses(data: Path, 
 def test_the_report_is_written_from_the_losses(runner: Runner, tmp_path: Path) -> None:
     write_report(runner, "cpu", tmp_path)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    lines = [line for line in runner.plan() if (line.pool, line.arm) == ("dirty", "targeted_a")]
+    lines = [line for line in runner.plan() if (line.pool, line.arm, line.variant) == ("dirty", "targeted_a", "")]
     gains = []
     for line in lines:
         tests = 3 * SMALL.test_rows
@@ -169,6 +179,9 @@ def test_the_report_is_written_from_the_losses(runner: Runner, tmp_path: Path) -
         losses = (np.mean(runner.result(one)["losses"][:tests]) for one in (control, line))
         gains.append(float(np.subtract(*losses)))
     assert f"against `random_length`: {np.mean(gains):+.4f}" in text
+    checked = next(line for line in runner.plan() if line.variant)
+    assert runner.result(checked)["losses"] != runner.result(lines[0])["losses"]
+    assert "every weight trained" in text
     (tmp_path / "README.md").unlink()
     page(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
@@ -212,6 +225,9 @@ def test_the_protocol_file_can_be_read() -> None:
     assert len(scales["cpu"].rates) == 4
     named = {arm for scale in scales.values() for cell in scale.cells for arm in cell.arms}
     assert named == set(ARMS) | {"untuned", "full"}
+    for scale in (scales["cpu"], scales["large"]):
+        assert scale.variant("full").full_tuning
+        assert scale.variant("small_rate").rates == [1e-6]
     assert {(cell.pool, cell.budget) for cell in scales["large"].cells} == {
         (pool, budget) for pool in ("dirty", "clean", "source") for budget in (0.02, 0.05, 0.1)
     }
