@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from spice_select.cli.settings import JOB_SETTINGS, checked, run_config, with_se
 from spice_select.models.threads import let_idle_threads_sleep
 from spice_select.results.signature import KEYS_PATH, read_keys
 from spice_select.version import GRADIENT_FORMAT, __version__
+
+if TYPE_CHECKING:
+    from spice_select.results.verify import VerificationReport
 
 
 @with_settings("settings", JOB_SETTINGS)
@@ -140,14 +144,37 @@ def verify(
     job: Annotated[
         str | None, typer.Option(metavar="JOB", help="With --key: the job that the result has to be of.")
     ] = None,
+    gradients: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<dir or address>",
+            help="With --source: where the gradients are (a --cache, the data folder of a service, any folder of "
+            "shards). Gains are computed again in float64 and the rows are selected again.",
+        ),
+    ] = None,
+    target: options.Target = None,
+    protect: options.Protect = None,
+    benchmark: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="With --gradients: what the pool was compared with."),
+    ] = None,
+    given: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="With --gradients: the result that this adds to.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Check every digest of a result, its rows against the source and its signature, as far as these are given."""
+    """Check every digest of a result, its rows, its signature and its selection, as far as these are given."""
     from spice_select.results.verify import verify_folder
 
     if job is not None and key is None:
         options.refuse("--job needs --key: only a signature says which job a result is of")
+    if gradients is not None and source is None:
+        options.refuse("--gradients needs --source: which gradients belong to the result follows from its rows")
+    if gradients is None and (target or protect or benchmark or given):
+        options.refuse("--target, --protect, --benchmark and --given need --gradients")
     report = verify_folder(folder, source, None if key is None else read_keys(key), job)
+    if gradients is not None and source is not None:
+        report = _with_selection(report, folder, source, gradients, target, protect, benchmark, given)
     if json:
         checks = [check._asdict() for check in report.checks]
         print_json({"ok": report.ok, "checks": checks, "notice": report.notice})
@@ -158,6 +185,31 @@ def verify(
             note(report.notice)
     if not report.ok:
         leave(Exit.FAILED)
+
+
+def _with_selection(
+    report: VerificationReport,
+    folder: Path,
+    source: Path,
+    gradients: str,
+    target: list[str] | None,
+    protect: list[str] | None,
+    benchmark: list[Path] | None,
+    given: Path | None,
+) -> VerificationReport:
+    """The report with what the gradients say."""
+    from spice_select.pipeline.verify_selection import RECOMPUTED, Beside, verify_selection
+
+    let_idle_threads_sleep()
+    beside = Beside(
+        [(name, file) for name, file, _ in options.target_files(target, None)],
+        [(name, file) for name, file, _ in options.target_files(protect, None, "--protect")],
+        benchmark or (),
+        given,
+    )
+    checks = verify_selection(folder, source, gradients, beside)
+    proven = report.notice is not None and all(check.ok for check in checks)
+    return replace(report, checks=[*report.checks, *checks], notice=RECOMPUTED if proven else report.notice)
 
 
 def version(json: options.Json = False) -> None:

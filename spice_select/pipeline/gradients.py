@@ -21,7 +21,7 @@ from spice_select.models.proxy import Proxy, load_proxy
 from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.periodic import load_tunable
-from spice_select.pipeline.pool import load_pool
+from spice_select.pipeline.pool import Pool, load_pool
 from spice_select.pipeline.progress import Clock
 from spice_select.pipeline.read_files import ReadFile
 from spice_select.pipeline.targets import TargetSet
@@ -125,20 +125,12 @@ class LocalGradients:
         other = LocalGradients(self._config, manifest, self._cache, self._device, self._clock, self._should_stop)
         other._proxy, other._warmed, other.pool_sha256 = self._proxy, self._warmed, self.pool_sha256
         paths, proxy = other.fill(rows_shards)
-        fingerprint = other.fingerprint(proxy.revision)
-        facts = DatasetFacts.from_manifest(manifest, name=given.file.name, reference=given.file.name)
         try:
             pool = load_pool([(path, None) for path in paths], other.prints)
         except EmptyPoolError as error:
             detail = f"target {given.name!r} ({given.file}): {error.detail}"
             raise EmptyPoolError(detail, pointer=read.pointer, reasons=error.reasons) from error
-        count = len(pool.positions)
-        described = TargetFacts(
-            given.name, given.weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint
-        )
-        positions = pool.positions.tolist()
-        source_rows = read_source_rows(rows_shards)[pool.positions].tolist()
-        return TargetSet(described, pool.features, rows_shards, positions, source_rows)
+        return target_set(read, pool, other.fingerprint(proxy.revision))
 
     def _measure(self, rows: Path, path: Path, number: int, first: int, fingerprint: str, facts: ProxyFacts) -> None:
         self._clock.phase("computing_gradients", measure="samples")
@@ -206,6 +198,22 @@ class LocalGradients:
             if self._warmed is not None:
                 put_on_proxy(self._proxy, self._warmed, self._config.gradients)
         return self._proxy
+
+
+def target_set(read: ReadFile, pool: Pool, fingerprint: str) -> TargetSet:
+    """A file beside a pool as a target or a protected set.
+
+    Args:
+        read: Its rows.
+        pool: Their gradients.
+        fingerprint: Name of the gradients.
+    """
+    given, rows_shards = read.given, read.rows_shards
+    facts = DatasetFacts.from_manifest(read.manifest, name=given.file.name, reference=given.file.name)
+    count = len(pool.positions)
+    described = TargetFacts(given.name, given.weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
+    source_rows = read_source_rows(rows_shards)[pool.positions].tolist()
+    return TargetSet(described, pool.features, rows_shards, pool.positions.tolist(), source_rows)
 
 
 def _stored_facts(path: Path, fingerprint: str, number: int, warmup: Warmup | None) -> ProxyFacts | None:

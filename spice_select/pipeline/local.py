@@ -15,7 +15,7 @@ from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.periodic import select_by_windows
 from spice_select.pipeline.pool import Pool, pool_within
 from spice_select.pipeline.progress import Clock
-from spice_select.pipeline.read_files import FilesBeside
+from spice_select.pipeline.read_files import FilesBeside, ReadFile
 from spice_select.pipeline.screens import BenchmarkRows
 from spice_select.pipeline.select import select_from_pool
 from spice_select.pipeline.targets import TargetSet
@@ -90,15 +90,24 @@ class _LocalStorage(LocalRows):
         return [self._gradients.beside(one) for one in self._beside.protect]
 
     def benchmarks(self) -> list[BenchmarkRows]:
-        found = []
-        for one in self._beside.benchmarks:
-            name = one.given.name
-            facts = DatasetFacts.from_manifest(one.manifest, name=name, reference=name)
-            found.append(BenchmarkRows(name, facts.uri, facts.sha256, one.rows_shards))
-        return found
+        return benchmark_rows(self._beside.benchmarks)
 
     def parts(self, _size: int) -> list[Part] | None:
         return None
+
+
+def benchmark_rows(files: Sequence[ReadFile]) -> list[BenchmarkRows]:
+    """What nothing of may be trained on, by its files.
+
+    Args:
+        files: The files as they were read.
+    """
+    found = []
+    for one in files:
+        name = one.given.name
+        facts = DatasetFacts.from_manifest(one.manifest, name=name, reference=name)
+        found.append(BenchmarkRows(name, facts.uri, facts.sha256, one.rows_shards))
+    return found
 
 
 def select_locally(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spice_select.errors import SpiceError, VerificationError
 from spice_select.records.exact_numbers import ExactNumber, load_record
 from spice_select.results.provenance import PREDICATE_TYPE, STATEMENT_TYPE
+from spice_select.results.result_folder import ranking_rows, read_statement, selected_lines, stated_dataset
 from spice_select.results.signature import ENVELOPE_FILE, UNSIGNED, check_signature
 
 if TYPE_CHECKING:
@@ -88,27 +89,33 @@ def verify_folder(
         The report; nothing is raised for a folder that does not hold.
     """
     checks = [
-        _check("digests", lambda: _digests(folder)),
-        _check("provenance", lambda: _provenance(folder)),
-        _check("rows", lambda: _rows(folder)),
-        _check("parquet", lambda: _parquet(folder)),
-        _check("trace", lambda: _trace(folder)),
-        _check("evidence", lambda: _evidence(folder)),
-        _check("conditions", lambda: _conditions(folder)),
-        _check("croissant", lambda: _croissant(folder)),
-        _check("other files", lambda: _other_files(folder)),
+        run_check("digests", lambda: _digests(folder)),
+        run_check("provenance", lambda: _provenance(folder)),
+        run_check("rows", lambda: _rows(folder)),
+        run_check("parquet", lambda: _parquet(folder)),
+        run_check("trace", lambda: _trace(folder)),
+        run_check("evidence", lambda: _evidence(folder)),
+        run_check("conditions", lambda: _conditions(folder)),
+        run_check("croissant", lambda: _croissant(folder)),
+        run_check("other files", lambda: _other_files(folder)),
     ]
     if source is not None:
         checks += [
-            _check("source", lambda: _source_digest(folder, source)),
-            _check("source rows", lambda: _source_rows(folder, source)),
+            run_check("source", lambda: _source_digest(folder, source)),
+            run_check("source rows", lambda: _source_rows(folder, source)),
         ]
     if keys is None:
         return VerificationReport(checks, UNSIGNED)
-    return VerificationReport([*checks, _check("signature", lambda: check_signature(folder, keys, job_id))])
+    return VerificationReport([*checks, run_check("signature", lambda: check_signature(folder, keys, job_id))])
 
 
-def _check(name: str, check: Callable[[], str]) -> Check:
+def run_check(name: str, check: Callable[[], str]) -> Check:
+    """Make a check; whatever is wrong with what it reads makes it fail.
+
+    Args:
+        name: Short name.
+        check: Returns what was compared, or raises what is wrong.
+    """
     import pyarrow as pa
 
     try:
@@ -117,14 +124,14 @@ def _check(name: str, check: Callable[[], str]) -> Check:
         return Check(name, False, error.detail)
     except FileNotFoundError as error:
         return Check(name, False, f"{error.filename} is missing")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
         first = str(error).partition("\n")[0][:200]
         return Check(name, False, f"cannot be read: {first or type(error).__name__}")
 
 
 def _absent(folder: Path) -> frozenset[str]:
     """Files that the result does not have: they are neither there nor in its statement."""
-    stated = {subject["name"] for subject in _statement(folder)["subject"]}
+    stated = {subject["name"] for subject in read_statement(folder)["subject"]}
     return frozenset(name for name in OPTIONAL if name not in stated and not (folder / name).exists())
 
 
@@ -152,7 +159,7 @@ def _split_sum(line: str) -> tuple[str, str]:
 def _provenance(folder: Path) -> str:
     from spice_select.results.write import STATED
 
-    statement = _statement(folder)
+    statement = read_statement(folder)
     if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
         raise VerificationError("provenance.intoto.jsonl is no in-toto statement with SLSA provenance")
     said = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
@@ -167,7 +174,7 @@ def _provenance(folder: Path) -> str:
 
 def _rows(folder: Path) -> str:
     rank, sources = 0, set()
-    for rank, (pick, line) in enumerate(zip_longest(_ranking(folder), _lines(folder)), start=1):
+    for rank, (pick, line) in enumerate(zip_longest(ranking_rows(folder), selected_lines(folder)), start=1):
         if pick is None or line is None:
             more, fewer = (
                 ("selected.jsonl", "ranking.parquet") if pick is None else ("ranking.parquet", "selected.jsonl")
@@ -185,7 +192,7 @@ def _rows(folder: Path) -> str:
 
 def _parquet(folder: Path) -> str:
     count = 0
-    for count, (row, line) in enumerate(zip_longest(_parquet_rows(folder), _lines(folder)), start=1):
+    for count, (row, line) in enumerate(zip_longest(_parquet_rows(folder), selected_lines(folder)), start=1):
         if row is None or line is None:
             more, fewer = (
                 ("selected.jsonl", "selected.parquet") if row is None else ("selected.parquet", "selected.jsonl")
@@ -201,7 +208,7 @@ def _trace(folder: Path) -> str:
 
     utility, tokens, count = 0.0, 0, 0
     steps = pq.read_table(folder / "trace.parquet").to_pylist()
-    for count, (pick, step) in enumerate(zip_longest(_ranking(folder), steps), start=1):
+    for count, (pick, step) in enumerate(zip_longest(ranking_rows(folder), steps), start=1):
         if pick is None or step is None:
             raise VerificationError(f"trace.parquet and ranking.parquet do not both have a row {count}")
         utility, tokens = utility + pick["gain"], tokens + pick["tokens"]
@@ -223,7 +230,7 @@ def _evidence(folder: Path) -> str:
     columns = ["source_row", "rank", "tokens", "gain", "conflict", "score"]
     said = {row["rank"]: row for row in pq.read_table(folder / "evidence.parquet", columns=columns).to_pylist()}
     said.pop(None, None)
-    for pick in _ranking(folder):
+    for pick in ranking_rows(folder):
         if said.pop(pick["rank"], None) != {name: pick[name] for name in columns}:
             raise VerificationError(f"evidence.parquet does not say of rank {pick['rank']} what ranking.parquet says")
     if said:
@@ -237,12 +244,12 @@ def _conditions(folder: Path) -> str:
     Raises:
         VerificationError: It is otherwise.
     """
-    config = _statement(folder)["predicate"]["buildDefinition"]["externalParameters"]["config"]
+    config = read_statement(folder)["predicate"]["buildDefinition"]["externalParameters"]["config"]
     conditions = config.get("conditions", {})
     must, never = set(conditions.get("must_include", [])), set(conditions.get("exclude", []))
     if not must and not never:
         return "no rows were to be included or excluded"
-    for pick in _ranking(folder):
+    for pick in ranking_rows(folder):
         if pick["source_row"] in never:
             raise VerificationError(f"row {pick['source_row']} of the source was to be excluded, but was chosen")
         if pick["rank"] <= len(must) and pick["source_row"] not in must:
@@ -286,7 +293,7 @@ def _other_files(folder: Path) -> str:
 
 
 def _source_digest(folder: Path, source: Path) -> str:
-    stated = _dataset(folder)["digest"]["sha256"]
+    stated = stated_dataset(folder)["digest"]["sha256"]
     found = _sha256(source)
     if found != stated:
         raise VerificationError(f"{source} has sha256 {found}; the rows were chosen from a file with {stated}")
@@ -296,8 +303,8 @@ def _source_digest(folder: Path, source: Path) -> str:
 def _source_rows(folder: Path, source: Path) -> str:
     from spice_select.ingest import IntakeOptions, iter_rows, read_dataset
 
-    stated = _dataset(folder)["annotations"]
-    wanted = {pick["source_row"]: pick["row_sha256"] for pick in _ranking(folder)}
+    stated = stated_dataset(folder)["annotations"]
+    wanted = {pick["source_row"]: pick["row_sha256"] for pick in ranking_rows(folder)}
     count = len(wanted)
     with tempfile.TemporaryDirectory(prefix="spice-verify-") as scratch:
         options = IntakeOptions(format=stated["format"], columns=stated["columns"])
@@ -353,42 +360,6 @@ def _parquet_rows(folder: Path) -> Iterator[dict[str, Any]]:
             ]
             for offset in range(batch.num_rows):
                 yield {name: column[offset] for name, column in zip(names, columns, strict=True)}
-
-
-def _ranking(folder: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    from spice_select.results.write import RANKING_SCHEMA
-
-    with pq.ParquetFile(folder / "ranking.parquet") as file:
-        if not file.schema_arrow.equals(RANKING_SCHEMA):
-            raise VerificationError("ranking.parquet does not have the columns of a ranking")
-        for batch in file.iter_batches():
-            yield from batch.to_pylist()
-
-
-def _lines(folder: Path) -> Iterator[bytes]:
-    with (folder / "selected.jsonl").open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                raise VerificationError("selected.jsonl does not end with a line end")
-            yield line[:-1]
-
-
-def _statement(folder: Path) -> dict[str, Any]:
-    lines = (folder / "provenance.intoto.jsonl").read_text(encoding="utf-8").splitlines()
-    statement = json.loads(lines[0]) if len(lines) == 1 else None
-    if not isinstance(statement, dict):
-        raise VerificationError("provenance.intoto.jsonl does not hold one statement")
-    return statement
-
-
-def _dataset(folder: Path) -> dict[str, Any]:
-    dependencies = _statement(folder)["predicate"]["buildDefinition"]["resolvedDependencies"]
-    found = [dependency for dependency in dependencies if dependency.get("name") == "dataset"]
-    if len(found) != 1 or not isinstance(found[0], dict):
-        raise VerificationError("the provenance does not name one data set")
-    return found[0]
 
 
 def _sha256(path: Path) -> str:

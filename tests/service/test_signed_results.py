@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import shutil
@@ -11,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -23,6 +20,7 @@ from spice_select.errors import VerificationError
 from spice_select.results.signature import ENVELOPE_FILE, KEYS_PATH, UNSIGNED, read_keys
 from spice_select.results.verify import verify_folder
 from tests.fixtures.commands import Command, commands
+from tests.fixtures.forgeries import edit_statement, every_row_replaced, numbers_changed, reversed_ranking
 from tests.fixtures.results import seal
 from tests.fixtures.service import InProcessService, jsonl, sums
 
@@ -56,77 +54,6 @@ def spice(capsys: pytest.CaptureFixture[str]) -> Command:
     return commands(capsys)
 
 
-def edit_statement(edit: Callable[[dict[str, Any]], None]) -> Callable[[Path, Signed], None]:
-    def apply(folder: Path, _: Signed) -> None:
-        path = folder / "provenance.intoto.jsonl"
-        statement = json.loads(path.read_text())
-        edit(statement["predicate"])
-        path.write_text(json.dumps(statement, separators=(",", ":")) + "\n")
-
-    return apply
-
-
-def every_row_replaced(folder: Path, signed: Signed) -> None:
-    """Other rows of the same shape, ranking and source included: nothing but the signature can tell."""
-    lines = [json.dumps(record, separators=(",", ":")).encode() for record in sums(4, 700)]
-    (folder / "selected.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    pq.write_table(pa.Table.from_pylist(sums(4, 700)), folder / "selected.parquet")
-    ranking = pq.read_table(folder / "ranking.parquet")
-    digests = pa.array([hashlib.sha256(line).hexdigest() for line in lines])
-    place = ranking.schema.names.index("row_sha256")
-    pq.write_table(ranking.set_column(place, ranking.schema.field(place), digests), folder / "ranking.parquet")
-
-
-def make_evidence_follow(folder: Path) -> None:
-    """Say in the evidence of each row what the forged ranking says."""
-    evidence = pq.read_table(folder / "evidence.parquet")
-    picks = {pick["source_row"]: pick for pick in pq.read_table(folder / "ranking.parquet").to_pylist()}
-    told = [
-        row | {name: picks[row["source_row"]][name] for name in ("rank", "tokens", "gain", "conflict", "score")}
-        if row["rank"] is not None
-        else row
-        for row in evidence.to_pylist()
-    ]
-    pq.write_table(pa.Table.from_pylist(told, schema=evidence.schema), folder / "evidence.parquet")
-
-
-def numbers_changed(change: Callable[[list[float]], list[float]]) -> Callable[[Path, Signed], None]:
-    """Gains of the ranking, and the running sums that follow."""
-
-    def apply(folder: Path, _: Signed) -> None:
-        ranking, trace = (pq.read_table(folder / f"{name}.parquet") for name in ("ranking", "trace"))
-        gains = change(ranking.column("gain").to_pylist())
-        sums_so_far = [sum(gains[: rank + 1]) for rank in range(len(gains))]
-        for name, table, column, values in (
-            ("ranking", ranking, "gain", gains),
-            ("trace", trace, "utility", sums_so_far),
-        ):
-            place = table.schema.names.index(column)
-            changed = table.set_column(place, table.schema.field(place), pa.array(values))
-            pq.write_table(changed, folder / f"{name}.parquet")
-        make_evidence_follow(folder)
-
-    return apply
-
-
-def reversed_ranking(folder: Path, _: Signed) -> None:
-    lines = (folder / "selected.jsonl").read_bytes().splitlines(keepends=True)
-    (folder / "selected.jsonl").write_bytes(b"".join(reversed(lines)))
-    for name in ("selected", "ranking"):
-        table = pq.read_table(folder / f"{name}.parquet")
-        table = table.take(list(range(table.num_rows))[::-1])
-        if name == "ranking":
-            table = table.set_column(0, table.schema.field(0), pa.array(range(1, table.num_rows + 1)))
-        pq.write_table(table, folder / f"{name}.parquet")
-    ranking = pq.read_table(folder / "ranking.parquet").to_pylist()
-    trace, utility, tokens = [], 0.0, 0
-    for pick in ranking:
-        utility, tokens = utility + pick["gain"], tokens + pick["tokens"]
-        trace.append({"rank": pick["rank"], "utility": utility, "tokens": tokens})
-    pq.write_table(pa.Table.from_pylist(trace), folder / "trace.parquet")
-    make_evidence_follow(folder)
-
-
 def signed_by_another(folder: Path, signed: Signed) -> None:
     """The envelope that another deployment would make for this very statement."""
     signer = ResultSigner(Settings(data_dir=signed.folder / "elsewhere"))
@@ -137,7 +64,7 @@ def signed_by_another(folder: Path, signed: Signed) -> None:
 
 def signed_under_a_trusted_name(folder: Path, signed: Signed) -> None:
     """A forged statement in an envelope of another key that claims the id of the right one."""
-    every_row_replaced(folder, signed)
+    every_row_replaced(folder)
     seal(folder)
     key_id = json.loads((folder / ENVELOPE_FILE).read_text())["signatures"][0]["keyid"]
     signed_by_another(folder, signed)
@@ -148,11 +75,15 @@ def signed_under_a_trusted_name(folder: Path, signed: Signed) -> None:
 
 def statement_put_into_the_envelope(folder: Path, signed: Signed) -> None:
     """A forged statement under the genuine signature."""
-    every_row_replaced(folder, signed)
+    every_row_replaced(folder)
     seal(folder)
     envelope = json.loads((folder / ENVELOPE_FILE).read_text())
     envelope["payload"] = base64.b64encode((folder / "provenance.intoto.jsonl").read_bytes()).decode()
     (folder / ENVELOPE_FILE).write_text(json.dumps(envelope))
+
+
+def alone(forge: Callable[[Path], None]) -> Callable[[Path, Signed], None]:
+    return lambda folder, _: forge(folder)
 
 
 def build(name: str) -> Callable[[dict[str, Any]], Any]:
@@ -160,14 +91,16 @@ def build(name: str) -> Callable[[dict[str, Any]], Any]:
 
 
 FORGED: dict[str, Callable[[Path, Signed], None]] = {
-    "every row replaced": every_row_replaced,
-    "ranking reversed": reversed_ranking,
-    "gains a hundredfold": numbers_changed(lambda gains: [100 * gain for gain in gains]),
-    "another method": edit_statement(
-        lambda said: build("externalParameters")(said)["config"]["selection"].update(method="random")
+    "every row replaced": alone(every_row_replaced),
+    "ranking reversed": alone(reversed_ranking),
+    "gains a hundredfold": alone(numbers_changed(lambda gains: [100 * gain for gain in gains])),
+    "another method": alone(
+        edit_statement(lambda said: build("externalParameters")(said)["config"]["selection"].update(method="random"))
     ),
-    "another seed": edit_statement(lambda said: build("internalParameters")(said).update(seed=99)),
-    "another builder": edit_statement(lambda said: said["runDetails"]["builder"].update(id="https://example.org/b")),
+    "another seed": alone(edit_statement(lambda said: build("internalParameters")(said).update(seed=99))),
+    "another builder": alone(
+        edit_statement(lambda said: said["runDetails"]["builder"].update(id="https://example.org/b"))
+    ),
     "the envelope of another job": lambda folder, signed: (
         shutil.copy(signed.folder / signed.other / ENVELOPE_FILE, folder / ENVELOPE_FILE),
         None,
@@ -300,3 +233,21 @@ def _pem(key: Any) -> bytes:
 
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def test_the_gradients_of_a_service_show_what_no_digest_does(signed: Signed, spice: Command, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(signed.folder / signed.job, tmp_path / "copy"))
+    arguments = (
+        "verify",
+        folder,
+        "--json",
+        "--source",
+        signed.source,
+        "--gradients",
+        signed.folder / "data" / "objects",
+    )
+    assert spice(*arguments, "--key", f"{signed.service.http.base_url}", "--job", signed.job).json()["ok"]
+    reversed_ranking(folder)
+    seal(folder)
+    failed = [check["name"] for check in spice(*arguments).json()["checks"] if not check["ok"]]
+    assert failed == ["numbers", "selection"]
