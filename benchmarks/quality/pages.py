@@ -17,6 +17,18 @@ from benchmarks.quality.comparisons import REFERENCE, Advantage, advantage, dete
 from benchmarks.quality.scales import TASKS
 
 POOLS = {"dirty": "(b) dirty", "clean": "(a) clean mixture", "source": "(c) another source"}
+WIDEST_FIRST = ("large", "cpu", "pilot_bfloat16", "pilot")
+LEAST_DRAWS_TOLD = 4
+TOLD_IN_RESULTS = {
+    "targeted_a": "the rule `matching` for a target",
+    "targeted_b": "the rule `relevance` for a target",
+    "untargeted": "the preset `recommended` without a target",
+    "paper": "the preset `paper`",
+    "embedding": "the method `embedding`",
+    "bm25": "the method `bm25`",
+    "random": "the method `random`",
+}
+"""Arms that a user can ask for, in words."""
 VARIANTS = {"full": "every weight trained", "small_rate": "at a learning rate of 1e-6"}
 """What the checks of a protocol file are, by the name of their variant."""
 KINDS = ("clean", "duplicate", "mismatched", "cut_short", "random", "refusal")
@@ -56,6 +68,26 @@ def page(folder: Path) -> None:
     if not list(folder.glob("*.parquet")):
         text += ["Nothing is measured yet."]
     (folder / "README.md").write_text("\n".join(text).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """What ``spice_select.results.measured`` tells of the widest scale that was run: pool (b), at least four draws.
+
+    Args:
+        folder: Holds ``SCALE.json`` and ``SCALE.parquet``.
+    """
+    name = next(name for name in WIDEST_FIRST if (folder / f"{name}.json").exists())
+    numbers = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    cells = _losses(folder / f"{name}.parquet")
+    arms = next(arms for (pool, _, variant), arms in cells.items() if (pool, variant) == ("dirty", ""))
+    told = {}
+    for arm, words in TOLD_IN_RESULTS.items():
+        gains = differences(arms, arm)
+        if len(gains) >= LEAST_DRAWS_TOLD:
+            one = advantage(gains)
+            ends = {"mean": round(one.mean, 4), "low": round(one.low, 4), "high": round(one.high, 4)}
+            told[arm] = {"is": words, "draws": one.draws, **ends}
+    return {"model": "SmolLM2-135M", "pool_rows": numbers["settings"]["pool_rows"], "arms": told}
 
 
 def _losses(path: Path) -> dict[tuple[str, float, str], dict[str, dict[int, dict[int, dict[str, float]]]]]:

@@ -15,6 +15,7 @@ from spice_select.pipeline.select import RowStorage
 from spice_select.records.encoding_notes import in_words
 from spice_select.results.composition import composition
 from spice_select.results.evidence_file import Evidence, EvidenceRows
+from spice_select.results.measured import finding
 from spice_select.results.outcome import Choice
 from spice_select.results.reported import protected_report
 from spice_select.results.run_metadata import RunFacts
@@ -67,7 +68,8 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         schedule=choice.schedule,
     )
     summary["truncated_samples"] = source_rows(storage.rows_shards, choice.truncated_positions[:MOST_LISTED])
-    told = [*notes(facts.config), *in_words(choice.notes)]
+    measured = finding(facts.config, has_targets=choice.selection.tasks is not None)
+    told = [*notes(facts.config), *in_words(choice.notes), *([] if measured is None else [measured])]
     if told:
         summary["notes"] = told
     if choice.decontamination is not None:

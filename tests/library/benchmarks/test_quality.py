@@ -20,7 +20,7 @@ from benchmarks.quality.claims import in_their_span
 from benchmarks.quality.comparisons import advantage, detectable, holm
 from benchmarks.quality.corpus import FILES, NGRAM, STRONG, Row, ShortEnough, draw_pool, read_corpus
 from benchmarks.quality.features import Features
-from benchmarks.quality.pages import differences, page
+from benchmarks.quality.pages import differences, measured, page
 from benchmarks.quality.published import restore
 from benchmarks.quality.report import write_report
 from benchmarks.quality.runner import Runner
@@ -316,6 +316,15 @@ def test_readme_says_what_the_committed_results_say() -> None:
     mean, low, high = (f"{float(number):.3f}" for number in found.groups()[:3])
     assert f"{mean} nats lower ({low} to {high})" in readme
     assert {"4": "four", "5": "five", "8": "eight"}[found[4]] + " pool draws" in readme
+
+
+def test_results_say_what_the_committed_results_say() -> None:
+    told = json.loads((FOLDER.parents[1] / "spice_select" / "results" / "measured.json").read_text(encoding="utf-8"))
+    assert told == measured(FOLDER)
+    results = (FOLDER / "README.md").read_text(encoding="utf-8")
+    results = results[results.index("## Scale `pilot_bfloat16`") :]
+    for arm, one in told["arms"].items():
+        assert f"| `{arm}` | {one['draws']} | {one['mean']:+.4f} | {one['low']:+.4f} to {one['high']:+.4f} |" in results
 
 
 def test_readme_says_what_the_pilot_in_bfloat16_says() -> None:
