@@ -9,5 +9,5 @@ fingerprint."""
 WARMUP_FORMAT = 2
 """Raised whenever the same settings would lead a warm-up to other weights: part of every fingerprint with one."""
 
-PERIODIC_FORMAT = 2
+PERIODIC_FORMAT = 3
 """Raised whenever the same settings would let the schedule ``periodic`` take another course, or write it otherwise."""

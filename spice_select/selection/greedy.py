@@ -207,7 +207,7 @@ def describe(
         tasks=[pick.task for pick in picks] if has_tasks(config, side) else None,
         relevances=[pick.relevance for pick in picks] if has_tasks(config, side) else None,
         margins=[pick.margin for pick in picks] if config.method in GREEDY else None,
-        undecided=sum(pick.margin < pick.resolution for pick in picks) if config.method in GREEDY else None,
+        resolutions=[pick.resolution for pick in picks] if config.method in GREEDY else None,
         cost=None if side.costs is None else int(side.costs[indices].sum()),
         charges=None if charges is None else charges[indices].tolist(),
         opposition=None if side.protected is None else side.protected.report(indices.tolist(), side.exclude),

@@ -160,8 +160,13 @@ def select_one_partition(
     """
     there = rows.tolist()
     chosen = choose(part, for_part(config, count), side, on_progress, should_stop, certified=False)
-    evidence = zip(chosen.indices, chosen.gains, chosen.conflicts, chosen.scores, strict=True)
-    picks = [Proposal(there[row], gain, against, score, 0) for row, gain, against, score in evidence]
+    picks = [
+        Proposal(there[row], gain, against, score, 0)
+        for row, gain, against, score in zip(chosen.indices, chosen.gains, chosen.conflicts, chosen.scores, strict=True)
+    ]
+    if chosen.margins is not None and chosen.resolutions is not None:
+        decided = zip(picks, chosen.margins, chosen.resolutions, strict=True)
+        picks = [pick._replace(margin=margin, resolution=least) for pick, margin, least in decided]
     return Part(picks, chosen.stop_reason, chosen.refreshed)
 
 
@@ -199,7 +204,18 @@ def second_round(
     among, beside = candidates.subset(winners), _beside(side, winners)
     final = select_one_partition(among, config, beside, winners, min(count, len(winners)), on_progress, should_stop)
     best = max((final, *parts), key=lambda part: conditional_utility(candidates, part.rows, side.given, config.alpha))
-    return Part(best.picks, final.stop_reason, sum(part.refreshed for part in (final, *parts)))
+    picks = best.picks
+    if best is final:
+        before = {pick.row: pick for part in parts for pick in part.picks}
+        picks = [_less_decided(pick, before[pick.row]) for pick in picks]
+    return Part(picks, final.stop_reason, sum(part.refreshed for part in (final, *parts)))
+
+
+def _less_decided(pick: Proposal, before: Proposal) -> Proposal:
+    """A pick of the second round, with the margin of the round that decided it by less."""
+    if before.margin - before.resolution >= pick.margin - pick.resolution:
+        return pick
+    return pick._replace(margin=before.margin, resolution=before.resolution)
 
 
 def _cut(

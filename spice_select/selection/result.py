@@ -131,7 +131,7 @@ class Selection:
             score for the target row that picked it; None without targets.
         margins: By how much the score of each pick exceeds that of any other candidate, at least; negative where scores
             tied and the lower row was picked. None for methods that compare no scores.
-        undecided: Picks whose margin is below what the precision of the rows can tell apart; None likewise.
+        resolutions: Below which margin changes of the rows within their precision may change each pick; None likewise.
         objective: With targets under ``relevance``: the sum of what the picks are worth for their targets and of the
             weighted utility; None otherwise.
         objective_bound: No other set with as many rows for each target has a larger objective.
@@ -157,8 +157,15 @@ class Selection:
     tasks: list[int] | None = None
     relevances: list[float] | None = None
     margins: list[float] | None = None
-    undecided: int | None = None
+    resolutions: list[float] | None = None
     objective: float | None = None
     objective_bound: float | None = None
     charges: list[float] | None = None
     opposition: list[Opposition] | None = None
+
+    @property
+    def undecided(self) -> int | None:
+        """Picks whose margin is below what the precision of the rows can tell apart; None without margins."""
+        if self.margins is None or self.resolutions is None:
+            return None
+        return sum(margin < least for margin, least in zip(self.margins, self.resolutions, strict=True))

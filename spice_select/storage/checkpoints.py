@@ -16,7 +16,7 @@ from spice_select.training.periodic import Checkpoint, Pick, Progress, WindowRep
 from spice_select.version import PERIODIC_FORMAT
 
 PROGRESS = "progress.safetensors"
-_EVIDENCE = ("gains", "base_gains", "conflicts", "scores")
+_EVIDENCE = ("gains", "base_gains", "conflicts", "scores", "margins", "resolutions")
 
 
 def write_progress(path: Path, progress: Progress, fingerprint: str, weights_sha256: str | None) -> str:

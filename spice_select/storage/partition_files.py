@@ -12,9 +12,16 @@ from spice_select.selection.partitions import Part
 from spice_select.selection.scoring import Proposal
 from spice_select.storage.shards import read_tensors, write_tensors
 
-PART_FORMAT = 1
+PART_FORMAT = 2
 """Raised whenever a part's choice is written or made differently."""
-_EVIDENCE = ("gains", "conflicts", "scores")
+_EVIDENCE = {
+    "gains": "gain",
+    "conflicts": "conflict",
+    "scores": "score",
+    "margins": "margin",
+    "resolutions": "resolution",
+}
+"""Name of each column, and of the attribute of a pick that it holds."""
 
 
 def write_part(path: Path, part: Part, header: dict[str, Any]) -> str:
@@ -28,12 +35,9 @@ def write_part(path: Path, part: Part, header: dict[str, Any]) -> str:
     Returns:
         Sha256 (hex) of the file.
     """
-    tensors = {
-        "rows": np.array([pick.row for pick in part.picks], dtype=np.int64),
-        "gains": np.array([pick.gain for pick in part.picks], dtype=np.float64),
-        "conflicts": np.array([pick.conflict for pick in part.picks], dtype=np.float64),
-        "scores": np.array([pick.score for pick in part.picks], dtype=np.float64),
-    }
+    tensors = {"rows": np.array([pick.row for pick in part.picks], dtype=np.int64)}
+    for column, name in _EVIDENCE.items():
+        tensors[column] = np.array([getattr(pick, name) for pick in part.picks], dtype=np.float64)
     about = {"format": PART_FORMAT, "header": header, "stop_reason": part.stop_reason, "refreshed": part.refreshed}
     return write_tensors(path, tensors, about)
 
@@ -53,7 +57,9 @@ def read_part(path: Path, sha256: str, header: dict[str, Any]) -> Part:
     tensors, about = read_tensors(path, {"rows", *_EVIDENCE}, sha256)
     if about["format"] != PART_FORMAT or about["header"] != header:
         raise MismatchedShardError(f"{path.name} holds the choice from another part, run or version")
-    rows = tensors["rows"].tolist()
-    evidence = zip(rows, *(tensors[name].tolist() for name in _EVIDENCE), strict=True)
-    picks = [Proposal(row, gain, conflict, score, 0) for row, gain, conflict, score in evidence]
+    columns = {name: tensors[column].tolist() for column, name in _EVIDENCE.items()}
+    picks = [
+        Proposal(row, place=0, **{name: values[number] for name, values in columns.items()})
+        for number, row in enumerate(tensors["rows"].tolist())
+    ]
     return Part(picks, about["stop_reason"], about["refreshed"])

@@ -7,6 +7,7 @@ of two models, so every number of a pick speaks of its window alone; what can be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +23,7 @@ from spice_select.records.tokenize import Example
 from spice_select.selection.certificate import greedy_guarantee, spearman
 from spice_select.selection.gradient_matrix import GradientMatrix
 from spice_select.selection.greedy import choose
-from spice_select.selection.methods import SideData
+from spice_select.selection.methods import GREEDY, SideData
 from spice_select.selection.partitions import for_part, selected_count, windows_of
 from spice_select.selection.random_baseline import random_control
 from spice_select.selection.result import STOPPED, Certificate, Selection, StopReason, StopRequest
@@ -39,6 +40,8 @@ class Pick(NamedTuple):
         base_gain: The gain it would have had alone, nats.
         conflict: Conflict with the window's picks before it, in [0, 1].
         score: What it was compared by.
+        margin: By how much the score exceeds any other's in its window, at least; infinite where none are compared.
+        resolution: Below which margin changes within the precision may change the pick.
     """
 
     row: int
@@ -47,6 +50,8 @@ class Pick(NamedTuple):
     base_gain: float
     conflict: float
     score: float
+    margin: float
+    resolution: float
 
 
 class WindowReport(NamedTuple):
@@ -239,7 +244,9 @@ def _window(
         certificate = selection.certificate
         assert certificate is not None
         there = usable[torch.tensor(selection.indices, dtype=torch.int64)].tolist()
-        evidence = (selection.gains, selection.base_gains, selection.conflicts, selection.scores)
+        margins = selection.margins or [math.inf] * len(there)
+        least = selection.resolutions or [0.0] * len(there)
+        evidence = (selection.gains, selection.base_gains, selection.conflicts, selection.scores, margins, least)
         picks = [Pick(places[place], number, *numbers) for place, *numbers in zip(there, *evidence, strict=True)]
         seed = config.selection.seed + 1_000_003 * number
         report = WindowReport(
@@ -288,7 +295,7 @@ def as_selection(chosen: Chosen, config: RunConfig, places: dict[int, int], toke
         bounds that sum over all choices of as many samples from each window, *with the models being what they were*:
         nothing is proven about another course of the training.
     """
-    progress = chosen.progress
+    progress, compares = chosen.progress, config.selection.method in GREEDY
     indices = [places[pick.row] for pick in progress.picks]
     gains, conflicts = [pick.gain for pick in progress.picks], [pick.conflict for pick in progress.picks]
     epsilons = [pick.gain - pick.base_gain for pick in progress.picks]
@@ -323,6 +330,8 @@ def as_selection(chosen: Chosen, config: RunConfig, places: dict[int, int], toke
         partial=chosen.stop_reason in STOPPED,
         method=config.selection.method,
         refreshed=int(sum(report.refreshed for report in progress.reports)),
+        margins=[pick.margin for pick in progress.picks] if compares else None,
+        resolutions=[pick.resolution for pick in progress.picks] if compares else None,
         cost=sum(int(tokens[index]) for index in indices),
     )
 

@@ -198,6 +198,7 @@ def test_without_steps_it_is_the_offline_choice_from_the_same_windows(
     periodic = run(source, RunConfig(gradients=gradients, selection=selection, schedule=never))
     assert [row.source_row for row in periodic.ranking] == [row.source_row for row in offline.ranking]
     assert [row.gain for row in periodic.ranking] == pytest.approx([row.gain for row in offline.ranking], rel=1e-5)
+    assert periodic.summary["undecided"] == offline.summary["undecided"]
     assert periodic.summary["schedule"]["steps"] == 0
     assert "schedule" not in offline.summary
 

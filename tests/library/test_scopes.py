@@ -44,6 +44,22 @@ def test_windows_choose_each_on_its_own(method):
     assert selection.utility <= selection.certificate.upper_bound
 
 
+def test_ties_between_rows_of_length_one_are_reported_wherever_the_pool_is_cut():
+    rows = np.random.default_rng(5).standard_normal((200, 64))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    windows = select(rows, config(20, WindowsScope(kind="windows", size=50)))
+    lacking = [margin < least for margin, least in zip(windows.margins, windows.resolutions, strict=True)]
+    assert [lacking[place] for place in (0, 5, 10, 15)] == [True] * 4  # the first of each: all rows gain the same
+    assert windows.undecided == sum(lacking) < 10
+    scope = PartitionedScope(kind="partitioned", parts=4)
+    parts = select(rows, config(20, scope))
+    first = {part.min().item() for part in part_rows(200, 4, 0)}
+    lacking = [margin < least for margin, least in zip(parts.margins, parts.resolutions, strict=True)]
+    undecided = {row for row, is_close in zip(parts.indices, lacking, strict=True) if is_close}
+    assert first & set(parts.indices) <= undecided  # also where the second round decided clearly
+    assert parts.undecided == len(undecided) > 1
+
+
 def test_windows_share_a_budget_in_proportion():
     selection = select(pool(1, 250, 5), config(33, WindowsScope(kind="windows", size=100)))
     order = random_order(250, 0).tolist()
@@ -58,6 +74,9 @@ def test_one_window_or_one_part_is_the_global_choice():
     for scope in (WindowsScope(kind="windows", size=120), PartitionedScope(kind="partitioned", parts=1)):
         cut = select(gradients, config(30, scope))
         assert cut.indices == whole.indices
+        assert cut.resolutions == pytest.approx(whole.resolutions)
+        if scope.kind == "windows":
+            assert cut.margins == whole.margins
         assert cut.scope.loss == pytest.approx(0.0, abs=1e-12)
     assert whole.scope is None
 
