@@ -143,6 +143,8 @@ PING = "webhook.ping"
 
 ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 TERMINAL = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+RETRYABLE = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+"""States in which a job may be tried again."""
 EVALUATING = (EvaluationStatus.QUEUED, EvaluationStatus.RUNNING)
 """States that an evaluation can still leave."""
 

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from app.api import deps
 from app.api.schemas.jobs import JobUpdate
 from app.errors import ServiceError
+from app.services.jobs.retries import retry
 from app.ui.auth import SameOrigin, Visitor
 from app.ui.form_fields import FormFields, accepted, pairs
 from app.ui.job_page import JobPage
@@ -23,6 +24,15 @@ def cancel(job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Respons
     """Stop a job."""
     services.jobs.cancel(visitor.project_id, job_id)
     return RedirectResponse(f"/ui/jobs/{job_id}", 303)
+
+
+@router.post("/ui/jobs/{job_id}/retry", dependencies=[SameOrigin])
+def try_again(
+    job_id: str, visitor: Visitor, services: deps.ServicesDep, once: Annotated[str, Form(max_length=60)] = ""
+) -> Response:
+    """Queue a job again, and show the new one; a form that is sent twice makes one."""
+    view, _ = retry(services.jobs, visitor.project_id, job_id, key=once or None)
+    return RedirectResponse(f"/ui/jobs/{view.job.id}", 303)
 
 
 @router.post("/ui/jobs/{job_id}/delete", dependencies=[SameOrigin])

@@ -10,6 +10,7 @@ from fastapi import Depends, Query, Request
 from app.api import serializers
 from app.api.problems import base_url
 from app.api.services import Services
+from app.ids import new_id
 from app.persistence.tables import Dataset, Job
 from app.services.access.keys import Caller
 from app.services.evaluations.service import EvaluationView
@@ -74,6 +75,7 @@ class JobPageData:
             "job": job,
             "ended": facts.view.job.status not in ACTIVE,
             "dataset_name": facts.dataset.name if visitor.may("datasets:read") else None,
+            "once": new_id("page"),
             "about": about or FormFields({"name": job.name or "", "tags": tags}),
         }
         if job.result is not None and values["ended"]:

@@ -233,6 +233,7 @@ def upgrade() -> None:
         Column("estimate", JSON, nullable=True),
         Column("metadata", JSON, nullable=False),
         Column("parent", JSON, nullable=True),
+        Column("retry_of", sa.String(40), nullable=True),
         Column("traceparent", sa.String(60), nullable=True),
         Column("partial", sa.Boolean(), server_default=sa.false(), nullable=False),
         Column("result", JSON, nullable=True),

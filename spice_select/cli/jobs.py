@@ -223,6 +223,24 @@ def cancel(job: JobId, json: options.Json = False) -> None:
 
 
 @app.command()
+def retry(
+    job: JobId,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeating the command with the same key makes no second job.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the new job has ended.")] = False,
+    max_wait: options.MaxWait = None,
+    json: options.Json = False,
+) -> None:
+    """Queue a job that failed, was cancelled or expired again: another job, same settings, gradients reused."""
+    with options.service() as client:
+        again = client.jobs.retry(job, idempotency_key=idempotency_key)
+        if wait:
+            finish(client, again.id, max_wait, json=json)
+    present(again, json=json)
+
+
+@app.command()
 def delete(
     job: JobId,
     version: Annotated[int | None, typer.Option(help="Only if the job is still at this version.")] = None,

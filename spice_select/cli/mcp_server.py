@@ -66,6 +66,7 @@ def server() -> MCPServer[Any]:
         tools.list_selection,
         tools.explain_row,
         tools.cancel_job,
+        tools.retry_job,
         tools.fetch_files,
     ):
         made.tool()(_telling(tool))
@@ -157,6 +158,10 @@ class Tools:
     def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a job; what it has selected so far is kept."""
         return shown(self._client.jobs.cancel(job_id))
+
+    def retry_job(self, job_id: JobId) -> dict[str, Any]:
+        """Queue a job that failed, was cancelled or expired again, as another job; what is measured is reused."""
+        return shown(self._client.jobs.retry(job_id))
 
     def fetch_files(
         self, job_id: JobId, folder: Annotated[str, Field(description="Where the files go; made when missing.")]

@@ -307,6 +307,7 @@ class Job(Answer):
     gradients_reused: bool | None = None
     config: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    retry_of: str | None = None
     progress: Progress | None = None
     priority: int = 0
     queue: QueuePosition | None = None

@@ -114,6 +114,8 @@ STEPS = (
         {"other": "id"},
     ),
     Step("jobs cancel", lambda known: [known["other"]]),
+    Step("retry", lambda known: [known["other"]], {"again": "id"}),
+    Step("jobs retry", lambda known: [known["other"]], {"once_more": "id"}),
     Step("jobs delete", lambda known: [known["job"]]),
     Step("webhooks add", lambda _: ["http://127.0.0.1:9/hook"], {"endpoint": "id"}),
     Step("webhooks list"),

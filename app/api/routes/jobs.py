@@ -14,6 +14,7 @@ from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
 from app.api.schemas.fields import Page
 from app.api.schemas.jobs import ExplainedRowRead, JobCreate, JobRead, JobUpdate, SampleRead
+from app.services.jobs.retries import retry
 from app.services.jobs.service import JobRequest, JobView
 from app.status import ACTIVE, JobStatus
 from spice_select.config import digest_of
@@ -127,6 +128,16 @@ def cancel_job(
 ) -> Response:
     """Stop a job; what it has chosen so far is kept."""
     return _accepted(request, services.jobs.cancel(project, job_id, expected), {})
+
+
+@router.post("/{job_id}/retry", status_code=202, response_model=JobRead)
+def retry_job(
+    request: Request, job_id: deps.JobId, project: deps.Project, services: deps.ServicesDep, key: deps.KeyDep
+) -> Response:
+    """Queue a job that failed, was cancelled or expired again, as another job; what is measured is reused."""
+    trace = request.scope.get("spice.traceparent")
+    view, replayed = retry(services.jobs, project, job_id, key=key, traceparent=trace)
+    return _accepted(request, view, {"Idempotency-Replayed": "true"} if replayed else {})
 
 
 @router.get("/{job_id}/selection")

@@ -187,6 +187,8 @@ class JobRead(BaseModel):
     """Settings of a newer release that this one cannot read are shown as they were stored."""
     metadata: dict[str, str]
     parent: Annotated[Json, Shown(ParentRun)] | None = None
+    retry_of: str | None = None
+    """The job that this one tries again."""
     progress: ProgressRead | None
     priority: int
     estimate: Annotated[Json, Shown(EstimateRead)] | None

@@ -220,6 +220,7 @@ class Job(Base):
     estimate: Mapped[dict[str, Any] | None]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     parent: Mapped[dict[str, Any] | None]
+    retry_of: Mapped[str | None] = mapped_column(Id)
     traceparent: Mapped[str | None] = mapped_column(SafeString(60))
     partial: Mapped[bool] = mapped_column(Boolean, server_default=false())
     result: Mapped[dict[str, Any] | None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from app.errors import NotFoundError, ServiceError
@@ -79,6 +79,26 @@ def selection_units(config: RunConfig, usable: int) -> Iterator[dict[str, Any]]:
         picks = min(wanted, selection.max_count or wanted, usable // parts + (number < usable % parts))
         yield {"kind": UnitKind.SELECT_PART, "shard": number, "total": picks, **newer}
     yield {"kind": UnitKind.SELECT, "shard": None, "total": 0, **newer}
+
+
+def adopt_parts(session: Any, rows: Iterable[Mapping[str, Any]], earlier_job_id: str, gradient_set_id: str) -> None:
+    """End the parts of a job that is tried again with what the earlier one selected from them, by the same gradients.
+
+    Args:
+        session: The running transaction.
+        rows: The units of the new job, as they were inserted.
+        earlier_job_id: The job that is tried again.
+        gradient_set_id: That of the new job.
+    """
+    units = Units(session)
+    done = {
+        unit.shard: commit
+        for unit, commit in units.part_commits(earlier_job_id)
+        if unit.state == UnitState.DONE and unit.gradient_set_id == gradient_set_id
+    }
+    for row in rows:
+        if row["kind"] == UnitKind.SELECT_PART and row["shard"] in done:
+            units.adopt(row["id"], done[row["shard"]])
 
 
 _UNMADE = (GradientSetStatus.FAILED, GradientSetStatus.EXPIRED)

@@ -22,11 +22,11 @@ from app.persistence.repositories import (
 )
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import Job
+from app.persistence.tables import Dataset, Job
 from app.services.idempotency import made_before, repeated, replayed
 from app.services.if_match import require_version
 from app.services.jobs.estimates import Estimate, Estimator, Past, refuse_unfit
-from app.services.jobs.planning import check_parts, needed_sets, selection_units
+from app.services.jobs.planning import adopt_parts, check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
 from app.services.jobs.targets import gather_targets
@@ -59,7 +59,8 @@ class JobRequest:
     """A client's request, validated field by field but not yet against the data set.
 
     ``settings`` are those of the job for its proxy model: what a preset fills in depends on it. ``base_pointer`` is
-    where the request names the job that it adds to.
+    where the request names the job that it adds to. ``retry_of`` is the job that is tried again, and ``target_rows_id``
+    the data set of its target rows, which then are not read anew.
     """
 
     dataset_id: str
@@ -72,6 +73,8 @@ class JobRequest:
     base_pointer: str = "#/given_job"
     parent: dict[str, Any] | None = None
     traceparent: str | None = None
+    retry_of: str | None = None
+    target_rows_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class JobService:
         self.estimator = Estimator(proxies.settings, store)
         self.quotas = Quotas(store, proxies.settings)
 
-    def create(self, project_id: str, request: JobRequest, *, key: str | None, body: str) -> tuple[JobView, bool]:
+    def create(
+        self, project_id: str, request: JobRequest, *, key: str | None, body: str, operation: str = OPERATION
+    ) -> tuple[JobView, bool]:
         """Queue a job; its gradient set is shared with every job that needs the same gradients.
 
         Args:
@@ -110,6 +115,7 @@ class JobService:
             request: What is asked for.
             key: Idempotency-Key.
             body: Digest of the request, to compare repeated calls by.
+            operation: What the key is for.
 
         Returns:
             The job, and whether an earlier call with this key had made it.
@@ -121,7 +127,7 @@ class JobService:
         if key is not None and self.proxies.asks_hub(request.proxy):
             # A repeated call must work while the model hub does not, so it is looked for before the proxy is resolved.
             with self.database.read() as session:
-                earlier = repeated(session, project_id, OPERATION, key, body)
+                earlier = repeated(session, project_id, operation, key, body)
             if earlier is not None:
                 return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
         proxy = self.proxies.resolve(request.proxy)
@@ -130,9 +136,11 @@ class JobService:
         quotas, groups = config.selection.quotas, {}
         if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
             groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
-        rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config)
+        rows = None
+        if request.target_rows_id is None:
+            rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config)
         with self.database.write() as session:
-            known = replayed(session, project_id, OPERATION, key, body, job_id)
+            known = replayed(session, project_id, operation, key, body, job_id)
             if known is None:
                 self.quotas.refuse(session, project_id, queued=1, stored_bytes=1)  # gradients, and files of its result
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
@@ -140,11 +148,12 @@ class JobService:
                 check_groups(config.selection, dataset)
                 check_parts(config.selection)
                 check_benchmarks(session, project_id, config)
-                target = (
-                    target_dataset(session, project_id, config, dataset)
-                    if rows is None
-                    else rows.record(session, project_id, job_id)
-                )
+                if request.target_rows_id is not None:
+                    target: Dataset | None = usable_dataset(session, project_id, request.target_rows_id, "#/targets")
+                elif rows is not None:
+                    target = rows.record(session, project_id, job_id)
+                else:
+                    target = target_dataset(session, project_id, config, dataset)
                 sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
                 check_conditions(session, config, dataset, gradient_set, groups, request.base_pointer)
@@ -166,20 +175,28 @@ class JobService:
                         "metadata_": request.metadata,
                         "priority": request.priority,
                         "parent": request.parent,
+                        "retry_of": request.retry_of,
                         "traceparent": request.traceparent,
                     },
                     request.deadline_seconds,
                 )
                 unit = {"project_id": project_id, "job_id": job_id, "dataset_id": dataset.id}
                 unit["gradient_set_id"] = gradient_set.id
-                Units(session).add_all(
+                own_units = [
                     {**unit, "id": new_id("unit"), **own} for own in selection_units(config, dataset.num_usable or 0)
-                )
+                ]
+                Units(session).add_all(own_units)
+                if request.retry_of is not None:
+                    adopt_parts(session, own_units, request.retry_of, gradient_set.id)
                 Events(session).append(
                     project_id,
                     "job.queued",
                     job_id=job_id,
-                    data={"gradients_reused": reused, "pool": dataset.num_usable},
+                    data={
+                        "gradients_reused": reused,
+                        "pool": dataset.num_usable,
+                        **({} if request.retry_of is None else {"retry_of": request.retry_of}),
+                    },
                 )
                 # Within the transaction: a place in the queue costs nobody a lock, another session costs us time.
                 view = self.view(session, job)

@@ -101,6 +101,16 @@ class AsyncJobs(AsyncResource):
         """Ask a job to stop; what it has selected is kept."""
         return parse(await self._transport.send("POST", f"{job_path(job_id)}/cancel"), Job)
 
+    async def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
+        """Queue a job that failed, was cancelled or expired again, as another job with the same settings.
+
+        Args:
+            job_id: The job that ended.
+            idempotency_key: Calls with one key make one job; a fresh one when left out.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return parse(await self._transport.send("POST", f"{job_path(job_id)}/retry", headers=headers), Job)
+
     async def wait(
         self, job_id: str, *, on_progress: Callable[[Job], object] | None = None, max_wait: float | None = None
     ) -> Job:
