@@ -38,6 +38,7 @@ from app.api.sse import EventHub, ends_on_signals
 from app.outbound import Guard, Policy
 from app.persistence.session import Database
 from app.services.access.keys import KeyService
+from app.services.access.project_overview import ProjectOverview
 from app.services.access.secret_box import SecretBox
 from app.services.access.sessions import Sessions
 from app.services.datasets.previews import DatasetPreviews
@@ -63,6 +64,7 @@ from app.services.storage.retention import Retention
 from app.settings import Settings
 from app.storage import ArtifactStore
 from app.ui import (
+    api_keys_page,
     dataset_page,
     dataset_preview,
     evaluation_form,
@@ -70,9 +72,11 @@ from app.ui import (
     job_actions,
     login,
     pages,
+    project_page,
     reference,
     row_page,
     statics,
+    webhooks_page,
 )
 from app.ui import jobs as job_lists
 from spice_select.version import __version__
@@ -147,8 +151,9 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         webhooks,
     ):
         app.include_router(module.router)
-    page_parts = (dataset_preview, dataset_page, job_lists, row_page, forms, job_actions, evaluation_form, login)
-    for part in (*page_parts, statics, reference):
+    of_jobs = (job_lists, row_page, forms, job_actions, evaluation_form)
+    of_projects = (project_page, api_keys_page, webhooks_page, login)
+    for part in (dataset_preview, dataset_page, *of_jobs, *of_projects, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(
@@ -181,6 +186,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         settings=settings,
         store=store,
         keys=keys,
+        project_overview=ProjectOverview(database, jobs.quotas),
         folder=SharedFolder(settings, database),
         sessions=Sessions(keys, settings.data_dir),
         limiter=make_limiter(settings),

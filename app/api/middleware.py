@@ -145,6 +145,9 @@ class RequestMiddleware:
                 about = {name: value for name, value in scope.get("path_params", {}).items() if name in LOGGED}
                 if made.startswith("/"):
                     about["location"] = made
+                known = scope.get("spice.caller")
+                if known is not None and known.key_id is not None:  # who did it
+                    about["key_id"] = known.key_id
                 get_logger().info(
                     "request", method=verb, route=route, status=status, seconds=round(seconds, 4), **about
                 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.api.rate_limit import RateLimiter
 from app.api.sse import EventHub
 from app.services.access.keys import KeyService
+from app.services.access.project_overview import ProjectOverview
 from app.services.access.sessions import Sessions
 from app.services.datasets.previews import DatasetPreviews
 from app.services.datasets.service import DatasetService
@@ -36,6 +37,7 @@ class Services:
     settings: Settings
     store: ArtifactStore
     keys: KeyService
+    project_overview: ProjectOverview
     folder: SharedFolder
     sessions: Sessions
     limiter: RateLimiter

@@ -19,6 +19,9 @@ job_actions        cancelling, renaming, tagging and deleting a job
 evaluation_fields  the fields of the form of an evaluation
 evaluation_form    its routes, and cancelling evaluations
 evaluation_view    verdicts and intervals of evaluations as drawn
+project_page       quotas and history of the project; where its settings begin
+api_keys_page      keys: made, rotated, revoked
+webhooks_page      webhooks: made, changed, tested, paused, with what was sent
 login              sessions in a cookie, where keys are asked for
 plots, snippets    plots and comparisons as data; lines to copy
 reference          the contract at /docs

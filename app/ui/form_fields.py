@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,11 @@ from app.errors import ServiceError
 from spice_select.errors import SpiceError
 
 Body = TypeVar("Body", bound=BaseModel)
+IN_WORDS = {
+    "Extra inputs are not permitted": "there is no such setting",
+    "String should have at least 1 character": "this is needed",
+    "List should have at least 1 item after validation, not 0": "choose at least one",
+}
 FieldOf = Callable[[str | None], str]
 """The field of a form that a JSON pointer of the request body stands for; empty where the form has none."""
 
@@ -117,5 +123,6 @@ def accepted(draft: FormFields, model: type[Body], body: dict[str, Any], field_n
 
 def _in_words(detail: str) -> str:
     """What the validator says, as a person reads it beside a field."""
-    plain = detail.replace("Input should", "this should")
-    return "there is no such setting" if plain == "Extra inputs are not permitted" else plain
+    if detail in IN_WORDS:
+        return IN_WORDS[detail]
+    return re.sub(r"^(Input|String) should", "this should", detail)

@@ -99,6 +99,13 @@ class Events:
             query = query.where(Event.type.in_(types))
         return list(self.session.scalars(query.order_by(Event.id).limit(limit)))
 
+    def latest(self, project_id: str, *, before: int | None, limit: int) -> list[Event]:
+        """Events of a project before a number, newest first."""
+        query = select(Event).where(Event.project_id == project_id)
+        if before is not None:
+            query = query.where(Event.id < before)
+        return list(self.session.scalars(query.order_by(Event.id.desc()).limit(limit)))
+
     def behind(self, cursors: Mapping[str, int], limit: int) -> list[Event]:
         """The next events of several projects, each behind its own number, in one query; in order within a project."""
         places = [and_(Event.project_id == project, Event.id > number) for project, number in cursors.items()]

@@ -142,6 +142,9 @@ def test_every_page_is_readable(
         dataset,
         "/ui/jobs/nothing",
         "/ui/login",
+        "/ui/settings",
+        "/ui/api-keys",
+        "/ui/webhook-endpoints",
         "/ui?status=failed",
     ):
         page.goto(path)
