@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFoundError, ServiceError
 from app.persistence.repositories import IdempotencyKeys, KeyHeldError
+from app.persistence.session import Database
 
 Made = TypeVar("Made")
 
@@ -76,6 +77,18 @@ def repeated(session: Session, project_id: str, operation: str, key: str, reques
     if known.request_sha256 != request_sha256:
         raise ServiceError("idempotency-key-reused", "this Idempotency-Key came with another request body before")
     return known.resource_id
+
+
+def first_call(database: Database, project_id: str, operation: str, key: str | None, request_sha256: str) -> str | None:
+    """As ``repeated``, before there is a transaction, and for a call that may have no key.
+
+    Raises:
+        ServiceError: ``idempotency-key-reused``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by repeated()
+    if key is None:
+        return None
+    with database.read() as session:
+        return repeated(session, project_id, operation, key, request_sha256)
 
 
 def made_before(read: Callable[[], Made], what: str) -> Made:

@@ -1,18 +1,22 @@
 """What one project may hold at a time: stored bytes, data sets, and jobs and evaluations that wait.
 
-Checked where something is accepted. Requests that are under way at the same moment do not see each other, so that a
-bound may be passed by as many as there are of them; another replica's measure of the folder is half a minute old.
+Checked where something is accepted, and by the worker that fetches a source. What the database counts is exact, however
+many ask at once. Bytes are measured on the disk: exact within a process, half a minute old in another replica.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from app.errors import ServiceError
 from app.persistence.repositories import holdings
-from app.persistence.repositories.holdings import Holding
+from app.persistence.repositories.holdings import Holding, lock_holdings
+from app.persistence.session import Database
 from app.settings import Settings
 from app.storage import ArtifactStore
 
@@ -38,6 +42,10 @@ class Quota(NamedTuple):
     allowed: int | None
 
 
+_storing = threading.Lock()
+"""Between measuring what a project stores and adding to it; a rename lies between the two, no transfer."""
+
+
 class Quotas:
     """The quotas of projects.
 
@@ -59,8 +67,43 @@ class Quotas:
         used = self._used(session, project_id, list(self._allowed))
         return {name: Quota(used[name], allowed) for name, allowed in self._allowed.items()}
 
+    @contextmanager
+    def storing(self, database: Database, project_id: str, **more: int) -> Generator[None]:
+        """Around adding files to the store: nobody else of this process adds any meanwhile.
+
+        Args:
+            database: Where the records are.
+            project_id: The project.
+            more: As for ``check``, ``stored_bytes`` among them.
+
+        Raises:
+            ServiceError: ``quota-bytes`` or ``quota-exceeded``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by check()
+        with _storing:
+            with database.read() as session:
+                self.check(session, project_id, **more)
+            yield
+
+    def bytes_left(self, session: Session, project_id: str) -> int | None:
+        """Bytes that a project may still store; None for any number."""
+        allowed = self._allowed["stored_bytes"]
+        used = 0 if allowed is None else self._used(session, project_id, ["stored_bytes"])["stored_bytes"]
+        return None if allowed is None else max(0, allowed - used)
+
     def refuse(self, session: Session, project_id: str, **more: int) -> None:
-        """Refuse what would go beyond a quota.
+        """As ``check``, in the transaction that adds it: nobody else adds to what is counted until it ends.
+
+        Args:
+            session: A transaction that writes.
+            project_id: The project.
+            more: As for ``check``.
+        """
+        if any(self._allowed[name] is not None for name in more):
+            lock_holdings(session, project_id)
+            self.check(session, project_id, **more)
+
+    def check(self, session: Session, project_id: str, **more: int) -> None:
+        """Refuse what would go beyond a quota, as it stands.
 
         Args:
             session: An open session.
@@ -70,7 +113,7 @@ class Quotas:
         Raises:
             ServiceError: ``quota-bytes`` or ``quota-exceeded``, with what is used and allowed.
         """
-        asked = {name: amount for name, amount in more.items() if self._allowed[name] is not None}
+        asked = {name: amount for name, amount in more.items() if amount and self._allowed[name] is not None}
         if not asked:
             return
         used = self._used(session, project_id, list(asked))

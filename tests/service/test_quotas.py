@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,77 @@ def test_a_full_project_can_neither_add_work_nor_sources_until_it_deletes(limite
     finished = full.http.get("/v1/jobs").json()["data"][0]
     assert full.http.delete(f"/v1/jobs/{finished['id']}").status_code == 204
     assert full.http.post("/v1/jobs", json=job).status_code == 202
+
+
+def test_what_is_refused_for_the_number_of_data_sets_leaves_no_bytes(limited: Open) -> None:
+    service = limited(quota_datasets=1)
+    assert send(service, 0).status_code == 202
+    before = on_disk(service, "proj_default")
+    for start in (100, 200, 300):
+        refused(send(service, start), 429, "quota-exceeded", "datasets", 1, 1)
+    assert on_disk(service, "proj_default") == before
+
+
+def test_appended_rows_are_a_data_set_of_their_own_and_count(limited: Open) -> None:
+    service = limited(quota_datasets=2)
+    first = service.push(jsonl(sums(8)))["id"]
+    more = {"file": ("more.jsonl", jsonl(sums(4, 100)))}
+    assert service.http.post(f"/v1/datasets/{first}/append", files=more).status_code == 202
+    before = on_disk(service, "proj_default")
+    refused(service.http.post(f"/v1/datasets/{first}/append", files=more), 429, "quota-exceeded", "datasets", 2, 2)
+    assert on_disk(service, "proj_default") == before
+
+
+def test_targets_of_a_job_are_a_data_set_of_their_own_and_count(limited: Open) -> None:
+    service = limited(quota_datasets=2)
+    pool = service.push(jsonl(sums(8)))["id"]
+    targets = [{"name": "sums", "rows": sums(3, 50)}]
+    body = {"dataset_id": pool, "budget": {"count": 3}, "preset": None, "targets": targets}
+    key = {"Idempotency-Key": "with targets"}
+    first = service.http.post("/v1/jobs", json=body, headers=key)
+    assert first.status_code == 202, first.text
+    before = on_disk(service, "proj_default")
+    other = {**body, "targets": [{"name": "sums", "rows": sums(3, 60)}]}
+    refused(service.http.post("/v1/jobs", json=other), 429, "quota-exceeded", "datasets", 2, 2)
+    assert on_disk(service, "proj_default") == before
+    again = service.http.post("/v1/jobs", json=body, headers=key)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"]), "a repeated call makes nothing"
+
+
+def test_stored_targets_of_a_job_that_is_refused_go_away_again(limited: Open) -> None:
+    service = limited(quota_datasets=9, artifact_grace_seconds=0.0)
+    pool = service.push(jsonl(sums(8)))["id"]
+    before = on_disk(service, "proj_default")
+    targets = [{"name": "sums", "rows": sums(3, 50)}]
+    body = {"dataset_id": pool, "budget": {"count": 9000}, "preset": None, "targets": targets}
+    assert service.http.post("/v1/jobs", json=body).status_code == 422
+    service.app.state.services.datasets.retention.sweep()
+    assert on_disk(service, "proj_default") == before
+
+
+def test_a_source_that_is_larger_than_what_is_left_fails_and_stores_nothing(limited: Open, tmp_path: Path) -> None:
+    (tmp_path / "pool.jsonl").write_bytes(jsonl(sums(400)))
+    service = limited(source_roots=[tmp_path], quota_bytes=5_000, max_attempts=1)
+    source = {"source": {"type": "file", "path": "pool.jsonl"}}
+    dataset = service.http.post("/v1/datasets", json=source).json()["id"]
+    service.drain()
+    shown = service.http.get(f"/v1/datasets/{dataset}").json()
+    assert (shown["status"], shown["error"]["code"]) == ("invalid", "quota-bytes")
+    assert on_disk(service, "proj_default") == 0
+
+
+def test_calls_at_the_same_moment_do_not_pass_a_bound_together(
+    any_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with InProcessService(any_database_url, tmp_path / "data", quota_datasets=3, quota_queued=2) as service:
+        with ThreadPoolExecutor(8) as pool:
+            sent = list(pool.map(lambda number: send(service, 100 * number).status_code, range(8)))
+        assert sorted(sent) == [202] * 3 + [429] * 5
+        service.drain()
+        body = {"dataset_id": service.http.get("/v1/datasets").json()["data"][0]["id"], "budget": {"count": 3}}
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda _: service.http.post("/v1/jobs", json=body).status_code, range(8)))
+        assert sorted(made) == [202] * 2 + [429] * 6
 
 
 def test_each_project_has_its_own_quota_and_sees_no_other(sqlite_url: str, tmp_path: Path) -> None:

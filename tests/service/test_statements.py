@@ -11,10 +11,10 @@ from sqlalchemy import event
 
 from tests.fixtures.service import InProcessService, jsonl, sums
 
-MOST_TO_POST = 16
+MOST_TO_POST = 17
 """Three of them ask what past jobs took and which workers there are, remembered for two seconds unless it is set
-to zero, as here. One counts what the project holds against its quotas,
-and on PostgreSQL one locks the project before its next event is numbered."""
+to zero, as here. One counts what the project holds against its quotas; on
+PostgreSQL one keeps others from adding to it meanwhile, and one locks the project before its next event is numbered."""
 MOST_TO_SHOW = {"succeeded": 1, "queued": 3}
 MOST_TO_LIST = {"/ui": 5, "/v1/evaluations": 2}
 MOST_FOR_A_PAGE = 4

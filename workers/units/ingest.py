@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from app.errors import ServiceError
 from app.persistence.repositories import Datasets, Events
 from app.services.compat import understood
+from app.services.quotas import Quotas
 from app.services.units.commits import Outcome
 from app.services.units.leases import Claim
 from app.services.units.service import UnitService
@@ -112,7 +113,7 @@ class IngestHandler(UnitHandler[IngestInputs, IngestOutcome]):
         else:
             source = folder / "source"
             source.mkdir()
-            fetched = _fetched(claim, inputs.source, inputs.resolved_source, source, units, heartbeat)
+            fetched = _fetched(claim, inputs.source, inputs.resolved_source, source, store, units, heartbeat)
             resolved = {"resolved_source": fetched}
         heartbeat.phase("validating", measure="bytes")
         read = partial(
@@ -156,13 +157,14 @@ def _fetched(
     source: dict[str, Any],
     resolved: dict[str, Any] | None,
     folder: Path,
+    store: ArtifactStore,
     units: UnitService,
     heartbeat: Heartbeat,
 ) -> dict[str, Any]:
     """Bring the files of a source into a folder; what the source was, as the data set's row keeps it.
 
     Raises:
-        ServiceError: ``newer-settings``: a kind of source that this release does not know.
+        ServiceError: ``newer-settings``: a kind of source that this release does not know; ``quota-bytes``.
     """
     settings = units.settings
     heartbeat.phase("fetching", measure="bytes")
@@ -171,14 +173,22 @@ def _fetched(
         if not units.pin_source(claim, revision):
             raise Stopped("the data set is somebody else's by now")
 
-    meter = Meter(settings.max_upload_bytes, settings.source_seconds, heartbeat.advance, heartbeat.should_stop)
+    with units.database.read() as session:
+        left = Quotas(store, settings).bytes_left(session, claim.project_id)
+    most = settings.max_upload_bytes if left is None else min(left, settings.max_upload_bytes)
+    meter = Meter(most, settings.source_seconds, heartbeat.advance, heartbeat.should_stop)
     pinned = (resolved or {}).get("revision")
     try:
         asked = parse_source(source)
     except ConfigError as error:  # whoever stored it could read it
         detail = f"data set {claim.dataset_id} has a source that this release cannot read: {error.detail}"
         raise ServiceError("newer-settings", detail) from error
-    fetched = fetch(asked, folder, settings, meter, pinned=pinned, pin=pin)
+    try:
+        fetched = fetch(asked, folder, settings, meter, pinned=pinned, pin=pin)
+    except ServiceError as error:
+        if error.code == "download-limit" and most < settings.max_upload_bytes and meter.seconds_left:
+            raise ServiceError("quota-bytes", f"the project may store {most} more bytes: {error.detail}") from error
+        raise
     listed = [
         {key: value for key, value in asdict(file).items() if value is not None}
         for file in fetched.files[:LISTED_FILES]

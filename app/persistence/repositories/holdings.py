@@ -15,6 +15,19 @@ from app.status import EvaluationStatus, JobStatus, UploadStatus
 Holding = Literal["announced_bytes", "datasets", "queued_jobs", "queued_evaluations"]
 
 
+def lock_holdings(session: Session, project_id: str) -> None:
+    """Let nobody else add to what a project holds before this transaction ends: two that count at once see one number.
+
+    Not by the project's row, which workers lock after others. SQLite writes one at a time anyway.
+
+    Args:
+        session: A transaction that writes.
+        project_id: The project.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"holdings {project_id}", 0))))
+
+
 def holdings(session: Session, project_id: str, wanted: Iterable[Holding]) -> dict[Holding, int]:
     """What a project has at this moment.
 

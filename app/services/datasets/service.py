@@ -19,7 +19,7 @@ from app.persistence.session import Database
 from app.persistence.tables import Dataset, RejectedRow, Unit
 from app.services.datasets.joined_files import join_files
 from app.services.datasets.sources import refuse_source
-from app.services.idempotency import made_before, replayed
+from app.services.idempotency import first_call, made_before, replayed
 from app.services.if_match import require_version
 from app.services.jobs.validation import refuse_unready
 from app.services.quotas import Quotas
@@ -29,6 +29,9 @@ from app.status import DatasetStatus, UnitKind
 from app.storage import ArtifactStore
 from spice_select.config import digest_of
 from spice_select.ingest.source_urls import AnySource, shown
+
+OPERATION = "POST /v1/datasets"
+"""What the Idempotency-Key of a registration is for."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +133,24 @@ class DatasetService:
 
         Raises:
             ServiceError: ``quota-bytes``, ``quota-exceeded`` or ``idempotency-key-reused``.
-        """  # ruff: ignore[docstring-extraneous-exception] - raised by replayed()
-        if not self.store.has(project_id, upload.sha256):
-            with self.database.read() as session:
-                self.quotas.refuse(session, project_id, stored_bytes=upload.bytes)
-        # The bytes first: a row must never name an artifact that is not there.
-        self.store.add(project_id, upload.path, upload.sha256)
+        """
         about: dict[str, Any] = {"name": name, "requested": requested, "metadata": metadata}
         if appended_to is not None:
             about["appended_to"] = appended_to
-        return self._enter_once(project_id, key, {"sha256": upload.sha256, **about}, {"upload": upload, **about})
+        request = {"sha256": upload.sha256, **about}
+        known = first_call(self.database, project_id, OPERATION, key, digest_of(request))
+        if known is not None:
+            return made_before(partial(self.get, project_id, known), f"data set {known}"), True
+        more = 0 if self.store.has(project_id, upload.sha256) else upload.bytes
+        with self.quotas.storing(self.database, project_id, datasets=1, stored_bytes=more):
+            # The bytes first: a row must never name an artifact that is not there.
+            self.store.add(project_id, upload.path, upload.sha256)
+        try:
+            return self._enter_once(project_id, key, request, {"upload": upload, **about})
+        except ServiceError:  # another call came first
+            with self.database.write() as session:
+                Artifacts(session).mark_obsolete(project_id, [upload.sha256])
+            raise
 
     def append(
         self,
@@ -233,7 +244,7 @@ class DatasetService:
         """Enter a data set unless an earlier call with this key has; repeated calls are compared by their request."""
         dataset_id = new_id("ds")
         with self.database.write() as session:
-            known = replayed(session, project_id, "POST /v1/datasets", key, digest_of(request), dataset_id)
+            known = replayed(session, project_id, OPERATION, key, digest_of(request), dataset_id)
             if known is None:
                 # How many bytes will come of a source is not known yet.
                 new = {} if row["upload"] is not None else {"stored_bytes": 1}

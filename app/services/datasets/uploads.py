@@ -219,6 +219,8 @@ class UploadService:
         if len(parts) < num_parts(upload):
             raise ConflictError(f"{num_parts(upload) - len(parts)} of {num_parts(upload)} parts are missing",
                                 code="parts-missing")  # fmt: skip
+        with self.database.read() as session:
+            self.quotas.check(session, project_id, datasets=1)  # others may have come since it was opened
         dataset_id = new_id("ds")
         with self.store.scratch() as scratch:
             path = scratch / "upload"
@@ -238,7 +240,7 @@ class UploadService:
                 raise NotFoundError(f"upload {upload_id}")
             if current.dataset_id is not None:
                 return current.dataset_id, True
-            self.quotas.refuse(session, project_id, datasets=1)  # others may have come since it was opened
+            self.quotas.refuse(session, project_id, datasets=1)
             enter(
                 session,
                 dataset_id,

@@ -23,13 +23,13 @@ from app.persistence.repositories import (
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, Job
-from app.services.idempotency import made_before, repeated, replayed
+from app.services.idempotency import first_call, made_before, replayed
 from app.services.if_match import require_version
 from app.services.jobs.estimates import Estimate, Estimator, Past, refuse_unfit
 from app.services.jobs.planning import adopt_parts, check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
-from app.services.jobs.targets import gather_targets
+from app.services.jobs.targets import gather_targets, kept_if_made
 from app.services.jobs.validation import (
     check_benchmarks,
     check_conditions,
@@ -124,25 +124,27 @@ class JobService:
             ServiceError: The data set, the budget or the proxy model rules the job out.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         job_id = new_id("job")
-        if key is not None and self.proxies.asks_hub(request.proxy):
+        if self.proxies.asks_hub(request.proxy):
             # A repeated call must work while the model hub does not, so it is looked for before the proxy is resolved.
-            with self.database.read() as session:
-                earlier = repeated(session, project_id, operation, key, body)
+            earlier = first_call(self.database, project_id, operation, key, body)
             if earlier is not None:
                 return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
         proxy = self.proxies.resolve(request.proxy)
         past = self.estimator.past(self.database, project_id)
         config = _settled(request, proxy, past)
-        quotas, groups = config.selection.quotas, {}
-        if quotas is not None and quotas.column is not None and (quotas.floors or quotas.caps):
-            groups = read_groups(self.database, self.store, project_id, request.dataset_id, quotas.column)
+        groups, mix = {}, config.selection.quotas
+        if mix is not None and mix.column is not None and (mix.floors or mix.caps):
+            groups = read_groups(self.database, self.store, project_id, request.dataset_id, mix.column)
         rows = None
-        if request.target_rows_id is None:
-            rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config)
-        with self.database.write() as session:
+        if request.target_rows_id is None and (config.conditions.targets or config.conditions.protect):
+            earlier = first_call(self.database, project_id, operation, key, body)  # before anything is stored
+            if earlier is not None:
+                return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
+            rows = gather_targets(self.database, self.store, self.quotas, project_id, request.dataset_id, config)
+        with kept_if_made(self.database, project_id, rows), self.database.write() as session:
             known = replayed(session, project_id, operation, key, body, job_id)
             if known is None:
-                self.quotas.refuse(session, project_id, queued=1, stored_bytes=1)  # gradients, and files of its result
+                self.quotas.refuse(session, project_id, queued=1, stored_bytes=1, datasets=0 if rows is None else 1)
                 dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
                 check_dataset_objective(config, dataset)
                 check_groups(config.selection, dataset)
@@ -370,8 +372,7 @@ def find_job(session: Any, project_id: str, job_id: str) -> Job:
 def stop_job(session: Any, job_id: str, outcome: JobStatus) -> bool:
     """End a job now, or ask the worker that is selecting for it to end it with what it has.
 
-    Units are locked before the job, as everywhere: two orders would deadlock. Unless it is selecting, all of them end
-    with the job.
+    Units are locked before the job: two orders would deadlock. Unless it is selecting, all of them end with it.
 
     Args:
         session: The running transaction.

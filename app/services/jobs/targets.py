@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.errors import ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Datasets
+from app.persistence.repositories import Artifacts, Datasets
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset
 from app.services.jobs.validation import check_dataset_objective, usable_dataset
+from app.services.quotas import Quotas
 from app.status import DatasetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, TargetConfig
-from spice_select.errors import DatasetError
+from spice_select.errors import DatasetError, SpiceError
 from spice_select.records.conversation import Conversation, compact_json, dump_conversation
 from spice_select.records.objectives import check_objective
 from spice_select.selection.validation import check_protected, check_targets, group_of
@@ -43,6 +44,11 @@ class TargetRows:
     """
 
     values: dict[str, Any]
+
+    @property
+    def digests(self) -> list[str]:
+        """Sha256 (hex) of every stored file."""
+        return [self.values["sha256"], *(shard["sha256"] for shard in self.values["shards"])]
 
     def record(self, session: Any, project_id: str, job_id: str) -> Dataset:
         """Record the data set of the target rows.
@@ -74,13 +80,14 @@ class TargetRows:
 
 
 def gather_targets(
-    database: Database, store: ArtifactStore, project_id: str, dataset_id: str, config: RunConfig
+    database: Database, store: ArtifactStore, quotas: Quotas, project_id: str, dataset_id: str, config: RunConfig
 ) -> TargetRows | None:
     """Read the rows of every target and protected set and store them, before the transaction that makes the job.
 
     Args:
         database: Where the records are.
         store: Where the bytes are.
+        quotas: What the project may hold.
         project_id: Owner.
         dataset_id: The data set to select from.
         config: Settings of the job.
@@ -153,9 +160,30 @@ def gather_targets(
         for shard in manifest.shards:
             path = folder / "rows" / shard.name
             shards.append({**shard.model_dump(), **_looked_at(path)})
-            store.add(project_id, path, shard.sha256)
-        store.add(project_id, source, manifest.sha256)
+        files = {manifest.sha256: source, **{shard.sha256: folder / "rows" / shard.name for shard in manifest.shards}}
+        more = sum(path.stat().st_size for name, path in files.items() if not store.has(project_id, name))
+        with quotas.storing(database, project_id, queued=1, datasets=1, stored_bytes=more):
+            for name, path in files.items():
+                store.add(project_id, path, name)
         return TargetRows({**manifest.recorded(), "shards": shards, "source_shards": []})
+
+
+@contextmanager
+def kept_if_made(database: Database, project_id: str, rows: TargetRows | None) -> Generator[None]:
+    """Around making a job: targets that were stored for one that is refused go away again.
+
+    Args:
+        database: Where the records are.
+        project_id: Owner.
+        rows: What was stored; None for a job without any.
+    """  # ruff: ignore[docstring-missing-exception] - raised within
+    try:
+        yield
+    except (ServiceError, SpiceError):
+        if rows is not None:
+            with database.write() as session:
+                Artifacts(session).mark_obsolete(project_id, rows.digests)
+        raise
 
 
 def _too_many() -> str:
