@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app import logs
+from app.persistence.schema import OwnTables
 from app.persistence.session import Database
 from app.services.units.service import UnitService
 from app.settings import Settings
@@ -26,13 +27,13 @@ def dispatch(settings: Settings, notify: Callable[[str], None], backlog: Callabl
     shutdown = stop_on_signals()
     log = logs.get_logger()
     database = Database(settings.resolved_database_url, pool_size=2)
-    units = UnitService(database, settings)
+    units, tables = UnitService(database, settings), OwnTables(database)
     maintenance = Maintenance(settings, shutdown).start()
     log.info("dispatcher_started")
     pause = settings.poll_seconds
     while not shutdown.is_set():
         try:
-            notified = units.notify(notify, backlog=backlog)
+            notified = units.notify(notify, backlog=backlog) if tables.are_own() else 0
             if notified:
                 log.info("units_notified", count=notified)
             pause = settings.poll_seconds

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from app import tracing
 from app.errors import ServiceError, storage_is_full
 from app.logs import get_logger
+from app.persistence.schema import OwnTables
 from app.persistence.session import Database
 from app.services.storage.data_folder import SharedFolder
 from app.services.units.commits import Outcome, commit_unit
@@ -56,6 +57,7 @@ class UnitRunner:
         self.database = Database(settings.resolved_database_url, pool_size=4)
         self.store = ArtifactStore(settings.data_dir)
         self.folder = SharedFolder(settings, self.database)
+        self.tables = OwnTables(self.database)
         self.units = UnitService(self.database, settings)
         self.resources = Resources(settings, self.store, self.units)
         self.handlers = make_handlers(self.resources)
@@ -85,15 +87,21 @@ class UnitRunner:
         Returns:
             Whether the unit could be claimed.
         """
-        claim = self.units.claim(unit_id, self.owner) if self.folder.is_here() else None
+        claim = self.units.claim(unit_id, self.owner) if self._may_claim() else None
         if claim is None:
             return False
         self.run_claim(claim)
         return True
 
     def claim_next(self) -> Claim | None:
-        """Claim whatever waits; None when nothing does, or when this process is not on the data folder of the API."""
-        return self.units.claim_next(self.owner) if self.folder.is_here() else None
+        """Claim whatever waits; None when nothing does, or when this process must not.
+
+        It must not on another data folder than that of the API, nor on the tables of another build.
+        """
+        return self.units.claim_next(self.owner) if self._may_claim() else None
+
+    def _may_claim(self) -> bool:
+        return self.tables.are_own() and self.folder.is_here()
 
     def run_claim(self, claim: Claim) -> None:
         """Do a claimed unit and record how it ended."""

@@ -214,7 +214,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PoolTimeoutError)
     def _database(request: Request, error: Exception) -> Response:
         log.error("database_unavailable", error=str(error), request_id=request_id(request))
-        detail = "the database does not answer"
+        detail = request.app.state.services.health.of_another_build(error) or "the database does not answer"
         return problem_response(request, "unavailable", detail, headers={"Retry-After": "5"})
 
     @app.exception_handler(OSError)

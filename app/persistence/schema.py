@@ -5,11 +5,15 @@ They lie beside the package ``app``, in a checkout, an image and an installed di
 
 from __future__ import annotations
 
+import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
+from app.logs import get_logger
+from app.persistence.session import Database
 from app.persistence.tables import Base
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
+LOG_SECONDS = 60.0
+"""Least time between two lines of the log about tables of another build."""
 MOST_NAMED = 3
 """Tables that a refusal names; the rest it counts."""
 
@@ -87,6 +93,51 @@ def differing_tables(connection: Connection) -> str | None:
     )
 
 
+class OwnTables:
+    """Whether the tables are those of this build; once they are, they are for good: they change with a migration only.
+
+    Args:
+        database: The service's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._own = False
+        self._logged_at = -LOG_SECONDS
+
+    @cached_property
+    def head(self) -> str | None:
+        """The migration that this code is written for; read when first asked for, as that takes a moment."""
+        return newest_revision()
+
+    def revision(self) -> str | None:
+        """The migration that the database is at; None where it was never migrated."""
+        with self._database.engine.connect() as connection:
+            at: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+            return at
+
+    def refusal(self) -> str | None:
+        """What is wrong with the tables, in a sentence; None for those of this build, and of a newer release.
+
+        Raises:
+            SQLAlchemyError: The database does not answer, or was never migrated.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the driver
+        if self._own or self.revision() != self.head:
+            return None  # an older program goes on while a newer release is rolled out
+        with self._database.engine.connect() as connection:
+            differing = differing_tables(connection)
+        self._own = differing is None
+        return differing
+
+    def are_own(self) -> bool:
+        """Whether there is no refusal; the log says why not, at most once a minute."""
+        refusal = self.refusal()
+        if refusal is not None and time.monotonic() - self._logged_at >= LOG_SECONDS:
+            self._logged_at = time.monotonic()
+            get_logger().error("tables_of_another_build", detail=f"nothing is taken or removed here: {refusal}")
+        return refusal is None
+
+
 def migrate(url: str | None = None) -> None:
     """Bring a database to the newest migration.
 
@@ -98,7 +149,6 @@ def migrate(url: str | None = None) -> None:
     """
     from alembic import command
 
-    from app.persistence.session import Database
     from app.settings import Settings
 
     url = url or Settings().resolved_database_url

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from app.persistence.schema import differing_tables, newest_revision
+from app.persistence.schema import OwnTables
 from app.persistence.session import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +24,7 @@ class Health:
     def __init__(self, database: Database, worker_alive: Callable[[], bool] | None = None) -> None:
         self.database = database
         self.worker_alive = worker_alive
-        self._own_tables = False
-
-    @cached_property
-    def head(self) -> str | None:
-        """The migration that this code is written for; read when first asked for, as that takes a moment."""
-        return newest_revision()
+        self.tables = OwnTables(database)
 
     def checks(self) -> dict[str, str | None]:
         """Name of each check to what is wrong, or None."""
@@ -42,15 +35,24 @@ class Health:
 
     def _database(self) -> str | None:
         try:
-            with self.database.engine.connect() as connection:
-                at = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-                if at == self.head and not self._own_tables:
-                    differing = differing_tables(connection)
-                    self._own_tables = differing is None  # looked at once: tables change with a migration only
-                    if differing is not None:
-                        return differing
+            at, refusal = self.tables.revision(), self.tables.refusal()
         except SQLAlchemyError as error:
             if isinstance(getattr(error, "orig", None), FileNotFoundError):
                 return str(getattr(error, "orig", ""))
             return "it does not answer, or was never migrated"
-        return None if at == self.head else f"migrations are at {at}, not at {self.head}"
+        return refusal if at == self.tables.head else f"migrations are at {at}, not at {self.tables.head}"
+
+    def of_another_build(self, error: Exception) -> str | None:
+        """Whether a statement failed because the tables are those of another build: a sentence, or None.
+
+        Args:
+            error: What the statement failed with. A database that does not answer is not asked again.
+        """
+        words = ("no such table", "no such column", "has no column", "NOT NULL constraint")
+        if not (isinstance(error, ProgrammingError | IntegrityError) or any(word in str(error) for word in words)):
+            return None
+        try:
+            refusal = self.tables.refusal()
+        except SQLAlchemyError:
+            return None
+        return None if refusal is None else f"the database is not served: {refusal}"

@@ -151,4 +151,12 @@ UNITS = (
         "return (*urgent, *fair, *age)",
         ("tests/service/test_queue.py",),
     ),
+    Fault(
+        "a worker takes units from the tables of another build",
+        "units",
+        "workers/run_unit.py",
+        "return self.tables.are_own() and self.folder.is_here()",
+        "return self.folder.is_here()",
+        ("tests/service/test_migrations.py",),
+    ),
 )

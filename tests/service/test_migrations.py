@@ -20,6 +20,9 @@ from app.persistence.tables import SelectedSample
 from app.persistence.types import SafeString
 from app.services.health import ROOT, Health
 from spice_select.results import selected_sample
+from tests.fixtures.service import InProcessService, jsonl, sums
+from workers.background.maintenance import Maintenance
+from workers.run_unit import UnitRunner
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -134,6 +137,28 @@ def test_tables_of_another_build_are_refused_in_a_sentence(empty_url: str, monke
         assert "table unit_commit is missing" in str(Health(database).checks()["database"])
     finally:
         database.dispose()
+
+
+def test_workers_take_nothing_from_tables_of_another_build_and_pages_say_why(
+    any_database_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with InProcessService(any_database_url, tmp_path / "data") as service:
+        service.push(jsonl(sums(4)))
+        waiting = service.http.post("/v1/datasets", files={"file": ("pool.jsonl", jsonl(sums(4, 50)))}).json()["id"]
+        with service.runner.database.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE job DROP COLUMN partial"))
+        other = UnitRunner(service.settings, "another", threading.Event())
+        assert other.claim_next() is None, "although a data set waits"
+        other.database.dispose()
+        maintenance = Maintenance(service.settings, threading.Event())
+        maintenance.sweep()
+        maintenance._database.dispose()
+        assert "tables_of_another_build" in "".join(capfd.readouterr())
+        for path, headers in (("/v1/jobs", {}), ("/ui", {"Accept": "text/html"})):
+            answer = service.http.get(path, headers=headers)
+            assert answer.status_code == 503
+            assert "table job has no column partial" in answer.text, path
+        assert service.http.get(f"/v1/datasets/{waiting}").json()["status"] == "validating"
 
 
 def test_the_service_does_not_start_on_tables_of_another_build(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from typing import Self
 
 from app.logs import get_logger
+from app.persistence.schema import OwnTables
 from app.persistence.session import Database
 from app.services.datasets.uploads import UploadService
 from app.services.storage.checkpoints import sweep_checkpoints
@@ -37,6 +38,7 @@ class Maintenance:
         self._database = Database(settings.resolved_database_url, pool_size=2)
         self._store = ArtifactStore(settings.data_dir)
         self._folder = SharedFolder(settings, self._database)
+        self._tables = OwnTables(self._database)
         self._units = UnitService(self._database, settings)
         self._uploads = UploadService(self._database, self._store, settings)
         self._retention = Retention(self._database, self._store, settings)
@@ -62,13 +64,15 @@ class Maintenance:
 
     def sweep(self) -> None:
         """End units that keep losing workers, jobs past their deadline, and uploads that were given up."""
+        if not self._tables.are_own():
+            return
         self._units.sweep()
         if self._folder.is_here():
             self._uploads.sweep()
             sweep_checkpoints(self._database, self._store)
 
     def remove(self) -> None:
-        """Remove files that no record names any more, unless the folder here is not the shared one."""
-        removed = self._retention.sweep() if self._folder.is_here() else {}
+        """Remove files that no record names any more, unless folder or tables here are not ours."""
+        removed = self._retention.sweep() if self._tables.are_own() and self._folder.is_here() else {}
         if any(removed.values()):
             get_logger().info("retention_swept", **removed)

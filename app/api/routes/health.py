@@ -45,7 +45,7 @@ def ready(request: Request, response: Response) -> ReadyRead:
 def version(request: Request) -> VersionRead:
     """Versions of the code, the API and the database schema."""
     health: Health = request.app.state.services.health
-    return VersionRead(version=__version__, api="v1", schema=health.head, gradient_format=GRADIENT_FORMAT)
+    return VersionRead(version=__version__, api="v1", schema=health.tables.head, gradient_format=GRADIENT_FORMAT)
 
 
 @router.get("/problems/{slug}", response_class=HTMLResponse)
