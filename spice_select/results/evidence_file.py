@@ -194,3 +194,30 @@ def read_row_evidence(path: Path, source_row: int) -> tuple[RowEvidence | None, 
     facts = SelectionFacts.model_validate(json.loads(metadata[FACTS]))
     rows = pq.read_table(path, filters=[("source_row", "=", source_row)]).to_pylist()
     return (RowEvidence.model_validate(rows[0]) if rows else None), facts
+
+
+def read_rows_not_selected(
+    path: Path, status: Literal["not_selected", "excluded"], *, after: int, limit: int
+) -> tuple[list[RowEvidence], SelectionFacts]:
+    """Rows that were not selected: candidates that came nearest to it first, excluded rows in the order of the source.
+
+    Nearest by the score that the rule would have compared next; where the rule has none, by relevance for their target,
+    and without targets by what they would still add.
+
+    Args:
+        path: An ``evidence.parquet``.
+        status: Which rows.
+        after: How many of them to pass over.
+        limit: Most rows.
+    """
+    metadata = pq.read_schema(path).metadata or {}
+    facts = SelectionFacts.model_validate(json.loads(metadata[FACTS]))
+    keys = ("score", "relevance_rank", "gain")
+    table = pq.read_table(path, columns=["source_row", *keys], filters=[("status", "=", status)])
+    known = [name for name in keys if table[name].null_count < len(table)] if status == "not_selected" else []
+    by = [(name, "ascending" if name == "relevance_rank" else "descending") for name in known[:1]]
+    rows = table.sort_by([*by, ("source_row", "ascending")])["source_row"].slice(after, limit).to_pylist()
+    found = pq.read_table(path, filters=[("source_row", "in", rows)]).to_pylist() if rows else []
+    place = {row: number for number, row in enumerate(rows)}
+    found.sort(key=lambda item: place[item["source_row"]])
+    return [RowEvidence.model_validate(item) for item in found], facts

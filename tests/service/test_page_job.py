@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import re
+import shutil
+import zipfile
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.ui import row_page
 from tests.fixtures.service import InProcessService, jsonl, sums
 from tests.service.test_page_submit import errors
 
@@ -183,3 +188,54 @@ def test_the_page_lists_and_gives_every_file_of_the_result(shown: tuple[InProces
         sent = service.http.get(f"/ui/jobs/{job_id}/files/{name}")
         assert sent.content == service.http.get(f"/v1/jobs/{job_id}/files/{name}").content
         assert name in sent.headers["Content-Disposition"]
+
+
+def test_the_rows_just_not_selected_come_nearest_first_with_their_reasons(shown: tuple[InProcessService, str]) -> None:
+    service, job_id = shown
+    chosen = {pick["source_row"] for pick in selection(service, job_id)}
+    everything = [service.http.get(f"/v1/jobs/{job_id}/rows/{row}").json() for row in range(70)]
+    expected: dict[str, list[dict[str, Any]]] = {"not_selected": [], "excluded": []}
+    for row in everything:
+        if row["source_row"] not in chosen:
+            expected[row["status"]].append(row)
+    if expected["not_selected"][0]["score"] is not None:
+        expected["not_selected"].sort(key=lambda row: (-row["score"], row["source_row"]))
+    else:
+        expected["not_selected"].sort(key=lambda row: (row["relevance_rank"], row["source_row"]))
+    for status, rows in expected.items():
+        assert rows, status
+        for after in range(0, len(rows), row_page.ROWS):
+            address = f"/ui/jobs/{job_id}/rows/not-selected?status={status}&after={after}"
+            text = unescape(service.http.get(address).text)
+            here = rows[after : after + row_page.ROWS]
+            assert re.findall(r'row-number">Row (\d+) ', text) == [str(row["source_row"]) for row in here]
+            for row in here:
+                assert row["why"] in text
+                assert row["messages"][0]["content"][:40] in text
+            assert ('rel="next"' in text) is (after + row_page.ROWS < len(rows))
+    assert "No further row" in service.http.get(f"/ui/jobs/{job_id}/rows/not-selected?after=900").text
+    assert service.http.get(f"/ui/jobs/{job_id}/rows/not-selected?status=selected").status_code == 422
+    text = service.http.get(f"/ui/jobs/{job_id}").text
+    assert f'hx-get="/ui/jobs/{job_id}/rows/not-selected"' in text
+    assert text.index('id="actions"') > text.index("<h2>History</h2>"), "actions come last"
+
+
+def test_one_archive_has_every_file_and_is_the_same_each_time(shown: tuple[InProcessService, str]) -> None:
+    service, job_id = shown
+    assert f'href="/ui/jobs/{job_id}/files/archive.zip"' in service.http.get(f"/ui/jobs/{job_id}").text
+    page, first = (
+        service.http.get(f"/ui/jobs/{job_id}/files/archive.zip"),
+        service.http.get(f"/v1/jobs/{job_id}/files/archive.zip"),
+    )
+    assert page.content == first.content
+    assert f'filename="{job_id}.zip"' in page.headers["content-disposition"]
+    assert first.headers["etag"] == f'"{hashlib.sha256(first.content).hexdigest()}"'
+    with zipfile.ZipFile(io.BytesIO(first.content)) as archive:
+        assert archive.testzip() is None
+        for file in service.http.get(f"/v1/jobs/{job_id}/files").json()["data"]:
+            held = archive.read(f"{job_id}/{file['name']}")
+            assert hashlib.sha256(held).hexdigest() == file["sha256"], file["name"]
+        assert len(archive.namelist()) == len(service.http.get(f"/v1/jobs/{job_id}/files").json()["data"])
+    shutil.rmtree(service.settings.data_dir / "prefixes")
+    assert service.http.get(f"/v1/jobs/{job_id}/files/archive.zip").content == first.content
+    assert service.http.get(f"/v1/jobs/{job_id}/files/archive.zip?k=3").status_code == 422

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from app.services.results.openlineage import job_events
 from app.services.results.reader import ResultReader
 from app.services.results.truncated import CUTTABLE, TruncatedResults
 from app.settings import Settings
-from app.storage import ArtifactStore
+from app.storage import BLOCK_BYTES, ArtifactStore
 from spice_select.config import RunConfig
 from spice_select.results.signature import ENVELOPE_FILE, ENVELOPE_MEDIA_TYPE
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 QUERY_K = {"parameter": "k", "in": "query"}
 STATEMENT_FILE = "provenance.intoto.jsonl"
+ARCHIVE = "archive.zip"
+"""Every file of a result in one, under the id of the job; made when it is asked for, and in no list of files."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,23 @@ class ResultService:
         made = self.truncated.made(project_id, key, write)
         return Stored(ENVELOPE_FILE, ENVELOPE_MEDIA_TYPE, made.stat().st_size, made.name, made)
 
+    def _archive(self, project_id: str, job_id: str) -> Stored:
+        """Every file of a result in one."""
+        files = self.files(project_id, job_id)
+
+        def write(target: Path) -> None:
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file in files:
+                    path = getattr(file, "path", None) or self.reader.intact(project_id, job_id, file.name, file.sha256)
+                    entry = zipfile.ZipInfo(f"{job_id}/{file.name}")  # of no date: the same files are the same bytes
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as out:
+                        shutil.copyfileobj(source, out, BLOCK_BYTES)
+
+        digest = hashlib.sha256("\n".join(f"{file.sha256} {file.name}" for file in files).encode()).hexdigest()
+        made = self.truncated.made(project_id, f"{files[0].sha256}-archive-{digest[:16]}", write)
+        return Stored(f"{job_id}.zip", "application/zip", made.stat().st_size, made.name, made)
+
     def file(
         self,
         project_id: str,
@@ -125,7 +147,9 @@ class ResultService:
             ServiceError: ``not-found``, ``conflict-state`` while there is no result, ``validation-error`` where k
                 does not fit, ``prefix-undefined`` where the first k picks mean nothing.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
-        if name == ENVELOPE_FILE:
+        if name == ARCHIVE:
+            whole = self._archive(project_id, job_id)
+        elif name == ENVELOPE_FILE:
             whole = self._envelope(project_id, job_id, self.reader.files(project_id, job_id))
         else:
             file, path = self.reader.file(project_id, job_id, name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from app.errors import ConflictError, NotFoundError, ServiceError
 from app.persistence.repositories import Datasets
@@ -51,13 +52,7 @@ class RowEvidenceService:
             pool = datasets.get_even_deleted(job.dataset_id)
             targets = None if job.target_dataset_id is None else datasets.get_even_deleted(job.target_dataset_id)
             rejected = datasets.rejected(job.dataset_id, after=row - 1, limit=1)
-        try:
-            _, path = self.reader.file(project_id, job_id, EVIDENCE)
-        except NotFoundError as error:
-            raise ConflictError(
-                f"job {job_id} has no evidence for each row: it selected by windows or in parts, or is older",
-                code="evidence-unavailable",
-            ) from error
+        path = self._file(project_id, job_id)
         from spice_select.results.evidence_file import read_row_evidence
 
         evidence, facts = read_row_evidence(path, row)
@@ -69,6 +64,60 @@ class RowEvidenceService:
             unusable = f"it cannot be used: {rejected[0].detail}"
             evidence = RowEvidence(source_row=row, status="excluded", code=rejected[0].code, detail=unusable)
         return self._with_texts(evidence, facts, job, pool, targets)
+
+    def not_selected(
+        self,
+        project_id: str,
+        job_id: str,
+        status: Literal["not_selected", "excluded"],
+        *,
+        after: int,
+        limit: int,
+    ) -> list[ExplainedRow]:
+        """Rows that were not selected: candidates that came nearest to it first, or those left out before.
+
+        Args:
+            project_id: Owner.
+            job_id: A job that has ended with a result.
+            status: Which rows.
+            after: How many of them to pass over.
+            limit: Most rows.
+
+        Raises:
+            ConflictError: As for ``explain``.
+            NotFoundError: There is no such job in the project.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps
+        from spice_select.results.evidence_file import read_rows_not_selected
+
+        with self.database.read() as session:
+            job = find_job(session, project_id, job_id)
+            pool = Datasets(session).get_even_deleted(job.dataset_id)
+        rows, facts = read_rows_not_selected(self._file(project_id, job_id), status, after=after, limit=limit)
+        texts = self._pool_texts(pool, {row.source_row for row in rows})
+        return [
+            ExplainedRow.model_validate(
+                {
+                    **row.model_dump(exclude={"nearest_targets"}),
+                    "why": why(row, facts),
+                    "messages": texts.get(row.source_row),
+                }
+            )
+            for row in rows
+        ]
+
+    def _file(self, project_id: str, job_id: str) -> Path:
+        """The evidence of a job.
+
+        Raises:
+            ConflictError: ``evidence-unavailable``.
+        """
+        try:
+            return self.reader.file(project_id, job_id, EVIDENCE)[1]
+        except NotFoundError as error:
+            raise ConflictError(
+                f"job {job_id} has no evidence for each row: it selected by windows or in parts, or is older",
+                code="evidence-unavailable",
+            ) from error
 
     def _with_texts(
         self, evidence: RowEvidence, facts: SelectionFacts, job: Job, pool: Dataset, targets: Dataset | None
