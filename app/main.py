@@ -47,6 +47,7 @@ from app.services.datasets.statistics import DatasetStatistics
 from app.services.datasets.uploads import UploadService
 from app.services.evaluations.service import EvaluationService
 from app.services.health import Health
+from app.services.jobs.logs import JobLogs
 from app.services.jobs.planning import GradientSetService
 from app.services.jobs.proxies import Proxies
 from app.services.jobs.service import JobService
@@ -201,6 +202,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         uploads=UploadService(database, store, settings),
         gradient_sets=GradientSetService(database),
         jobs=jobs,
+        job_logs=JobLogs(database),
         evaluations=EvaluationService(database, proxies, jobs.quotas),
         reader=reader,
         results=ResultService(jobs, reader, store, settings),

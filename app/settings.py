@@ -164,6 +164,8 @@ class Settings(BaseSettings):
     gradient_days: float | None = Field(default=None, gt=0)
     """Gradients that no job has needed for so many days are removed, and computed again should one want them; without a
     number they are kept for ever."""
+    log_days: float = Field(default=30, gt=0)
+    """Days for which the lines that workers write about the units of a job are kept."""
     artifact_grace_seconds: float = Field(default=3600, ge=0)
     """A stored file that no record names is removed once it is this old: longer than it takes from writing a file to
     writing it down."""

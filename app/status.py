@@ -61,6 +61,11 @@ class UnitState(StrEnum):
     DEAD = "dead"
 
 
+LogLevel = Literal["info", "warning", "error"]
+LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
+"""Levels of the log of units, the least first."""
+
+
 class DeliveryState(StrEnum):
     """State of a message to a webhook endpoint."""
 

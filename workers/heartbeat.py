@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from app.logs import get_logger
+from app.persistence.repositories.unit_logs import LogLine
 from app.services.units.leases import Claim, Report
 from app.services.units.service import UnitService
 from app.settings import Settings
@@ -49,6 +50,8 @@ class Heartbeat:
         self._phase_began = self._moved_at = self._renewed_at = time.monotonic()
         self._already = 0
         self._timer = PhaseTimer()
+        self._lines: list[LogLine] = []
+        self._lines_lock = threading.Lock()
         self._end = threading.Event()
         self._beat_now = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{claim.unit_id}", daemon=True)
@@ -67,6 +70,8 @@ class Heartbeat:
     def phase(self, name: str, total: int | None = None, measure: str | None = None, *, already: int = 0) -> None:
         """Say which step begins, and how much of it had been done before; told at once."""
         self._timer.enter(name)
+        with self._lines_lock:
+            self._lines += [*self._phase_line(), LogLine("info", "phase_began", f"{name} began", {"phase": name})]
         self._phase_began = self._moved_at = time.monotonic()
         self._already = already
         self._report = Report(phase=name, completed=already, total=total, measure=measure, rate=None)
@@ -97,6 +102,31 @@ class Heartbeat:
         """``should_stop`` of a selection, which keeps its prefix and says why it ended."""
         return "deadline" if self.stop == JobStatus.EXPIRED else self.should_stop()
 
+    def _phase_line(self) -> list[LogLine]:
+        """What the phase that ends now did, for the log."""
+        report = self._report
+        if report.phase is None:
+            return []
+        seconds = round(time.monotonic() - self._phase_began, 3)
+        data: dict[str, Any] = {"phase": report.phase, "seconds": seconds}
+        counted = ""
+        if report.measure is not None and report.completed:
+            data[report.measure] = report.completed
+            counted = f": {report.completed:,} {report.measure}"
+        if report.token_rate is not None:
+            data["tokens_per_second"] = round(report.token_rate, 1)
+        return [LogLine("info", "phase_ended", f"{report.phase} took {seconds:.3f} s{counted}", data)]
+
+    def take_lines(self) -> list[LogLine]:
+        """What the log does not say yet; whoever takes it writes it down."""
+        with self._lines_lock:
+            lines, self._lines = self._lines, []
+        return lines
+
+    def last_lines(self) -> list[LogLine]:
+        """The same at the end of the work, with what the phase that ends with it did."""
+        return [*self.take_lines(), *self._phase_line()]
+
     def seconds(self) -> dict[str, float]:
         """Seconds of each phase so far."""
         return self._timer.seconds()
@@ -125,9 +155,12 @@ class Heartbeat:
         except Exception as error:  # a lease must not hang on what the process loads, or on its device
             self._log.warning("memory_unknown", error=str(error))
             memory = None
+        lines = self.take_lines()
         try:
-            reply = self.units.heartbeat(self.claim, replace(self._report, memory_bytes=memory))
+            reply = self.units.heartbeat(self.claim, replace(self._report, memory_bytes=memory), lines)
         except Exception as error:  # whatever keeps us from the database, the lease decides
+            with self._lines_lock:
+                self._lines[:0] = lines
             self._log.warning("heartbeat_failed", error=str(error))
             if time.monotonic() - self._renewed_at > LEASE_SHARE * self.settings.lease_seconds:
                 self.lost = True

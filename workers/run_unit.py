@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from app import tracing
 from app.errors import ServiceError, storage_is_full
 from app.logs import get_logger
+from app.persistence.repositories.unit_logs import LogLine
 from app.persistence.schema import OwnTables
 from app.persistence.session import Database
 from app.services.storage.data_folder import SharedFolder
@@ -157,13 +158,13 @@ class UnitRunner:
         except Stopped:
             if heartbeat.lost:
                 return "lease_lost" if heartbeat.stop is None else "stopped"
-            self._tell(lambda: self.units.release(claim))
+            self._tell(partial(self.units.release, claim, heartbeat.last_lines()))
             return "released"
         except ClaimGoneError:
             return "stale"
         except ArtifactsLostError as lost:
             log.error("artifacts_lost", units=lost.unit_ids, detail=lost.detail)
-            self._tell(partial(self.units.recompute, claim, lost.unit_ids, lost.detail))
+            self._tell(partial(self.units.recompute, claim, lost.unit_ids, lost.detail, heartbeat.last_lines()))
             return "waits_for_recompute"
         except (ServiceError, SpiceError) as error:
             code, detail, errors = error.code, error.detail, error.errors
@@ -180,7 +181,8 @@ class UnitRunner:
             elif storage_is_full(error):
                 code, detail = "storage-full", "there is no room left on a disk of the worker"
             log.error("unit_crashed", exc_info=error)
-        self._tell(lambda: self.units.fail(claim, code, detail, errors, reasons))
+        lines = heartbeat.last_lines()
+        self._tell(lambda: self.units.fail(claim, code, detail, errors, reasons, lines))
         if code == DeviceLostError.code and self.wedged is not None:
             # Every later call of this process to the device would fail as well, and eat the attempts of other units.
             log.error("process_without_device")
@@ -194,14 +196,15 @@ class UnitRunner:
             inputs = handler.load(session, claim)
         with self.store.scratch() as folder:
             outcome = handler.run(claim, inputs, heartbeat, folder)
-            committed = bool(self._tell(lambda: self.commit(claim, outcome)))
+            lines = heartbeat.last_lines()
+            committed = bool(self._tell(lambda: self.commit(claim, outcome, lines)))
         if committed:
             handler.clean_up(claim)
         return committed
 
-    def commit(self, claim: Claim, outcome: Outcome) -> bool:
-        """Make an outcome count; False when the lease was stale."""
-        return commit_unit(self.database, claim, self.handlers[claim.kind], outcome)
+    def commit(self, claim: Claim, outcome: Outcome, lines: Sequence[LogLine] = ()) -> bool:
+        """Make an outcome count, with what the log does not say yet; False when the lease was stale."""
+        return commit_unit(self.database, claim, self.handlers[claim.kind], outcome, lines)
 
     def _tell(self, call: Callable[[], Any]) -> Any:
         """Call the database, again when the connection broke: commits are safe to repeat, the epoch sees to it."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from datetime import UTC, datetime, timedelta
 
 from app.errors import ServiceError
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ULID = "[0-9A-HJKMNP-TV-Z]{26}"
 
 
@@ -46,6 +48,23 @@ def id_cursor(cursor: str | None, prefix: str) -> str | None:
         CursorError: It holds none.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by _position()
     return None if cursor is None else _position(cursor, f"{prefix}_{ULID}")
+
+
+def moment(time: datetime, entry_id: str) -> str:
+    """The place of an entry in a list that is in the order of time."""
+    return f"{int((time - EPOCH) / timedelta(microseconds=1))}.{entry_id}"
+
+
+def moment_cursor(cursor: str | None, prefix: str) -> tuple[datetime, str] | None:
+    """The time and the id in a cursor of a list in the order of time; None without one.
+
+    Raises:
+        CursorError: It holds none.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _position()
+    if cursor is None:
+        return None
+    microseconds, _, entry_id = _position(cursor, rf"[0-9]{{1,17}}\.{prefix}_{ULID}").partition(".")
+    return EPOCH + timedelta(microseconds=int(microseconds)), entry_id
 
 
 def number_cursor(cursor: str | None, start: int) -> int:

@@ -15,6 +15,7 @@ from app.services.datasets.statistics import DatasetStatistics
 from app.services.datasets.uploads import UploadService
 from app.services.evaluations.service import EvaluationService
 from app.services.health import Health
+from app.services.jobs.logs import JobLogs
 from app.services.jobs.planning import GradientSetService
 from app.services.jobs.service import JobService
 from app.services.metrics import ProcessMetrics
@@ -52,6 +53,7 @@ class Services:
     uploads: UploadService
     gradient_sets: GradientSetService
     jobs: JobService
+    job_logs: JobLogs
     evaluations: EvaluationService
     reader: ResultReader
     results: ResultService

@@ -145,6 +145,20 @@ def history(job_id: str, visitor: Visitor, services: deps.ServicesDep) -> Respon
     return page("job_history.html", visitor=visitor, job_id=job_id, events=events)
 
 
+@router.get("/ui/jobs/{job_id}/logs")
+def logs(job_id: str, visitor: Visitor, services: deps.ServicesDep, after: deps.After = None) -> Response:
+    """What workers did for a job."""
+    place = pagination.moment_cursor(after, "log")
+    lines = services.job_logs.page(visitor.project_id, job_id, after=place, limit=EVENTS + 1)
+    more = len(lines) > EVENTS
+    last = (
+        pagination.encode_cursor(pagination.moment(lines[EVENTS - 1].created_at, lines[EVENTS - 1].id))
+        if more
+        else None
+    )
+    return page("job_logs.html", visitor=visitor, job_id=job_id, lines=lines[:EVENTS], after=after, next_cursor=last)
+
+
 @router.get("/ui/jobs/{job_id}/compare")
 def compare(
     request: Request,

@@ -398,6 +398,23 @@ def upgrade() -> None:
     )
     op.create_index("ix_unit_commit_artifact_sha256", "unit_commit", ["artifact_sha256"])
 
+    op.create_table(
+        "unit_log",
+        Column("id", sa.String(40), nullable=False),
+        Column("unit_id", ID, ForeignKey("unit.id", name="fk_unit_log_unit_id"), nullable=False),
+        Column("project_id", ID, ForeignKey("project.id", name="fk_unit_log_project_id"), nullable=False),
+        Column("attempt", sa.Integer(), nullable=False),
+        Column("worker", sa.Text(), nullable=True),
+        Column("level", sa.String(40), nullable=False),
+        Column("code", sa.String(40), nullable=False),
+        Column("message", sa.Text(), nullable=False),
+        Column("data", JSON, nullable=False),
+        Column("created_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_unit_log"),
+    )
+    op.create_index("ix_unit_log_created_at", "unit_log", ["created_at"])
+    op.create_index("ix_unit_log_unit_id_created_at", "unit_log", ["unit_id", "created_at"])
+
 
 def downgrade() -> None:
     tables = sa.MetaData()

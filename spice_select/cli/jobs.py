@@ -18,6 +18,7 @@ from spice_select.cli.output import (
     print_event,
     print_job,
     print_json,
+    print_log_line,
     print_problem,
     print_table,
 )
@@ -196,6 +197,25 @@ def events(
                     print_event(event)
         except KeyboardInterrupt:
             leave_detached(job, f"spice-select jobs events --follow {job}")
+
+
+@app.command()
+def logs(
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    level: Annotated[str | None, typer.Option(help="Only of this level or a worse one: info, warning, error.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show what the workers did for a job, unit by unit."""
+    with options.service() as client:
+        try:
+            for line in client.jobs.logs(job, level=level, follow=follow):
+                if json:
+                    print_json(line)
+                else:
+                    print_log_line(line)
+        except KeyboardInterrupt:
+            leave_detached(job, f"spice-select logs --follow {job}")
 
 
 @app.command()

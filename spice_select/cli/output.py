@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from spice_select.client import Dataset, Evaluation, Event, Job, Problem, QueuePosition
+    from spice_select.client import Dataset, Evaluation, Event, Job, LogLine, Problem, QueuePosition
 
 
 class Exit(IntEnum):
@@ -228,6 +228,13 @@ def print_event(event: Event) -> None:
     out().print(
         styled(f"{shown(event.created_at)}  {event.type:<22}  {shown(event.data) if event.data else ''}".rstrip())
     )
+
+
+def print_log_line(line: LogLine) -> None:
+    """A line of the log of a job for a person."""
+    unit = f"{line.unit_kind} {line.shard}" if line.shard is not None else str(line.unit_kind)
+    text = f"{shown(line.created_at)}  {line.level:<7}  {unit:<14}  {line.message}  ({line.worker or '-'})"
+    out().print(styled(text))
 
 
 def print_problem(problem: Problem, what: str) -> None:

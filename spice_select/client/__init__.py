@@ -18,7 +18,7 @@ twice by that, and a file gets its name only after its sha256 was checked. Neith
     event_stream              events as they happen, and how a stream that broke off is continued
     partial_file              the part of a download that has come
     request_bodies, filters   what is sent
-    models, evaluation_models, webhook_models   what comes back
+    models, evaluation_models, log_models, webhook_models   what comes back
     budget                    a budget as a person writes it
     webhooks                  the message in a webhook request, if the service signed it
     mlflow                    a job in an MLflow run
@@ -30,6 +30,7 @@ from spice_select.client._async.client import AsyncClient
 from spice_select.client._sync.client import Client
 from spice_select.client.budget import BudgetLike, parse_budget
 from spice_select.client.evaluation_models import Evaluation, EvaluationEstimate
+from spice_select.client.log_models import LogLine
 from spice_select.client.models import (
     Certificate,
     Dataset,
@@ -64,6 +65,7 @@ __all__ = [
     "Job",
     "JobResult",
     "Link",
+    "LogLine",
     "Problem",
     "Progress",
     "QueuePosition",

@@ -102,6 +102,8 @@ STEPS = (
     Step("jobs list", lambda _: ["--status", "succeeded"]),
     Step("jobs show", lambda known: [known["job"]]),
     Step("jobs events", lambda known: [known["job"]], lines=True),
+    Step("logs", lambda known: [known["job"]], lines=True),
+    Step("jobs logs", lambda known: [known["job"], "--level", "info"], lines=True),
     Step("jobs link", lambda known: [known["job"]]),
     Step("explain", lambda known: [known["job"], "0"]),
     Step("open", lambda known: [known["job"]]),

@@ -22,7 +22,7 @@ class Units:
     def __init__(self) -> None:
         self.beats: list[Any] = []
 
-    def heartbeat(self, _claim: Claim, report: Any) -> Reply:
+    def heartbeat(self, _claim: Claim, report: Any, _lines: Any) -> Reply:
         self.beats.append(report)
         return Reply(held=True, stop=None)
 

@@ -64,8 +64,8 @@ def test_a_disk_that_keeps_eating_shards_ends_the_job(
 ) -> None:
     real = service.runner.commit
 
-    def commit_and_lose(claim: Any, outcome: Any) -> bool:
-        done = real(claim, outcome)
+    def commit_and_lose(claim: Any, outcome: Any, lines: Any) -> bool:
+        done = real(claim, outcome, lines)
         if claim.kind == UnitKind.GRADIENTS:
             for path in shard_paths(service):
                 path.unlink()

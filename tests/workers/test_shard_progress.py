@@ -69,9 +69,9 @@ def test_a_worker_at_work_tells_tokens_and_memory_by_itself(
     told: list[Report] = []
     real = type(service.runner.units).heartbeat
 
-    def heartbeat(self: Any, claim: Any, report: Report) -> Any:
+    def heartbeat(self: Any, claim: Any, report: Report, lines: Any) -> Any:
         told.append(report)
-        return real(self, claim, report)
+        return real(self, claim, report, lines)
 
     monkeypatch.setattr(type(service.runner.units), "heartbeat", heartbeat)
     from workers.heartbeat import Heartbeat

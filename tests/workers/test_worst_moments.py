@@ -30,8 +30,8 @@ def test_a_connection_cut_at_the_answer_to_a_commit_makes_one_commit(
     job = service.submit(service.push(jsonl(sums(6)))["id"])
     commit, cuts = service.runner.commit, iter([1])
 
-    def cut(claim: Claim, outcome: Outcome) -> bool:
-        done = commit(claim, outcome)
+    def cut(claim: Claim, outcome: Outcome, lines: Any) -> bool:
+        done = commit(claim, outcome, lines)
         if claim.kind == kind and next(cuts, None) is not None:
             raise OperationalError("COMMIT", {}, ConnectionError("server closed the connection"))
         return done

@@ -72,7 +72,10 @@ class Maintenance:
             sweep_checkpoints(self._database, self._store)
 
     def remove(self) -> None:
-        """Remove files that no record names any more, unless folder or tables here are not ours."""
-        removed = self._retention.sweep() if self._tables.are_own() and self._folder.is_here() else {}
+        """Remove old lines of logs, and files that no record names, unless folder or tables here are not ours."""
+        if not self._tables.are_own():
+            return
+        removed = self._retention.sweep() if self._folder.is_here() else {}
+        removed["log_lines_removed"] = self._retention.forget_logs()
         if any(removed.values()):
             get_logger().info("retention_swept", **removed)

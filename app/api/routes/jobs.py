@@ -12,11 +12,13 @@ from app.api import deps, pagination, serializers
 from app.api.long_poll import Wait, until_changed
 from app.api.middleware import StrictRoute
 from app.api.openapi import CONDITIONAL
+from app.api.pattern_messages import id_pattern
 from app.api.schemas.fields import Page
 from app.api.schemas.jobs import ExplainedRowRead, JobCreate, JobRead, JobUpdate, SampleRead
+from app.api.schemas.logs import LogLineRead
 from app.services.jobs.retries import retry
 from app.services.jobs.service import JobRequest, JobView
-from app.status import ACTIVE, JobStatus
+from app.status import ACTIVE, JobStatus, LogLevel
 from spice_select.config import digest_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -138,6 +140,31 @@ def retry_job(
     trace = request.scope.get("spice.traceparent")
     view, replayed = retry(services.jobs, project, job_id, key=key, traceparent=trace)
     return _accepted(request, view, {"Idempotency-Replayed": "true"} if replayed else {})
+
+
+@router.get("/{job_id}/logs")
+def list_logs(
+    request: Request,
+    response: Response,
+    job_id: deps.JobId,
+    project: deps.Project,
+    services: deps.ServicesDep,
+    level: Annotated[LogLevel, Query(description="Only of this level or a worse one.")] = "info",
+    unit_id: Annotated[str | None, Query(pattern=id_pattern("unit"), description="Only of this unit.")] = None,
+    limit: deps.Limit = 100,
+    after: deps.After = None,
+) -> Page[LogLineRead]:
+    """What workers did for the job, oldest first; of gradients that it shares with other jobs as well."""
+    place = pagination.moment_cursor(after, "log")
+    lines = services.job_logs.page(project, job_id, after=place, limit=limit + 1, level=level, unit_id=unit_id)
+    return serializers.page(
+        request,
+        response,
+        lines,
+        limit,
+        LogLineRead.model_validate,
+        lambda line: pagination.moment(line.created_at, line.id),
+    )
 
 
 @router.get("/{job_id}/selection")

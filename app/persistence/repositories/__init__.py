@@ -17,6 +17,7 @@ from app.persistence.repositories.job_units import JobUnits, units_of_jobs
 from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.rows import ListFilter
 from app.persistence.repositories.scheduling import OwnedUnits, owners_that_ended
+from app.persistence.repositories.unit_logs import UnitLogs
 from app.persistence.repositories.units import Units
 from app.persistence.repositories.webhooks import WebhookDeliveries, WebhookEndpoints
 
@@ -37,6 +38,7 @@ __all__ = [
     "OwnedUnits",
     "Projects",
     "RunHistory",
+    "UnitLogs",
     "Units",
     "Uploads",
     "WebhookDeliveries",

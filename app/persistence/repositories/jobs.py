@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.rows import ListFilter, affected, insert_all, insert_into, table_of
+from app.persistence.repositories.unit_logs import UnitLogs
 from app.persistence.tables import Dataset, File, GradientSet, Job, Project, SelectedSample, Unit
 from app.persistence.types import clock, seconds_between
 from app.status import ACTIVE, JobStatus, UnitState
@@ -169,12 +170,13 @@ class Jobs:
         return self.session.scalars(query.limit(1)).first() is not None
 
     def forget(self, job_id: str) -> None:
-        """Take a job out of sight with its ranking, its files and whatever a person wrote about it.
+        """Take a job out of sight with its ranking, its files, its log and whatever a person wrote about it.
 
         The row stays for what refers to it: its history, its units, and jobs that took its choice for given.
         """
         self.session.execute(delete(SelectedSample).where(SelectedSample.job_id == job_id))
         self.session.execute(delete(File).where(File.job_id == job_id))
+        UnitLogs(self.session).forget_job(job_id)
         left: dict[str, Any] = {"name": None, "metadata_": {}, "parent": None, "result": None, "error": None}
         statement = update(Job).where(Job.id == job_id)
         self.session.execute(statement.values(deleted_at=clock(), version=Job.version + 1, **left))

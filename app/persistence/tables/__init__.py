@@ -18,6 +18,7 @@ from app.persistence.tables.core import (
     SelectedSample,
     Unit,
     UnitCommit,
+    UnitLogLine,
     Worker,
 )
 from app.persistence.tables.events import Event
@@ -44,6 +45,7 @@ __all__ = [
     "SelectedSample",
     "Unit",
     "UnitCommit",
+    "UnitLogLine",
     "UploadedPart",
     "WebhookDelivery",
     "WebhookEndpoint",

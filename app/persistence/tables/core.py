@@ -355,6 +355,27 @@ class UnitCommit(Base):
     committed_at: Mapped[datetime]
 
 
+class UnitLogLine(Base):
+    """One line of what a worker did with a unit; append-only, removed with its job or when it is old."""
+
+    __tablename__ = "unit_log"
+    __table_args__ = (
+        Index("ix_unit_log_unit_id_created_at", "unit_id", "created_at"),
+        Index("ix_unit_log_created_at", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    unit_id: Mapped[str] = mapped_column(ForeignKey("unit.id"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    attempt: Mapped[int]
+    worker: Mapped[str | None]
+    level: Mapped[str] = mapped_column(Word)
+    code: Mapped[str] = mapped_column(Word)
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
 class Worker(Base):
     """A worker process and its memory; it registers again and again while it lives. Of no project."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from app.persistence.repositories import Artifacts, GradientSets, Units
+from app.persistence.repositories import Artifacts, GradientSets, UnitLogs, Units
+from app.persistence.repositories.unit_logs import BATCH_LINES
 from app.persistence.session import Database
 from app.persistence.tables import ObsoleteArtifact
 from app.settings import Settings
@@ -37,6 +38,16 @@ class Retention:
     def sweep(self) -> dict[str, int]:
         """Expire gradients, then remove what is to be removed; how many there were of each."""
         return {"gradient_sets_expired": self.expire(), "artifacts_removed": self.remove()}
+
+    def forget_logs(self) -> int:
+        """Remove lines of the logs of units that are older than ``log_days``; how many."""
+        removed = 0
+        while True:
+            with self.database.write() as session:
+                some = UnitLogs(session).forget_older_than(self.settings.log_days * DAY_SECONDS)
+            removed += some
+            if some < BATCH_LINES:
+                return removed
 
     def expire(self) -> int:
         """Expire gradient sets that no job has needed for the set time; they can be computed again."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from app.persistence.repositories import Units
 from app.persistence.repositories.rows import now
+from app.persistence.repositories.unit_logs import LogLine
 from app.persistence.session import Database
 from app.persistence.tables import UnitCommit
 from app.persistence.types import clock
-from app.services.units.leases import Claim
+from app.services.units.leases import Claim, write_log
 from app.status import UnitState
 
 
@@ -40,7 +42,17 @@ class CommitRules(Protocol[Committed]):
         """Change the rows of whatever waits for the unit; the lease was held."""
 
 
-def commit_unit(database: Database, claim: Claim, rules: CommitRules[Committed], outcome: Committed) -> bool:
+IN_LOG = ("samples", "tokens", "excluded", "truncated", "halvings", "picks", "seconds", "device", "peak_bytes")
+"""What the log says of what a unit made, where it is known."""
+
+
+def commit_unit(
+    database: Database,
+    claim: Claim,
+    rules: CommitRules[Committed],
+    outcome: Committed,
+    lines: Sequence[LogLine] = (),
+) -> bool:
     """End a unit with its outcome, if the lease is still the claim's: the epoch is the fence.
 
     Args:
@@ -48,6 +60,7 @@ def commit_unit(database: Database, claim: Claim, rules: CommitRules[Committed],
         claim: The lease.
         rules: Of the unit's kind.
         outcome: What it made.
+        lines: What else the log does not say yet.
 
     Returns:
         False when the lease was stale: the outcome is discarded. A retry after a lost answer, when this very epoch has
@@ -70,4 +83,16 @@ def commit_unit(database: Database, claim: Claim, rules: CommitRules[Committed],
             )
         )
         rules.commit(session, claim, outcome)
+        told = {name: outcome.result[name] for name in IN_LOG if outcome.result.get(name) is not None}
+        write_log(session, claim, [*lines, LogLine("info", "committed", _committed(told), told)])
         return True
+
+
+def _committed(told: dict[str, Any]) -> str:
+    counts = [
+        f"{told[name]:,} {what}"
+        for name, what in (("samples", "rows"), ("tokens", "tokens"), ("picks", "picks"))
+        if name in told
+    ]
+    spent = f" in {told['seconds']:.1f} s" if "seconds" in told else ""
+    return f"done: {', '.join(counts)}{spent}" if counts else f"done{spent}"

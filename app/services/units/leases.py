@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +12,10 @@ from app.persistence.repositories import (
     Evaluations,
     Events,
     Jobs,
+    UnitLogs,
     Units,
 )
+from app.persistence.repositories.unit_logs import LogLine, Writer
 from app.persistence.session import Database
 from app.persistence.tables import Unit
 from app.persistence.types import clock
@@ -84,6 +87,18 @@ class Reply:
     stop: str | None = None
 
 
+def write_log(session: Any, claim: Claim, lines: Sequence[LogLine]) -> None:
+    """Append to the log of a unit that belongs to a job; the others have none.
+
+    Args:
+        session: The running transaction.
+        claim: The lease under which it was done.
+        lines: What was done.
+    """
+    if claim.kind != UnitKind.INGEST and claim.evaluation_id is None:
+        UnitLogs(session).write(Writer(claim.unit_id, claim.project_id, claim.attempt, claim.owner), lines)
+
+
 class Leases:
     """Leases of the units of one service.
 
@@ -103,7 +118,14 @@ class Leases:
             if unit is None:
                 return None
             self._mark_running(session, unit)
-            return Claim(
+            lost = unit.lost_leases
+            claimed = LogLine("info", "claimed", f"attempt {unit.attempts} began")
+            if lost:
+                times = f"{lost} worker{'s were' if lost > 1 else ' was'} lost with it before"
+                claimed = LogLine(
+                    "warning", "claimed", f"attempt {unit.attempts} began: {times}", {"lost_leases": lost}
+                )
+            claim = Claim(
                 unit_id=unit.id,
                 kind=UnitKind(unit.kind),
                 epoch=unit.epoch,
@@ -118,6 +140,8 @@ class Leases:
                 shard=unit.shard,
                 created_at=unit.created_at,
             )
+            write_log(session, claim, [claimed])
+            return claim
 
     def traces(self, claim: Claim) -> list[str]:
         """The traces that a unit continues: of its job, or of the jobs that wait for it, oldest first."""
@@ -163,8 +187,8 @@ class Leases:
             if jobs.move(job_id, (JobStatus.QUEUED,), JobStatus.RUNNING):
                 Events(session).append(unit.project_id, "job.running", job_id=job_id)
 
-    def heartbeat(self, claim: Claim, report: Report) -> Reply:
-        """Renew the lease, note the progress, and learn whether to stop."""
+    def heartbeat(self, claim: Claim, report: Report, lines: Sequence[LogLine] = ()) -> Reply:
+        """Renew the lease, note the progress and what was done, and learn whether to stop."""
         values: dict[str, Any] = {
             "phase": report.phase,
             "completed": report.completed,
@@ -177,6 +201,7 @@ class Leases:
             values["total"] = report.total
         with self.database.write() as session:
             unit = Units(session).heartbeat(claim.unit_id, claim.epoch, self.settings.lease_seconds, values)
+            write_log(session, claim, lines)
             if unit is None:
                 now = Units(session).get(claim.unit_id)
                 ended = now is not None and now.state == UnitState.DEAD and now.error is None
@@ -208,8 +233,10 @@ class Leases:
             Datasets(session).pin_source(claim.dataset_id, resolved)
             return True
 
-    def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim, lines: Sequence[LogLine] = ()) -> None:
         """Give a unit back untouched, as on shutdown: the attempt does not count."""
         with self.database.write() as session:
             values = {"attempts": Unit.attempts - 1, "phase": None, "completed": 0, "not_before": clock()}
-            Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values)
+            if Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values):
+                given_back = LogLine("info", "given_back", "the worker is going down: the unit was given back")
+                write_log(session, claim, [*lines, given_back])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from app.errors import PROBLEMS, stored_problem
@@ -13,18 +13,21 @@ from app.persistence.repositories import (
     IdempotencyKeys,
     Jobs,
     OwnedUnits,
+    UnitLogs,
     Units,
     owners_that_ended,
 )
 from app.persistence.repositories.clock_steps import SLACK_SECONDS, seconds_ahead, undo_step
+from app.persistence.repositories.unit_logs import LogLine, Writer
 from app.persistence.types import clock
 from app.services.jobs.service import stop_job
 from app.services.notify.deliveries import LEASE_FACTOR
 from app.services.units.dependents import concerned_by, fail_dependents, owned_units
-from app.services.units.leases import Claim, Leases
+from app.services.units.leases import Claim, Leases, write_log
 from app.status import (
     GradientSetStatus,
     JobStatus,
+    UnitKind,
     UnitState,
 )
 
@@ -47,6 +50,7 @@ class UnitService(Leases):
         detail: str,
         errors: list[dict[str, Any]] | None = None,
         reasons: Mapping[str, int] | None = None,
+        lines: Sequence[LogLine] = (),
     ) -> None:
         """Record a failed attempt: try again later, or end the unit and whatever waits for it.
 
@@ -56,9 +60,11 @@ class UnitService(Leases):
             detail: One sentence for a person.
             errors: Several findings, where there are.
             reasons: How many rows there were of each reason, where it is about many.
+            lines: What the log does not say yet.
         """
         again = PROBLEMS.get(code, PROBLEMS["internal"]).retryable and claim.attempt < self.settings.max_attempts
         problem = stored_problem(code, detail, errors, reasons)
+        wait = 0.0
         with self.database.write() as session:
             if again:
                 wait = self.settings.backoff_seconds * 2 ** (claim.attempt - 1)
@@ -72,20 +78,23 @@ class UnitService(Leases):
                 held = Units(session).end_lease(claim.unit_id, claim.epoch, UnitState.DEAD, values)
             if not held:
                 return
+            next_try = f"; tried again in {wait:g} s" if again else "; not tried again"
+            failed = LogLine("warning" if again else "error", code, f"{detail}{next_try}", {"again": again})
+            write_log(session, claim, [*lines, failed])
             data = {"kind": claim.kind, "shard": claim.shard, "attempt": claim.attempt, "code": code, "detail": detail}
             for concerned in concerned_by(session, claim):
                 Events(session).append(claim.project_id, "unit.failed", **concerned, data={**data, "again": again})
             if not again:
                 fail_dependents(session, claim, problem)
 
-    def recompute(self, claim: Claim, unit_ids: list[str], detail: str) -> None:
+    def recompute(self, claim: Claim, unit_ids: list[str], detail: str, lines: Sequence[LogLine] = ()) -> None:
         """Re-open units whose artifacts turned out missing or rotten, and let the one that needs them wait.
 
         Each is made again under a new generation; a second loss counts as another failed attempt of the unit that
         needs them, so a disk that keeps eating files ends the job with a reason.
         """
         if claim.attempt >= self.settings.max_attempts:
-            self.fail(claim, "artifact-lost", detail)
+            self.fail(claim, "artifact-lost", detail, lines=lines)
             return
         with self.database.write() as session:
             units = Units(session)
@@ -98,6 +107,8 @@ class UnitService(Leases):
             }
             if not units.end_lease(claim.unit_id, claim.epoch, UnitState.PENDING, values):
                 return
+            again = LogLine("warning", "artifact-lost", f"{detail}; made again", {"units": unit_ids[:100]})
+            write_log(session, claim, [*lines, again])
             lost = units.sets_of(unit_ids)
             for gradient_set_id in lost:
                 GradientSets(session).lock(gradient_set_id)
@@ -162,6 +173,11 @@ class UnitService(Leases):
                     detail = f"{unit.lost_leases + 1} workers were lost while working on this unit"
                     problem = stored_problem("worker-killed", detail)
                     Units(session).kill(unit.id, problem)
+                    if unit.kind != UnitKind.INGEST and unit.evaluation_id is None:
+                        killed = Writer(unit.id, unit.project_id, unit.attempts, unit.owner)
+                        UnitLogs(session).write(
+                            killed, [LogLine("error", "worker-killed", f"{detail}; not tried again")]
+                        )
                     fail_dependents(session, unit, problem)
         for job_id, evaluation_id in left_open:
             with self.database.write() as session:

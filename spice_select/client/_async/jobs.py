@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from asyncio import sleep
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -13,12 +14,25 @@ from spice_select.client._async.transport import AsyncResource
 from spice_select.client.answers import json_of, parse
 from spice_select.client.budget import BudgetLike
 from spice_select.client.filters import ListFilters, filter_query
-from spice_select.client.models import Estimate, Event, File, FileList, Job, Link, RankedSample, RowExplanation
+from spice_select.client.log_models import LogLine
+from spice_select.client.models import (
+    Estimate,
+    Event,
+    File,
+    FileList,
+    Job,
+    Link,
+    Page,
+    RankedSample,
+    RowExplanation,
+)
 from spice_select.client.partial_file import OnFileBytes
 from spice_select.client.request_bodies import if_match, job_body
 from spice_select.errors import ClientError
 
 PATH = "/v1/jobs"
+FOLLOW_SECONDS = 1.0
+"""Pause between two looks at a log that goes on."""
 
 
 def job_path(job_id: str) -> str:
@@ -126,6 +140,30 @@ class AsyncJobs(AsyncResource):
     def events(self, job_id: str) -> AsyncIterator[Event]:
         """The history of a job, oldest first."""
         return self._transport.pages(f"{job_path(job_id)}/events", Event)
+
+    async def logs(self, job_id: str, *, level: str | None = None, follow: bool = False) -> AsyncIterator[LogLine]:
+        """What workers did for a job, oldest first.
+
+        Args:
+            job_id: Which.
+            level: Only of this level or a worse one: ``info``, ``warning`` or ``error``.
+            follow: Go on until the job has ended.
+        """
+        after, seen = None, set[str]()
+        while True:
+            ended = not follow or (await self.get(job_id)).ended  # before the lines, so that the last are not missed
+            path = f"{job_path(job_id)}/logs"
+            page = await self._transport.fetch(path, Page[LogLine], after=after, level=level, limit=1000)
+            for line in page.data:
+                if line.id not in seen:
+                    yield line
+            if page.next_cursor is not None:
+                after, seen = page.next_cursor, set()
+                continue
+            if ended:
+                return
+            seen = {line.id for line in page.data}
+            await sleep(FOLLOW_SECONDS)
 
     def selection(self, job_id: str) -> AsyncIterator[RankedSample]:
         """The selected rows of a job, in the order of their selection."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from time import sleep
 from typing import Any, Unpack
 from urllib.parse import quote
 
@@ -15,12 +16,25 @@ from spice_select.client._sync.transport import Resource
 from spice_select.client.answers import json_of, parse
 from spice_select.client.budget import BudgetLike
 from spice_select.client.filters import ListFilters, filter_query
-from spice_select.client.models import Estimate, Event, File, FileList, Job, Link, RankedSample, RowExplanation
+from spice_select.client.log_models import LogLine
+from spice_select.client.models import (
+    Estimate,
+    Event,
+    File,
+    FileList,
+    Job,
+    Link,
+    Page,
+    RankedSample,
+    RowExplanation,
+)
 from spice_select.client.partial_file import OnFileBytes
 from spice_select.client.request_bodies import if_match, job_body
 from spice_select.errors import ClientError
 
 PATH = "/v1/jobs"
+FOLLOW_SECONDS = 1.0
+"""Pause between two looks at a log that goes on."""
 
 
 def job_path(job_id: str) -> str:
@@ -126,6 +140,30 @@ class Jobs(Resource):
     def events(self, job_id: str) -> Iterator[Event]:
         """The history of a job, oldest first."""
         return self._transport.pages(f"{job_path(job_id)}/events", Event)
+
+    def logs(self, job_id: str, *, level: str | None = None, follow: bool = False) -> Iterator[LogLine]:
+        """What workers did for a job, oldest first.
+
+        Args:
+            job_id: Which.
+            level: Only of this level or a worse one: ``info``, ``warning`` or ``error``.
+            follow: Go on until the job has ended.
+        """
+        after, seen = None, set[str]()
+        while True:
+            ended = not follow or (self.get(job_id)).ended  # before the lines, so that the last are not missed
+            path = f"{job_path(job_id)}/logs"
+            page = self._transport.fetch(path, Page[LogLine], after=after, level=level, limit=1000)
+            for line in page.data:
+                if line.id not in seen:
+                    yield line
+            if page.next_cursor is not None:
+                after, seen = page.next_cursor, set()
+                continue
+            if ended:
+                return
+            seen = {line.id for line in page.data}
+            sleep(FOLLOW_SECONDS)
 
     def selection(self, job_id: str) -> Iterator[RankedSample]:
         """The selected rows of a job, in the order of their selection."""
