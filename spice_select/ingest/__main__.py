@@ -110,7 +110,7 @@ def main(source: str, folder: str, argument: str) -> int:
     try:
         from spice_select.ingest.parse import parse
 
-        manifest = parse(Path(source), Path(folder), task.options, task.limits, _Reporter())
+        manifest = parse(Path(source), Path(folder), task.options, task.limits, _Reporter(), continues=task.continues)
         say(ChildWord(rows=manifest.num_rows, bytes=manifest.bytes, total_bytes=manifest.bytes))
     except DatasetError as error:
         pointer = error.errors[0]["pointer"] if error.errors else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Set
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
@@ -18,17 +18,15 @@ from spice_select.ingest.writer import FIRST_REJECTED, FolderWriter
 from spice_select.records.conversation import Conversation, compact_json
 from spice_select.records.exact_numbers import dump_record
 from spice_select.records.formats import (
-    AmbiguousColumnsError,
     ColumnRole,
-    Columns,
     Form,
     detect_form,
-    late_columns,
     required_roles,
+    settled_form,
     usual_columns,
 )
 from spice_select.records.objectives import possible_objectives
-from spice_select.records.records import Notes, to_messages
+from spice_select.records.reading import Reading
 from spice_select.records.suggested_columns import suggested_columns
 
 SAMPLE_ROWS: Final = 1000
@@ -53,7 +51,13 @@ class _Row(NamedTuple):
 
 
 def parse(
-    path: Path, folder: Path, options: IntakeOptions, limits: IntakeLimits, report: Report | None = None
+    path: Path,
+    folder: Path,
+    options: IntakeOptions,
+    limits: IntakeLimits,
+    report: Report | None = None,
+    *,
+    continues: IntakeOptions | None = None,
 ) -> DatasetManifest:
     """Read a source into a data set folder, in this process and without protection.
 
@@ -63,6 +67,7 @@ def parse(
         options: What is known about the data.
         limits: Caps; those on the process itself are not applied here.
         report: Called after each row.
+        continues: Form and columns that were found in the data set whose rows these begin with.
 
     Returns:
         The manifest, which is also in the folder.
@@ -77,16 +82,20 @@ def parse(
         sample = _sample(rows)
         if not sample:
             raise DatasetError("the file holds no rows", code="dataset-empty")
-        form, columns = _decide(sample, options, names)
-        readings = _Readings(form, columns, names)
+        if continues is not None and continues.format is not None:
+            form, columns = continues.format, dict(continues.columns or {})
+        else:
+            form, columns = _decide(sample, options, names)
+        reading = Reading(form, columns, options.format, options.columns)
         with closing(FolderWriter(folder, source.source_schema)) as writer:
             count = 0
             for row in chain(sample, rows):
                 count += 1
-                _write(row, readings, writer)
+                _write(row, reading, writer)
                 if report is not None:
                     report(count, source.bytes_done(), source.total)
             _check_columns(columns, options, names)
+            reading.check()
             if not writer.usable:
                 _refuse_all(count, writer.rejected, writer.first_rejected)
             writer.finish()
@@ -106,10 +115,10 @@ def parse(
             warnings=[
                 *source.warnings,
                 *names.warnings,
-                *readings.warnings(),
+                *_warnings_of(reading),
                 *_warn_of_rejections(count, writer.usable),
             ],
-            unused_columns=readings.unused(),
+            unused_columns=reading.unused(),
             complete=count != limits.first_rows or next(raw, None) is None,
             shards=writer.shards,
             source_shards=writer.source_shards,
@@ -156,53 +165,6 @@ class _ColumnNames:
         """The first few names, safe to show in a message."""
         few = ", ".join(ascii(name[:60]) for name in self.listed[:20])
         return few + (", ..." if len(self._names) > 20 else "")
-
-
-class _Readings:
-    """How rows are read, and what of them is not used.
-
-    Args:
-        form: Form of the records.
-        columns: Role to column; an optional one that turns up late is added.
-        names: Columns seen.
-    """
-
-    def __init__(self, form: Form, columns: Columns, names: _ColumnNames) -> None:
-        self.form, self.columns, self._names = form, columns, names
-        self.notes = Notes()
-        self._unused: defaultdict[str, int] = defaultdict(int)
-        self._left: list[str] = []
-        self._known = 0
-        self._last: Set[str] = frozenset()
-
-    def see(self, record: dict[str, Any]) -> None:
-        """Take in the columns of a record."""
-        if record.keys() != self._last and self._names.count != self._known:
-            self._known = self._names.count
-            self.columns.update(late_columns(record, self.form, self.columns))
-            read = set(self.columns.values())
-            self._left = [name for name in self._names.listed if name not in read]
-        self._last = record.keys()
-        unused = self._unused
-        for name in self._left:
-            value = record.get(name)
-            if value is not None and value != "":
-                unused[name] += 1
-
-    def unused(self) -> dict[str, int]:
-        """Columns that nothing is read from, and in how many rows they hold something."""
-        read = set(self.columns.values())
-        return {name: count for name, count in self._unused.items() if name not in read}
-
-    def warnings(self) -> list[str]:
-        """What a person should know about the rows."""
-        unused = [f"{name[:60]!a} ({count} rows)" for name, count in self.unused().items()]
-        more = [f"and {len(unused) - 40} more"] if len(unused) > 40 else []
-        said = [f"columns not used: {', '.join([*unused[:40], *more])}"] if unused else []
-        if self.form == "preference":
-            possible = " or ".join(possible_objectives(self.form, self.columns))
-            said.append(f"preference data: it is selected from with gradients.objective {possible}")
-        return [*said, *(f"{note}: {count} times" for note, count in sorted(self.notes.items())[:40])]
 
 
 def _sealed(rows: Iterator[RawRow], names: _ColumnNames, limits: IntakeLimits) -> Iterator[_Row]:
@@ -257,15 +219,7 @@ def _sample(rows: Iterator[_Row]) -> list[_Row]:
 
 def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> tuple[Form, dict[ColumnRole, str]]:
     records = [row.value for row in sample if row.problem is None and isinstance(row.value, dict)]
-    try:
-        decided = detect_form(records, form=options.format, columns=options.columns)
-    except AmbiguousColumnsError as error:
-        choices = " or ".join(compact_json(reading) for reading in error.readings)
-        raise DatasetError(
-            f"the columns can be read in two ways ({error.why}); send columns {choices}",
-            code="dataset-columns-ambiguous",
-            pointer="#/columns",
-        ) from None
+    decided = detect_form(records, form=options.format, columns=options.columns)
     if decided is not None:
         return decided
     if not records:
@@ -273,6 +227,10 @@ def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> 
         first = [(row.row, row.problem or RowError("the record is no object", code="not-an-object")) for row in sample]
         _refuse_all(len(sample), reasons, first[:FIRST_REJECTED])
     given = options.columns or {}
+    settled = settled_form(given, options.format)
+    held = {name for record in records for name, value in record.items() if value is not None and value != ""}
+    if settled is not None and not held.issuperset(given.values()):
+        return settled, dict(given)  # such columns may turn up late
     for role, column in given.items():
         if column not in names:
             _refuse_column(role, column, names)
@@ -310,15 +268,13 @@ def _refuse_column(role: str, column: str, names: _ColumnNames) -> None:
     )
 
 
-def _write(row: _Row, readings: _Readings, writer: FolderWriter) -> None:
+def _write(row: _Row, reading: Reading, writer: FolderWriter) -> None:
     if row.problem is not None or row.record is None:
         assert row.problem is not None
         writer.reject(row.row, row.problem)
         return
-    if isinstance(row.value, dict):
-        readings.see(row.value)
     try:
-        messages = to_messages(row.value, readings.form, readings.columns, readings.notes)
+        messages = reading.read(row.row, row.value)
         if row.is_exact:
             _check_finite(messages)
     except RowError as problem:
@@ -337,6 +293,17 @@ def _refuse_all(count: int, reasons: Counter[str], first: list[tuple[int, RowErr
         errors=errors,
         reasons=dict(reasons.most_common()),
     )
+
+
+def _warnings_of(reading: Reading) -> list[str]:
+    """What a person should know about the rows."""
+    unused = [f"{name[:60]!a} ({count} rows)" for name, count in reading.unused().items()]
+    more = [f"and {len(unused) - 40} more"] if len(unused) > 40 else []
+    said = [f"columns not used: {', '.join([*unused[:40], *more])}"] if unused else []
+    if reading.form == "preference":
+        possible = " or ".join(possible_objectives(reading.form, reading.columns))
+        said.append(f"preference data: it is selected from with gradients.objective {possible}")
+    return [*said, *(f"{note}: {count} times" for note, count in sorted(reading.notes.items())[:40])]
 
 
 def _warn_of_rejections(count: int, usable: int) -> list[str]:

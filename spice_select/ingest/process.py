@@ -36,6 +36,7 @@ class ChildTask(BaseModel):
 
     options: IntakeOptions
     limits: IntakeLimits
+    continues: IntakeOptions | None = None
 
 
 class ChildWord(BaseModel):
@@ -58,6 +59,8 @@ def read_dataset(
     limits: IntakeLimits | None = None,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    *,
+    continues: IntakeOptions | None = None,
 ) -> DatasetManifest:
     """Read a source into a data set folder, in a process of its own.
 
@@ -70,6 +73,7 @@ def read_dataset(
         limits: Caps on the data and on the process.
         on_progress: Called a few times a second.
         should_stop: Asked a few times a second.
+        continues: Form and columns that were found in the data set whose rows these begin with.
 
     Returns:
         The manifest.
@@ -80,7 +84,7 @@ def read_dataset(
     """  # ruff: ignore[docstring-extraneous-exception] - raised by _watch() and _refuse()
     limits = limits or IntakeLimits()
     out.mkdir(parents=True, exist_ok=True)
-    task = ChildTask(options=options or IntakeOptions(), limits=limits)
+    task = ChildTask(options=options or IntakeOptions(), limits=limits, continues=continues)
     paths = (source.resolve(), out.resolve())
     with tempfile.TemporaryDirectory(prefix="spice-intake-") as empty:
         child = _start(paths, task, Path(empty))

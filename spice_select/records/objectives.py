@@ -19,7 +19,7 @@ def possible_objectives(form: Form, columns: Mapping[ColumnRole, str]) -> tuple[
     """
     if form != "preference":
         return ("sft",)
-    return ("sft_chosen", "dpo") if "chosen" in columns else ("sft_chosen",)
+    return ("sft_chosen", "dpo") if "rejected" in columns else ("sft_chosen",)
 
 
 def check_objective(
@@ -48,7 +48,7 @@ def check_objective(
     if form != "preference":
         holds = "no preference data"
     else:
-        holds = "preference pairs" if "chosen" in columns else "single answers with a judgement, no pairs"
+        holds = "preference pairs" if "rejected" in columns else "single answers with a judgement, no pairs"
     raise ConfigError(
         f"{what} holds {holds}: gradients.objective can be {' or '.join(possible)}, not {objective}", pointer=pointer
     )

@@ -29,10 +29,16 @@ def preference(
     Raises:
         RowError: An answer is missing or empty, or the two are equal.
     """
-    if "chosen" not in columns or columns["chosen"] not in record:
+    if "rejected" in columns and record.get(columns["rejected"]) and columns.get("chosen") not in record:
+        # The better answer stands where an answer usually does: in a column of answers, or at the end of the turns.
+        prompt, chosen = _asked_and_answered(record, columns, prompt, notes)
+    elif "chosen" not in columns or columns["chosen"] not in record:
         return _judged(record, columns, prompt, notes)
-    pair = [_answer(record.get(columns[role]), columns[role], notes) for role in ("chosen", "rejected")]
-    chosen, rejected = pair
+    else:
+        chosen = _answer(record.get(columns["chosen"]), columns["chosen"], notes)
+    rejected = _answer(record.get(columns["rejected"]), columns["rejected"], notes)
+    if chosen[0]["role"] == "assistant" and rejected[0]["role"] != "assistant":
+        prompt, chosen = [], [*prompt, *chosen]
     shared = next((place for place, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
     shared = min(len(chosen), len(rejected)) if shared is None else shared
     if len(chosen) == len(rejected) == shared:
@@ -57,14 +63,24 @@ def _judged(
         raise RowError(
             "the row says neither what was chosen and rejected nor whether its answer is good", code="wrong-type"
         )
-    if "response" in columns and record.get(columns["response"]) is not None:
-        answer = _answer(record[columns["response"]], columns["response"], notes)
-    else:
-        last = next((place for place in reversed(range(len(prompt))) if prompt[place]["role"] != "assistant"), -1)
-        prompt, answer = prompt[: last + 1], prompt[last + 1 :]
-    if not answer:
-        raise RowError("the conversation has no assistant message at its end to be judged", code="no-assistant-turn")
+    prompt, answer = _asked_and_answered(record, columns, prompt, notes)
     return Conversation([*prompt, *answer], completion=len(prompt), desirable=label)
+
+
+def _asked_and_answered(
+    record: Mapping[str, Any], columns: Mapping[ColumnRole, str], prompt: list[Message], notes: Notes
+) -> tuple[list[Message], list[Message]]:
+    """What is asked, and the one answer: from a column of its own, or the last turns of the conversation.
+
+    Raises:
+        RowError: There is no answer.
+    """
+    if "response" in columns and record.get(columns["response"]) is not None:
+        return prompt, _answer(record[columns["response"]], columns["response"], notes)
+    last = next((place for place in reversed(range(len(prompt))) if prompt[place]["role"] != "assistant"), -1)
+    if not prompt[last + 1 :]:
+        raise RowError("the conversation has no assistant message at its end to be judged", code="no-assistant-turn")
+    return prompt[: last + 1], prompt[last + 1 :]
 
 
 def _answer(value: Any, column: str, notes: Notes) -> list[Message]:

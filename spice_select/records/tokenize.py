@@ -12,7 +12,8 @@ from spice_select.config import Objective
 from spice_select.errors import DatasetError, RowError, UnsupportedProxyError
 from spice_select.records.chat_template import DEFAULT_DATE, ChatFormat, Rendered
 from spice_select.records.objectives import check_objective, sides_of
-from spice_select.records.records import Message, detect_form, to_messages
+from spice_select.records.reading import Reading
+from spice_select.records.records import Message, detect_form
 
 IGNORED = -100
 """Label of a token that is not learned."""
@@ -170,24 +171,25 @@ def load_examples(
 
     Raises:
         ConfigError: The objective is not for such records.
-        DatasetError: No known form fits the records.
+        DatasetError: No known form fits the records, or two do.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by check_objective()
     rows = list(records)
     found = detect_form(rows)
     if found is None:
         raise DatasetError("the records have none of the known forms", code="dataset-form-unknown")
-    form, columns = found
-    check_objective(objective, form, columns, pointer="#/objective")
+    reading = Reading(*found)
+    check_objective(objective, reading.form, reading.columns, pointer="#/objective")
     conversations: list[Sequence[Message]] = []
     places: list[int] = []
     trouble: dict[int, str] = {}
     for place, row in enumerate(rows):
         try:
-            conversations.append(to_messages(row, form, columns))
+            conversations.append(reading.read(place, row))
         except RowError as error:
             trouble[place] = error.code
         else:
             places.append(place)
+    reading.check()
     encoding = encode(conversations, tokenizer, max_length=max_length, objective=objective)
     examples = [Example([], []) for _ in rows]
     for index, example in zip(encoding.kept, encoding.examples, strict=True):

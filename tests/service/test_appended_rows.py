@@ -98,6 +98,24 @@ def appended(service: InProcessService, dataset: dict[str, Any], records: list[d
     return made
 
 
+def test_a_judgement_that_only_the_append_holds_is_refused_unless_the_columns_were_given(
+    service: InProcessService,
+) -> None:
+    rows = [{"prompt": f"{i}?", "completion": f"{i}"} for i in range(20)]
+    judged = [{"prompt": "Is it?", "completion": "No.", "label": False}]
+    made = appended(service, service.push(jsonl(rows)), judged)
+    assert (made["status"], made["error"]["code"]) == ("invalid", "dataset-columns-ambiguous")
+    assert '{"prompt":"prompt","response":"completion","label":"label"}' in made["error"]["detail"]
+    assert "register them anew" in made["error"]["detail"]
+    once = appended(service, service.push(jsonl(rows)), rows[:1])
+    again = appended(service, once, judged)
+    assert again["error"]["code"] == "dataset-columns-ambiguous", "a version of a version too"
+    columns = '{"prompt": "prompt", "response": "completion"}'
+    settled = appended(service, service.push(jsonl(rows), columns=columns), judged)
+    assert (settled["status"], settled["num_usable"]) == ("ready", 21)
+    assert any("'label' (1 rows)" in warning for warning in settled["warnings"])
+
+
 def test_append_makes_a_version_that_shares_shards_and_is_extended(any_service: InProcessService) -> None:
     one = any_service.push(jsonl(short(SHARD_ROWS + 3)))
     first = any_service.submit(one["id"], gradients=GRADIENTS)

@@ -35,8 +35,9 @@ def read_appended(read: Callable[[], DatasetManifest], rejected: Path, old_rows:
     try:
         manifest = read()
     except DatasetError as error:
+        how = ": all rows are read alike, so register them anew" if error.code == "dataset-columns-ambiguous" else ""
         raise DatasetError(
-            _in_their_words(error.detail), code=error.code, errors=error.errors, reasons=error.reasons
+            _in_their_words(error.detail) + how, code=error.code, errors=error.errors, reasons=error.reasons
         ) from error
     new = manifest.num_rows - old_rows
     if new == 0:

@@ -38,7 +38,8 @@ LISTED_FILES = 1000
 class IngestInputs:
     """Which bytes, or where they come from, and how the client said to read them.
 
-    ``old_rows`` are the rows of the data set that new ones were appended to; None where none was.
+    ``old_rows`` are the rows of the data set that new ones were appended to, ``continues`` the form and the columns
+    that were found in it; None where none was.
     """
 
     sha256: str
@@ -46,6 +47,7 @@ class IngestInputs:
     source: dict[str, Any] | None
     resolved_source: dict[str, Any] | None
     old_rows: int | None
+    continues: IntakeOptions | None
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,16 @@ class IngestHandler(UnitHandler[IngestInputs, IngestOutcome]):
     def load(self, session: Any, claim: Claim) -> IngestInputs:
         """Read which bytes it is about."""
         dataset = Datasets(session).get_even_deleted(claim.dataset_id)
-        before = dataset.appended_to
+        before = None if dataset.appended_to is None else Datasets(session).get_even_deleted(dataset.appended_to)
         return IngestInputs(
             sha256=dataset.sha256,
             requested=dataset.requested,
             source=dataset.source,
             resolved_source=dataset.resolved_source,
-            old_rows=None if before is None else Datasets(session).get_even_deleted(before).num_rows,
+            old_rows=None if before is None else before.num_rows,
+            continues=None
+            if before is None
+            else IntakeOptions.model_validate({"format": before.format, "columns": before.columns}),
         )
 
     def run(self, claim: Claim, inputs: IngestInputs, heartbeat: Heartbeat, folder: Path) -> IngestOutcome:
@@ -130,6 +135,7 @@ class IngestHandler(UnitHandler[IngestInputs, IngestOutcome]):
             ),
             on_progress=lambda _rows, done, total: heartbeat.advance(done, total),
             should_stop=heartbeat.should_stop,
+            continues=inputs.continues,
         )
         manifest = read() if inputs.old_rows is None else read_appended(read, out / "rejected.jsonl", inputs.old_rows)
         shards = [

@@ -200,7 +200,7 @@ class DatasetService:
             project_id,
             whole,
             name=name or dataset.name,
-            requested={"format": dataset.format, "columns": dataset.columns},
+            requested=dataset.requested,
             metadata=metadata,
             key=key,
             appended_to=dataset_id,
