@@ -108,6 +108,9 @@ def test_a_job_cannot_name_another_projects_things(two: TwoProjects) -> None:
         ({"given_job": two.ids["job_id"]}, "#/given_job"),
         ({"extends_job_id": two.ids["job_id"]}, "#/extends_job_id"),
         ({"method": "less", "target_dataset_id": two.ids["dataset_id"]}, "#/target_dataset_id"),
+        ({"targets": [{"name": "t", "dataset_id": two.ids["dataset_id"]}]}, "#/targets/0/dataset_id"),
+        ({"protect": [{"name": "t", "dataset_id": two.ids["dataset_id"]}]}, "#/protect/0/dataset_id"),
+        ({"screens": {"contamination": [two.ids["dataset_id"]]}}, "#/screens/contamination/0"),
     ):
         problem = two.call("other", "POST", "/v1/jobs", json={**mine, **theirs}).json()
         assert (problem["status"], problem["code"]) == (404, "not-found")
@@ -245,6 +248,12 @@ def test_basic_takes_the_key_as_password(two: TwoProjects) -> None:
     assert answer.status_code == 200
     assert two.service.http.get("/v1/jobs", auth=(two.secrets["first"], "")).status_code == 401
     assert two.service.http.get("/v1/jobs", headers={"Authorization": "Basic %%%"}).status_code == 401
+
+
+def test_two_keys_in_one_request_are_none(two: TwoProjects) -> None:
+    twice = [("Authorization", f"Bearer {two.secrets[name]}") for name in ("first", "first")]
+    assert two.service.http.get("/v1/jobs", headers=twice[:1]).status_code == 200
+    assert two.service.http.get("/v1/jobs", headers=twice).status_code == 401
 
 
 @pytest.mark.parametrize("scope", SCOPES)

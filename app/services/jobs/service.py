@@ -36,6 +36,7 @@ from app.services.jobs.validation import (
     check_dataset_objective,
     check_given_job,
     check_groups,
+    check_target_sets,
     read_groups,
     target_dataset,
     usable_dataset,
@@ -220,8 +221,7 @@ class JobService:
             check_dataset_objective(config, dataset)
             check_groups(config.selection, dataset)
             check_benchmarks(session, project_id, config)
-            if not config.conditions.targets:
-                target_dataset(session, project_id, config, dataset)
+            check_target_sets(session, project_id, config, dataset)
             if config.conditions.given_job is not None:
                 check_given_job(session, dataset, config.conditions.given_job, None, request.base_pointer)
             return self.estimator.estimate(session, dataset, config, proxy, past, None)

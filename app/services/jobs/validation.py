@@ -143,6 +143,27 @@ def target_dataset(session: Any, project_id: str, config: RunConfig, pool: Datas
     return target_set
 
 
+def check_target_sets(session: Any, project_id: str, config: RunConfig, dataset: Dataset) -> None:
+    """The data sets that targets and protected sets are made of are there; their rows are not looked at.
+
+    Args:
+        session: The running transaction.
+        project_id: Owner.
+        config: Settings of the job.
+        dataset: The data set to select from.
+
+    Raises:
+        ServiceError: ``not-found``, ``dataset-not-ready`` or ``dataset-invalid``.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by usable_dataset()
+    conditions = config.conditions
+    for role, sets in (("targets", conditions.targets), ("protect", conditions.protect)):
+        for number, one in enumerate(sets):
+            if one.dataset_id is not None:
+                usable_dataset(session, project_id, one.dataset_id, f"#/{role}/{number}/dataset_id")
+    if not conditions.targets:
+        target_dataset(session, project_id, config, dataset)
+
+
 def read_groups(
     database: Database, store: ArtifactStore, project_id: str, dataset_id: str, column: str
 ) -> dict[int, str]:
