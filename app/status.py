@@ -61,6 +61,8 @@ class UnitState(StrEnum):
     DEAD = "dead"
 
 
+Sort = Literal["newest", "oldest", "name"]
+"""Order of a list; entries of one name, and those without, are newest first."""
 LogLevel = Literal["info", "warning", "error"]
 LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 """Levels of the log of units, the least first."""

@@ -21,6 +21,7 @@ from app.ids import DEFAULT_PROJECT
 from app.services.access.keys import Caller
 from app.services.idempotency import parse_key
 from app.services.jobs.service import Filters
+from app.status import Sort
 
 # A dependency that is a plain function costs a thread, so that even those that wait for nothing are asynchronous.
 # ruff: file-ignore[unused-async]
@@ -261,13 +262,23 @@ async def filters(
         list[MetadataPair] | None,
         Query(max_length=16, description="Only with this pair, `KEY=VALUE`; may be repeated, all must hold."),
     ] = None,
+    name: Annotated[str | None, Query(max_length=200, description="Only of this name.")] = None,
+    q: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="Only with this text in the name, or of this id.")
+    ] = None,
     created_after: Annotated[Time | None, Query(description="Only made at this time or later.")] = None,
     created_before: Annotated[Time | None, Query(description="Only made before this time.")] = None,
+    sort: Annotated[Sort, Query(description="Order of the list; one name has its newest first.")] = "newest",
 ) -> Filters:
-    """Filters of a list, apart from the state."""
+    """Filters and order of a list, apart from the state."""
     pairs = [pair.partition("=") for pair in metadata or ()]
     return Filters(
-        metadata={key: value for key, _, value in pairs}, created_after=created_after, created_before=created_before
+        name=name,
+        text=q,
+        metadata={key: value for key, _, value in pairs},
+        created_after=created_after,
+        created_before=created_before,
+        sort=sort,
     )
 
 
@@ -289,7 +300,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one pag
 RowNumber = Annotated[
     int, Path(ge=0, le=2**53, description="Row of the data set, from 0.", examples=[0]), BeforeValidator(_as_digits)
 ]
-After = Annotated[str | None, Query(max_length=200, description="Cursor: `next_cursor` of the page before.")]
+After = Annotated[str | None, Query(max_length=2000, description="Cursor: `next_cursor` of the page before.")]
 Project = Annotated[str, Depends(project)]
 KeyDep = Annotated[str | None, Depends(idempotency_key)]
 MatchDep = Annotated[frozenset[int] | None, Depends(if_match)]

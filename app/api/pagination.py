@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from app.errors import ServiceError
+from app.services.jobs.service import Filters
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ULID = "[0-9A-HJKMNP-TV-Z]{26}"
@@ -33,7 +35,7 @@ def _position(cursor: str, form: str) -> str:
         CursorError: It has not.
     """
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
         raise CursorError from error
     if not re.fullmatch(form, text):
@@ -48,6 +50,30 @@ def id_cursor(cursor: str | None, prefix: str) -> str | None:
         CursorError: It holds none.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by _position()
     return None if cursor is None else _position(cursor, f"{prefix}_{ULID}")
+
+
+def listed(filters: Filters, cursor: str | None, prefix: str) -> tuple[Filters, str | None]:
+    """The filters of a page and the id that it starts behind, from a cursor of a list in the same order.
+
+    Args:
+        filters: Of the request.
+        cursor: Where the page before ended; None for the first.
+        prefix: What the ids of the list begin with.
+
+    Raises:
+        CursorError: It is of another list, or of another order of this one.
+    """  # ruff: ignore[docstring-extraneous-exception] - raised by _position()
+    if filters.sort == "newest" or cursor is None:
+        return filters, id_cursor(cursor, prefix)
+    form = rf"{filters.sort}\.{prefix}_{ULID}" + (r"\.(?s:.*)" if filters.sort == "name" else "")
+    _, entry_id, *rest = _position(cursor, form).split(".", 2)
+    return replace(filters, last_name="".join(rest)), entry_id
+
+
+def list_place(filters: Filters, entry_id: str, name: str | None) -> str:
+    """The place of an entry in a list of this order."""
+    parts = {"newest": [entry_id], "oldest": ["oldest", entry_id], "name": ["name", entry_id, name or ""]}
+    return ".".join(parts[filters.sort])
 
 
 def moment(time: datetime, entry_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Double, String, Text, literal
+from sqlalchemy import JSON, Boolean, DateTime, Double, String, Text, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -111,6 +111,35 @@ def _clock_sqlite(element: clock, compiler: SQLCompiler, **given: Any) -> str:
     seconds = compiler.process(element.clauses, **given)
     shift = f", printf('%+.3f seconds', {seconds})" if seconds else ""
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now'{shift})"
+
+
+class has_target(FunctionElement[bool]):  # ruff: ignore[invalid-class-name]  (as above)
+    """Whether the settings of a job have a target of a name.
+
+    Args:
+        config: Column of the settings.
+        name: Of the target.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+    name = "has_target"
+
+
+@compiles(has_target, "postgresql")
+def _target_postgresql(element: has_target, compiler: SQLCompiler, **given: Any) -> str:
+    config, name = (compiler.process(clause, **given) for clause in element.clauses)
+    path = "'$.conditions.targets[*] ? (@.name == $wanted)'"
+    return f"jsonb_path_exists({config}, {path}, jsonb_build_object('wanted', {name}::text))"
+
+
+@compiles(has_target, "sqlite")
+def _target_sqlite(element: has_target, compiler: SQLCompiler, **given: Any) -> str:
+    config, name = (compiler.process(clause, **given) for clause in element.clauses)
+    return (
+        f"EXISTS (SELECT 1 FROM json_each({config}, '$.conditions.targets') AS asked "  # ruff: ignore[hardcoded-sql-expression]
+        f"WHERE json_extract(asked.value, '$.name') = {name})"
+    )
 
 
 class seconds_between(FunctionElement[float]):  # ruff: ignore[invalid-class-name]  (as above)

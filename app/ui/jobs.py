@@ -13,15 +13,18 @@ from app.errors import NotFoundError
 from app.services.access.keys import Caller
 from app.services.datasets.service import DatasetService
 from app.services.jobs.service import Filters
-from app.status import ACTIVE, DatasetStatus, JobStatus
+from app.status import ACTIVE, DatasetStatus, JobStatus, Sort
 from app.ui.auth import Visitor
 from app.ui.job_page import EVENTS, JobPage, WantedPicks
+from app.ui.labels import METHODS
 from app.ui.pages import HEADERS, page
 from app.ui.plots import side_by_side
 
 router = APIRouter(include_in_schema=False)
 
 PAGE_SIZE = 20
+ORDERS: dict[str, Sort] = {"oldest": "oldest", "name": "name"}
+"""Orders of the list of jobs beside that of the newest first."""
 MOST_JOBS = 100
 """Jobs that one can be compared with."""
 MOST_DATASETS = 100
@@ -47,12 +50,25 @@ def list_jobs(
     services: deps.ServicesDep,
     status: Annotated[str, Query(max_length=20)] = "",
     dataset_id: Annotated[str, Query(max_length=40)] = "",
+    q: Annotated[str, Query(max_length=200)] = "",
+    method: Annotated[str, Query(max_length=40)] = "",
+    sort: Annotated[str, Query(max_length=10)] = "",
     after: deps.After = None,
 ) -> Response:
-    """Jobs, newest first; those of one state, or on one data set, or both."""
+    """Jobs, newest first; those of one state, on one data set, by one method, with a text in the name."""
     chosen = status if status in set(JobStatus) else None
-    wanted = Filters(status=chosen, dataset_id=dataset_id or None)
-    before = pagination.id_cursor(after, "job")
+    given = {"dataset_id": dataset_id, "q": q, "method": method, "sort": sort if sort in ORDERS else ""}
+    wanted, before = pagination.listed(
+        Filters(
+            status=chosen,
+            dataset_id=dataset_id or None,
+            text=q or None,
+            method=method or None,
+            sort=ORDERS.get(sort, "newest"),
+        ),
+        after,
+        "job",
+    )
     views = services.jobs.page(visitor.project_id, wanted, before=before, limit=PAGE_SIZE + 1)
     shown = [serializers.job_read(request, view) for view in views[:PAGE_SIZE]]
     names = _names(visitor, services.datasets, {job.dataset_id for job in shown} | ({dataset_id} - {""}))
@@ -64,10 +80,16 @@ def list_jobs(
         status=chosen,
         statuses=[word.value for word in JobStatus],
         dataset_id=dataset_id,
+        given=given,
+        methods=METHODS,
+        orders=ORDERS,
+        narrowed=any(given.values()),
         offered=_offered(visitor, services.datasets, dataset_id, names),
         address=_address,
         after=after,
-        next_cursor=pagination.encode_cursor(shown[-1].id) if len(views) > PAGE_SIZE else None,
+        next_cursor=pagination.encode_cursor(pagination.list_place(wanted, shown[-1].id, shown[-1].name))
+        if len(views) > PAGE_SIZE
+        else None,
         live=any(job.status in ACTIVE for job in shown),
     )
 
@@ -91,15 +113,22 @@ def _offered(visitor: Caller, datasets: DatasetService, chosen: str, names: dict
 
 
 @router.get("/ui/datasets")
-def list_datasets(request: Request, visitor: Visitor, services: deps.ServicesDep, after: deps.After = None) -> Response:
+def list_datasets(
+    request: Request,
+    visitor: Visitor,
+    services: deps.ServicesDep,
+    q: Annotated[str, Query(max_length=200)] = "",
+    after: deps.After = None,
+) -> Response:
     """Data sets, newest first, each with a way to the form of a job on it."""
     before = pagination.id_cursor(after, "ds")
-    views = services.datasets.page(visitor.project_id, Filters(), before=before, limit=PAGE_SIZE + 1)
+    views = services.datasets.page(visitor.project_id, Filters(text=q or None), before=before, limit=PAGE_SIZE + 1)
     shown = [serializers.dataset_read(request, view) for view in views[:PAGE_SIZE]]
     return page(
         "datasets.html",
         visitor=visitor,
         datasets=shown,
+        q=q,
         jobs=services.datasets.jobs_on(visitor.project_id, [dataset.id for dataset in shown]),
         selects=visitor.may("jobs:write"),
         after=after,

@@ -76,6 +76,7 @@ def upgrade() -> None:
         Column("bytes", sa.BigInteger(), nullable=False),
         Column("sha256", sa.String(64), nullable=False),
         Column("requested", JSON, nullable=False),
+        Column("internal", sa.Boolean(), server_default=sa.false(), nullable=False),
         Column("source", JSON, nullable=True),
         Column("resolved_source", JSON, nullable=True),
         Column("appended_to", ID, ForeignKey("dataset.id", name="fk_dataset_appended_to"), nullable=True),
@@ -101,6 +102,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_dataset"),
     )
     op.create_index("ix_dataset_project_id_id", "dataset", ["project_id", "id"])
+    op.create_index("ix_dataset_project_id_name_id", "dataset", ["project_id", "name", "id"])
     op.create_index("ix_dataset_project_id_rows_sha256", "dataset", ["project_id", "rows_sha256"])
 
     op.create_table(
@@ -250,6 +252,7 @@ def upgrade() -> None:
     op.create_index("ix_job_dataset_id_status", "job", ["dataset_id", "status"])
     op.create_index("ix_job_gradient_set_id_status", "job", ["gradient_set_id", "status"])
     op.create_index("ix_job_project_id_id", "job", ["project_id", "id"])
+    op.create_index("ix_job_project_id_name_id", "job", ["project_id", "name", "id"])
     op.create_index("ix_job_project_id_status_id", "job", ["project_id", "status", "id"])
     op.create_index("ix_job_status_id", "job", ["status", "id"])
     op.create_index("ix_job_target_gradient_set_id_status", "job", ["target_gradient_set_id", "status"])

@@ -163,11 +163,14 @@ def list_datasets(
     metadata: options.OnlyMetadata = None,
     created_after: options.CreatedAfter = None,
     created_before: options.CreatedBefore = None,
+    name: options.OnlyName = None,
+    search: options.WithText = None,
+    sort: options.SortBy = None,
     limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
     json: options.Json = False,
 ) -> None:
     """List data sets, newest first."""
-    wanted = options.list_filters(metadata, created_after, created_before)
+    wanted = options.list_filters(metadata, created_after, created_before, name=name, q=search, sort=sort)
     with options.service() as client:
         datasets = list(islice(client.datasets.list(status=status, **wanted), limit))
     if json:

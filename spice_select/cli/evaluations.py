@@ -105,11 +105,14 @@ def list_evaluations(
     metadata: options.OnlyMetadata = None,
     created_after: options.CreatedAfter = None,
     created_before: options.CreatedBefore = None,
+    name: options.OnlyName = None,
+    search: options.WithText = None,
+    sort: options.SortBy = None,
     limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
     json: options.Json = False,
 ) -> None:
     """List evaluations, newest first."""
-    wanted = options.list_filters(metadata, created_after, created_before)
+    wanted = options.list_filters(metadata, created_after, created_before, name=name, q=search, sort=sort)
     with options.service() as client:
         evaluations = list(islice(client.evaluations.list(status=status, job_id=job, **wanted), limit))
     if json:

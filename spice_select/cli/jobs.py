@@ -144,16 +144,23 @@ def list_jobs(
         str | None, typer.Option(help="Only in this state: queued, running, succeeded, failed, cancelled, expired.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only on this data set.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only by this method.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only for this target: its name, or its data set's id.")] = None,
     metadata: options.OnlyMetadata = None,
     created_after: options.CreatedAfter = None,
     created_before: options.CreatedBefore = None,
+    name: options.OnlyName = None,
+    search: options.WithText = None,
+    sort: options.SortBy = None,
     limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 50,
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
-    wanted = options.list_filters(metadata, created_after, created_before)
+    wanted = options.list_filters(metadata, created_after, created_before, name=name, q=search, sort=sort)
     with options.service() as client:
-        jobs = list(islice(client.jobs.list(status=status, dataset_id=dataset, **wanted), limit))
+        jobs = list(
+            islice(client.jobs.list(status=status, dataset_id=dataset, method=method, target=target, **wanted), limit)
+        )
     if json:
         print_json({"data": jobs})
         return

@@ -50,6 +50,13 @@ CreatedAfter: TypeAlias = Annotated[
 CreatedBefore: TypeAlias = Annotated[
     str | None, typer.Option("--created-before", help="Only those made before then.", metavar="TIME")
 ]
+OnlyName: TypeAlias = Annotated[str | None, typer.Option("--name", help="Only of this name.")]
+WithText: TypeAlias = Annotated[
+    str | None, typer.Option("--search", "-q", help="Only with this text in the name, or of this id.", metavar="TEXT")
+]
+SortBy: TypeAlias = Annotated[
+    str | None, typer.Option("--sort", help="newest (when left out), oldest or name.", metavar="ORDER")
+]
 MaxWait: TypeAlias = Annotated[
     float | None,
     typer.Option("--max-wait", min=0, help="Longest wait in seconds; then exit status 4, and the work goes on."),
@@ -182,12 +189,23 @@ def moment(given: str | None, option: str) -> datetime | None:
         raise ConfigError(f"{option} {given!r}: write 2026-11-01 or 2026-11-01T08:00+01:00") from error
 
 
-def list_filters(metadata: Sequence[str] | None, created_after: str | None, created_before: str | None) -> ListFilters:
+def list_filters(
+    metadata: Sequence[str] | None,
+    created_after: str | None,
+    created_before: str | None,
+    *,
+    name: str | None = None,
+    q: str | None = None,
+    sort: str | None = None,
+) -> ListFilters:
     """The filters of a list, as the client takes them."""
     return {
         "metadata": pairs(metadata, "--metadata"),
         "created_after": moment(created_after, "--created-after"),
         "created_before": moment(created_before, "--created-before"),
+        "name": name,
+        "q": q,
+        "sort": sort,
     }
 
 

@@ -21,6 +21,12 @@ class ListFilters(TypedDict, total=False):
     """Made at this time or later."""
     created_before: When | None
     """Made before this time."""
+    name: str | None
+    """Of this name."""
+    q: str | None
+    """With this text in the name, or of this id."""
+    sort: str | None
+    """``newest`` (the order when left out), ``oldest`` or ``name``."""
 
 
 def filter_query(**filters: Unpack[ListFilters]) -> dict[str, Any]:
@@ -37,6 +43,9 @@ def filter_query(**filters: Unpack[ListFilters]) -> dict[str, Any]:
         "metadata": [f"{key}={value}" for key, value in metadata.items()] if metadata else None,
         "created_after": _text(filters.get("created_after"), "created_after"),
         "created_before": _text(filters.get("created_before"), "created_before"),
+        "name": filters.get("name"),
+        "q": filters.get("q"),
+        "sort": filters.get("sort"),
     }
 
 

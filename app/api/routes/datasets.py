@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -130,14 +130,24 @@ def list_datasets(
     services: deps.ServicesDep,
     filters: deps.FiltersDep,
     status: Annotated[DatasetStatus | None, Query()] = None,
+    include: Annotated[
+        Literal["internal"] | None, Query(description="`internal`: also the target rows that jobs brought along.")
+    ] = None,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[DatasetRead]:
-    """Data sets, newest first."""
-    before = pagination.id_cursor(after, "ds")
-    views = services.datasets.page(project, replace(filters, status=status), before=before, limit=limit + 1)
+    """Data sets, newest first unless ``sort`` says otherwise; without the target rows that jobs brought along."""
+    filters, before = pagination.listed(filters, after, "ds")
+    wanted = replace(filters, status=status, internal=include == "internal")
+    views = services.datasets.page(project, wanted, before=before, limit=limit + 1)
+    show = partial(serializers.dataset_read, request)
     return serializers.page(
-        request, response, views, limit, partial(serializers.dataset_read, request), lambda view: view.dataset.id
+        request,
+        response,
+        views,
+        limit,
+        show,
+        lambda view: pagination.list_place(filters, view.dataset.id, view.dataset.name),
     )
 
 

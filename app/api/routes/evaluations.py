@@ -72,12 +72,18 @@ def list_evaluations(
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[EvaluationRead]:
-    """Evaluations, newest first."""
-    before = pagination.id_cursor(after, "ev")
+    """Evaluations, newest first unless ``sort`` says otherwise."""
+    filters, before = pagination.listed(filters, after, "ev")
     wanted = replace(filters, status=status)
     views = services.evaluations.page(project, wanted, job_id=job_id, before=before, limit=limit + 1)
+    show = partial(serializers.evaluation_read, request)
     return serializers.page(
-        request, response, views, limit, partial(serializers.evaluation_read, request), lambda view: view.evaluation.id
+        request,
+        response,
+        views,
+        limit,
+        show,
+        lambda view: pagination.list_place(filters, view.evaluation.id, view.evaluation.name),
     )
 
 

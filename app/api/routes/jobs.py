@@ -19,7 +19,7 @@ from app.api.schemas.logs import LogLineRead
 from app.services.jobs.retries import retry
 from app.services.jobs.service import JobRequest, JobView
 from app.status import ACTIVE, JobStatus, LogLevel
-from spice_select.config import digest_of
+from spice_select.config import Method, digest_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -68,15 +68,20 @@ def list_jobs(
     filters: deps.FiltersDep,
     status: Annotated[JobStatus | None, Query()] = None,
     dataset_id: deps.OfDataset = None,
+    method: Annotated[Method | None, Query(description="Only by this method.")] = None,
+    target: Annotated[
+        str | None, Query(max_length=100, description="Only for this target: its name, or its data set's id.")
+    ] = None,
     limit: deps.Limit = 50,
     after: deps.After = None,
 ) -> Page[JobRead]:
-    """Jobs, newest first."""
-    before = pagination.id_cursor(after, "job")
-    wanted = replace(filters, status=status, dataset_id=dataset_id)
+    """Jobs, newest first unless ``sort`` says otherwise."""
+    filters, before = pagination.listed(filters, after, "job")
+    wanted = replace(filters, status=status, dataset_id=dataset_id, method=method, target=target)
     views = services.jobs.page(project, wanted, before=before, limit=limit + 1)
+    show = partial(serializers.job_read, request)
     return serializers.page(
-        request, response, views, limit, partial(serializers.job_read, request), lambda view: view.job.id
+        request, response, views, limit, show, lambda view: pagination.list_place(filters, view.job.id, view.job.name)
     )
 
 

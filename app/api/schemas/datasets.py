@@ -79,6 +79,8 @@ class DatasetRead(BaseModel):
     warnings: list[str]
     error: ProblemRead | None
     metadata: dict[str, str]
+    internal: bool = False
+    """Whether the service made it for a job, from its target rows."""
     progress: ProgressRead | None
     created_at: datetime
     ready_at: datetime | None

@@ -67,12 +67,9 @@ class Datasets:
         return {row[0]: row[1] for row in self.session.execute(query)}
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[Dataset]:
-        """Newest first, starting behind an id."""
+        """In the order that is wanted, starting behind an id."""
         visible = select(Dataset).where(Dataset.project_id == project_id, Dataset.deleted_at.is_(None))
-        query = wanted.applied(visible, Dataset)
-        if before is not None:
-            query = query.where(Dataset.id < before)
-        return list(self.session.scalars(query.order_by(Dataset.id.desc()).limit(limit)))
+        return list(self.session.scalars(wanted.page(visible, Dataset, before, limit)))
 
     def versions(self, dataset: Dataset, limit: int) -> list[Dataset]:
         """Those of its name, those that it was made from or that were made from it, and itself; newest first."""

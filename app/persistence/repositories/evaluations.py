@@ -53,13 +53,11 @@ class Evaluations:
     def page(
         self, project_id: str, wanted: ListFilter, *, job_id: str | None, before: str | None, limit: int
     ) -> list[Evaluation]:
-        """Newest first, starting behind an id."""
-        query = wanted.applied(select(Evaluation).where(Evaluation.project_id == project_id), Evaluation)
+        """In the order that is wanted, starting behind an id."""
+        query = select(Evaluation).where(Evaluation.project_id == project_id)
         if job_id is not None:
             query = query.where(Evaluation.job_id == job_id)
-        if before is not None:
-            query = query.where(Evaluation.id < before)
-        return list(self.session.scalars(query.order_by(Evaluation.id.desc()).limit(limit)))
+        return list(self.session.scalars(wanted.page(query, Evaluation, before, limit)))
 
     def move(self, evaluation_id: str, old: tuple[EvaluationStatus, ...], new: EvaluationStatus, **values: Any) -> bool:
         """Change the state if it is still one of ``old``; the one place that writes ``status``."""

@@ -191,11 +191,14 @@ class Jobs:
         return self.session.scalars(query).one()
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[Job]:
-        """Newest first, starting behind an id."""
-        query = wanted.applied(select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None)), Job)
-        if before is not None:
-            query = query.where(Job.id < before)
-        return list(self.session.scalars(query.order_by(Job.id.desc()).limit(limit)))
+        """In the order that is wanted, starting behind an id."""
+        visible = select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None))
+        return list(self.session.scalars(wanted.page(visible, Job, before, limit)))
+
+    def needs_target_rows(self, dataset_id: str, but: str) -> bool:
+        """Whether another job than one, that is not deleted, has its target rows in a data set."""
+        query = select(Job.id).where(Job.target_dataset_id == dataset_id, Job.id != but, Job.deleted_at.is_(None))
+        return self.session.scalars(query.limit(1)).first() is not None
 
     def queue_facts(self, job: Job) -> QueueFacts:
         """What decides when a queued job begins."""

@@ -117,6 +117,7 @@ class Dataset(Base):
     __tablename__ = "dataset"
     __table_args__ = (
         Index("ix_dataset_project_id_id", "project_id", "id"),
+        Index("ix_dataset_project_id_name_id", "project_id", "name", "id"),
         Index("ix_dataset_project_id_rows_sha256", "project_id", "rows_sha256"),
     )
 
@@ -127,6 +128,8 @@ class Dataset(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(Sha256)
     requested: Mapped[dict[str, Any]]
+    # Made by the service for a job: lists leave it out, and it goes with the last job that needs it.
+    internal: Mapped[bool] = mapped_column(Boolean, server_default=false(), default=False)
     # Where it is fetched from, and what that was when it was: until then ``sha256`` is empty and ``bytes`` is 0.
     source: Mapped[dict[str, Any] | None]
     resolved_source: Mapped[dict[str, Any] | None]
@@ -197,6 +200,7 @@ class Job(Base):
     __tablename__ = "job"
     __table_args__ = (
         Index("ix_job_project_id_id", "project_id", "id"),
+        Index("ix_job_project_id_name_id", "project_id", "name", "id"),
         Index("ix_job_project_id_status_id", "project_id", "status", "id"),
         Index("ix_job_status_id", "status", "id"),
         Index("ix_job_gradient_set_id_status", "gradient_set_id", "status"),

@@ -276,7 +276,7 @@ class DatasetService:
             return Datasets(session).jobs_on(project_id, ids)
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[DatasetView]:
-        """Data sets, newest first."""
+        """Data sets, in the order that is wanted."""
         with self.database.read() as session:
             datasets = Datasets(session).page(project_id, wanted, before=before, limit=limit)
             return [DatasetView(dataset, None) for dataset in datasets]

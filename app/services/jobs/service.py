@@ -29,7 +29,7 @@ from app.services.jobs.estimates import Estimate, Estimator, Past, refuse_unfit
 from app.services.jobs.planning import adopt_parts, check_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
-from app.services.jobs.targets import gather_targets, kept_if_made
+from app.services.jobs.targets import forget_target_rows, gather_targets, kept_if_made
 from app.services.jobs.validation import (
     check_benchmarks,
     check_conditions,
@@ -253,7 +253,7 @@ class JobService:
         return JobView(job, job_phase(work), job_progress(work), place)
 
     def page(self, project_id: str, wanted: ListFilter, *, before: str | None, limit: int) -> list[JobView]:
-        """Jobs, newest first."""
+        """Jobs, in the order that is wanted."""
         with self.database.read() as session:
             jobs = Jobs(session).page(project_id, wanted, before=before, limit=limit)
             work = units_of_jobs(session, [job for job in jobs if job.status not in TERMINAL])
@@ -338,7 +338,7 @@ class JobService:
                 raise ConflictError("a job that has not ended counts its choice as owned", code="job-in-use")
             if Evaluations(session).active_of(job_id):
                 raise ConflictError("an evaluation of it has not ended", code="job-in-use")
-            obsolete = {file.sha256 for file in jobs.files(job_id)}
+            obsolete = {file.sha256 for file in jobs.files(job_id)} | forget_target_rows(session, job)
             Artifacts(session).mark_obsolete(project_id, obsolete)
             jobs.forget(job_id)
             Events(session).append(project_id, "job.deleted", job_id=job_id)

@@ -13,10 +13,10 @@ from typing import Any
 
 from app.errors import ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Artifacts, Datasets
+from app.persistence.repositories import Artifacts, Datasets, Jobs
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import Dataset
+from app.persistence.tables import Dataset, Job
 from app.services.jobs.validation import check_dataset_objective, usable_dataset
 from app.services.quotas import Quotas
 from app.status import DatasetStatus
@@ -68,6 +68,7 @@ class TargetRows:
                 bytes=self.values["bytes"],
                 sha256=self.values["sha256"],
                 requested={},
+                internal=True,
                 metadata_={},
                 created_at=now(session),
             )
@@ -77,6 +78,29 @@ class TargetRows:
         session.flush()
         session.expire_all()
         return datasets.get_even_deleted(dataset_id)
+
+
+def forget_target_rows(session: Any, job: Job) -> set[str]:
+    """Take the target rows of a job that is deleted away, unless another job has the same.
+
+    Args:
+        session: The running transaction.
+        job: The job.
+
+    Returns:
+        Digests of their files.
+    """
+    datasets = Datasets(session)
+    rows = None if job.target_dataset_id is None else datasets.lock_to_delete(job.project_id, job.target_dataset_id)
+    if (
+        rows is None
+        or not rows.internal
+        or rows.deleted_at is not None
+        or Jobs(session).needs_target_rows(rows.id, job.id)
+    ):
+        return set()
+    datasets.mark_deleted(rows.id)
+    return {rows.sha256, *(shard["sha256"] for shard in rows.shards or [])}
 
 
 def gather_targets(

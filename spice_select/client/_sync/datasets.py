@@ -181,9 +181,16 @@ class Datasets(Resource):
         """One data set."""
         return self._transport.fetch(dataset_path(dataset_id), Dataset)
 
-    def list(self, *, status: str | None = None, **filters: Unpack[ListFilters]) -> Iterator[Dataset]:
-        """Every data set, newest first; filters as in ``jobs.list``."""
-        return self._transport.pages(PATH, Dataset, status=status, **filter_query(**filters))
+    def list(
+        self, *, status: str | None = None, internal: bool = False, **filters: Unpack[ListFilters]
+    ) -> Iterator[Dataset]:
+        """Every data set, newest first unless ``sort`` says otherwise; filters as in ``jobs.list``.
+
+        With ``internal`` also the target rows that jobs brought along.
+        """
+        return self._transport.pages(
+            PATH, Dataset, status=status, include="internal" if internal else None, **filter_query(**filters)
+        )
 
     def delete(self, dataset_id: str) -> None:
         """Delete a data set that no running job uses."""

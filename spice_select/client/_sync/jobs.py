@@ -77,16 +77,25 @@ class Jobs(Resource):
         return self._transport.fetch(job_path(job_id), Job)
 
     def list(
-        self, *, status: str | None = None, dataset_id: str | None = None, **filters: Unpack[ListFilters]
+        self,
+        *,
+        status: str | None = None,
+        dataset_id: str | None = None,
+        method: str | None = None,
+        target: str | None = None,
+        **filters: Unpack[ListFilters],
     ) -> Iterator[Job]:
-        """Every job, newest first.
+        """Every job, newest first unless ``sort`` says otherwise.
 
         Args:
             status: Only those in this state.
             dataset_id: Only those on this data set.
-            **filters: ``metadata``, ``created_after``, ``created_before``, see ``ListFilters``.
+            method: Only those by this method.
+            target: Only those for this target: its name, or its data set's id.
+            **filters: ``name``, ``q``, ``metadata``, ``created_after``, ``created_before``, ``sort``.
         """
-        return self._transport.pages(PATH, Job, status=status, dataset_id=dataset_id, **filter_query(**filters))
+        own = {"status": status, "dataset_id": dataset_id, "method": method, "target": target}
+        return self._transport.pages(PATH, Job, **own, **filter_query(**filters))
 
     def update(self, job_id: str, *, version: int | None = None, **changes: Any) -> Job:
         """Change a job's ``name``, ``metadata`` or ``priority``; what is left out stays as it is.
