@@ -77,6 +77,7 @@ from app.ui import (
     reference,
     row_page,
     statics,
+    upload_parts,
     webhooks_page,
 )
 from app.ui import jobs as job_lists
@@ -154,7 +155,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         app.include_router(module.router)
     of_jobs = (job_lists, row_page, forms, job_actions, evaluation_form)
     of_projects = (project_page, api_keys_page, webhooks_page, login)
-    for part in (dataset_preview, dataset_page, *of_jobs, *of_projects, statics, reference):
+    for part in (upload_parts, dataset_preview, dataset_page, *of_jobs, *of_projects, statics, reference):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(

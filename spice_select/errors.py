@@ -31,7 +31,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -118,9 +118,13 @@ class DatasetError(SpiceError):
         pointer: JSON Pointer to the row, if one is to blame.
         errors: Several findings, as for every error.
         reasons: How many rows cannot be used for each reason.
+
+    Attributes:
+        column_names: Columns that were seen, where it is them that no form fits.
     """
 
     code = "dataset-invalid"
+    column_names: Sequence[str] = ()
 
     def __init__(
         self,

@@ -38,9 +38,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="spice-preview-") as folder:
             _say(preview=_preview(task, Path(folder)))
     except (ServiceError, SpiceError) as error:
-        _say(
-            problem={"code": error.code, "detail": error.detail, "errors": error.errors, "reasons": dict(error.reasons)}
-        )
+        said = {"code": error.code, "detail": error.detail, "errors": error.errors, "reasons": dict(error.reasons)}
+        _say(problem={**said, "column_names": list(getattr(error, "column_names", ()))})
 
 
 def _say(**word: Any) -> None:

@@ -28,7 +28,7 @@ from app.services.datasets.uploads import LARGEST_PART_BYTES
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UPLOAD_PATHS = {"/v1/datasets", "/v1/datasets:preview", "/ui/datasets/preview", "/ui/new"}
-PART_PATH = re.compile(r"/v1/datasets/uploads/[^/]+/parts/[^/]+/?")
+PART_PATH = re.compile(r"/(?:v1|ui)/datasets/uploads/[^/]+/parts/[^/]+/?")
 UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines."""
 LOGGED = frozenset({"job_id", "dataset_id", "gradient_set_id"})

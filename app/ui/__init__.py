@@ -7,6 +7,7 @@ labels             numbers, times and states as a person reads them
 jobs               the lists of jobs and of data sets, and the routes of one job
 row_page           why a row was selected, or not
 dataset_page       a data set: what was read, what was not, and the jobs on it
+upload_parts       files in parts, for the script that shows how far they are and goes on where a connection broke
 dataset_preview    how a file or a data set is read, with what is learned marked
 job_page           what the page of a job shows, from the services
 forms              the form of a new job: its routes, and what it would take

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -13,11 +14,16 @@ from app.status import DatasetStatus
 from app.ui.auth import SameOrigin, Visitor
 from app.ui.pages import page
 from app.ui.plots import length_shares, shares
+from spice_select.records.conversation import shown
 
 router = APIRouter(include_in_schema=False)
 
 REJECTED = 20
 """Rows that cannot be used on a page of their table."""
+ROWS = 20
+"""Rows on a page of a search."""
+MOST_SEARCHED = 20_000
+"""Rows that one page of a search looks at."""
 JOBS = 10
 VERSIONS = 20
 
@@ -55,6 +61,32 @@ def show_dataset(
         groups=(groups["column"], shares([(each["name"], each["pool"], 0) for each in groups["groups"]]))
         if groups
         else None,
+    )
+
+
+@router.get("/ui/datasets/{dataset_id}/rows")
+def show_rows(
+    dataset_id: str,
+    visitor: Visitor,
+    services: deps.ServicesDep,
+    words: Annotated[str, Query(max_length=200)] = "",
+    after: Annotated[int, Query(ge=-1, le=2**53)] = -1,
+) -> Response:
+    """Rows of a data set, those with some words; ``after`` is the row that they lie behind."""
+    dataset = services.datasets.get(visitor.project_id, dataset_id).dataset
+    rows, following = services.datasets.search(
+        visitor.project_id, dataset_id, words.strip(), after=after, limit=ROWS, most=MOST_SEARCHED
+    )
+    return page(
+        "dataset_rows.html",
+        visitor=visitor,
+        dataset=dataset,
+        words=words.strip(),
+        after=after,
+        rows=rows,
+        following=following,
+        address=f"/ui/datasets/{dataset_id}/rows?{urlencode({'words': words.strip()})}",
+        said=shown,
     )
 
 

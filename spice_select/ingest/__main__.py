@@ -116,7 +116,12 @@ def main(source: str, folder: str, argument: str) -> int:
         pointer = error.errors[0]["pointer"] if error.errors else None
         several = error.errors if len(error.errors) > 1 else None
         word = ChildWord(
-            code=error.code, detail=error.detail, pointer=pointer, errors=several, reasons=dict(error.reasons) or None
+            code=error.code,
+            detail=error.detail,
+            pointer=pointer,
+            errors=several,
+            reasons=dict(error.reasons) or None,
+            column_names=list(error.column_names),
         )
     except MemoryError:
         detail = f"reading the file needs more than {task.limits.memory_bytes} bytes of memory"

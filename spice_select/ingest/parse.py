@@ -85,7 +85,11 @@ def parse(
         if continues is not None and continues.format is not None:
             form, columns = continues.format, dict(continues.columns or {})
         else:
-            form, columns = _decide(sample, options, names)
+            try:
+                form, columns = _decide(sample, options, names)
+            except DatasetError as error:
+                error.column_names = names.listed
+                raise
         reading = Reading(form, columns, options.format, options.columns)
         with closing(FolderWriter(folder, source.source_schema)) as writer:
             count = 0

@@ -50,6 +50,7 @@ class ChildWord(BaseModel):
     pointer: str | None = None
     errors: list[dict[str, str]] | None = None
     reasons: dict[str, int] | None = None
+    column_names: list[str] = []
 
 
 def read_dataset(
@@ -183,7 +184,11 @@ def _understood(line: bytes) -> ChildWord:
 
 def _refuse(returncode: int, word: ChildWord, limits: IntakeLimits) -> NoReturn:
     if word.code is not None:
-        raise DatasetError(word.detail, code=word.code, pointer=word.pointer, errors=word.errors, reasons=word.reasons)
+        refused = DatasetError(
+            word.detail, code=word.code, pointer=word.pointer, errors=word.errors, reasons=word.reasons
+        )
+        refused.column_names = word.column_names
+        raise refused
     if returncode == -signal.SIGXCPU:
         detail = f"reading the file took more than {limits.cpu_seconds} seconds of processor time"
     elif returncode < 0:

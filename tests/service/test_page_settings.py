@@ -33,8 +33,12 @@ class Page:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.base + path, headers=self.headers, trust_env=False, timeout=120)
 
-    def post(self, path: str, **fields: Any) -> httpx.Response:
-        return httpx.post(self.base + path, headers=self.headers, data=fields, trust_env=False, timeout=120)
+    def post(self, path: str, *, json: Any = None, files: Any = None, **fields: Any) -> httpx.Response:
+        given: dict[str, Any] = {"json": json} if json is not None else {"data": fields, "files": files}
+        return httpx.post(self.base + path, headers=self.headers, trust_env=False, timeout=120, **given)
+
+    def put(self, path: str, content: bytes) -> httpx.Response:
+        return httpx.put(self.base + path, headers=self.headers, content=content, trust_env=False, timeout=120)
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def _follow(task: PreviewTask) -> dict[str, Any]:
         return made
     if "problem" in last:
         problem = last["problem"]
-        members = {"reasons": problem["reasons"]} if problem["reasons"] else None
+        members = {name: problem[name] for name in ("reasons", "column_names") if problem.get(name)}
         raise ServiceError(problem["code"], problem["detail"], errors=problem["errors"], members=members)
     if child.returncode < 0:  # by its limit of time, or because it could not have more memory
         _refuse_slow(words, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -305,6 +306,37 @@ class DatasetService:
         dataset = self.get(project_id, dataset_id).dataset
         refuse_unready(dataset)
         return list(islice(self._rows_after(dataset, after), limit))
+
+    def search(
+        self, project_id: str, dataset_id: str, words: str, *, after: int, limit: int, most: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Usable rows behind a source row whose record has some words, in either case.
+
+        Args:
+            project_id: Owner.
+            dataset_id: The data set.
+            words: What is looked for; every row has nothing.
+            after: Source row that they lie behind.
+            limit: Most rows.
+            most: Most rows that are looked at.
+
+        Returns:
+            The rows, and the source row to go on behind; None at the end of the data set.
+
+        Raises:
+            ServiceError: ``dataset-not-ready`` or ``dataset-invalid``.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by refuse_unready()
+        dataset = self.get(project_id, dataset_id).dataset
+        refuse_unready(dataset)
+        found: list[dict[str, Any]] = []
+        wanted, last = words.casefold(), None
+        for looked_at, row in enumerate(self._rows_after(dataset, after)):
+            if looked_at == most or len(found) == limit:
+                return found, last
+            if wanted in json.dumps(row["record"], ensure_ascii=False, default=str).casefold():
+                found.append(row)
+            last = row["row"]
+        return found, None
 
     def _rows_after(self, dataset: Dataset, after: int) -> Iterator[dict[str, Any]]:
         from spice_select.ingest import iter_rows

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+import httpx
+from playwright.sync_api import Browser, Route, expect
 
 from spice_select.client import Client
-from tests.e2e.page.conftest import fill, needs_browser, pool
+from tests.e2e.page.conftest import SMALL, fill, needs_browser, pool
 from tests.fixtures.browser import Visit
 from tests.fixtures.processes import Service
+from tests.fixtures.service import jsonl, sums
 
 pytestmark = needs_browser
 
@@ -97,3 +100,44 @@ def test_it_works_without_scripts(service: Service, chromium: Browser, tmp_path:
         page.get_by_role("button", name="Go on").click()
     expect(page.locator("main")).to_contain_text("pool.jsonl")
     context.close()
+
+
+def test_a_file_whose_connection_breaks_goes_on_in_parts_and_shows_how_far_it_is(
+    visit: Callable[..., Visit], service: Service, tmp_path: Path
+) -> None:
+    rows = [{**row, "output": row["output"] + " so" * 800} for row in sums(9000)]
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(jsonl(rows))
+    window = visit("phone")
+    page, broken = window.page, [0]
+
+    def breaks(route: Route) -> None:
+        broken[0] += 1
+        if broken[0] <= 2:
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/parts/2", breaks)
+    fill(page, path, amount="1", **SMALL)
+    page.get_by_role("button", name="Make the job").last.click()
+    expect(page.locator("[data-uploading]")).to_contain_text("The connection broke", timeout=120_000)
+    window.check(expected=("ERR_FAILED",))
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("[data-uploading]")).to_contain_text("Stopped")
+    listed = httpx.get(f"{service.url}/v1/datasets/uploads", trust_env=False, timeout=60).json()["data"]
+    assert [each["num_received"] for each in listed if each["name"] == "long.jsonl"] == [1]
+    # The page is left, the file is chosen again: what has arrived is not sent again.
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if "/parts/" in request.url else None)
+    broken[0] = 2
+    fill(page, path, amount="1", **SMALL)
+    page.get_by_role("button", name="Make the job").last.click()
+    page.wait_for_url(re.compile(r"/ui/jobs/job_\w+$"), timeout=240_000)
+    assert not [url for url in sent if url.endswith("/parts/1")]
+    with Client(service.url) as spice:
+        job = spice.jobs.get(page.url.rsplit("/", 1)[1])
+        dataset = spice.datasets.get(job.dataset_id or "")
+        assert dataset.digest is not None
+        assert dataset.digest.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        spice.jobs.cancel(job.id)
