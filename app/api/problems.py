@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from app.api.pattern_messages import in_words
 from app.errors import PROBLEMS, ServiceError, storage_is_full
@@ -216,6 +217,11 @@ def install(app: FastAPI) -> None:
         log.error("database_unavailable", error=str(error), request_id=request_id(request))
         detail = request.app.state.services.health.of_another_build(error) or "the database does not answer"
         return problem_response(request, "unavailable", detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(ClientDisconnect)
+    def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+        # Nobody reads it, but it is counted and logged: no fault of ours, and none that fills the log.
+        return Response(status_code=400)
 
     @app.exception_handler(OSError)
     def _disk(request: Request, error: OSError) -> Response:

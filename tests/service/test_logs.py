@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import logs
+from tests.fixtures.hooked import until
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 
@@ -50,3 +52,24 @@ def test_a_complaint_can_be_followed_from_its_request_to_the_unit_that_failed(
     ended = [line for line in found if line["event"] == "unit_ended" and line["job_id"] == job_id]
     assert [(line["kind"], line["outcome"]) for line in ended] == [("select", "committed")]
     assert ended[0]["unit_id"].startswith("unit_")
+
+
+@pytest.mark.parametrize("path", ["/v1/datasets", "/v1/jobs"])
+def test_a_client_that_goes_away_while_it_sends_is_no_fault_of_the_service(
+    sqlite_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], path: str
+) -> None:
+    try:
+        with InProcessService(sqlite_url, tmp_path / "data", log_level="info") as service:
+            about = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 99"
+            begun = f"POST {path} HTTP/1.1\r\n{about}\r\n\r\n{{"
+            with socket.create_connection(("127.0.0.1", service.port)) as connection:
+                connection.sendall(begun.encode())
+                until(lambda: service.http.get("/livez").is_success, "the service")
+            until(lambda: f'route="{path}",status="' in service.http.get("/metrics").text, "the request")
+            counted = service.http.get("/metrics").text
+    finally:
+        logs.configure("error")
+    said = capfd.readouterr()
+    assert f'route="{path}",status="5xx"' not in counted
+    assert "unexpected_error" not in said.out + said.err
+    assert "Traceback" not in said.out + said.err
