@@ -270,6 +270,12 @@ class Screens(Model):
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
     """Rows whose word triples have at least this Jaccard index with those of an earlier row, which is kept; 0.7 is
     usual."""
+    repeated_responses: Annotated[int, Field(ge=2, le=2**31 - 1)] | None = None
+    """Rows whose response of four words or more is also given, nearly word for word, to other prompts, at least so many
+    of which have next to no words in common, as refusals are; 3 is usual. None of them is kept."""
+    unrelated_responses: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Rows whose response of eight words or more has as much in common with more than this share of other prompts of
+    the pool as with its own, as the answer to another prompt has; 0.05 is usual. Not for translations."""
     min_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Rows with fewer tokens of prompt and response."""
     max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
@@ -282,8 +288,8 @@ class Screens(Model):
     refuse_contamination: bool = False
     """Fail, instead of taking such rows out."""
     if_short: Literal["refuse", "keep"] = "refuse"
-    """Where too few rows would be left for the budget or a quota: ``refuse``, or ``keep`` as many near-duplicates, and
-    after them outliers of the loss, as are needed."""
+    """Where too few rows would be left for the budget or a quota: ``refuse``, or ``keep`` as many near-duplicates,
+    after them unrelated and repeated responses, and then outliers of the loss, as are needed."""
 
     @model_validator(mode="after")
     def _least_below_most(self) -> Self:

@@ -36,12 +36,19 @@ PRESETS: Mapping[Preset, Mapping[Part, Mapping[str, Any]]] = {
             "matching_weight": 1.0,
         },
         "gradients": {"loss": "mean", "normalize": "unit", "dtype": "auto"},
-        "screens": {"near_duplicates": 0.8, "loss_outliers": 3.0, "if_short": "keep"},
+        "screens": {
+            "near_duplicates": 0.8,
+            "repeated_responses": 3,
+            "unrelated_responses": 0.05,
+            "loss_outliers": 3.0,
+            "if_short": "keep",
+        },
     },
 }
 """``paper``: gradients as they are, the exact log-determinant, lambda 0.1, the whole pool.
 
-``recommended``: gradients of length one, in bfloat16 where that is faster, near-duplicates and loss outliers out.
+``recommended``: gradients of length one, in bfloat16 where that is faster, near-duplicates, repeated
+and unrelated responses and loss outliers out.
 Without a target three times the gain, plus what the choice lacks beside the pool's mean: of what was tried without a
 target, the best on the first real model. With targets the settings' own defaults.
 """

@@ -44,6 +44,8 @@ class Setting(NamedTuple):
 
 NO_PRESET = "none"
 """What ``--preset`` takes for no preset at all."""
+OFF_AT_ZERO = ("steps_every", "loss_outliers", "near_duplicates", "repeated_responses", "unrelated_responses")
+"""Options that switch what they set off at 0."""
 JOB_SETTINGS = {
     "preset": Setting(
         "preset",
@@ -78,6 +80,15 @@ JOB_SETTINGS = {
     ),
     "near_duplicates": Setting(
         "screens.near_duplicates", "Take rows out that are as similar as this to an earlier one, such as 0.7; 0 is off."
+    ),
+    "repeated_responses": Setting(
+        "screens.repeated_responses",
+        "Take rows out whose response so many prompts with nothing in common have, such as 3; 0 is off.",
+    ),
+    "unrelated_responses": Setting(
+        "screens.unrelated_responses",
+        "Take rows out whose response has as much in common with more than this share of other prompts as with its "
+        "own, such as 0.05; 0 is off.",
     ),
     "min_tokens": Setting("screens.min_tokens", "Take rows with fewer tokens out."),
     "max_tokens": Setting("screens.max_tokens", "Take rows with more tokens out."),
@@ -216,8 +227,8 @@ def nested(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[s
             pointer = "#/proxy/revision" if name == "revision" else "#/schedule"
             wanted = f"--{needed}{f' {only}' if only else ''}"
             raise ConfigError(f"--{name.replace('_', '-')} needs {wanted}", pointer=pointer)
-    for name, nothing in (("steps_every", 0), ("loss_outliers", 0), ("near_duplicates", 0), ("preset", NO_PRESET)):
-        if given.get(name) == nothing:
+    for name in ("preset", *OFF_AT_ZERO):
+        if given.get(name) == (NO_PRESET if name == "preset" else 0):
             given[name] = None
     body: dict[str, Any] = {}
     for name, value in given.items():

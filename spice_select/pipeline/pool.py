@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from spice_select.arrays import StackedArrays, StoreDtype
 from spice_select.errors import EmptyPoolError, MismatchedShardError
-from spice_select.records.conversation import load_conversation, said
+from spice_select.records.conversation import Conversation, load_conversation, said
 from spice_select.selection.validation import group_of
 from spice_select.storage.shards import GradientShard, map_shard, read_shard
 
@@ -73,8 +73,17 @@ def read_texts(rows_shards: Sequence[Path]) -> list[str]:
     Args:
         rows_shards: The intake's ``rows-*.parquet``, in order.
     """
+    return [said(conversation) for conversation in read_conversations(rows_shards)]
+
+
+def read_conversations(rows_shards: Sequence[Path]) -> list[Conversation]:
+    """The conversation of every usable row.
+
+    Args:
+        rows_shards: The intake's ``rows-*.parquet``, in order.
+    """
     return [
-        said(load_conversation(text))
+        load_conversation(text)
         for path in rows_shards
         for text in pq.read_table(path, columns=["messages"]).column("messages").to_pylist()
     ]

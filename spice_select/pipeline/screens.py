@@ -13,14 +13,21 @@ import pyarrow.parquet as pq
 
 from spice_select.config import RunConfig, Screens
 from spice_select.errors import BudgetError, ConfigError
-from spice_select.pipeline.pool import Pool, read_texts
+from spice_select.pipeline.pool import Pool, read_conversations, read_texts
 from spice_select.records.contamination import Benchmark, contaminated
+from spice_select.records.conversation import said
 from spice_select.records.near_duplicates import near_duplicate_clusters
+from spice_select.records.repeated_responses import repeated_responses
+from spice_select.records.unrelated_responses import unrelated_responses
 
 MAD_SCALE = 1.4826
 """What makes the median absolute deviation of a normal distribution its standard deviation."""
-YIELDING = ("near-duplicate", "loss-outlier")
-"""Codes of rows that stay where ``if_short`` is ``keep`` and the budget needs them."""
+YIELDING = ("near-duplicate", "unrelated-response", "repeated-response", "loss-outlier")
+"""Codes of rows that stay where ``if_short`` is ``keep`` and the budget needs them, in this order."""
+ASKING, ANSWERING = frozenset({"user"}), frozenset({"assistant", "text"})
+"""Who asks and who answers; a text without roles is all answer."""
+GIVEN = frozenset({"system", "tool"})
+"""Who else tells the assistant what to answer from."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ def screened(
         _lengths(screens, pool),
         _loss_outliers(screens, pool),
         _contaminated(screens, pool, rows_shards, benchmarks),
+        _repeated_responses(screens, pool, rows_shards),
+        _unrelated_responses(screens, pool, rows_shards),
         _near_duplicates(screens, pool, rows_shards),
     ):
         for item in found:
@@ -100,7 +109,7 @@ def screened(
 
 
 def _needed(config: RunConfig, pool: Pool, excluded: Mapping[int, Mapping[str, Any]], settled: Settled) -> list[int]:
-    """Rows that have to stay for the budget and the quotas: near-duplicates, then outliers from the lowest loss on."""
+    """Rows that have to stay for the budget and the quotas, in the order of ``YIELDING``, outliers by their loss."""
     positions, selection = pool.positions.tolist(), config.selection
     groups = settled.groups or [""] * len(positions)
     quotas = selection.quotas
@@ -116,7 +125,7 @@ def _needed(config: RunConfig, pool: Pool, excluded: Mapping[int, Mapping[str, A
     place_of = {row: place for place, row in enumerate(positions)}
     losses = pool.losses.tolist() or [0.0] * len(positions)
     waiting = [
-        (item["code"] != "near-duplicate", losses[place_of[row]] if item["code"] == "loss-outlier" else 0.0, row)
+        (YIELDING.index(item["code"]), losses[place_of[row]] if item["code"] == "loss-outlier" else 0.0, row)
         for row, item in excluded.items()
         if item["code"] in YIELDING and row not in settled.gone
     ]
@@ -200,6 +209,41 @@ def _near_duplicates(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) 
         }
         for place, first in enumerate(clusters)
         if first != place
+    ]
+
+
+def _repeated_responses(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) -> list[dict[str, Any]]:
+    if screens.repeated_responses is None:
+        return []
+    texts, sources, positions = read_conversations(rows_shards), _source_rows(rows_shards), pool.positions.tolist()
+    asked = [said(texts[position], ASKING) for position in positions]
+    found = repeated_responses(asked, [said(texts[p], ANSWERING) for p in positions], screens.repeated_responses)
+    return [
+        {
+            "row": positions[place],
+            "code": "repeated-response",
+            "detail": f"{count} rows have this response; the prompts of rows "
+            f"{', '.join(str(sources[positions[other]]) for other in others)} have next to no words in common",
+        }
+        for place, count, others in found
+    ]
+
+
+def _unrelated_responses(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) -> list[dict[str, Any]]:
+    if screens.unrelated_responses is None:
+        return []
+    texts, sources, positions = read_conversations(rows_shards), _source_rows(rows_shards), pool.positions.tolist()
+    given = [said(texts[position], ASKING | GIVEN) for position in positions]
+    found = unrelated_responses(given, [said(texts[p], ANSWERING) for p in positions], screens.unrelated_responses)
+    return [
+        {
+            "row": positions[item.place],
+            "code": "unrelated-response",
+            "detail": f"the response has as much in common with {item.share:.1%} of {item.compared} other prompts as "
+            f"with its own, {screens.unrelated_responses:.1%} are allowed; most with that of row "
+            f"{sources[positions[item.nearest]]}",
+        }
+        for item in found
     ]
 
 

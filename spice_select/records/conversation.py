@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, Literal, Required, TypedDict
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
@@ -95,9 +95,10 @@ def shown(message: Message) -> str:
     return "\n\n".join(part for part in (message.get("reasoning_content"), message["content"], *calls) if part)
 
 
-def said(conversation: Conversation) -> str:
-    """Everything a conversation says, prompt and response, and the rejected one."""
-    return " ".join(shown(message) for message in [*conversation, *(conversation.rejected or [])])
+def said(conversation: Conversation, roles: Collection[Role] | None = None) -> str:
+    """What some roles say in a conversation; without roles everything, prompt and response, and the rejected one."""
+    messages = [*conversation, *(conversation.rejected or [])] if roles is None else conversation
+    return " ".join(shown(message) for message in messages if roles is None or message["role"] in roles)
 
 
 def text_of(message: Message) -> str:

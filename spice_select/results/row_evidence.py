@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 SCREENS = {
     "near-duplicate": "near_duplicates",
+    "repeated-response": "repeated_responses",
+    "unrelated-response": "unrelated_responses",
     "loss-outlier": "loss_outliers",
     "contamination": "contamination",
     "length": "length",

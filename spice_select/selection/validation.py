@@ -180,7 +180,7 @@ def check_screens(config: RunConfig) -> None:
         ConfigError: Losses of a model that was never trained, or a pool that is not selected from as a whole.
     """
     screens = config.conditions.screens
-    takes_out = screens.model_dump(include={"loss_outliers", "near_duplicates", "min_tokens", "max_tokens"})
+    takes_out = screens.model_dump(exclude={"contamination", "contamination_words", "refuse_contamination", "if_short"})
     asked = [name for name, value in takes_out.items() if value is not None]
     asked += ["contamination"] if screens.contamination else []
     if asked and (config.schedule.kind == "periodic" or config.selection.scope.kind != "global"):

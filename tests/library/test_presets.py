@@ -28,7 +28,7 @@ from spice_select.selection.validation import check_screens
 from tests.fixtures.commands import Command
 from tests.fixtures.results import MadeResult
 
-SCREENS = Screens(near_duplicates=0.8, if_short="keep")
+SCREENS = Screens(near_duplicates=0.8, repeated_responses=3, unrelated_responses=0.05, if_short="keep")
 TRAINED = ProxyConfig(model="org/model", revision="0" * 40)
 
 

@@ -12,6 +12,7 @@ import spice_select as ss
 from spice_select.errors import BudgetError, ConfigError
 from spice_select.pipeline.run import run
 from spice_select.records.contamination import Benchmark, contaminated
+from spice_select.records.unrelated_responses import unrelated_responses
 from spice_select.storage.shards import read_shard
 from tests.fixtures.results import alpaca, jsonl
 
@@ -137,6 +138,86 @@ def test_every_row_that_leaves_is_listed_with_a_reason_and_stated(pool, tmp_path
     assert [item["name"] for item in parameters["decontamination"]["sets"]] == ["benchmark.jsonl"]
     assert result.summary["decontamination"] == parameters["decontamination"]
     assert json.loads((tmp_path / "out" / "provenance.intoto.jsonl").read_text())
+
+
+SORRY = "I am sorry, but I cannot help with that."
+
+
+def test_a_response_to_prompts_with_nothing_in_common_leaves_with_all_rows_that_have_it(tmp_path):
+    asked = stories(12, seed=4)
+    records = [{"instruction": text, "output": answer} for text, answer in zip(asked, stories(12, seed=5), strict=True)]
+    for row in (1, 4, 7):
+        records[row]["output"] = SORRY
+    records[10]["output"] = SORRY.replace("am", "AM").replace(",", "")
+    task = "Write a function in C that gives the factorial of {}."
+    records += [
+        {"instruction": task.format(name), "output": "int f(int n) { return n ? n * f(n - 1) : 1; }"} for name in "abcd"
+    ]
+    records += [{"instruction": text, "output": "Yes, it is"} for text in stories(4, seed=6)]
+    (tmp_path / "pool.jsonl").write_bytes(jsonl(records))
+    result = run(tmp_path / "pool.jsonl", config(5, repeated_responses=3), tmp_path / "out")
+    found = {item["row"]: (item["code"], item["detail"]) for item in result.excluded}
+    assert sorted(found) == [1, 4, 7, 10]
+    assert {code for code, _ in found.values()} == {"repeated-response"}
+    assert found[10][1] == ("4 rows have this response; the prompts of rows 1, 4, 7 have next to no words in common")
+    assert result.summary["excluded_by_code"] == {"repeated-response": 4}
+    assert run(tmp_path / "pool.jsonl", config(5, repeated_responses=5)).excluded == []
+    kept = run(tmp_path / "pool.jsonl", config(18, repeated_responses=3, if_short="keep"))
+    assert [item["row"] for item in kept.excluded] == [7, 10]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"text": SORRY + str(row)} for row in range(5)],
+        [{"instruction": "!?", "output": SORRY}] * 5,
+    ],
+)
+def test_responses_to_no_prompt_are_not_repeated_ones(tmp_path, records):
+    (tmp_path / "pool.jsonl").write_bytes(jsonl(records))
+    assert run(tmp_path / "pool.jsonl", config(2, near_duplicates=None, repeated_responses=2)).excluded == []
+
+
+def topical(count):
+    """Prompts, each with a response that has words of its own topic and many that all have."""
+    names = ["".join(random.Random(place).choices("bdfgklmnprstvz", k=9)) for place in range(count)]
+    asked = [f"Please explain to a beginner how the {name} is used" for name in names]
+    said = [f"People use it for the garden and for the house; the {name}s are old and easy to use." for name in names]
+    return asked, said
+
+
+def test_a_response_that_fits_other_prompts_as_well_as_its_own_leaves(tmp_path):
+    asked, said = topical(80)
+    said[5], said[6] = said[6], said[5]
+    said[7] = "Nobody knows."
+    records = [{"instruction": text, "output": answer} for text, answer in zip(asked, said, strict=True)]
+    (tmp_path / "pool.jsonl").write_bytes(jsonl(records))
+    result = run(
+        tmp_path / "pool.jsonl", config(5, near_duplicates=None, repeated_responses=None, unrelated_responses=0.05)
+    )
+    found = {item["row"]: (item["code"], item["detail"]) for item in result.excluded}
+    assert sorted(found) == [5, 6]
+    assert found[5] == (
+        "unrelated-response",
+        "the response has as much in common with 98.7% of 79 other prompts as with its own, 5.0% are allowed; most "
+        "with that of row 6",
+    )
+    off = run(
+        tmp_path / "pool.jsonl", config(5, near_duplicates=None, repeated_responses=None, unrelated_responses=None)
+    )
+    assert off.excluded == []
+
+
+def test_nothing_is_concluded_where_nothing_can_be():
+    asked, said = topical(80)
+    strange = ["\u0441\u043b\u043e\u0432\u043e " * 9] * 80  # another script: nothing in common with any prompt
+    assert unrelated_responses(asked, strange, 0.05) == []
+    assert unrelated_responses(asked[:49], said[48::-1], 0.05) == []
+    assert unrelated_responses([""] * 80, said, 0.05) == []
+    assert unrelated_responses([asked[0]] * 80, said, 0.05) == []
+    twice = unrelated_responses(asked + asked[:3], said + said[:3], 0.0)
+    assert twice == []
+    assert len(unrelated_responses(asked, said[1:] + said[:1], 0.05)) > 70
 
 
 def test_contamination_can_be_refused(pool, tmp_path):
