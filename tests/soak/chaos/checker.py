@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.persistence.session import Database
 from app.persistence.tables import Event, Job, Unit, UnitCommit
@@ -55,12 +55,22 @@ class Verdict:
 
 
 def settle(database: Database, seconds: float) -> None:
-    """Wait until every job has ended, or the time is up."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """Wait until every job has ended, or nothing was finished for so long.
+
+    Args:
+        database: Of a service that is healed.
+        seconds: Patience. It begins anew with every finished unit: a machine that ten others use as well is slow, and
+            a job that waits its turn there is not lost.
+    """
+    finished, deadline = -1, 0.0
+    while True:
         with database.read() as session:
-            if session.scalars(select(Job.id).where(Job.status.not_in(TERMINAL)).limit(1)).first() is None:
-                return
+            waiting = session.scalars(select(Job.id).where(Job.status.not_in(TERMINAL)).limit(1)).first()
+            commits = session.scalars(select(func.count()).select_from(UnitCommit)).one()
+        if commits != finished:
+            finished, deadline = commits, time.monotonic() + seconds
+        if waiting is None or time.monotonic() > deadline:
+            return
         time.sleep(0.3)
 
 

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -161,11 +162,18 @@ class Clients:
 
     def result(self, job_id: str) -> dict[str, str]:
         """Digest of each file of a result, of the bytes received and not of what the list claims."""
-        files = self.http.get(f"/v1/jobs/{job_id}/files").raise_for_status().json()["data"]
+        files = self._read(f"/v1/jobs/{job_id}/files").json()["data"]
         digests = {}
         for file in files:
-            content = self.http.get(f"/v1/jobs/{job_id}/files/{file['name']}").raise_for_status().content
+            content = self._read(f"/v1/jobs/{job_id}/files/{file['name']}").content
             digests[file["name"]] = hashlib.sha256(content).hexdigest()
             if digests[file["name"]] != file["sha256"]:
                 digests[file["name"]] = f"not {file['sha256']}"
         return digests
+
+    def _read(self, path: str) -> httpx.Response:
+        """An answer of a healed service, however slow its machine: one that is late is not a wrong one."""
+        for _ in range(10):
+            with suppress(httpx.TimeoutException):
+                return self.http.get(path).raise_for_status()
+        return self.http.get(path).raise_for_status()

@@ -11,7 +11,7 @@ from tests.soak.chaos.cluster import Cluster
 from tests.soak.chaos.nemesis import Nemesis
 
 DRAIN_SECONDS = 300.0
-"""A worker that was killed has to load torch again, which takes minutes where ten others want the same two cores."""
+"""Without a finished unit. A killed worker loads torch again: minutes where ten others want the same two cores."""
 
 
 def run(
