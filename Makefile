@@ -67,8 +67,8 @@ format: $(STAMP)  ## rewrite the formatting and the fixable lint
 serve: $(STAMP)  ## the embedded service on http://127.0.0.1:8000
 	$(BIN)/python -m app --port $(PORT) --data-dir $(DATA_DIR)
 
-bench: $(STAMP)  ## every benchmark: a table, then one JSON line each
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)  ## every benchmark, kept in benchmarks/results.json and in the table of its page
+	$(BIN)/python -m benchmarks --all --json
 
 chaos: $(STAMP)  ## the whole service under a random nemesis: make chaos SECONDS=60 SEED=1
 	$(BIN)/python -m tests.soak.chaos --seconds $(SECONDS) --seed $(SEED)

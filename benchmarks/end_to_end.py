@@ -73,6 +73,27 @@ def _resident(pid: int) -> int:
     return total
 
 
+def _processor_seconds(pid: int) -> float | None:
+    """Of a process and of the children that it has or had; None where it is gone."""
+    try:
+        root = psutil.Process(pid)
+        ended = root.cpu_times()
+        times = [process.cpu_times() for process in [root, *root.children(recursive=True)]]
+    except psutil.Error:
+        return None
+    seconds = sum(one.user + one.system for one in times)
+    return round(seconds + ended.children_user + ended.children_system, 1)
+
+
+def _stored_mib(data: Path) -> dict[str, float]:
+    """What lies in the data folder: the embedded service's database, and everything else."""
+    sizes = {True: 0, False: 0}
+    for path in data.rglob("*"):
+        if path.is_file():
+            sizes[".db" in path.name or "sqlite" in path.name] += path.stat().st_size
+    return {"database": round(sizes[True] / 2**20, 2), "files": round(sizes[False] / 2**20, 2)}
+
+
 @contextmanager
 def deployment(kind: str, workers: int, folder: Path, threads: str) -> Generator[tuple[str, dict[str, int]]]:
     """Start the service; its address and the process ids to watch."""
@@ -140,6 +161,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 "second_job_reusing_gradients": round(second, 2),
                 "all": round(finished - began, 2),
             },
+            "processor_seconds": {name: _processor_seconds(pid) for name, pid in pids.items()},
+            "stored_mib": _stored_mib(folder / "data"),
+            "units": raw.get("units"),
             "peak_mib": {name: round(peak / 2**20) for name, peak in memory.peak.items()},
             "selected": raw["result"]["selected"],
             "tokens_selected": raw["result"]["tokens_selected"],

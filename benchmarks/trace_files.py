@@ -126,7 +126,8 @@ def main() -> None:
         if arguments.list:
             print("\n".join(f"     {file}" for file in files))
     if arguments.json:
-        print(json.dumps({name: {"files": len(files), "list": list(files)} for name, files in traced.items()}))
+        lists = {name: list(files) for name, files in traced.items()}
+        print(json.dumps({"files": {name: len(files) for name, files in lists.items()}, "lists": lists}))
 
 
 if __name__ == "__main__":
