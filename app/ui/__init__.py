@@ -13,6 +13,7 @@ job_page           what the page of a job shows, from the services
 forms              the form of a new job: its routes, and what it would take
 target_fields, pool_fields, budget_fields, setting_fields
                    the sections of that form; the last finds every plain setting in the schema of a request
+setting            one of them: its label, and its value as text and back
 job_form           the sections together as a request
 job_clone          the form of a job that is there
 form_fields        a form as it was typed, with what is wrong beside each field
