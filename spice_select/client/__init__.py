@@ -21,7 +21,8 @@ twice by that, and a file gets its name only after its sha256 was checked. Neith
     models, evaluation_models, log_models, webhook_models   what comes back
     budget                    a budget as a person writes it
     webhooks                  the message in a webhook request, if the service signed it
-    mlflow                    a job in an MLflow run
+    finished_job              what trackers are told of a job
+    mlflow, trackers          a job in a run of MLflow, Weights & Biases, Trackio or TensorBoard
 """
 
 from __future__ import annotations

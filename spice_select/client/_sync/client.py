@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from spice_select.client import mlflow
+from spice_select.client import mlflow, trackers
 from spice_select.client._sync.datasets import Datasets
 from spice_select.client._sync.evaluations import Evaluations
 from spice_select.client._sync.jobs import Jobs, job_path
@@ -22,9 +22,11 @@ from spice_select.client.answers import raise_failure
 from spice_select.client.budget import BudgetLike
 from spice_select.client.connection import DEFAULT_TIMEOUT_SECONDS, connection
 from spice_select.client.event_stream import EventFollower
+from spice_select.client.finished_job import FinishedJob, require_result
 from spice_select.client.models import Answer, Dataset, Event, Job, Selected
 from spice_select.client.request_bodies import SourceLike, job_body
 from spice_select.client.retry import PATIENT_RETRIES
+from spice_select.client.trackers import PROJECT, TrackerName
 from spice_select.ingest.source_urls import is_address
 
 
@@ -139,15 +141,42 @@ class Client:
             Id of the run.
         """
         mlflow.require_mlflow()
+        with tempfile.TemporaryDirectory(prefix="spice-mlflow-") as folder:
+            finished = self._finished(job_id, folder if artifacts else None)
+            return mlflow.log(finished, folder if artifacts else None, run_id=run_id, context=context)
+
+    def log_to(self, tracker: TrackerName, job_id: str, *, project: str = PROJECT, artifacts: bool = True) -> str:
+        """Log a finished job to Weights & Biases, Trackio or TensorBoard, under the names that MLflow gets.
+
+        Weights & Biases takes it into the run that is active, else into a new one. Calls of a tracker itself block.
+
+        Args:
+            tracker: ``wandb``, ``trackio`` or ``tensorboard``; its package has to be installed.
+            job_id: A job with a result.
+            project: Project of the tracker; of TensorBoard the folder of its runs.
+            artifacts: Whether the files of the result are stored in the run, where the tracker stores files.
+
+        Returns:
+            Id or name of the run; of TensorBoard its folder.
+        """
+        log = trackers.tracker(tracker)
+        with tempfile.TemporaryDirectory(prefix="spice-tracker-") as folder:
+            kept = folder if artifacts and tracker == "wandb" else None
+            return log(self._finished(job_id, kept), kept, project)
+
+    def _finished(self, job_id: str, folder: str | None) -> FinishedJob:
+        """A job with its result, whose files are downloaded where a folder is given.
+
+        Raises:
+            ClientError: It has no result.
+        """  # ruff: ignore[docstring-extraneous-exception] - raised by require_result()
         job = self.jobs.get(job_id)
         files = self.jobs.files(job_id) if job.result is not None else []
-        mlflow.require_result(job, files)
+        require_result(job, files)
         dataset = self.datasets.get(job.dataset_id or "")
-        with tempfile.TemporaryDirectory(prefix="spice-mlflow-") as folder:
-            if artifacts:
-                self.jobs.download(job.id, folder)
-            logged = mlflow.FinishedJob(job, files, dataset, self.url)
-            return mlflow.log(logged, folder if artifacts else None, run_id=run_id, context=context)
+        if folder is not None:
+            self.jobs.download(job.id, folder)
+        return FinishedJob(job, files, dataset, self.url)
 
     def version(self) -> Answer:
         """Version of the service."""
