@@ -110,6 +110,8 @@ def page(
 def wants_page(request: Request, code: str) -> bool:
     """Whether an error is shown to a person: on the page, or where a browser finds nothing."""
     path = request.url.path
+    if path.startswith("/ui/datasets/uploads"):
+        return False  # asked by the script alone, which says the detail beside the file
     if path == "/ui" or path.startswith("/ui/"):
         return True
     return code == "not-found" and not path.startswith("/v1") and "text/html" in request.headers.get("accept", "")

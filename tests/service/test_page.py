@@ -262,7 +262,7 @@ def test_vendored_files_are_the_ones_that_are_written_down(service: InProcessSer
     assert len(rows) == 5
     for name, digest in rows:
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
-    own = {"page.css", "page.js", "reference.js", "icon.svg"}
+    own = {"page.css", "page.js", "upload.js", "sha256.js", "reference.js", "icon.svg"}
     assert {path.name for path in FOLDER.iterdir() if path.suffix in {".js", ".css", ".svg"}} == own | {
         name for name, _ in rows
     }

@@ -110,6 +110,8 @@ def test_a_file_in_parts_goes_on_where_it_broke(service: InProcessService, tmp_p
         assert page.put(f"{at}/{upload['id']}/parts/{number}", part).status_code == 200
     done = page.post(f"{at}/{upload['id']}/complete")
     assert (done.status_code, done.json()["name"]) == (202, "pool.jsonl")
+    refused = page.post(at, json={**body, "bytes": 2**50})
+    assert (refused.status_code, "at most" in refused.json()["detail"]) == (413, True), "the script shows the detail"
     page.headers["Origin"] = "https://elsewhere.example"
     assert page.post(at, json=body).status_code == 403
     assert page.put(f"{at}/{upload['id']}/parts/1", parts[0]).status_code == 403
