@@ -15,8 +15,8 @@ from spice_select.ingest.files import SourceFiles
 from spice_select.ingest.manifest import DatasetManifest, IntakeLimits, IntakeOptions
 from spice_select.ingest.rows import ArrowRow, RawRow, too_long
 from spice_select.ingest.writer import FIRST_REJECTED, FolderWriter
-from spice_select.records.conversation import Conversation, compact_json
-from spice_select.records.exact_numbers import dump_record
+from spice_select.records.conversation import Conversation
+from spice_select.records.exact_numbers import compact_json, dump_record
 from spice_select.records.formats import (
     ColumnRole,
     Form,
@@ -122,7 +122,7 @@ def parse(
                 *_warnings_of(reading),
                 *_warn_of_rejections(count, writer.usable),
             ],
-            unused_columns=reading.unused(),
+            unused_columns=reading.notes.left,
             complete=count != limits.first_rows or next(raw, None) is None,
             shards=writer.shards,
             source_shards=writer.source_shards,
@@ -301,13 +301,11 @@ def _refuse_all(count: int, reasons: Counter[str], first: list[tuple[int, RowErr
 
 def _warnings_of(reading: Reading) -> list[str]:
     """What a person should know about the rows."""
-    unused = [f"{name[:60]!a} ({count} rows)" for name, count in reading.unused().items()]
-    more = [f"and {len(unused) - 40} more"] if len(unused) > 40 else []
-    said = [f"columns not used: {', '.join([*unused[:40], *more])}"] if unused else []
+    said = reading.notes.in_words()
     if reading.form == "preference":
         possible = " or ".join(possible_objectives(reading.form, reading.columns))
         said.append(f"preference data: it is selected from with gradients.objective {possible}")
-    return [*said, *(f"{note}: {count} times" for note, count in sorted(reading.notes.items())[:40])]
+    return said
 
 
 def _warn_of_rejections(count: int, usable: int) -> list[str]:

@@ -24,6 +24,7 @@ from jinja2.exceptions import TemplateError, TemplateRuntimeError
 
 from spice_select.errors import RowError
 from spice_select.records.conversation import Conversation, Message, text_of
+from spice_select.records.exact_numbers import exact_json
 from spice_select.records.template_engine import MOST_CHARACTERS, compile_template
 from spice_select.records.turn_finder import TurnFinder, TurnSpan, unused_characters
 
@@ -317,7 +318,7 @@ def _plainer(message: Message) -> dict[str, Any]:
                 **call,
                 "function": {
                     **call["function"],
-                    "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+                    "arguments": exact_json(call["function"]["arguments"]),
                 },
             }
             for call in message["tool_calls"]

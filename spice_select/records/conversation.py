@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from typing import Any, Final, Literal, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict
+
+from spice_select.records.exact_numbers import compact_json, dump_record, is_exact, spelt_number
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
 
@@ -71,19 +73,17 @@ class Conversation(list[Message]):
         return self.rejected is not None or self.desirable is not None
 
 
-compact_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""The one way a record is written: no spaces, keys in their own order, characters as they are."""
-
-
 def dump_conversation(conversation: list[Message]) -> str:
     """Compact JSON of a conversation: a list of messages, or an object with ``messages`` where more belongs to it."""
     beside = conversation.beside if isinstance(conversation, Conversation) else None
-    return compact_json({"messages": conversation, **beside} if beside else conversation)
+    value = {"messages": conversation, **beside} if beside else conversation
+    calling = any("tool_calls" in message for message in conversation) or (beside and "rejected" in beside)
+    return dump_record(value) if calling and is_exact(value) else compact_json(value)
 
 
 def load_conversation(text: str) -> Conversation:
     """The conversation that ``dump_conversation`` wrote."""
-    value = json.loads(text)
+    value = json.loads(text, parse_float=spelt_number)
     if isinstance(value, list):
         return Conversation(value)
     return Conversation(value.pop("messages"), **value)
@@ -91,7 +91,7 @@ def load_conversation(text: str) -> Conversation:
 
 def shown(message: Message) -> str:
     """Everything a message says, for a person: reasoning, content, then each call as JSON."""
-    calls = [compact_json(call["function"]) for call in message.get("tool_calls", [])]
+    calls = [dump_record(call["function"]) for call in message.get("tool_calls", [])]
     return "\n\n".join(part for part in (message.get("reasoning_content"), message["content"], *calls) if part)
 
 

@@ -1,4 +1,4 @@
-"""JSON numbers that no double holds, such as 0.1234567890123456789012345 and 1e400: they keep their text.
+"""JSON numbers that keep their text: those that no double holds, such as 0.1234567890123456789012345 and 1e400.
 
 A record goes out as it came in. Only numbers with an ordinary text are floats of Python throughout; the others know
 their text, and are rounded where somebody computes with them.
@@ -12,7 +12,8 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
-from spice_select.records.conversation import compact_json
+compact_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""The one way a record is written: no spaces, keys in their own order, characters as they are."""
 
 MOST_DIGITS: Final = 4300
 """Digits of the longest whole number: beyond that other readers of JSON give up, Python's own among them."""
@@ -34,6 +35,11 @@ class ExactNumber(float):
         made = super().__new__(cls, text)
         made.text = text
         return made
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
 
     def __reduce__(self) -> tuple[type[ExactNumber], tuple[str]]:
         return ExactNumber, (self.text,)
@@ -57,6 +63,16 @@ def _holds(number: float, text: str) -> bool:
         return math.isfinite(number) and Decimal(text) == Decimal(repr(number))
     except ArithmeticError:  # an exponent of a trillion
         return False
+
+
+def spelt_number(text: str) -> float:
+    """The number that a text stands for, which keeps that text where Python would write another: 1.10, 1e5.
+
+    Args:
+        text: As it stands in the document.
+    """
+    number = float(text)
+    return number if repr(number) == text else ExactNumber(text)
 
 
 def whole_number_of(text: str) -> int | float:
@@ -102,3 +118,37 @@ def dump_record(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(dump_record, value)) + "]"
     return compact_json(value)
+
+
+def is_exact(value: Any) -> bool:
+    """Whether a value of JSON holds a number that keeps its text."""
+    if isinstance(value, dict):
+        return any(map(is_exact, value.values()))
+    return isinstance(value, ExactNumber) or (isinstance(value, list) and any(map(is_exact, value)))
+
+
+def exact_json(value: Any, **options: Any) -> str:
+    """``json.dumps`` of a value that may hold exact numbers, each with its text.
+
+    Args:
+        value: A value of JSON.
+        **options: Those of ``json.dumps``; characters are kept as they are unless they say otherwise.
+    """
+    options = {"ensure_ascii": False, **options}
+    if not is_exact(value):
+        return json.dumps(value, **options)
+    texts: dict[str, str] = {}
+
+    def named(item: Any) -> Any:
+        if isinstance(item, ExactNumber):
+            name = f"\x00number {len(texts)}\x00"
+            texts[json.dumps(name)] = item.text
+            return name
+        if isinstance(item, dict):
+            return {key: named(member) for key, member in item.items()}
+        return [named(member) for member in item] if isinstance(item, list) else item
+
+    written = json.dumps(named(value), **options)
+    for name, text in texts.items():
+        written = written.replace(name, text)
+    return written

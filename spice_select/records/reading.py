@@ -12,6 +12,7 @@ from collections.abc import Mapping, Set
 from typing import Any, Final, NamedTuple
 
 from spice_select.errors import RowError
+from spice_select.records.accounting import Notes, holds
 from spice_select.records.column_names import (
     ANSWERS,
     ASKED,
@@ -24,10 +25,10 @@ from spice_select.records.column_names import (
     Form,
     usual_columns,
 )
-from spice_select.records.conversation import Conversation, compact_json
+from spice_select.records.conversation import Conversation
+from spice_select.records.exact_numbers import compact_json
 from spice_select.records.formats import form_of, is_judgement, late_columns
 from spice_select.records.records import to_messages
-from spice_select.records.turns import Notes
 from spice_select.records.two_readings import AmbiguousColumnsError, beside_text
 
 _KNOWN: Final = frozenset(name for roles in COLUMNS.values() for names in roles.values() for name in names)
@@ -58,7 +59,7 @@ class Reading:
         given: Role to column where the owner of the data named it.
 
     Attributes:
-        notes: What was read otherwise than it stands there.
+        notes: What was read otherwise than it stands there, and what was not read.
     """
 
     def __init__(
@@ -73,7 +74,6 @@ class Reading:
         self._given_form, self._given = given_form, given or {}
         self._names: dict[str, None] = {}
         self._last: Set[str] = frozenset()
-        self._unused: Counter[str] = Counter()
         self._looked: Counter[tuple[str, ...]] = Counter()
         self._doubts: dict[tuple[str, ...], _Doubt] = {}
         self._rivals: dict[tuple[ColumnRole, str], list[int]] = {}
@@ -96,17 +96,15 @@ class Reading:
         try:
             conversation = to_messages(record, self.form, self.columns, self.notes)
         except RowError as problem:
+            self.notes.forget_row()
             if problem.code in _ELSEWHERE:
                 self._note_other_form(row, record)
             raise
+        self.notes.end_row(row)
         self._rows += 1
         if left:
             self._look(row, record, left)
         return conversation
-
-    def unused(self) -> dict[str, int]:
-        """Columns that nothing is read from, and in how many rows they hold something."""
-        return dict(self._unused)
 
     def check(self) -> None:
         """Say whether all rows seen can only be read in this way.
@@ -152,7 +150,7 @@ class Reading:
             self._judge(row, record.get(self.columns["label"]))
         if not self._left:
             return ()
-        filled = [name for name in self._left if (value := record.get(name)) is not None and value != ""]
+        filled = [name for name in self._left if holds(record.get(name))]
         if not self._open.isdisjoint(filled):
             added = late_columns({name: record[name] for name in filled}, self.form, self.columns, self._given)
             if added:
@@ -160,7 +158,7 @@ class Reading:
                 self._sort_out()
                 filled = [name for name in filled if name not in added.values()]
         for name in filled:
-            self._unused[name] += 1
+            self.notes.columns.setdefault(name, [0, row])[0] += 1
         return tuple(name for name in filled if name in self._telling) if self._telling else ()
 
     def _judge(self, row: int, label: Any) -> None:
@@ -219,4 +217,5 @@ class Reading:
         left = tuple(name for name in columns.values() if name not in self.columns.values())
         if form == "preference" and self.form != "preference":
             self._doubt(row, columns, left, record)
-        self.notes[f"rows left out that would be read as {form} with columns {compact_json(columns)[:300]}"] += 1
+        self.notes.say(f"rows left out that would be read as {form} with columns {compact_json(columns)[:300]}")
+        self.notes.end_row(row)

@@ -21,7 +21,8 @@ Why a row cannot be used (codes are stable; the first two blocks are found here,
     wrong-column-count   a CSV row with more or fewer fields than the header
 
 White space only counts as empty; text that is kept is kept as it is. A number where text is expected is read as its
-text, and counted in a warning.
+text, and counted in a warning. What nothing reads, from a column to a key of a tool call, is named in a warning with
+its path: see ``accounting``.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from spice_select.errors import RowError
-from spice_select.records.conversation import Conversation, Message, Role, compact_json, text_of
+from spice_select.records.accounting import Fields, Notes, Row, quoted
+from spice_select.records.conversation import Conversation, Message, Role, text_of
 from spice_select.records.formats import FORMS, ColumnRole, Form, detect_form
 from spice_select.records.preference import preference
 from spice_select.records.tool_calls import definitions, parsed
-from spice_select.records.turns import MEDIA, Notes, check_media, kind, messages_of, number_text, quoted
+from spice_select.records.turns import MEDIA, check_media, kind, messages_of, number_text
 
 __all__ = [
     "FORMS",
@@ -45,7 +47,6 @@ __all__ = [
     "Message",
     "Notes",
     "Role",
-    "compact_json",
     "detect_form",
     "row_sha256",
     "rows_sha256",
@@ -55,8 +56,8 @@ __all__ = [
 MEDIA_COLUMNS: Final = frozenset({"images", "image", "videos", "video", "audios", "audio"})
 """Columns of what is not measured, which is noted; a row whose text says where it belongs cannot be used."""
 
-
 _PAIR: Final = frozenset({"prompt", "input", "response"})
+_ADDED: Final[tuple[ColumnRole, ...]] = ("input", "context")
 
 
 def to_messages(
@@ -70,7 +71,7 @@ def to_messages(
         record: One record of the data set.
         form: Its form.
         columns: Role to column, as ``detect_form`` returns it.
-        notes: What was read otherwise than it stands there is counted into it.
+        notes: Told of what was read otherwise than it stands there, and of what was not read.
 
     Returns:
         At least one message; for every form but ``text`` at least one user or tool message that is not blank, and
@@ -87,25 +88,20 @@ def to_messages(
         return plain
     for name in MEDIA_COLUMNS & record.keys():
         if record[name] not in (None, "", [], {}):
-            notes[f"rows with images, sound or video in column {quoted(name)}, which are not measured"] += 1
+            notes.say(f"rows with images, sound or video in column {quoted(name)}, which are not measured")
+    row = Row(record, columns, notes)
     if form == "text":
-        text = _text(record, columns["text"], notes, code="no-text")
+        text = _text(row, "text", code="no-text")
         return Conversation([{"role": "text", "content": text}])
-    conversation = _read(record, form, columns, notes)
-    system = columns.get("system")
-    if system is not None and conversation and conversation[0]["role"] != "system":
-        said = record.get(system)
-        if said is not None and not isinstance(said, str):
-            raise RowError(f"column {quoted(system)} holds {kind(said)}, not text", code="wrong-type")
-        if said is not None and said.strip():
-            conversation.insert(0, {"role": "system", "content": said})
-            if conversation.completion is not None:
-                conversation.completion += 1
+    conversation = _read(row, form)
+    if "system" in columns:
+        _instruct(conversation, row)
     if "tools" in columns:
-        conversation.tools = definitions(record.get(columns["tools"]), quoted(columns["tools"]))
+        conversation.tools = definitions(row.take("tools"), quoted(columns["tools"]), notes)
     if "reasoning" in columns:
-        _think(conversation, record.get(columns["reasoning"]), columns["reasoning"])
+        _think(conversation, row)
     _check_conversation(conversation)
+    row.close()
     return conversation
 
 
@@ -126,21 +122,20 @@ def _plain_pair(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> Co
     return Conversation(({"role": "user", "content": content}, {"role": "assistant", "content": answered}))
 
 
-def _read(record: dict[str, Any], form: Form, columns: Mapping[ColumnRole, str], notes: Notes) -> Conversation:
+def _read(row: Row, form: Form) -> Conversation:
     if form in {"messages", "sharegpt"}:
-        column = columns["messages"]
-        return Conversation(messages_of(_column(record, column), quoted(column), notes))
+        return Conversation(messages_of(row.need("messages"), row.columns["messages"], row.notes))
     if form == "preference":
         prompt: list[Message] = []
-        if "messages" in columns and record.get(columns["messages"]):
-            prompt = messages_of(record[columns["messages"]], quoted(columns["messages"]), notes)
-        elif "prompt" in columns and record.get(columns["prompt"]):
-            prompt = [*_history(record, columns, notes), *_prompt(record, columns, notes)]
-        return preference(record, columns, prompt, notes)
-    prompt = [*_history(record, columns, notes), *_prompt(record, columns, notes)]
+        if row.has("messages"):
+            prompt = messages_of(row.take("messages"), row.columns["messages"], row.notes)
+        elif row.has("prompt"):
+            prompt = [*_history(row), *_prompt(row)]
+        return preference(row, prompt)
+    prompt = [*_history(row), *_prompt(row)]
     # TRL learns the completion and nothing before it where both are lists of messages.
-    apart = isinstance(parsed_list(record.get(columns["prompt"])), list)
-    return Conversation(prompt + _response(record, columns, notes), completion=len(prompt) if apart else None)
+    apart = isinstance(parsed_list(row.peek("prompt")), list)
+    return Conversation(prompt + _response(row), completion=len(prompt) if apart else None)
 
 
 def parsed_list(value: Any) -> Any:
@@ -152,20 +147,19 @@ def parsed_list(value: Any) -> Any:
     return value
 
 
-def _history(record: dict[str, Any], columns: Mapping[ColumnRole, str], notes: Notes) -> list[Message]:
+def _history(row: Row) -> list[Message]:
     """Earlier rounds: pairs of a question and its answer, or messages.
 
     Raises:
         RowError: They are neither.
     """
-    if "history" not in columns:
+    if not row.has("history"):
         return []
-    rounds = parsed(record.get(columns["history"]))
-    if rounds in (None, "", []):
+    rounds, column = parsed(row.take("history")), row.columns["history"]
+    if rounds in ("", [], {}):
         return []
-    where = quoted(columns["history"])
     if not isinstance(rounds, list):
-        raise RowError(f"column {where} holds {kind(rounds)}, not a list of rounds", code="wrong-type")
+        raise RowError(f"column {quoted(column)} holds {kind(rounds)}, not a list of rounds", code="wrong-type")
     turns: list[Any] = []
     for number, round_ in enumerate(rounds, 1):
         if not isinstance(round_, (list, tuple)):
@@ -174,24 +168,24 @@ def _history(record: dict[str, Any], columns: Mapping[ColumnRole, str], notes: N
             turns += [{"role": role, "content": said} for role, said in zip(("user", "assistant"), round_, strict=True)]
         else:
             raise RowError(
-                f"round {number} of column {where} is no pair of a question and an answer", code="wrong-type"
+                f"round {number} of column {quoted(column)} is no pair of a question and an answer", code="wrong-type"
             )
-    return messages_of(turns, where, notes)
+    return messages_of(turns, column, row.notes)
 
 
-def _prompt(record: dict[str, Any], columns: Mapping[ColumnRole, str], notes: Notes) -> list[Message]:
-    asked = parsed_list(_column(record, columns["prompt"]))
+def _prompt(row: Row) -> list[Message]:
+    asked, column = parsed_list(row.need("prompt")), row.columns["prompt"]
     if isinstance(asked, list):
         if not asked:
-            raise RowError(f"column {quoted(columns['prompt'])} is empty", code="empty-prompt")
-        return messages_of(asked, quoted(columns["prompt"]), notes)
-    parts = [_text(record, columns["prompt"], notes, code=None)]
-    for role in ("input", "context"):
-        if role in columns and record.get(columns[role]) is not None:
-            parts += _added(record[columns[role]], columns[role], notes)
+            raise RowError(f"column {quoted(column)} is empty", code="empty-prompt")
+        return messages_of(asked, column, row.notes)
+    parts = [_text(row, "prompt", code=None)]
+    for role in _ADDED:
+        if row.has(role):
+            parts += _added(row.take(role), row.columns[role], row.notes)
     said = [part for part in parts if part.strip()]
     if not said:
-        raise RowError(f"column {quoted(columns['prompt'])} is empty", code="empty-prompt")
+        raise RowError(f"column {quoted(column)} is empty", code="empty-prompt")
     return [{"role": "user", "content": "\n\n".join(said)}]
 
 
@@ -212,50 +206,79 @@ def _added(value: Any, column: str, notes: Notes) -> list[str]:
     return found
 
 
-def _response(record: dict[str, Any], columns: Mapping[ColumnRole, str], notes: Notes) -> list[Message]:
-    answered = parsed_list(_column(record, columns["response"]))
+def _response(row: Row) -> list[Message]:
+    answered, column = parsed_list(row.need("response")), row.columns["response"]
+    if isinstance(answered, dict) and isinstance(answered.get("text"), (str, list)):
+        answered = _extracted(Fields(answered, column, row.notes))
     if isinstance(answered, list):
         if not answered:
-            raise RowError(f"column {quoted(columns['response'])} is empty", code="empty-response")
-        if all(isinstance(item, str) for item in answered) and len(answered) == 1:
+            raise RowError(f"column {quoted(column)} is empty", code="empty-response")
+        if all(isinstance(item, str) for item in answered) and len(set(answered)) == 1:
             return [{"role": "assistant", "content": answered[0]}]
-        return messages_of(answered, quoted(columns["response"]), notes)
-    return [{"role": "assistant", "content": _text(record, columns["response"], notes, code="empty-response")}]
+        return messages_of(answered, column, row.notes)
+    return [{"role": "assistant", "content": _text(row, "response", code="empty-response", value=answered)}]
 
 
-def _think(conversation: Conversation, thought: Any, column: str) -> None:
+def _extracted(answers: Fields) -> Any:
+    """The answer in ``{"text": [...], "answer_start": [...]}``, as SQuAD has it: the first where there are several."""
+    texts = answers.take("text")
+    answers.close()
+    if isinstance(texts, list) and any(text != texts[0] for text in texts):
+        answers.notes.say(f"column {quoted(answers.path)} holds several answers, of which the first is learned")
+        return texts[0]
+    return texts
+
+
+def _instruct(conversation: Conversation, row: Row) -> None:
+    """Put the system message of a column first, where the conversation has none.
+
+    Raises:
+        RowError: It is no text.
+    """
+    said = row.peek("system")
+    if said is not None and not isinstance(said, str):
+        raise RowError(f"column {quoted(row.columns['system'])} holds {kind(said)}, not text", code="wrong-type")
+    if said is None or not said.strip() or not conversation:
+        return
+    if conversation[0]["role"] != "system":
+        conversation.insert(0, {"role": "system", "content": said})
+        if conversation.completion is not None:
+            conversation.completion += 1
+    if text_of(conversation[0]).strip() == said.strip():
+        row.take("system")
+
+
+def _think(conversation: Conversation, row: Row) -> None:
     """Put the reasoning of a column on the last assistant turn.
 
     Raises:
         RowError: It is no text.
     """
+    thought = row.peek("reasoning")
     if thought is None or thought == "":
         return
     if not isinstance(thought, str):
-        raise RowError(f"column {quoted(column)} holds {kind(thought)}, not text", code="wrong-type")
+        raise RowError(f"column {quoted(row.columns['reasoning'])} holds {kind(thought)}, not text", code="wrong-type")
     last = next((message for message in reversed(conversation) if message["role"] == "assistant"), None)
     if last is not None and "reasoning_content" not in last and thought.strip():
         last["reasoning_content"] = thought
+    if last is not None and last.get("reasoning_content", "").strip() == thought.strip():
+        row.take("reasoning")
 
 
-def _column(record: dict[str, Any], column: str) -> Any:
-    if column not in record:
-        raise RowError(f"there is no column {quoted(column)}", code="missing-column")
-    return record[column]
-
-
-def _text(record: dict[str, Any], column: str, notes: Notes, *, code: str | None) -> str:
+def _text(row: Row, role: ColumnRole, *, code: str | None, value: Any = None) -> str:
     # Null counts as empty, and empty is an error where the caller has a code for it.
-    value = _column(record, column)
+    value = row.need(role) if value is None else value
+    where = f"column {quoted(row.columns[role])}"
     if value is not None and not isinstance(value, str):
-        made = number_text(value, notes)
+        made = number_text(value, row.notes)
         if made is None:
-            raise RowError(f"column {quoted(column)} holds {kind(value)}, not text", code="wrong-type")
+            raise RowError(f"{where} holds {kind(value)}, not text", code="wrong-type")
         value = made
     text = value or ""
     if code is not None and not text.strip():
-        raise RowError(f"column {quoted(column)} is {'null' if value is None else 'empty'}", code=code)
-    check_media(text, f"column {quoted(column)}")
+        raise RowError(f"{where} is {'null' if value is None else 'empty'}", code=code)
+    check_media(text, where)
     return text
 
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 from jinja2.exceptions import SecurityError
 from transformers.utils import chat_template_utils
 
+from spice_select.records.exact_numbers import exact_json
+
 _DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS: Final = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -36,6 +38,7 @@ def compile_template(template: str, today: str) -> Any:
     environment.globals["strftime_now"] = fixed_clock(date.fromisoformat(today))
     environment.globals.pop("lipsum", None)
     environment.filters["random"] = _first
+    environment.filters["tojson"] = _tojson
     return compiled
 
 
@@ -78,6 +81,13 @@ def fixed_clock(today: date) -> Callable[[str], str]:
         return "%".join(moment.strftime(piece) for piece in pieces)
 
     return strftime_now
+
+
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """``tojson`` of transformers, with numbers that keep their text."""
+    return exact_json(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _first(_context: Any, values: Sequence[Any]) -> Any:

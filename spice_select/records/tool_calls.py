@@ -4,74 +4,100 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Final
 
 from spice_select.errors import RowError
+from spice_select.records.accounting import Fields, Notes, holds
+from spice_select.records.exact_numbers import ExactNumber, exact_json, spelt_number
+
+_ARGUMENTS: Final = ("arguments", "parameters", "input", "args")
+_SORTS: Final = frozenset({"function", "tool_use", "tool_call", "function_call"})
 
 
-def openai_calls(value: Any, where: str) -> list[dict[str, Any]]:
+def openai_calls(value: Any, where: str, path: str, notes: Notes) -> list[dict[str, Any]]:
     """Calls of a ``tool_calls`` or ``function_call`` value.
 
     Args:
         value: A list, one call, or either as JSON text; arguments as an object or as JSON text.
         where: What to call the place in an error.
+        path: Where it is in the record.
+        notes: Told of what is not used.
 
     Raises:
         RowError: ``wrong-type``: a call without a name, or no call at all.
     """
     value = parsed(value)
     if isinstance(value, dict):
-        value = [value]
+        return [_call(value, where, path, notes)]
     if not isinstance(value, list):
         raise RowError(f"the tool calls of {where} are not a list", code="wrong-type")
-    return [_call(parsed(item), where) for item in value if item is not None]
+    return [_call(parsed(item), where, f"{path}[]", notes) for item in value if item is not None]
 
 
-def spoken_calls(text: str) -> list[dict[str, Any]] | None:
+def spoken_calls(text: str, path: str, notes: Notes) -> list[dict[str, Any]] | None:
     """Calls of a ShareGPT ``function_call`` turn, whose value is JSON; None where it is something else.
 
     Args:
         text: The value of the turn.
+        path: Where it is in the record.
+        notes: Told of what is not used.
     """
     value = parsed(text)
     calls = value if isinstance(value, list) else [value]
     if not calls or not all(isinstance(call, dict) and ("name" in call or "function" in call) for call in calls):
         return None
     try:
-        return openai_calls(calls, "the turn")
+        return openai_calls(value, "the turn", path, notes)
     except RowError:
         return None
 
 
-def definitions(value: Any, column: str) -> list[dict[str, Any]] | None:
+def definitions(value: Any, column: str, notes: Notes) -> list[dict[str, Any]] | None:
     """Tool definitions of a ``tools`` column: a list or JSON text; None where it holds none.
 
     Args:
         value: What the column holds.
         column: Its name as it is shown.
+        notes: Told of numbers that are rounded.
 
     Raises:
         RowError: ``wrong-type``: no list of objects.
     """
-    value = parsed(value)
+    is_text, value = isinstance(value, str), parsed(value)
     if value is None or (isinstance(value, str) and not value.strip()) or value == [] or value == {}:
         return None
-    tools = [value] if isinstance(value, dict) else value
-    tools = [parsed(tool) for tool in tools] if isinstance(tools, list) else tools
+    given = [value] if isinstance(value, dict) else value
+    tools = [parsed(tool) for tool in given] if isinstance(given, list) else given
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         hint = "; it looks like a Python literal, not JSON" if is_python_literal(value) else ""
         raise RowError(f"column {column} holds no list of tool definitions{hint}", code="wrong-type")
-    return [without_nulls(_definition(tool)) for tool in tools]
+    # In JSON text a null was written by somebody, and a trainer reads it.
+    return [
+        _definition(tool) if is_text or isinstance(text, str) else without_nulls(_rounded(_definition(tool), notes))
+        for tool, text in zip(tools, given, strict=True)
+    ]
 
 
 def parsed(value: Any) -> Any:
-    """A value, or what it says where it is JSON text of an object or a list."""
+    """A value, or what it says where it is JSON text of an object or a list in which no key stands twice."""
     if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
         try:
-            return json.loads(value, parse_float=_finite, parse_constant=_finite)
+            return json.loads(value, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_unique)
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its members.
+
+    Raises:
+        ValueError: A key stands in it twice, and the first value would be lost.
+    """
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands twice")
+    return made
 
 
 def _finite(text: str) -> float:
@@ -106,18 +132,62 @@ def _definition(tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": tool}
 
 
-def _call(call: Any, where: str) -> dict[str, Any]:
+def _call(call: Any, where: str, path: str, notes: Notes) -> dict[str, Any]:
     function = parsed(call.get("function", call)) if isinstance(call, dict) else None
+    apart = isinstance(function, dict) and "function" in call
     if isinstance(function, str):  # {"function": "name", "arguments": {...}}
-        function = {"name": function, **{key: value for key, value in call.items() if key != "function"}}
+        function = {**call, "name": function}
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not isinstance(function, dict):
         raise RowError(f"a tool call of {where} names no function", code="wrong-type")
-    names = ("arguments", "parameters", "input", "args")
-    given = next((source[key] for source in (function, call) for key in names if key in source), None)
-    arguments = parsed(given)
-    if arguments is None or arguments == "":
-        arguments = {}
-    made: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": without_nulls(arguments)}}
-    identity = call.get("id") or call.get("tool_call_id")
-    return {"id": identity, **made} if isinstance(identity, str) else made
+    outer = Fields(call, path, notes)
+    inner = Fields(function, f"{path}.function", notes) if apart else outer
+    inner.take("name" if apart or "function" not in call else "function")
+    if call.get("name") == name:
+        outer.take("name")
+    given = inner.first(_ARGUMENTS)
+    if apart and not holds(given):
+        given = outer.first(_ARGUMENTS)
+    made: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": _arguments(given, notes)}}
+    identity = outer.first(("id", "tool_call_id"), str)
+    if isinstance(call.get("type"), str) and call["type"] in _SORTS:
+        outer.take("type")
+    if apart:
+        outer.take("function")
+        inner.close()
+    outer.close()
+    return {"id": identity, **made} if identity else made
+
+
+def _arguments(given: Any, notes: Notes) -> Any:
+    """Arguments as an object. In JSON text numbers keep their spelling; elsewhere they are what a double holds."""
+    if not holds(given):
+        return {}
+    if not isinstance(given, str):
+        return without_nulls(_rounded(given, notes))
+    try:
+        value = json.loads(given, parse_float=_spelt, parse_constant=_finite, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return given
+    if not isinstance(value, (dict, list)):
+        return given
+    if exact_json(value) != given:
+        notes.say("arguments of tool calls are JSON text with white space of its own, and are rendered as objects")
+    return value
+
+
+def _spelt(text: str) -> float:
+    _finite(text)
+    return spelt_number(text)
+
+
+def _rounded(value: Any, notes: Notes) -> Any:
+    """The value with the numbers that a trainer reads, whose Parquet and JSON readers make doubles of them."""
+    if isinstance(value, ExactNumber):
+        notes.say(
+            "numbers of tools or their calls have more digits than a double holds, and are rounded as for trainers"
+        )
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _rounded(item, notes) for key, item in value.items()}
+    return [_rounded(item, notes) for item in value] if isinstance(value, list) else value

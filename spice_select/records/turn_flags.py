@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from spice_select.errors import RowError
+from spice_select.records.accounting import Fields
 
 _WEIGHTS: Final = ("weight", "loss_weight", "loss_scale", "loss", "train", "training")
 _MASKS: Final = ("masked", "mask")
@@ -37,28 +38,50 @@ def weight_of(turn: Mapping[str, Any], where: str) -> float:
     return weight
 
 
-def part_weights(turn: Mapping[str, Any], parts: list[tuple[str, float]], where: str) -> list[tuple[int, float]] | None:
+def take_flags(fields: Fields, *, learns: bool) -> None:
+    """Count the flags of a turn or of a part as read.
+
+    Args:
+        fields: The turn or the part.
+        learns: Whether it is the assistant's. Of others nothing is learned, so there a flag that says the same is
+            read, and one that asks to learn them is not.
+    """
+    for key in (*_WEIGHTS, *_MASKS):
+        if key in fields.value and (learns or _leaves_out(key, fields.value[key])):
+            fields.take(key)
+
+
+def _leaves_out(key: str, value: Any) -> bool:
+    try:
+        return weight_of({key: value}, "") == 0
+    except RowError:
+        return False
+
+
+def part_weights(fields: Fields, parts: list[tuple[str, float]], where: str) -> list[tuple[int, float]] | None:
     """Characters and weight of each part of the content; None where every part has weight 1.
 
     Args:
-        turn: The turn: axolotl's ``train_detail`` gives ranges of characters, both ends included.
+        fields: The turn: axolotl's ``train_detail`` gives ranges of characters, both ends included.
         parts: Text and weight of each part.
         where: What to call the turn in an error.
 
     Raises:
         RowError: ``wrong-type``: ranges that cannot be read.
     """
-    details = next((turn[key] for key in _DETAILS if turn.get(key)), None)
-    if details is None:
+    details = fields.first(_DETAILS)
+    if not details:
         return None if all(weight == 1 for _, weight in parts) else [(len(text), weight) for text, weight in parts]
-    length = sum(len(text) for text, _ in parts)
-    weights = [1.0] * length
+    weights = [weight for text, weight in parts for _ in text]
     try:
         for detail in details:
-            weight = _number(detail["train"], "train", where)
+            ranged = Fields(detail, f"{fields.path}.train_detail[]", fields.notes)
+            weight = _number(ranged.take("train"), "train", where)
             first, last = int(detail["begin_offset"]), int(detail["end_offset"])
-            weights[first : last + 1] = [weight] * len(weights[first : last + 1])
-    except (TypeError, KeyError, ValueError):
+            ranged.take("begin_offset", "end_offset")
+            ranged.close()
+            weights[first : last + 1] = [old * weight for old in weights[first : last + 1]]
+    except (AttributeError, TypeError, KeyError, ValueError):
         raise RowError(f"the ranges of {where} that are learned cannot be read", code="wrong-type") from None
     spans: list[tuple[int, float]] = []
     for weight in weights:

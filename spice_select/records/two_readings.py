@@ -7,7 +7,7 @@ from typing import Any
 
 from spice_select.errors import DatasetError
 from spice_select.records.column_names import ANSWERS, ASKED, BESIDE_TEXT, ColumnRole, Columns, Form
-from spice_select.records.conversation import compact_json
+from spice_select.records.exact_numbers import compact_json
 
 
 class AmbiguousColumnsError(DatasetError):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from spice_select.records.conversation import Conversation, Message, compact_json, text_of
-from spice_select.records.exact_numbers import dump_record, load_record
+from spice_select.records.conversation import Conversation, Message, text_of
+from spice_select.records.exact_numbers import compact_json, dump_record, load_record
 from spice_select.records.formats import ColumnRole, Form
 from spice_select.records.records import to_messages
 

@@ -126,7 +126,7 @@ def test_a_case_that_is_refused_says_what_helps(tmp_path: Path, name: str, code:
 WARNED: list[tuple[str, str]] = [
     ("07-messages-json-text.csv", "columns not used: 'id' (5 rows)"),
     ("12-object-with-data.json", "under the key 'data'"),
-    ("24-numeric-answers.jsonl", "numbers read as text: 4"),
+    ("24-numeric-answers.jsonl", "1.10 becomes 1.1: 4 rows"),
     ("24d-utf16-excel.txt", "utf-16"),
     ("27-zst.jsonl.zst", "zstd"),
     ("41-shards-null-type", "columns not used: 'source' (5 rows)"),
@@ -346,7 +346,7 @@ def test_what_could_be_meant_is_suggested(tmp_path: Path) -> None:
 def test_keys_of_messages_that_are_not_used_are_counted(tmp_path: Path) -> None:
     record = {"messages": [{**TURNS[0], "timestamp": 5}, TURNS[1]]}
     manifest, _ = read(written(tmp_path, "\n".join([json.dumps(record)] * 3)), tmp_path / "out")
-    assert "key 'timestamp' of messages not used: 3 times" in manifest.warnings
+    assert "keys not used: 'messages[].timestamp' (3 rows)" in manifest.warnings
 
 
 PREFERENCES: list[dict[str, Any]] = [

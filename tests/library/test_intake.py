@@ -26,7 +26,8 @@ from spice_select.ingest import (
     read_source_rows,
 )
 from spice_select.ingest.parse import parse
-from spice_select.records.records import compact_json, row_sha256, rows_sha256
+from spice_select.records.exact_numbers import compact_json
+from spice_select.records.records import row_sha256, rows_sha256
 from tests.fixtures.examples import examples
 
 Record = dict[str, Any]

@@ -168,7 +168,7 @@ def test_rows_of_another_form_are_left_out_and_named(tmp_path: Path) -> None:
     manifest, _ = read(tmp_path, [jsonl(rows)])
     assert manifest.rejected == {"missing-column": 3}
     assert any("would be read as messages" in warning for warning in manifest.warnings)
-    assert any('"response":"response"}: 2 times' in warning for warning in manifest.warnings)
+    assert any('"response":"response"}: 2 rows' in warning for warning in manifest.warnings)
 
 
 def test_late_turn_flags_and_reasoning_hold_in_every_shard_of_parquet(tmp_path: Path) -> None:

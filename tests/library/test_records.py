@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import spice_select.records.records as module
 from spice_select.errors import DatasetError, RowError
+from spice_select.records.exact_numbers import compact_json
 from spice_select.records.formats import FORMS, AmbiguousColumnsError, required_roles, roles_of
-from spice_select.records.records import compact_json, detect_form, row_sha256, rows_sha256, to_messages
+from spice_select.records.records import detect_form, row_sha256, rows_sha256, to_messages
 from tests.fixtures.examples import examples
 
 LISTED = {line.split()[0] for line in (module.__doc__ or "").splitlines() if line.startswith("    ")}

@@ -23,7 +23,8 @@ from app.status import DatasetStatus
 from app.storage import ArtifactStore
 from spice_select.config import RunConfig, TargetConfig
 from spice_select.errors import DatasetError, SpiceError
-from spice_select.records.conversation import Conversation, compact_json, dump_conversation
+from spice_select.records.conversation import Conversation, dump_conversation
+from spice_select.records.exact_numbers import compact_json
 from spice_select.records.objectives import check_objective
 from spice_select.selection.validation import check_protected, check_targets, group_of
 
