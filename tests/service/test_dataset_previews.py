@@ -49,6 +49,25 @@ def test_an_array_of_records_gives_the_same_rows_as_a_file(service: InProcessSer
         assert stored[name] == fresh[name], name
 
 
+def test_the_objective_decides_what_is_learned_of_a_pair(service: InProcessService) -> None:
+    pairs = jsonl([{"prompt": "Why?", "chosen": "So.", "rejected": "No."}] * 2)
+    given = {"file": ("pool.jsonl", pairs)}
+    chosen = service.http.post("/v1/datasets:preview?objective=sft_chosen", files=given).json()
+    assert chosen["notes"] == ["shown as the objective sft_chosen learns it"]
+    assert chosen["rows"][0]["rejected_answer"]["learned"] == []
+    stored = service.http.get(f"/v1/datasets/{service.push(pairs)['id']}/preview?objective=dpo").json()
+    assert stored["rows"][0]["rejected_answer"]["learned"] != []
+    shown = service.http.post("/v1/datasets:preview?objective=dpo", files={"file": ("pool.jsonl", ROWS)}).json()
+    assert {row["excluded"]["code"] for row in shown["rows"]} == {"wrong-objective"}
+
+
+def test_keys_inside_of_a_column_are_named(service: InProcessService) -> None:
+    turns = [{"role": "user", "content": "Why?", "cache_control": "x"}, {"role": "assistant", "content": "So."}]
+    shown = service.http.post("/v1/datasets:preview", json=[{"messages": turns}] * 2).json()
+    assert shown["unused_columns"] == {"messages[].cache_control": 2}
+    assert shown["warnings"] == ["keys not used: 'messages[].cache_control' (2 rows)"]
+
+
 def test_errors_say_what_to_send(service: InProcessService) -> None:
     unclear = jsonl([{"prompt": "a", "text": "b"}] * 3)
     answer = service.http.post("/v1/datasets:preview", files={"file": ("a.jsonl", unclear)})

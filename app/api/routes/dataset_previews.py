@@ -19,7 +19,7 @@ from app.api.uploads import Form, receive
 from app.errors import ServiceError
 from app.services.datasets.previews import PreviewRequest
 from app.settings import Settings
-from spice_select.config import GradientConfig, ProxyConfig
+from spice_select.config import GradientConfig, Objective, ProxyConfig
 
 router = APIRouter(prefix="/v1", tags=["data sets"], route_class=StrictRoute)
 
@@ -33,6 +33,9 @@ async def preview_request(  # ruff: ignore[unused-async] - a plain function woul
         str | None, Query(min_length=1, max_length=100, description="Its commit, branch or tag.")
     ] = None,
     max_length: Annotated[int, Query(ge=8, le=2**20, description="Longest sequence in tokens.")] = 1024,
+    objective: Annotated[
+        Objective, Query(description="What is learned of preference data: `sft_chosen` or `dpo`, by default of pairs.")
+    ] = "sft",
 ) -> PreviewRequest:
     """How a preview is made.
 
@@ -42,7 +45,7 @@ async def preview_request(  # ruff: ignore[unused-async] - a plain function woul
     if revision is not None and proxy is None:
         raise ServiceError("config-invalid", "revision goes with proxy")
     asked = None if proxy is None else ProxyConfig(model=proxy, revision=revision)
-    return PreviewRequest(rows=rows, proxy=asked, gradients=GradientConfig(max_length=max_length))
+    return PreviewRequest(rows=rows, proxy=asked, gradients=GradientConfig(max_length=max_length, objective=objective))
 
 
 PreviewDep = Annotated[PreviewRequest, Depends(preview_request)]

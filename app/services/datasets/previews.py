@@ -41,7 +41,7 @@ class PreviewRequest:
     Attributes:
         rows: How many usable and how many rejected rows are shown.
         proxy: Whose tokenizer and template are used; the service's own when None.
-        gradients: Its ``max_length``, ``overflow`` and ``chat_date`` are read.
+        gradients: Its ``objective``, ``max_length``, ``overflow`` and ``chat_date`` are read.
     """
 
     rows: int = 5

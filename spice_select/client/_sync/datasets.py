@@ -137,6 +137,7 @@ class Datasets(Resource):
         rows: int | None = None,
         proxy: str | None = None,
         max_length: int | None = None,
+        objective: str | None = None,
     ) -> DatasetPreview:
         """How a file would be read, and what would be learned of its first rows; the service keeps nothing.
 
@@ -147,8 +148,9 @@ class Datasets(Resource):
             rows: How many usable and how many rejected rows are shown.
             proxy: Whose chat template renders them; the service's own model when left out.
             max_length: Longest sequence, tokens.
+            objective: What is learned of preference data: ``sft_chosen`` or ``dpo``.
         """
-        query = as_json({"rows": rows, "proxy": proxy, "max_length": max_length})
+        query = as_json({"rows": rows, "proxy": proxy, "max_length": max_length, "objective": objective})
         about = {"format": format, "columns": columns or None}
         if isinstance(source, str) and "://" not in source and not source.startswith("file:"):
             source = Path(source)
@@ -166,13 +168,19 @@ class Datasets(Resource):
         return parse(response, DatasetPreview)
 
     def preview_stored(
-        self, dataset_id: str, *, rows: int | None = None, proxy: str | None = None, max_length: int | None = None
+        self,
+        dataset_id: str,
+        *,
+        rows: int | None = None,
+        proxy: str | None = None,
+        max_length: int | None = None,
+        objective: str | None = None,
     ) -> DatasetPreview:
         """What would be learned of the first rows of a data set that is ready; arguments as of ``preview``."""
         response = self._transport.send(
             "GET",
             f"{dataset_path(dataset_id)}/preview",
-            params=as_json({"rows": rows, "proxy": proxy, "max_length": max_length}) or None,
+            params=as_json({"rows": rows, "proxy": proxy, "max_length": max_length, "objective": objective}) or None,
             read_timeout=UPLOAD_SECONDS,
         )
         return parse(response, DatasetPreview)
