@@ -81,6 +81,7 @@ class UnitKind(StrEnum):
 
     INGEST = "ingest"
     WARMUP = "warmup"
+    PREFILTER = "prefilter"
     GRADIENTS = "gradients"
     SELECT_PART = "select_part"
     SELECT = "select"
@@ -89,6 +90,8 @@ class UnitKind(StrEnum):
     EVALUATION_REPORT = "evaluation_report"
 
 
+PREPARING = (UnitKind.WARMUP, UnitKind.PREFILTER)
+"""What gradients of a set wait for; shared by every set of a project that needs the same."""
 EVALUATION_KINDS = (UnitKind.EVALUATION_PLAN, UnitKind.EVALUATION_TRAINING, UnitKind.EVALUATION_REPORT)
 
 
@@ -130,6 +133,7 @@ EventType = Literal[
     ToldType,
     "dataset.validating",
     "job.warmed_up",
+    "job.prefiltered",
     "job.parts_ready",
     "evaluation.planned",
     "evaluation.trained",

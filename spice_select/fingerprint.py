@@ -7,7 +7,7 @@ from typing import Any
 
 from spice_select.config import GradientConfig, RunConfig, digest_of
 from spice_select.method_names import Measure
-from spice_select.version import GRADIENT_FORMAT, PERIODIC_FORMAT, WARMUP_FORMAT
+from spice_select.version import GRADIENT_FORMAT, PERIODIC_FORMAT, PREFILTER_FORMAT, WARMUP_FORMAT
 
 _GRADIENT_ONLY = {"targets", "sketch_dim", "lora_rank", "lora_alpha", "seed"}
 UNREAD: Mapping[Measure, set[str]] = {
@@ -92,6 +92,67 @@ def periodic_fingerprint(*, pool: str, proxy_revision: str, config: RunConfig) -
     )
 
 
+def prefiltered_fingerprint(fingerprint: str, prefilter: str | None) -> str:
+    """Name of the gradients of those rows alone that a prefilter keeps; the name itself where there is none.
+
+    Args:
+        fingerprint: Of the gradients of every row, of a pool or of a shard.
+        prefilter: ``prefilter_fingerprint`` of what decides which rows are kept.
+    """
+    return fingerprint if prefilter is None else digest_of({"gradients": fingerprint, "prefilter": prefilter})
+
+
+def prefilter_fingerprint(
+    *,
+    pool: str,
+    targets: str,
+    owned: Sequence[int],
+    proxy_revision: str,
+    config: RunConfig,
+    weights: Sequence[tuple[str, float]],
+) -> str | None:
+    """Sha256 (hex) of everything that decides which rows of a pool get gradients; None where all do.
+
+    Args:
+        pool: ``pool_sha256`` of the pool.
+        targets: Digest of the rows of the targets and protected sets.
+        owned: Rows of the source in the base selection.
+        proxy_revision: Hub commit or content hash of the proxy model's folder; ``bm25`` asks no proxy.
+        config: Settings of the run.
+        weights: Name and weight of each target, in order.
+    """
+    conditions, prefilter = config.conditions, config.conditions.prefilter
+    if prefilter is None:
+        return None
+    quotas = config.selection.quotas
+    return digest_of(
+        {
+            "pool": pool,
+            "targets": targets,
+            "weights": [list(pair) for pair in weights],
+            "protect": [one.name for one in conditions.protect],
+            "rows": [sorted(set(rows)) for rows in (conditions.must_include, conditions.exclude, owned)],
+            "floors": None if quotas is None else [quotas.column, dict(quotas.floors)],
+            "prefilter": prefilter.model_dump(mode="json"),
+            "embeddings": gradient_fingerprint(
+                rows_sha256=pool, proxy_revision=proxy_revision, config=embedding_settings(config.gradients)
+            )
+            if prefilter.method == "embedding"
+            else None,
+            "format": PREFILTER_FORMAT,
+        }
+    )
+
+
+def embedding_settings(config: GradientConfig) -> GradientConfig:
+    """How a prefilter takes embeddings: by the proxy model as it is, before any warm-up.
+
+    Args:
+        config: How the gradients are taken.
+    """
+    return config.model_copy(update={"measure": "embedding", "warmup_steps": 0})
+
+
 def _idle(config: GradientConfig) -> set[str]:
     """Settings that say nothing under the objective."""
     return {"sft": {"objective", "dpo_beta"}, "sft_chosen": {"dpo_beta"}, "dpo": {"loss"}}[config.objective]
@@ -122,7 +183,12 @@ def pool_sha256(rows_sha256: str, shards: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shard_fingerprints(
-    shards: Sequence[Mapping[str, Any]], *, proxy_revision: str, config: GradientConfig, pool: str | None = None
+    shards: Sequence[Mapping[str, Any]],
+    *,
+    proxy_revision: str,
+    config: GradientConfig,
+    pool: str | None = None,
+    prefilter: str | None = None,
 ) -> list[str]:
     """Sha256 (hex) of everything that decides the gradients of each shard of a pool, whichever pool it is in.
 
@@ -134,13 +200,13 @@ def shard_fingerprints(
         proxy_revision: Hub commit or content hash of the proxy model's folder.
         config: What is measured about each sample.
         pool: ``pool_sha256`` of the pool that a warm-up sees; needed where there is one.
+        prefilter: ``prefilter_fingerprint`` where only some rows are measured.
     """
     prints: list[str] = []
     first = 0
     for shard in shards:
         content = digest_of({"rows": shard.get("messages_sha256") or shard["sha256"], "first": first})
-        prints.append(
-            gradient_fingerprint(rows_sha256=content, proxy_revision=proxy_revision, config=config, pool=pool)
-        )
+        whole = gradient_fingerprint(rows_sha256=content, proxy_revision=proxy_revision, config=config, pool=pool)
+        prints.append(prefiltered_fingerprint(whole, prefilter))
         first += shard["rows"]
     return prints

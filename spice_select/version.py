@@ -11,3 +11,6 @@ WARMUP_FORMAT = 2
 
 PERIODIC_FORMAT = 3
 """Raised whenever the same settings would let the schedule ``periodic`` take another course, or write it otherwise."""
+
+PREFILTER_FORMAT = 1
+"""Raised whenever the same settings would let a prefilter keep other rows, or write them otherwise."""

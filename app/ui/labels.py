@@ -15,6 +15,7 @@ STEPS = ("Waiting", "Gradients", "Selecting", "Writing files", "Done")
 STEP_OF_PHASE = {
     "loading_model": 1,
     "warming_up": 1,
+    "prefiltering": 1,
     "computing_gradients": 1,
     "loading_gradients": 2,
     "selecting": 2,
@@ -28,6 +29,7 @@ PHASES = {
     "project_limit": "Waiting: the project runs as much as it may",
     "loading_model": "Loading the proxy model",
     "warming_up": "Warming the proxy model up",
+    "prefiltering": "Ranking the pool for the targets",
     "computing_gradients": "Computing gradients",
     "loading_gradients": "Loading gradients",
     "selecting": "Selecting",

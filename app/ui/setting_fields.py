@@ -27,7 +27,7 @@ from spice_select.presets import PRESETS
 ELSEWHERE = {"dataset_id", "budget", "preset", "targets", "protect", "name", "parent", "method"}
 """Parts of a request that have fields of their own, or are short for another."""
 SHORT_FOR = {("selection", "seed"), ("gradients", "seed"), ("gradients", "measure"), ("proxy", "model")}
-GROUPS = {"selection": "Selection", "gradients": "Gradients", "screens": "Screens"}
+GROUPS = {"selection": "Selection", "gradients": "Gradients", "prefilter": "Prefilter", "screens": "Screens"}
 REST = "Rows, order and tags"
 HINTS = {
     "rows": "Row numbers from 0, such as 3, 5, 10-20.",

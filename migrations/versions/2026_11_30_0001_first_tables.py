@@ -154,6 +154,7 @@ def upgrade() -> None:
         Column("fingerprint", sa.String(64), nullable=False),
         Column("dataset_id", ID, ForeignKey("dataset.id", name="fk_gradient_set_dataset_id"), nullable=False),
         Column("warmup_unit_id", sa.String(40), nullable=True),
+        Column("prefilter_unit_id", sa.String(40), nullable=True),
         Column("config", JSON, nullable=False),
         Column("status", sa.String(40), nullable=False),
         Column("num_shards", sa.Integer(), nullable=False),
@@ -165,6 +166,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("project_id", "fingerprint", name="uq_gradient_set_project_id_fingerprint"),
     )
     op.create_index("ix_gradient_set_warmup_unit_id", "gradient_set", ["warmup_unit_id"])
+    op.create_index("ix_gradient_set_prefilter_unit_id", "gradient_set", ["prefilter_unit_id"])
 
     op.create_table(
         "rejected_row",

@@ -74,6 +74,10 @@ JOB_SETTINGS = {
         "selection.protect_weight", "What a row pays for each protected set that its gradient points against."
     ),
     "span": Setting("selection.span", "With targets: select in the space that the target rows span."),
+    "prefilter_method": Setting(
+        "prefilter.method", "With targets: rank the pool by bm25 or embedding first; only the best rows get gradients."
+    ),
+    "prefilter_keep": Setting("prefilter.keep", "Share of the rows that the prefilter keeps, such as 0.2."),
     "loss_outliers": Setting(
         "screens.loss_outliers",
         "Take rows out whose loss is above the median by so many scaled deviations, such as 3; 0 is off.",
@@ -269,7 +273,7 @@ def run_config(
             "proxy": checked(ProxyConfig, settings.get("proxy", {}), "proxy"),
             "gradients": checked(GradientConfig, gradients, "gradients"),
             "selection": checked(SelectionConfig, {**selection, "budget": parse_budget(budget)}, "selection"),
-            "conditions": checked(Conditions, {**conditions, **only("screens")}, "conditions"),
+            "conditions": checked(Conditions, {**conditions, **only("screens", "prefilter")}, "conditions"),
             **only("schedule", "preset"),
         },
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from spice_select.config import ProxyConfig, RunConfig
+from spice_select.config import ProxyConfig, RunConfig, digest_of
 from spice_select.errors import EmptyPoolError, StoreError
 from spice_select.fingerprint import (
     conversations_sha256,
+    embedding_settings,
     gradient_fingerprint,
     pool_sha256,
+    prefilter_fingerprint,
     shard_fingerprints,
     warmup_fingerprint,
 )
@@ -22,11 +24,19 @@ from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.measure import measure_shard
 from spice_select.pipeline.periodic import load_tunable
 from spice_select.pipeline.pool import Pool, load_pool
+from spice_select.pipeline.prefilter import Prefiltered, prefilter, read_prefiltered, write_prefiltered
 from spice_select.pipeline.progress import Clock
 from spice_select.pipeline.read_files import ReadFile
 from spice_select.pipeline.targets import TargetSet
 from spice_select.pipeline.warmup import Warmup, make_warmup, put_on_proxy, read_warmup
-from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, TargetFacts, WarmupFacts, is_commit
+from spice_select.results.run_metadata import (
+    DatasetFacts,
+    PrefilterFacts,
+    ProxyFacts,
+    TargetFacts,
+    WarmupFacts,
+    is_commit,
+)
 from spice_select.storage.cache import Cache
 from spice_select.storage.shards import read_shard, write_shard
 
@@ -47,6 +57,7 @@ class LocalGradients:
         prints: What each shard was made from; empty before ``fill``.
         reused: Whether all of them were there.
         warmup: The warm-up they were taken after; None without one, or before ``fill``.
+        prefilter: Which rows get gradients; None for all of them.
     """
 
     def __init__(
@@ -62,12 +73,19 @@ class LocalGradients:
         self._device, self._clock, self._should_stop = device, clock, should_stop
         self._proxy: Proxy | None = None
         self._warmed: Warmup | None = None
+        self._prefiltered: Prefiltered | None = None
         self._tokens = 0
         self._infos = [info.model_dump() for info in manifest.shards]
         self.pool_sha256 = pool_sha256(manifest.rows_sha256, self._infos)
         self.prints: list[str] = []
         self.reused = True
         self.warmup: WarmupFacts | None = None
+        self.prefilter: PrefilterFacts | None = None
+
+    @property
+    def revision(self) -> str:
+        """Revision of the proxy model, which is loaded where it cannot be told otherwise."""
+        return known_revision(self._config.proxy) or self._load().revision
 
     def fingerprint(self, revision: str) -> str:
         """Name of the gradients under a revision of the proxy model."""
@@ -80,11 +98,15 @@ class LocalGradients:
 
     def fill(self, shards: list[Path]) -> tuple[list[Path], ProxyFacts]:
         """Make what is missing; returns the shards and what is known about the proxy model."""
-        revision = known_revision(self._config.proxy) or self._load().revision
+        revision = self.revision
         if self._warmed is None:
             self._warm_up(shards, revision)
         self.prints = shard_fingerprints(
-            self._infos, proxy_revision=revision, config=self._config.gradients, pool=self.pool_sha256
+            self._infos,
+            proxy_revision=revision,
+            config=self._config.gradients,
+            pool=self.pool_sha256,
+            prefilter=None if self.prefilter is None else self.prefilter.fingerprint,
         )
         facts: ProxyFacts | None = None
         paths, first = [], 0
@@ -103,13 +125,66 @@ class LocalGradients:
         assert facts is not None, "the intake refuses a data set without a usable row"
         return paths, facts
 
+    def keep_best(
+        self,
+        shards: list[Path],
+        targets: Sequence[ReadFile],
+        protect: Sequence[ReadFile],
+        base_rows: Sequence[int],
+    ) -> None:
+        """Let only the rows that the prefilter keeps be measured, where there is one.
+
+        Args:
+            shards: The ``rows-*.parquet`` of the ingest, in order.
+            targets: What the pool is ranked for.
+            protect: The protected sets.
+            base_rows: Rows of the source in the base selection.
+        """
+        beside = [*targets, *protect]
+        fingerprint = prefilter_fingerprint(
+            pool=self.pool_sha256,
+            targets=digest_of([_conversations_of(read.manifest) for read in beside]),
+            owned=base_rows,
+            proxy_revision=self.revision if _embeds(self._config) else "",
+            config=self._config,
+            weights=[(read.given.name, read.given.weight) for read in targets],
+        )
+        if fingerprint is None:
+            return
+        name = f"prefilters/{fingerprint}.safetensors"
+        path = self._cache.local(name)
+        try:
+            found = read_prefiltered(path, fingerprint)
+        except StoreError:
+            self._clock.phase("prefiltering")
+            manifests = {shards[0]: self._manifest, **{read.rows_shards[0]: read.manifest for read in targets}}
+            found = prefilter(
+                self._config,
+                shards,
+                [read.rows_of_target() for read in targets],
+                [read.rows_of_target() for read in protect],
+                base_rows,
+                lambda paths: self._embeddings(list(paths), manifests[paths[0]]),
+            )
+            found = replace(found, sha256=write_prefiltered(path, found, fingerprint))
+            self._cache.keep(name)
+        self._prefiltered = found
+        self.prefilter = PrefilterFacts(fingerprint, found.sha256, **found.result)
+
+    def _embeddings(self, shards: list[Path], manifest: DatasetManifest) -> Pool:
+        """Embeddings of a pool by the proxy model as it is."""
+        config = self._config.model_copy(update={"gradients": embedding_settings(self._config.gradients)})
+        other = LocalGradients(config, manifest, self._cache, self._device, self._clock, self._should_stop)
+        paths, _ = other.fill(shards)
+        return load_pool([(path, None) for path in paths], other.prints)
+
     def tunable(self, shards: list[Path]) -> Proxy:
         """The proxy model after its warm-up, in the type it is tuned in, for a schedule that goes on tuning it.
 
         Args:
             shards: The ``rows-*.parquet`` of the ingest, in order.
         """
-        self._warm_up(shards, known_revision(self._config.proxy) or self._load().revision)
+        self._warm_up(shards, self.revision)
         return self._load()
 
     def beside(self, read: ReadFile) -> TargetSet:
@@ -147,6 +222,7 @@ class LocalGradients:
                 "proxy": asdict(facts),
                 **({} if self._warmed is None else {"warmup": self._warmed.sha256}),
             },
+            prefiltered=self._prefiltered,
             on_progress=lambda completed, _n, tokens: self._clock.advance(
                 first + completed, total, self._tokens + tokens
             ),
@@ -214,6 +290,15 @@ def target_set(read: ReadFile, pool: Pool, fingerprint: str) -> TargetSet:
     described = TargetFacts(given.name, given.weight, count, facts.uri, facts.sha256, facts.rows_sha256, fingerprint)
     source_rows = read_source_rows(rows_shards)[pool.positions].tolist()
     return TargetSet(described, pool.features, rows_shards, pool.positions.tolist(), source_rows)
+
+
+def _embeds(config: RunConfig) -> bool:
+    asked = config.conditions.prefilter
+    return asked is not None and asked.method == "embedding"
+
+
+def _conversations_of(manifest: DatasetManifest) -> str:
+    return conversations_sha256(manifest.rows_sha256, [info.model_dump() for info in manifest.shards])
 
 
 def _stored_facts(path: Path, fingerprint: str, number: int, warmup: Warmup | None) -> ProxyFacts | None:

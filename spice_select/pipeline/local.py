@@ -151,9 +151,10 @@ def select_locally(
         if choice.schedule is None or not choice.schedule["windows_done"]:
             raise Stopped("stopped before the first window was done")
         return LocalSelection(choice, proxy, fingerprint, not checkpoints.saved, gradients.warmup)
-    paths, proxy = gradients.fill(shards)
-    fingerprint = gradients.fingerprint(proxy.revision)
+    fingerprint = gradients.fingerprint(gradients.revision)
     base_rows, base_facts = ([], None) if base is None else read_base_selection(base, fingerprint)
+    gradients.keep_best(shards, beside.targets, beside.protect, base_rows)
+    paths, proxy = gradients.fill(shards)
     storage = _LocalStorage(rows, gradients, paths, base_rows=base_rows, beside=beside)
     choice = select_from_pool(config, storage, clock, asked)
     return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, base=base_facts)

@@ -25,6 +25,7 @@ from spice_select.storage.shards import GradientShard
 
 if TYPE_CHECKING:
     from spice_select.models.proxy import Proxy
+    from spice_select.pipeline.prefilter import Prefiltered
     from spice_select.records.conversation import Conversation
 
 UNUSABLE = {
@@ -50,6 +51,7 @@ def measure_shard(
     config: GradientConfig,
     *,
     header: dict[str, Any],
+    prefiltered: Prefiltered | None = None,
     on_progress: MeasureProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> GradientShard:
@@ -65,6 +67,7 @@ def measure_shard(
         config: What is measured.
         header: What the shard is to say about itself; must hold ``fingerprint``. ``halvings``, and
             ``batch_tokens`` where it is not the default and ``notes`` where there are any, are added.
+        prefiltered: Which rows are measured; the others are listed in ``excluded``. None for all of them.
         on_progress: Called after each batch.
         should_stop: Asked once a batch.
 
@@ -77,6 +80,13 @@ def measure_shard(
     if config.batch_tokens != GradientConfig.model_fields["batch_tokens"].default:
         header = {**header, "batch_tokens": config.batch_tokens}
     conversations = read_conversations(rows_path)
+    places = np.arange(len(conversations))
+    excluded: list[dict[str, Any]] = []
+    if prefiltered is not None:
+        excluded = prefiltered.left_out(first_position, first_position + len(conversations))
+        places = places[np.isin(places + first_position, prefiltered.kept)]
+        conversations = [conversations[place] for place in places.tolist()]
+    positions_of = places + first_position
     encoding = encode(
         conversations,
         proxy.tokenizer,
@@ -87,11 +97,12 @@ def measure_shard(
     )
     if encoding.notes:
         header = {**header, "notes": dict(sorted(encoding.notes.items()))}
-    excluded: list[dict[str, Any]] = [
-        {"row": first_position + item.index, "code": item.code, "detail": item.detail} for item in encoding.excluded
+    excluded += [
+        {"row": int(positions_of[item.index]), "code": item.code, "detail": item.detail} for item in encoding.excluded
     ]
-    truncated = [first_position + index for index in encoding.truncated]
-    positions = np.asarray(encoding.kept, dtype=np.int64) + first_position
+    excluded.sort(key=lambda item: item["row"])
+    truncated = positions_of[encoding.truncated].tolist() if encoding.truncated else []
+    positions = positions_of[np.asarray(encoding.kept, dtype=np.int64)]
     if not encoding.examples:
         nothing = np.zeros(0, dtype=np.int64)
         return GradientShard(

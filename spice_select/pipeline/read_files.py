@@ -9,7 +9,8 @@ from pathlib import Path
 from spice_select.config import Objective
 from spice_select.errors import DatasetError
 from spice_select.ingest import DatasetManifest, IntakeLimits, read_dataset
-from spice_select.pipeline.targets import TargetFile
+from spice_select.pipeline.constraints import read_source_rows
+from spice_select.pipeline.targets import TargetFile, TargetRows
 from spice_select.records.objectives import check_objective
 
 
@@ -33,6 +34,11 @@ class ReadFile:
     def rows_shards(self) -> list[Path]:
         """Its ``rows-*.parquet``, in order."""
         return [self.folder / shard.name for shard in self.manifest.shards]
+
+    def rows_of_target(self) -> TargetRows:
+        """Its rows as those of a target."""
+        sources, members = read_source_rows(self.rows_shards).tolist(), range(self.manifest.num_usable)
+        return TargetRows(self.given.name, self.given.weight, self.rows_shards, members, sources)
 
 
 @dataclass(frozen=True)

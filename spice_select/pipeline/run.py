@@ -40,6 +40,7 @@ from spice_select.results.run_metadata import DatasetFacts, ProxyFacts, RunFacts
 from spice_select.results.selected_sample import SelectedSample
 from spice_select.selection.result import Selection, StopRequest
 from spice_select.selection.validation import (
+    check_prefilter,
     check_protected,
     check_quotas,
     check_screens,
@@ -177,6 +178,7 @@ def run(
             targets=choice.targets,
             protected=choice.protected,
             warmup=gradients.warmup,
+            prefilter=gradients.prefilter,
         )
         folder = out or scratch / "out"
         folder.mkdir(parents=True, exist_ok=True)
@@ -256,6 +258,7 @@ def _check_settings(
     check_objective(config.gradients.objective, manifest.format, manifest.columns)
     check_screens(config)
     names = [target.name for target in targets]
+    check_prefilter(config, len(names), manifest.num_usable)
     check_targets(config, names, [target.weight for target in targets])
     check_protected(config, [one.name for one in protect], [one.weight for one in protect], names)
     digests = {file_digest([target.file]): target.name for target in targets}

@@ -104,7 +104,8 @@ def screened(
     left, wanted = len(pool.positions) - len(excluded), config.selection.budget.resolve_count(len(pool.positions))
     if excluded and wanted is not None and wanted > left:
         counts = ", ".join(f"{code} {count}" for code, count in Counter(i["code"] for i in excluded.values()).items())
-        raise BudgetError(f"the screens leave {left} rows ({counts}), {wanted} are asked for", pointer="#/screens")
+        of = f" of the {len(pool.positions)} with a gradient" if config.conditions.prefilter is not None else ""
+        raise BudgetError(f"the screens leave {left} rows{of} ({counts}), {wanted} are asked for", pointer="#/screens")
     return [excluded[row] for row in sorted(excluded)]
 
 

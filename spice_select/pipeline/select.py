@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from spice_select.config import RunConfig
+from spice_select.config import Budget, RunConfig
 from spice_select.pipeline.constraints import resolve
 from spice_select.pipeline.evidence import explained
 from spice_select.pipeline.pool import Pool, read_groups
+from spice_select.pipeline.prefilter import PREFILTERED
 from spice_select.pipeline.progress import PhaseReport
 from spice_select.pipeline.screens import BenchmarkRows, Settled, decontamination, screened
 from spice_select.pipeline.targets import (
@@ -78,6 +79,7 @@ def select_from_pool(
     """
     report.phase("loading_gradients")
     pool = storage.pool()
+    config = _counted(config, pool)
     resolved = resolve(config.conditions, pool, storage.rows_shards, storage.base_rows())
     constraints = resolved.arguments()
     targets, protect = storage.targets(), storage.protected()
@@ -149,3 +151,13 @@ def select_from_pool(
             exclude=constraints["exclude"],
         ),
     )
+
+
+def _counted(config: RunConfig, pool: Pool) -> RunConfig:
+    """The settings with a budget that is a share of the pool as a number: rows without a gradient are of the pool."""
+    left_out = sum(item["code"] == PREFILTERED for item in pool.excluded)
+    count = config.selection.budget.resolve_count(len(pool.positions) + left_out)
+    if not left_out or count is None:
+        return config
+    selection = config.selection.model_copy(update={"budget": Budget(count=count)})
+    return config.model_copy(update={"selection": selection})

@@ -46,6 +46,35 @@ class TargetFile:
 
 
 @dataclass(frozen=True)
+class TargetRows:
+    """The rows of one target, or protected set, before anything is measured of them.
+
+    Attributes:
+        name: Name of the target.
+        weight: Share of the picks, relative to the other targets.
+        rows_shards: ``rows-*.parquet`` that hold its rows, in order.
+        members: Position of each of its rows in those.
+        source_rows: Row of each in what the set was made from.
+    """
+
+    name: str
+    weight: float
+    rows_shards: Sequence[Path]
+    members: Sequence[int]
+    source_rows: Sequence[int]
+
+    def conversations(self) -> list[bytes]:
+        """A digest of the conversation of every row of it."""
+        digests = _conversations(self.rows_shards)
+        return [digests[place] for place in self.members]
+
+    def texts(self) -> list[str]:
+        """What every row of it says."""
+        said = read_texts(self.rows_shards)
+        return [said[place] for place in self.members]
+
+
+@dataclass(frozen=True)
 class TargetSet:
     """One target, or protected set, with its gradients.
 
@@ -64,6 +93,11 @@ class TargetSet:
     positions: Sequence[int]
     source_rows: Sequence[int]
     members: Sequence[int] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the target."""
+        return self.facts.name
 
     def conversations(self) -> list[bytes]:
         """A digest of the conversation of every usable row of it."""
@@ -91,8 +125,8 @@ class Prepared:
 def rows_in_targets(
     rows_shards: Sequence[Path],
     positions: Sequence[int],
-    targets: Sequence[TargetSet],
-    protect: Sequence[TargetSet] = (),
+    targets: Sequence[TargetSet | TargetRows],
+    protect: Sequence[TargetSet | TargetRows] = (),
 ) -> list[dict[str, Any]]:
     """Candidates whose conversation is a row of a target: they say nothing about what the rest of the pool is worth.
 
@@ -111,7 +145,7 @@ def rows_in_targets(
     found: dict[bytes, dict[str, str]] = {}
     for code, what, sets in ((IN_TARGET, "target", targets), (IN_PROTECTED, "protected set", protect)):
         for one in sets:
-            entry = {"code": code, "detail": f"the row is in the {what} {one.facts.name!r}"}
+            entry = {"code": code, "detail": f"the row is in the {what} {one.name!r}"}
             for digest in one.conversations():
                 found.setdefault(digest, entry)
     digests = _conversations(rows_shards)

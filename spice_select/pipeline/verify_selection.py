@@ -198,8 +198,14 @@ class _Inputs(LocalRows):
         return [self._finder.find(name) for name in self._prints(manifest)]
 
     def _prints(self, manifest: DatasetManifest) -> list[str]:
-        config, pool = self.config.gradients, self._pool_sha256
-        return shard_fingerprints(self._infos(manifest), proxy_revision=self._revision, config=config, pool=pool)
+        ranked = stated_dependencies(self._folder, "prefilter") if manifest is self._manifest else []
+        return shard_fingerprints(
+            self._infos(manifest),
+            proxy_revision=self._revision,
+            config=self.config.gradients,
+            pool=self._pool_sha256,
+            prefilter=next((said["uri"].removeprefix("spice:prefilter/") for said in ranked), None),
+        )
 
     def _print(self, manifest: DatasetManifest) -> str:
         return gradient_fingerprint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +70,11 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
     summary["truncated_samples"] = source_rows(storage.rows_shards, choice.truncated_positions[:MOST_LISTED])
     measured = finding(facts.config, has_targets=choice.selection.tasks is not None)
     told = [*notes(facts.config), *in_words(choice.notes), *([] if measured is None else [measured])]
+    if facts.prefilter is not None and facts.prefilter.emptied:
+        groups = ", ".join(facts.prefilter.emptied)
+        told.append(
+            f"The prefilter kept no row of these groups of the quotas: {groups}. Keep more to select from them."
+        )
     if told:
         summary["notes"] = told
     if choice.decontamination is not None:
@@ -77,6 +82,8 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
     if choice.selection.opposition is not None:
         summary["protected"] = protected_report(choice.protected, choice.selection.opposition)
     summary["random_control"]["curve"] = choice.random_curve
+    if facts.prefilter is not None:
+        summary["prefilter"] = {**asdict(facts.prefilter), "emptied": list(facts.prefilter.emptied)}
     quotas = facts.config.selection.quotas
     summary["composition"] = composition(
         tokens=choice.tokens,

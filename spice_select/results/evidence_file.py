@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spice_select.results.row_evidence import NearTargetRow, RowEvidence, SelectionFacts
+from spice_select.results.row_evidence import IN_TURN, NearTargetRow, RowEvidence, SelectionFacts
 
 if TYPE_CHECKING:
     from spice_select.selection.result import Selection
     from spice_select.selection.row_evidence import PoolEvidence
 
 NAME = "evidence.parquet"
-IN_TURN = frozenset({"bm25", "embedding"})
-"""Methods with relevances of their own, which only picks have."""
 FACTS = b"spice_selection"
 """Key of the metadata that holds ``SelectionFacts`` as JSON."""
 _NEAR = pa.list_(pa.struct([("target", pa.string()), ("row", pa.int64()), ("cosine", pa.float64())]))

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
 from spice_select.results.run_metadata import (
     BaseSelectionFacts,
+    PrefilterFacts,
     ResultFile,
     RunFacts,
     SourceFacts,
@@ -115,6 +117,7 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
         code["digest"] = {"gitCommit": facts.code_commit}
     fetched = [] if dataset.source is None else [_source(dataset.source, dataset.sha256)]
     settled = [] if facts.warmup is None else [_warmed(facts.warmup)]
+    settled += [] if facts.prefilter is None else [_prefilter(facts.prefilter)]
     if facts.given is not None:
         settled.append(_owned(facts.given))
     settled += [_target(target, "target") for target in facts.targets]
@@ -168,6 +171,17 @@ def _warmed(warmup: WarmupFacts) -> dict[str, Any]:
             "tokens": warmup.tokens,
             "lastLoss": warmup.last_loss,
         },
+    }
+
+
+def _prefilter(prefilter: PrefilterFacts) -> dict[str, Any]:
+    """The ranking by which rows got no gradient, named by the file that holds it."""
+    said = asdict(prefilter)
+    return {
+        "name": "prefilter",
+        "uri": f"spice:prefilter/{said.pop('fingerprint')}",
+        "digest": {"sha256": said.pop("sha256")},
+        "annotations": {**said, "emptied": list(prefilter.emptied)},
     }
 
 

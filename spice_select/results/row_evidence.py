@@ -30,6 +30,8 @@ NOT_TAKEN = {
 """Why a row that would have added as much as the last pick was not taken, by the rule."""
 MUCH = 0.7
 """Cosine from which a row is said to repeat much of another."""
+IN_TURN = frozenset({"bm25", "embedding"})
+"""Methods with relevances of their own, which only picks have."""
 
 
 class NearTargetRow(BaseModel):
@@ -160,17 +162,23 @@ def why(row: RowEvidence, facts: SelectionFacts) -> str:
         done = f"selected as pick {row.rank} of {facts.selected}" if row.rank else "a candidate and was not selected"
         target = f" for the target {row.target!r}" if row.rank and row.target else ""
         said = f"Row {row.source_row} was {done}{target} by the method {facts.method}, which has its own order of rows."
-        return said if row.status == "selected" else f"{said}{_in_its_order(row, facts)}"
+        return f"{said}{_in_its_order(row, facts)}{_near_target_rows(row, facts)}"
     parts = _selected(row, facts) if row.status == "selected" else _not_selected(row, facts)
     return " ".join(part for part in parts if part)
 
 
 def _in_its_order(row: RowEvidence, facts: SelectionFacts) -> str:
-    """Where a row that was not picked stands in the order of another method, as far as that is known."""
+    """Where a row stands in the order of another method, as far as that is known."""
+    if row.rank:
+        if facts.method not in IN_TURN or row.relevance is None:
+            return ""
+        asked = row.rank <= facts.must_include
+        best = "of those that the job says must be included" if asked else "of the candidates left"
+        return f" Its score for the target row whose turn it was is {_number(row.relevance)}, the highest {best}."
     if facts.method == "less" and len(facts.picks) == 1 and row.relevance_rank is not None:
         place = f"number {row.relevance_rank} of {facts.candidates} candidates"
         return f" In that, relevance, it is {place} ({_number(row.relevance or 0.0)}); {facts.selected} were picked."
-    if facts.method in {"bm25", "embedding"}:
+    if facts.method in IN_TURN:
         return (
             " Target rows pick in turn, each the candidate left that scores highest for it; none of them came to this "
             "row."
@@ -178,8 +186,19 @@ def _in_its_order(row: RowEvidence, facts: SelectionFacts) -> str:
     return ""
 
 
+def _near_target_rows(row: RowEvidence, facts: SelectionFacts) -> str:
+    """The target rows that a row is nearest to, where target rows pick in turn."""
+    if facts.method not in IN_TURN or not row.nearest_targets:
+        return ""
+    by = "by their words" if facts.method == "bm25" else "by their embeddings"
+    near = ", ".join(f"row {one.row} of {one.target!r} (cosine {one.cosine:.2f})" for one in row.nearest_targets)
+    return f" Nearest among the target rows, {by}: {near}."
+
+
 def _excluded(row: RowEvidence) -> str:
     detail = row.detail or row.code or ""
+    if row.code == "prefiltered":
+        return f"The prefilter left it out before any gradient was taken: {detail}."
     if row.code in SCREENS:
         return f"The screen {SCREENS[row.code]} took it out: {detail}."
     return f"{detail[:1].upper()}{detail[1:]}."

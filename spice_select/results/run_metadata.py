@@ -168,6 +168,31 @@ class WarmupFacts:
 
 
 @dataclass(frozen=True)
+class PrefilterFacts:
+    """A cheap ranking by which some rows of the pool got no gradient.
+
+    Attributes:
+        fingerprint: Name of everything that decided it.
+        sha256: Digest (hex) of the file that holds it.
+        method: How rows were ranked.
+        keep: Share of the usable rows that was to be kept.
+        ranked: Rows that were ranked.
+        kept: Those of them that got gradients.
+        measured: Rows that got gradients, with target rows and rows that were settled beforehand.
+        emptied: Groups of the quotas of which no row was kept.
+    """
+
+    fingerprint: str
+    sha256: str
+    method: str
+    keep: float
+    ranked: int
+    kept: int
+    measured: int
+    emptied: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class BaseSelectionFacts:
     """A choice that was owned already, to which this one adds.
 
@@ -225,6 +250,7 @@ class RunFacts:
         excluded: How many rows of the pool were no candidates, by code.
         decontamination: With which sets the pool was compared, how, and which rows left it; None where with none.
         warmup: The warm-up of the proxy model, if any.
+        prefilter: Which rows got gradients; None where all did.
         code_commit: Git commit of the code, where it is known.
         libraries: Library name to version.
     """
@@ -246,6 +272,7 @@ class RunFacts:
     excluded: Mapping[str, int] = field(default_factory=dict)
     decontamination: Mapping[str, Any] | None = None
     warmup: WarmupFacts | None = None
+    prefilter: PrefilterFacts | None = None
     code_commit: str | None = field(default_factory=lambda: find_code_commit())
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
 

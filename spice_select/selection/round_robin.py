@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from spice_select.selection.baselines import check_target_rows, descending_order
@@ -23,17 +24,18 @@ class RoundRobin:
 
     Attributes:
         task: The task that the last proposed row serves.
+        turn: The row of that task whose turn it was.
     """
 
     def __init__(self, scores: Sequence[torch.Tensor], shares: Sequence[float]) -> None:
         self._shares = shares
         self._scores = [task.T.contiguous() for task in scores]
-        self._orders = [[descending_order(row).to(torch.int32) for row in task] for task in self._scores]
+        self._orders = [[descending_order(row).numpy().astype(np.int32) for row in task] for task in self._scores]
         self._starts = [[0] * len(task) for task in self._scores]
         self._counts = [0] * len(scores)
-        self._taken = torch.zeros(len(scores[0]), dtype=torch.bool)
+        self._taken = np.zeros(len(scores[0]), dtype=bool)
         self._ahead = torch.zeros(0, dtype=torch.int64)
-        self.task = -1
+        self.task = self.turn = -1
 
     def choose(self, allowed: torch.Tensor) -> tuple[int, float] | None:
         """The next allowed row and its score for the target row that picks it, or None when there is no row.
@@ -42,9 +44,9 @@ class RoundRobin:
             allowed: Rows that may be chosen, bool of shape (n,) on the CPU.
         """
         self.task = next_task(self._shares, self._counts)
-        turn = self._counts[self.task] % len(self._orders[self.task])
-        row = self._best(self.task, turn, allowed)
-        return None if row is None else (row, float(self._scores[self.task][turn, row]))
+        self.turn = self._counts[self.task] % len(self._orders[self.task])
+        row = self._best(self.task, self.turn, allowed)
+        return None if row is None else (row, float(self._scores[self.task][self.turn, row]))
 
     def ahead(self, allowed: torch.Tensor) -> torch.Tensor:
         """Rows that the target rows would pick now, the next one first; those of before while it is among them.
@@ -71,13 +73,13 @@ class RoundRobin:
 
     def _best(self, task: int, turn: int, allowed: torch.Tensor) -> int | None:
         """The allowed row that a target row scores highest."""
-        order, start = self._orders[task][turn], self._starts[task][turn]
-        while start < len(order) and bool(self._taken[order[start]]):
+        order, start, may = self._orders[task][turn], self._starts[task][turn], allowed.numpy()
+        while start < len(order) and self._taken[order[start]]:
             start += 1
         self._starts[task][turn] = start
         for begin in range(start, len(order), STRIDE):
-            rows = order[begin : begin + STRIDE].long()
-            rows = rows[allowed[rows]]
+            rows = order[begin : begin + STRIDE]
+            rows = rows[may[rows]]
             if len(rows) > 0:
                 return int(rows[0])
         return None

@@ -17,6 +17,8 @@ MOST_NAMED = 20
 MOST_TARGETS, MOST_PROTECTED = 32, 8
 NEEDS_TARGETS = ("less", "bm25", "embedding")
 """Methods that are nothing without targets."""
+GRADIENT_TARGETED = ("spice", "fisher", "less")
+"""Methods that select for targets by gradients."""
 TARGETED = ("spice", "fisher", *NEEDS_TARGETS)
 """Methods that select for targets."""
 PROTECTING = ("spice", "fisher")
@@ -124,6 +126,44 @@ def check_targets(
     if selection.relevance_weight == 0:
         raise ConfigError(
             "with relevance_weight 0 the targets would count for nothing", pointer="#/selection/relevance_weight"
+        )
+
+
+def check_prefilter(config: RunConfig, targets: int, usable: int | None = None) -> None:
+    """Refuse a prefilter that the settings have no use for, or that keeps less than the budget asks for.
+
+    Args:
+        config: Settings of the run.
+        targets: How many targets there are.
+        usable: Usable rows of the data set; None while they are not known.
+
+    Raises:
+        BudgetError: It keeps too few rows.
+        ConfigError: A prefilter that cannot be.
+    """
+    prefilter, selection, pointer = config.conditions.prefilter, config.selection, "#/prefilter"
+    if prefilter is None:
+        return
+    if config.schedule.kind == "periodic" or selection.scope.kind != "global":
+        what = "schedule periodic" if config.schedule.kind == "periodic" else f"scope {selection.scope.kind}"
+        raise ConfigError(f"prefilter needs the schedule offline and the scope global, not the {what}", pointer=pointer)
+    if not targets:
+        raise ConfigError("prefilter needs a target: it ranks the pool for it", pointer=pointer)
+    if selection.method not in GRADIENT_TARGETED:
+        what = f"the methods {', '.join(GRADIENT_TARGETED)}"
+        raise ConfigError(f"prefilter is for {what}, which take gradients, not {selection.method}", pointer=pointer)
+    if prefilter.method == "embedding" and config.gradients.objective == "dpo":
+        raise ConfigError(
+            "a pair has no embedding: give sft_chosen, or the prefilter bm25", pointer="#/prefilter/method"
+        )
+    if usable is None:
+        return
+    wanted, kept = selection.budget.resolve_count(usable), prefilter.count(usable)
+    wanted = wanted if wanted is None else min(wanted, selection.max_count or wanted)
+    if wanted is not None and kept < wanted:
+        raise BudgetError(
+            f"keep {prefilter.keep:g} of {usable} usable rows are {kept}, {wanted} are asked for: keep more",
+            pointer="#/prefilter/keep",
         )
 
 

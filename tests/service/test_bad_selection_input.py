@@ -65,6 +65,8 @@ def test_it_is_refused_at_once(
 ) -> None:
     asked = {"dataset_id": pool["id"], "budget": {"count": 4}, "gradients": SMALL, **body}
     problem = shared_service.http.post("/v1/jobs", json=asked).json()
+    estimate = shared_service.http.post("/v1/estimates", json=asked).json()
+    assert (estimate["code"], estimate["errors"]) == (problem["code"], problem["errors"])
     assert (problem["status"], problem["code"]) == (422, code), problem
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
     assert shared_service.http.get("/v1/jobs").json()["data"] == []
@@ -89,6 +91,7 @@ def test_a_token_budget_below_the_shortest_row_is_refused_once_lengths_are_known
     assert (failed["status"], failed["error"]["code"]) == ("failed", "budget-exceeds-pool"), "found out by measuring"
     asked = {"dataset_id": dataset["id"], "budget": {"tokens": 3}, "gradients": SMALL}
     problem = any_service.http.post("/v1/jobs", json=asked).json()
+    assert any_service.http.post("/v1/estimates", json=asked).json()["errors"] == problem["errors"]
     assert (problem["status"], problem["code"]) == (422, "budget-exceeds-pool")
     assert problem["errors"][0]["pointer"] == "#/budget/tokens"
     shortest = int(problem["detail"].rsplit(" ", 1)[-1])

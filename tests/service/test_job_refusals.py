@@ -70,6 +70,10 @@ def test_a_bad_job_is_refused_with_a_pointer(
     assert pointer in [error.get("pointer") for error in problem["errors"]], problem
     assert response.headers["content-type"] == "application/problem+json"
     assert shared_service.http.get("/v1/jobs").json()["data"] == [], "nothing was stored"
+    estimate = shared_service.http.post("/v1/estimates", json=body).json()
+    assert (estimate["code"], estimate["errors"]) == (code, problem["errors"]), (
+        "what a job is refused for, an estimate is"
+    )
 
 
 def test_a_job_on_a_data_set_that_is_not_ready_is_told_to_wait(service: InProcessService) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.persistence.repositories import Datasets, Events, GradientSets, Jobs, Units
 from app.services.units.commits import Outcome
-from app.services.units.inputs import WarmedUp, proxy_of, warmed_up
+from app.services.units.inputs import Preparation, preparations, proxy_of
 from app.services.units.leases import Claim
 from app.status import GradientSetStatus, UnitKind
 from spice_select.config import GradientConfig, ProxyConfig
@@ -29,7 +29,8 @@ class GradientsInputs:
     proxy: ProxyConfig
     proxy_revision: str
     gradients: GradientConfig
-    warmup: WarmedUp | None
+    warmup: Preparation | None
+    prefilter: Preparation | None
 
 
 class GradientsHandler(UnitHandler[GradientsInputs, Outcome]):
@@ -52,7 +53,7 @@ class GradientsHandler(UnitHandler[GradientsInputs, Outcome]):
             rows_sha256=shards[claim.shard]["sha256"],
             first_position=sum(shard["rows"] for shard in shards[: claim.shard]),
             fingerprint=(unit.fingerprint if unit is not None else None) or gradient_set.fingerprint,
-            warmup=warmed_up(session, claim.gradient_set_id),
+            **preparations(session, claim.gradient_set_id),
             **proxy_of(gradient_set),
         )
 
@@ -60,7 +61,7 @@ class GradientsHandler(UnitHandler[GradientsInputs, Outcome]):
         """Measure the shard and store it.
 
         Raises:
-            ArtifactsLostError: The warm-up has to be made again.
+            ArtifactsLostError: The warm-up or the prefilter has to be made again.
             ServiceError: ``proxy-changed`` or ``artifact-corrupt``.
             Stopped: The heartbeat said so.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
@@ -68,11 +69,12 @@ class GradientsHandler(UnitHandler[GradientsInputs, Outcome]):
         from spice_select.pipeline.measure import measure_shard
         from spice_select.results.run_metadata import ProxyFacts
         from spice_select.storage.shards import write_shard
-        from workers.storage.inputs import stored_warmup
+        from workers.storage.inputs import stored_prefilter, stored_warmup
 
         resources, project_id = self.resources, claim.project_id
         warmup = None if inputs.warmup is None else stored_warmup(resources.store, project_id, inputs.warmup)
-        weights = {} if warmup is None else {"warmup": warmup.sha256}
+        kept = None if inputs.prefilter is None else stored_prefilter(resources.store, project_id, inputs.prefilter)
+        after = {kind: made.sha256 for kind, made in (("warmup", warmup), ("prefilter", kept)) if made is not None}
         proxy = resources.proxy(inputs.proxy, inputs.proxy_revision, inputs.gradients, warmup)
         rows = resources.store.intact(project_id, inputs.rows_sha256)
         heartbeat.phase("computing_gradients", measure="samples")
@@ -84,7 +86,8 @@ class GradientsHandler(UnitHandler[GradientsInputs, Outcome]):
                 inputs.first_position,
                 proxy,
                 inputs.gradients,
-                header={"fingerprint": inputs.fingerprint, "shard": claim.shard, **weights},
+                header={"fingerprint": inputs.fingerprint, "shard": claim.shard, **after},
+                prefiltered=kept,
                 on_progress=lambda completed, _total, tokens: heartbeat.advance(completed, tokens=tokens),
                 should_stop=heartbeat.should_stop,
             )
@@ -105,7 +108,7 @@ class GradientsHandler(UnitHandler[GradientsInputs, Outcome]):
             "host_bytes": host_bytes(),
             "peak_bytes": peak_bytes(resources.device),
             "proxy": asdict(ProxyFacts.of(proxy)),
-            **weights,
+            **after,
             **location,
         }
         return Outcome(sha256, result)

@@ -12,6 +12,7 @@ from workers.units.evaluation_training import EvaluationTrainingHandler
 from workers.units.gradients import GradientsHandler
 from workers.units.handler import UnitHandler
 from workers.units.ingest import IngestHandler
+from workers.units.prefilter import PrefilterHandler
 from workers.units.resources import Resources
 from workers.units.select import SelectHandler
 from workers.units.select_part import SelectPartHandler
@@ -28,6 +29,7 @@ def make_handlers(resources: Resources) -> dict[UnitKind, UnitHandler[Any, Any]]
     handlers: list[UnitHandler[Any, Any]] = [
         IngestHandler(resources),
         WarmupHandler(resources),
+        PrefilterHandler(resources),
         GradientsHandler(resources),
         SelectPartHandler(resources),
         SelectHandler(resources),

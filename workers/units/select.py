@@ -110,12 +110,13 @@ def _seconds(session: Any, claim: Claim, job: Job) -> dict[str, float]:
     work = units_of_jobs(session, [job])[job.id]
     fresh = [span for span in map(_span, work.shards) if span and span[1] > created_at]
     parts = [span for span in map(_span, work.parts) if span]
-    warming = None if work.warmup is None else _span(work.warmup)
-    warmed = [warming] if warming is not None and warming[1] > created_at else []
+    spans = {unit.kind: span for unit in work.preparing if (span := _span(unit)) and span[1] > created_at}
+    warmed = list(spans.values())
     begin = max(created_at, min((start for start, _ in (*warmed, *fresh, *parts)), default=selection.started_at))
     seconds = {"queued": (begin - created_at).total_seconds(), "gradients": 0.0}
-    if warmed:
-        seconds["warming_up"] = (warmed[0][1] - begin).total_seconds()
+    for kind, name in ((UnitKind.WARMUP, "warming_up"), (UnitKind.PREFILTER, "prefiltering")):
+        if kind in spans:
+            seconds[name] = (spans[kind][1] - max(begin, spans[kind][0])).total_seconds()
     if fresh:
         since = max(begin, min(start for start, _ in fresh)) if warmed else begin
         seconds["gradients"] = (max(finish for _, finish in fresh) - since).total_seconds()

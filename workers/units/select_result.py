@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from app.services.jobs.planning import whole_fingerprint
 from app.services.units.inputs import SelectInputs
 from app.services.units.leases import Claim
 from app.storage import ArtifactStore
@@ -17,6 +18,7 @@ from spice_select.results.outcome import Choice
 from spice_select.results.run_metadata import (
     BaseSelectionFacts,
     DatasetFacts,
+    PrefilterFacts,
     ProxyFacts,
     RunFacts,
     SourceFacts,
@@ -96,7 +98,7 @@ def _listed(inputs: SelectInputs, storage: StoredSelection, excluded: list[dict[
 
 
 def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str) -> RunFacts:
-    dataset, base, warmup = inputs.dataset, inputs.base, inputs.warmup
+    dataset, base, warmup, kept = inputs.dataset, inputs.base, inputs.warmup, inputs.prefilter
     return RunFacts(
         dataset=DatasetFacts(
             name=dataset.name or dataset.id,
@@ -113,7 +115,7 @@ def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str)
         ),
         proxy=proxy,
         config=inputs.config,
-        gradient_fingerprint=inputs.gradient_set.fingerprint,
+        gradient_fingerprint=whole_fingerprint(inputs.gradient_set),
         gradients_reused=inputs.job.gradients_reused,
         halvings=choice.halvings,
         device=device,
@@ -124,5 +126,6 @@ def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str)
         given=None if base is None else BaseSelectionFacts(f"spice:job/{base.job_id}", base.ranking_sha256),
         targets=choice.targets,
         protected=choice.protected,
+        prefilter=None if kept is None else PrefilterFacts(kept.fingerprint, kept.sha256, **kept.result["report"]),
         warmup=None if warmup is None else WarmupFacts.of(warmup.fingerprint, warmup.sha256, warmup.result),
     )

@@ -14,7 +14,6 @@ from app.services.units.inputs import SelectInputs, UnitArtifact
 from app.services.units.leases import Claim
 from spice_select.config import PartitionedScope
 from spice_select.errors import CorruptShardError, EmptyPoolError, MismatchedShardError
-from spice_select.ingest import iter_rows
 from spice_select.models.memory import host_bytes
 from spice_select.pipeline.pool import Pool, open_pool, pool_within
 from spice_select.pipeline.screens import BenchmarkRows
@@ -25,6 +24,7 @@ from spice_select.storage.partition_files import read_part
 from workers.heartbeat import Heartbeat
 from workers.storage.errors import ArtifactsLostError
 from workers.storage.inputs import Load, stored_pool
+from workers.storage.target_rows import target_rows
 from workers.units.resources import Resources
 
 
@@ -78,10 +78,8 @@ class StoredSelection:
         Raises:
             EmptyPoolError: None of its samples has one.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by _sets()
-        conditions = self._inputs.config.conditions
-        if conditions.target_dataset_id is not None:
-            return self._sets([("target", 1.0)], "#/target_dataset_id", named=False)
-        return self._sets([(item.name, item.weight) for item in conditions.targets], "#/targets")
+        one = self._inputs.config.conditions.target_dataset_id is not None
+        return self._sets(0, "#/target_dataset_id" if one else "#/targets")
 
     def protected(self) -> list[TargetSet]:
         """The protected sets of the job with the gradients of their rows.
@@ -89,45 +87,43 @@ class StoredSelection:
         Raises:
             EmptyPoolError: None of its samples has one.
         """  # ruff: ignore[docstring-extraneous-exception] - raised by _sets()
-        protect = self._inputs.config.conditions.protect
-        return self._sets([(item.name, item.weight) for item in protect], "#/protect")
+        return self._sets(1, "#/protect")
 
-    def _sets(self, wanted: Sequence[tuple[str, float]], pointer: str, *, named: bool = True) -> list[TargetSet]:
-        """Rows of the data set of the targets and protected sets, by the name that they carry.
+    def _sets(self, role: int, pointer: str) -> list[TargetSet]:
+        """Targets (role 0) or protected sets (role 1), each with the gradients of its rows.
 
         Raises:
             EmptyPoolError: One of them has none.
         """
-        target = self._inputs.target
-        if target is None or not wanted:
+        target, conditions = self._inputs.target, self._inputs.config.conditions
+        if target is None:
+            return []
+        rows_shards = self._intact(target.dataset.shards)
+        wanted = target_rows(conditions, rows_shards)[role]
+        if not wanted:
             return []
         try:
             pool = self._load((target.shards, target.fingerprint), self._within_memory())
         except EmptyPoolError as error:
             raise EmptyPoolError(f"target data set: {error.detail}", pointer=pointer, reasons=error.reasons) from error
-        rows_shards = self._intact(target.dataset.shards)
-        rows_of_sets = [row for path in rows_shards for row in iter_rows(path)]
-        records = [row.value() if named else {} for row in rows_of_sets]
-        names = [record["target"] for record in records] if named else None
-        numbers = [record.get("target_row", row.source_row) for record, row in zip(records, rows_of_sets, strict=True)]
         sets = []
-        for number, (name, weight) in enumerate(wanted):
-            mine = [names is None or names[position] == name for position in pool.positions.tolist()]
-            rows = np.flatnonzero(mine)
+        for number, one in enumerate(wanted):
+            sources = dict(zip(one.members, one.source_rows, strict=True))
+            rows = np.flatnonzero([position in sources for position in pool.positions.tolist()])
             if len(rows) == 0:
-                raise EmptyPoolError(f"no row of {name!r} has a gradient", pointer=f"{pointer}/{number}")
+                raise EmptyPoolError(f"no row of {one.name!r} has a gradient", pointer=f"{pointer}/{number}")
             facts = TargetFacts(
-                name=name,
-                weight=weight,
+                name=one.name,
+                weight=one.weight,
                 rows=len(rows),
                 uri=f"spice:dataset/{target.dataset.id}",
                 sha256=target.dataset.sha256,
                 rows_sha256=target.dataset.rows_sha256 or "",
                 gradient_fingerprint=target.fingerprint,
             )
-            members = None if names is None else [place for place, other in enumerate(names) if other == name]
+            members = None if conditions.target_dataset_id is not None else one.members
             positions = pool.positions[rows].tolist()
-            source_rows = [numbers[position] for position in positions]
+            source_rows = [sources[position] for position in positions]
             sets.append(TargetSet(facts, pool.features[rows], rows_shards, positions, source_rows, members))
         return sets
 
@@ -173,12 +169,13 @@ class StoredSelection:
 
     def _load(self, gradients: tuple[list[UnitArtifact], str], load: Load) -> Pool:
         shards, fingerprint = gradients
+        prefilter = self._inputs.prefilter if shards is self._inputs.shards else None
         return stored_pool(
             self._resources.shards,
             self._project_id,
             shards,
             fingerprint,
-            warmup=self._inputs.warmup,
+            prepared={"warmup": self._inputs.warmup, "prefilter": prefilter},
             load=load,
             on_progress=self._heartbeat.advance,
             should_stop=self._heartbeat.should_stop,

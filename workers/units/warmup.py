@@ -38,7 +38,7 @@ class WarmupHandler(UnitHandler[WarmupInputs, Outcome]):
     def load(self, session: Any, claim: Claim) -> WarmupInputs:
         """Read how: any gradient set that waits for the warm-up says so, they agree in all that matters."""
         unit = Units(session).get(claim.unit_id)
-        gradient_set = GradientSets(session).of_warmup(claim.unit_id)[0]
+        gradient_set = GradientSets(session).prepared_by(claim.unit_id)[0]
         dataset = Datasets(session).get_even_deleted(claim.dataset_id)
         if dataset.deleted_at is not None:  # another one with the same rows wants it, in files of its own
             dataset = GradientSets(session).pool_in_use(claim.unit_id) or dataset
@@ -81,6 +81,6 @@ class WarmupHandler(UnitHandler[WarmupInputs, Outcome]):
 
     def commit(self, session: Any, claim: Claim, outcome: Outcome) -> None:
         """Tell the jobs that wait for it; gradients that need the weights are runnable from now on."""
-        for job in Jobs(session).waiting_on_warmup(claim.unit_id):
+        for job in Jobs(session).waiting_on_preparation(claim.unit_id):
             data = {"steps": outcome.result["steps"], "sha256": outcome.artifact_sha256}
             Events(session).append(claim.project_id, "job.warmed_up", job_id=job.id, data=data)

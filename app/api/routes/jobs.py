@@ -16,8 +16,9 @@ from app.api.pattern_messages import id_pattern
 from app.api.schemas.fields import Page
 from app.api.schemas.jobs import ExplainedRowRead, JobCreate, JobRead, JobUpdate, SampleRead
 from app.api.schemas.logs import LogLineRead
+from app.services.jobs.request import JobRequest
 from app.services.jobs.retries import retry
-from app.services.jobs.service import JobRequest, JobView
+from app.services.jobs.service import JobView
 from app.status import ACTIVE, JobStatus, LogLevel
 from spice_select.config import Method, digest_of
 

@@ -55,6 +55,7 @@ class EstimateRead(BaseModel):
 
     object: Literal["estimate"] = "estimate"
     rows: int
+    measured_rows: int | None = None
     tokens: int | None
     tokens_basis: str | None
     batches: int | None

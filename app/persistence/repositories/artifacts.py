@@ -22,7 +22,7 @@ from app.persistence.tables import (
     UploadedPart,
 )
 from app.persistence.types import clock
-from app.status import ACTIVE, EVALUATING, UnitKind, UnitState, UploadStatus
+from app.status import ACTIVE, EVALUATING, PREPARING, UnitKind, UnitState, UploadStatus
 
 
 class Artifacts:
@@ -38,7 +38,7 @@ class Artifacts:
         """
         files = select(File.sha256).where(File.project_id == project_id, File.sha256.in_(digests))
         goes_on = or_(
-            Unit.kind.in_((UnitKind.GRADIENTS, UnitKind.WARMUP)),
+            Unit.kind.in_((UnitKind.GRADIENTS, *PREPARING)),
             exists().where(Job.id == Unit.job_id, Job.status.in_(ACTIVE)),
             exists().where(Evaluation.id == Unit.evaluation_id, Evaluation.status.in_(EVALUATING)),
         )

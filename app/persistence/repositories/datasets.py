@@ -213,9 +213,10 @@ class GradientSets:
             query = query.where(GradientSet.id == only)
         return list(self.session.scalars(query.order_by(GradientSet.id)))
 
-    def of_warmup(self, unit_id: str) -> list[GradientSet]:
-        """The sets that are taken after a warm-up, in the order in which sets are locked."""
-        query = select(GradientSet).where(GradientSet.warmup_unit_id == unit_id)
+    def prepared_by(self, unit_id: str) -> list[GradientSet]:
+        """The sets that wait for a warm-up or a prefilter, in the order in which sets are locked."""
+        waits = or_(GradientSet.warmup_unit_id == unit_id, GradientSet.prefilter_unit_id == unit_id)
+        query = select(GradientSet).where(waits)
         return list(self.session.scalars(query.order_by(GradientSet.id)))
 
     def dataset_in_use(self, gradient_set_id: str) -> Dataset | None:

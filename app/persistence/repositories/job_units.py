@@ -21,13 +21,20 @@ _SETS: BindParameter[Any] = bindparam("sets", expanding=True, type_=Id)
 # Built once, because every answer about a job that has not ended asks it.
 _OF_JOBS = (
     select(Unit, GradientSet.id, clock())
-    .outerjoin(GradientSet, and_(GradientSet.warmup_unit_id == Unit.id, GradientSet.id.in_(_SETS)))
+    .outerjoin(
+        GradientSet,
+        and_(
+            or_(GradientSet.warmup_unit_id == Unit.id, GradientSet.prefilter_unit_id == Unit.id),
+            GradientSet.id.in_(_SETS),
+        ),
+    )
     .where(
         or_(
             Unit.job_id.in_(bindparam("jobs", expanding=True, type_=Id)),
             # That shards have no job is what leads to them: a set may have been chosen from by very many jobs.
             and_(Unit.gradient_set_id.in_(_SETS), Unit.job_id.is_(None), Unit.kind == UnitKind.GRADIENTS),
             Unit.id.in_(select(GradientSet.warmup_unit_id).where(GradientSet.id.in_(_SETS))),
+            Unit.id.in_(select(GradientSet.prefilter_unit_id).where(GradientSet.id.in_(_SETS))),
         )
     )
     .order_by(Unit.shard)
@@ -39,14 +46,14 @@ class JobUnits:
     """The units of a job.
 
     Attributes:
-        warmup: What warms its proxy model up, if anything.
+        preparing: What its gradients wait for: a prefilter, a warm-up, both or nothing.
         shards: Gradients that it waits for: of its own gradient set, then of the target's; each in their order.
         parts: The first round of a pool that is cut into parts.
         selection: What ends it.
         moment: The database's clock.
     """
 
-    warmup: Unit | None
+    preparing: Sequence[Unit]
     shards: Sequence[Unit]
     parts: Sequence[Unit]
     selection: Unit | None
@@ -57,13 +64,13 @@ def _of_job(
     job: Job,
     own: Sequence[Unit],
     by_set: Mapping[str, Sequence[Unit]],
-    warmups: Mapping[str, Unit],
+    preparing: Mapping[str, Sequence[Unit]],
     moment: datetime,
 ) -> JobUnits:
     sets = dict.fromkeys(name for name in (job.gradient_set_id, job.target_gradient_set_id) if name)
     shards = [unit for unit in own if unit.kind == UnitKind.GRADIENTS]
     return JobUnits(
-        warmup=warmups.get(job.gradient_set_id or ""),
+        preparing=preparing.get(job.gradient_set_id or "", ()),
         shards=shards + [unit for name in sets for unit in by_set.get(name, ())],
         parts=[unit for unit in own if unit.kind == UnitKind.SELECT_PART],
         selection=next((unit for unit in own if unit.kind == UnitKind.SELECT), None),
@@ -79,7 +86,10 @@ def units_of_jobs(session: Session, jobs: Sequence[Job]) -> dict[str, JobUnits]:
     given = {"jobs": [job.id for job in jobs], "sets": sorted(sets)}
     rows = list(session.execute(_OF_JOBS, given))
     moment = rows[-1][2] if rows else now(session)
-    warmups = {set_id: unit for unit, set_id, _ in rows if set_id is not None}
+    preparing: dict[str, list[Unit]] = defaultdict(list)
+    for unit, set_id, _ in sorted(rows, key=lambda row: str(row[0].kind)):
+        if set_id is not None:
+            preparing[set_id].append(unit)
     by_job: dict[str, list[Unit]] = defaultdict(list)
     by_set: dict[str, list[Unit]] = defaultdict(list)
     for unit in {unit.id: unit for unit, _, _ in rows}.values():
@@ -87,4 +97,4 @@ def units_of_jobs(session: Session, jobs: Sequence[Job]) -> dict[str, JobUnits]:
             by_job[unit.job_id].append(unit)
         elif unit.gradient_set_id is not None and unit.kind == UnitKind.GRADIENTS:
             by_set[unit.gradient_set_id].append(unit)
-    return {job.id: _of_job(job, by_job[job.id], by_set, warmups, moment) for job in jobs}
+    return {job.id: _of_job(job, by_job[job.id], by_set, preparing, moment) for job in jobs}

@@ -60,13 +60,14 @@ class QueueFacts:
     moment: datetime
 
 
-def of_warmup(unit_id: Any) -> ColumnElement[bool]:
-    """The condition that a job needs gradients that are taken after this warm-up.
+def prepared_by(unit_id: Any) -> ColumnElement[bool]:
+    """The condition that a job needs gradients that wait for this warm-up or prefilter.
 
     Args:
-        unit_id: Id of the warm-up's unit, or a column of it.
+        unit_id: Id of its unit, or a column of it.
     """
-    sets = select(GradientSet.id).where(GradientSet.warmup_unit_id == unit_id)
+    waits = or_(GradientSet.warmup_unit_id == unit_id, GradientSet.prefilter_unit_id == unit_id)
+    sets = select(GradientSet.id).where(waits)
     return or_(Job.gradient_set_id.in_(sets), Job.target_gradient_set_id.in_(sets))
 
 
@@ -234,9 +235,9 @@ class Jobs:
         needs = or_(Job.gradient_set_id == gradient_set_id, Job.target_gradient_set_id == gradient_set_id)
         return list(self.session.scalars(select(Job).where(needs, Job.status.in_(statuses)).order_by(Job.id)))
 
-    def waiting_on_warmup(self, unit_id: str, statuses: tuple[JobStatus, ...] = ACTIVE) -> list[Job]:
-        """Jobs that have not ended and need gradients taken after this warm-up."""
-        query = select(Job).where(of_warmup(unit_id), Job.status.in_(statuses))
+    def waiting_on_preparation(self, unit_id: str, statuses: tuple[JobStatus, ...] = ACTIVE) -> list[Job]:
+        """Jobs that have not ended and need gradients that wait for this warm-up or prefilter."""
+        query = select(Job).where(prepared_by(unit_id), Job.status.in_(statuses))
         return list(self.session.scalars(query.order_by(Job.id)))
 
     def active_among(self, job_ids: list[str]) -> set[str]:

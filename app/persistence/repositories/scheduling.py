@@ -9,16 +9,16 @@ from sqlalchemy import ColumnElement, Integer, ScalarSelect, and_, bindparam, ex
 from sqlalchemy.orm import Session, aliased
 
 from app.persistence.repositories.evaluations import evaluation_wants
-from app.persistence.repositories.jobs import of_warmup
+from app.persistence.repositories.jobs import prepared_by
 from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Project, Unit
 from app.persistence.types import clock
-from app.status import EVALUATING, TERMINAL, DatasetStatus, JobStatus, UnitKind, UnitState
+from app.status import EVALUATING, PREPARING, TERMINAL, DatasetStatus, JobStatus, UnitKind, UnitState
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised when units change in a way that older workers must not touch; they leave newer units alone.
 
 Each unit carries the least version a worker must have: 1, 2 for parts and what waits for them, 3 for evaluations, 4 for
-warm-ups and what waits for them, and for the schedule ``periodic``.
+warm-ups and what waits for them, and for the schedule ``periodic``, 5 for prefilters and what waits for them.
 """
 
 WANTED = (JobStatus.QUEUED, JobStatus.RUNNING)
@@ -29,12 +29,13 @@ def runnable(max_lost_leases: int) -> ColumnElement[bool]:
     """The condition under which a unit may be claimed at this moment.
 
     A lease that ran out is claimable as it stands, so no sweeper is needed for progress. Gradients are wanted while
-    any job waits for their set, once its warm-up is done; parts of a pool are wanted once every shard of their set is
-    done, and a selection once its parts and the shards of its target set are done as well; units of an evaluation in
-    their order. Made once: putting it together takes longer than asking the database, and idle workers ask often.
+    any job waits for their set, once its warm-up and its prefilter are done; parts of a pool are wanted once every
+    shard of their set is done, and a selection once its parts and the shards of its target set are done as well; units
+    of an evaluation in their order. Made once: putting it together takes longer than asking the database, and idle
+    workers ask often.
     """
     shard, part, target, own_job = aliased(Unit), aliased(Unit), aliased(Unit), aliased(Job)
-    warmup, own = aliased(Unit), aliased(GradientSet)
+    before, own = aliased(Unit), aliased(GradientSet)
     free = or_(
         Unit.state == UnitState.PENDING,
         and_(Unit.state == UnitState.LEASED, Unit.lease_until < clock(), Unit.lost_leases + 1 < max_lost_leases),
@@ -54,18 +55,20 @@ def runnable(max_lost_leases: int) -> ColumnElement[bool]:
     parts_are_chosen = ~exists().where(
         part.job_id == Unit.job_id, part.kind == UnitKind.SELECT_PART, part.state != UnitState.DONE
     )
-    is_warmed_up = ~exists().where(
-        own.id == Unit.gradient_set_id, warmup.id == own.warmup_unit_id, warmup.state != UnitState.DONE
+    is_prepared = ~exists().where(
+        own.id == Unit.gradient_set_id,
+        before.id.in_((own.warmup_unit_id, own.prefilter_unit_id)),
+        before.state != UnitState.DONE,
     )
     wanted = or_(
         and_(
             Unit.kind == UnitKind.INGEST,
             exists().where(Dataset.id == Unit.dataset_id, Dataset.status == DatasetStatus.VALIDATING),
         ),
-        and_(Unit.kind == UnitKind.WARMUP, exists().where(of_warmup(Unit.id), Job.status.in_(WANTED))),
+        and_(Unit.kind.in_(PREPARING), exists().where(prepared_by(Unit.id), Job.status.in_(WANTED))),
         and_(
             Unit.kind == UnitKind.GRADIENTS,
-            is_warmed_up,
+            is_prepared,
             or_(
                 exists().where(Job.gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
                 exists().where(Job.target_gradient_set_id == Unit.gradient_set_id, Job.status.in_(WANTED)),
@@ -75,7 +78,7 @@ def runnable(max_lost_leases: int) -> ColumnElement[bool]:
         and_(
             Unit.kind == UnitKind.SELECT,
             job_is_wanted,
-            is_warmed_up,
+            is_prepared,
             gradients_are_ready,
             targets_are_ready,
             parts_are_chosen,
@@ -122,7 +125,7 @@ def priority_order(*, across_projects: bool = False) -> tuple[ColumnElement[Any]
                 Job.id == Unit.job_id,
                 and_(Unit.job_id.is_(None), Job.gradient_set_id == Unit.gradient_set_id),
                 and_(Unit.job_id.is_(None), Job.target_gradient_set_id == Unit.gradient_set_id),
-                and_(Unit.kind == UnitKind.WARMUP, of_warmup(Unit.id)),
+                and_(Unit.kind.in_(PREPARING), prepared_by(Unit.id)),
             ),
             Job.status.in_(WANTED),
         )

@@ -13,7 +13,7 @@ from app.persistence.repositories.scheduling import priority_order, runnable
 from app.persistence.tables import GradientSet, Job, Project, Unit, UnitCommit
 from app.persistence.tables.core import Id
 from app.persistence.types import clock
-from app.status import JobStatus, UnitKind, UnitState
+from app.status import PREPARING, JobStatus, UnitKind, UnitState
 
 _OWN_SET: BindParameter[str] = bindparam("own_set", type_=Id)
 _DONE_SHARDS = select(Unit.fingerprint, Unit.gradient_set_id, Unit.shard).where(
@@ -152,16 +152,17 @@ class Units:
         query = select(Unit).where(Unit.gradient_set_id == gradient_set_id, Unit.kind == UnitKind.GRADIENTS)
         return list(self.session.scalars(query.order_by(Unit.shard)))
 
-    def warmup_commit(self, gradient_set_id: str) -> tuple[Unit, UnitCommit] | None:
-        """The warm-up of a gradient set that is done, with what it left."""
-        own = select(GradientSet.warmup_unit_id).where(GradientSet.id == gradient_set_id)
-        return next(iter(self._commits(Unit.id.in_(own), Unit.kind == UnitKind.WARMUP)), None)
+    def preparations(self, gradient_set_id: str) -> list[tuple[Unit, UnitCommit]]:
+        """The warm-up and the prefilter of a gradient set, where they are done, with what they left."""
+        ids = [
+            select(column).where(GradientSet.id == gradient_set_id)
+            for column in (GradientSet.warmup_unit_id, GradientSet.prefilter_unit_id)
+        ]
+        return self._commits(or_(*(Unit.id.in_(own) for own in ids)), Unit.kind.in_(PREPARING))
 
-    def named_warmup(self, project_id: str, fingerprint: str) -> Unit | None:
-        """A project's warm-up of a fingerprint, locked; the first, should there be two."""
-        query = select(Unit).where(
-            Unit.project_id == project_id, Unit.fingerprint == fingerprint, Unit.kind == UnitKind.WARMUP
-        )
+    def named(self, project_id: str, kind: UnitKind, fingerprint: str) -> Unit | None:
+        """A project's warm-up or prefilter of a fingerprint, locked; the first, should there be two."""
+        query = select(Unit).where(Unit.project_id == project_id, Unit.fingerprint == fingerprint, Unit.kind == kind)
         return self.session.scalars(query.order_by(Unit.id).limit(1).with_for_update()).one_or_none()
 
     def sets_of(self, unit_ids: Sequence[str]) -> list[str]:

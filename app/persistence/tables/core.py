@@ -177,14 +177,17 @@ class GradientSet(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "fingerprint"),
         Index("ix_gradient_set_warmup_unit_id", "warmup_unit_id"),
+        Index("ix_gradient_set_prefilter_unit_id", "prefilter_unit_id"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
     fingerprint: Mapped[str] = mapped_column(Sha256)
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"))
-    # The unit that warms the proxy model up for it; no foreign key, as units refer to gradient sets.
+    # The units that warm the proxy model up for it, and that say which rows get gradients; no foreign keys, as units
+    # refer to gradient sets.
     warmup_unit_id: Mapped[str | None] = mapped_column(Id)
+    prefilter_unit_id: Mapped[str | None] = mapped_column(Id)
     config: Mapped[dict[str, Any]]
     status: Mapped[str] = mapped_column(Word)
     num_shards: Mapped[int]

@@ -16,7 +16,7 @@ from app.persistence.repositories import GradientSets, RunHistory, Units
 from app.persistence.repositories.history import RecordedSelection, RecordedShard
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
-from app.services.jobs.planning import pool_of, set_fingerprint
+from app.services.jobs.planning import pool_of, prefilter_of, set_fingerprint
 from app.services.jobs.proxies import ResolvedProxy
 from app.services.workers import WorkerMemory, live_workers
 from app.settings import Settings
@@ -48,6 +48,7 @@ class Estimate:
 
     Attributes:
         rows: Usable rows of the pool.
+        measured_rows: Those of them that get gradients: all, or what a prefilter keeps.
         tokens: Tokens of the pool after cutting.
         tokens_basis: ``measured`` on these rows, ``other_data`` through the same tokenizer, or ``assumed``.
         batches: Batches of at most ``batch_tokens``, if they fill up.
@@ -68,6 +69,7 @@ class Estimate:
     """
 
     rows: int
+    measured_rows: int
     tokens: int | None
     tokens_basis: str | None
     batches: int | None
@@ -138,6 +140,7 @@ class Estimator:
         self,
         session: Session,
         dataset: Dataset,
+        target: Dataset | None,
         config: RunConfig,
         proxy: ResolvedProxy,
         taken: Past,
@@ -148,6 +151,7 @@ class Estimator:
         Args:
             session: The running transaction.
             dataset: The pool.
+            target: The data set of its targets, recorded or not.
             config: Settings of the job.
             proxy: Its model.
             taken: What earlier jobs took.
@@ -156,8 +160,13 @@ class Estimator:
         notes: list[str] = preset_notes(config)
         rows, gradients = dataset.num_usable or 0, config.gradients
         stored = dataset.shards or []
-        done = _done_shards(session, dataset, config, proxy.revision, gradient_set)
+        done = _done_shards(session, dataset, target, config, proxy.revision, gradient_set)
+        prefilter = config.conditions.prefilter
+        measured = rows if prefilter is None else prefilter.count(rows)
         rows_left = sum(shard["rows"] for place, shard in enumerate(stored) if place not in done)
+        rows_left = round(rows_left * measured / max(1, rows))
+        if prefilter is not None and rows_left:
+            notes.append(f"seconds: those of ranking {rows} rows by {prefilter.method} are not in it")
         past = [shard for shard in taken.shards if shard.config["proxy_revision"] == proxy.revision]
         tokens, basis = tokens_of(dataset, gradients, past)
         if tokens is None:
@@ -187,14 +196,15 @@ class Estimator:
         known = shape is not None and memory["device"] is not None
         return Estimate(
             rows=rows,
+            measured_rows=measured,
             tokens=tokens,
             tokens_basis=basis,
-            batches=None if tokens is None else math.ceil(tokens / gradients.batch_tokens),
+            batches=None if tokens is None else math.ceil(tokens * measured / max(1, rows) / gradients.batch_tokens),
             features=features,
-            gradient_bytes=None if features is None else rows * features * DTYPE_BYTES[gradients.store_dtype],
+            gradient_bytes=None if features is None else measured * features * DTYPE_BYTES[gradients.store_dtype],
             memory=memory,
             disk=disk,
-            seconds=_seconds(taken.selections, config, past, tokens, rows, rows_left, notes),
+            seconds=_seconds(taken.selections, config, past, tokens, rows, measured, rows_left, notes),
             shards={"total": len(stored), "done": len(done)},
             gradients_reused=bool(stored) and len(done) == len(stored),
             fits=False if obstacles else (True if known else None),
@@ -204,18 +214,26 @@ class Estimator:
 
 
 def _done_shards(
-    session: Session, dataset: Dataset, config: RunConfig, revision: str, made: GradientSet | None
+    session: Session,
+    dataset: Dataset,
+    target: Dataset | None,
+    config: RunConfig,
+    revision: str,
+    made: GradientSet | None,
 ) -> set[int]:
     """Shards of the pool that are measured: for it, or for another data set that has the same rows at that place."""
     if config.schedule.kind == "periodic":
         return set()  # nothing of an earlier choice serves another one
     shards, pool = dataset.shards or [], pool_of(dataset)
+    prefilter = prefilter_of(session, dataset, target, config, revision)
     if made is None:
-        fingerprint = set_fingerprint(dataset, config, revision, pool)
+        fingerprint = set_fingerprint(dataset, config, revision, pool, prefilter)
         made = GradientSets(session).by_fingerprint(dataset.project_id, fingerprint)
     if made is not None and made.status == GradientSetStatus.READY:
         return set(range(len(shards)))
-    prints = shard_fingerprints(shards, proxy_revision=revision, config=config.gradients, pool=pool)
+    prints = shard_fingerprints(
+        shards, proxy_revision=revision, config=config.gradients, pool=pool, prefilter=prefilter
+    )
     done, numbers = Units(session).done_shards(dataset.project_id, prints, None if made is None else made.id)
     return {place for place, name in enumerate(prints) if name in done or place in numbers}
 
@@ -326,6 +344,7 @@ def _seconds(
     past: list[RecordedShard],
     tokens: int | None,
     rows: int,
+    measured: int,
     rows_left: int,
     notes: list[str],
 ) -> dict[str, float | None]:
@@ -352,7 +371,7 @@ def _seconds(
         reason = "the budget is in tokens" if budget is None else f"no job with method {method} has ended yet"
         notes.append(f"seconds: the time for selection is unknown, {reason}")
     else:
-        selecting = rows * budget * sum(job.seconds for job in selections) / work
+        selecting = measured * budget * sum(job.seconds for job in selections) / work
     total = None if gradients is None or selecting is None else gradients + selecting
     return {
         name: None if value is None else round(value, 3)

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import NotFoundError, ServiceError
 from app.ids import new_id
-from app.persistence.repositories import Datasets, GradientSets, Units
+from app.persistence.repositories import Datasets, GradientSets, Jobs, Units
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
@@ -20,6 +20,8 @@ from spice_select.fingerprint import (
     gradient_fingerprint,
     periodic_fingerprint,
     pool_sha256,
+    prefilter_fingerprint,
+    prefiltered_fingerprint,
     shard_fingerprints,
     warmup_fingerprint,
 )
@@ -31,6 +33,10 @@ PARTS_VERSION = 2
 """A worker must know this version of units to take a part, or a selection that has to wait for parts."""
 TUNED_VERSION = 4
 """A worker must know this version of units to take any work on a proxy model that is tuned."""
+PREFILTER_VERSION = 5
+"""A worker must know this version of units to rank a pool, or to take gradients of the rows that are kept."""
+WHOLE = "whole_fingerprint"
+"""In the settings of a set with a prefilter: what the gradients of every row of the pool would be called."""
 
 
 def check_parts(selection: SelectionConfig) -> None:
@@ -52,6 +58,8 @@ def least_version(config: RunConfig) -> int:
     Args:
         config: Settings of the job.
     """
+    if config.conditions.prefilter is not None:
+        return PREFILTER_VERSION
     return TUNED_VERSION if config.gradients.warmup_steps or config.schedule.kind == "periodic" else 1
 
 
@@ -143,7 +151,53 @@ def pool_of(dataset: Dataset) -> str:
     return pool_sha256(dataset.rows_sha256 or "", dataset.shards or [])
 
 
-def set_fingerprint(dataset: Dataset, config: RunConfig, revision: str, pool: str) -> str:
+def whole_fingerprint(gradient_set: GradientSet) -> str:
+    """Name of the gradients of every row of a pool, also where a prefilter keeps only some of them."""
+    return str(gradient_set.config.get(WHOLE, gradient_set.fingerprint))
+
+
+def prefilter_of(
+    session: Any, dataset: Dataset, target: Dataset | None, config: RunConfig, revision: str
+) -> str | None:
+    """Name of the ranking that says which rows of a pool get gradients; None where all do.
+
+    Args:
+        session: The running transaction.
+        dataset: The pool.
+        target: The data set of the targets and protected sets, recorded or not.
+        config: Settings of the job.
+        revision: Of its proxy model.
+    """
+    conditions = config.conditions
+    if conditions.prefilter is None or target is None:
+        return None
+    given = conditions.given_job
+    return prefilter_fingerprint(
+        pool=pool_of(dataset),
+        targets=pool_of(target),
+        owned=[] if given is None else Jobs(session).selected_rows(given),
+        proxy_revision=revision,
+        config=config,
+        weights=[(one.name, one.weight) for one in conditions.targets],
+    )
+
+
+def set_config(config: RunConfig, revision: str) -> dict[str, Any]:
+    """What the gradients of a job are measured with; jobs that agree in it can add to each other.
+
+    Args:
+        config: Settings of the job.
+        revision: Of its proxy model.
+    """
+    return {
+        "proxy": config.proxy.model_dump(mode="json"),
+        "proxy_revision": revision,
+        "gradients": config.gradients.model_dump(mode="json"),
+        **({"schedule": config.schedule.model_dump(mode="json")} if config.schedule.kind == "periodic" else {}),
+    }
+
+
+def set_fingerprint(dataset: Dataset, config: RunConfig, revision: str, pool: str, prefilter: str | None = None) -> str:
     """Name of the gradients of a data set; of the whole course of the choice for the schedule ``periodic``.
 
     Args:
@@ -151,43 +205,55 @@ def set_fingerprint(dataset: Dataset, config: RunConfig, revision: str, pool: st
         config: Settings of the job.
         revision: Of the proxy model.
         pool: ``pool_of`` the data set that the job chooses from, which is what a warm-up sees.
+        prefilter: ``prefilter_of`` the pool, for the gradients of the pool.
     """
     if config.schedule.kind == "periodic":
         return periodic_fingerprint(pool=pool, proxy_revision=revision, config=config)
     rows = conversations_sha256(dataset.rows_sha256 or "", dataset.shards or [])
-    return gradient_fingerprint(rows_sha256=rows, proxy_revision=revision, config=config.gradients, pool=pool)
+    whole = gradient_fingerprint(rows_sha256=rows, proxy_revision=revision, config=config.gradients, pool=pool)
+    return prefiltered_fingerprint(whole, prefilter)
 
 
 def needed_sets(
-    session: Any, chosen_from: Dataset, others: Iterable[Dataset], config: RunConfig, revision: str
+    session: Any, chosen_from: Dataset, target: Dataset | None, config: RunConfig, revision: str
 ) -> dict[str, tuple[GradientSet, bool]]:
     """The gradient sets of a job by the id of their data set, and whether each is complete already.
 
     Args:
         session: The running transaction.
         chosen_from: The data set that the job chooses from.
-        others: Data sets that are measured beside it, in the same way.
+        target: The data set of the targets, which is measured beside it in the same way.
         config: Settings of the job.
         revision: Of its proxy model.
     """
-    warmup = _warmup(session, chosen_from, config, revision)
     pool = pool_of(chosen_from)
+    fingerprint = warmup_fingerprint(pool=pool, proxy_revision=revision, config=config.gradients)
+    steps, rows = config.gradients.warmup_steps, chosen_from.num_usable or 0
+    warmup = _prepared(session, chosen_from, UnitKind.WARMUP, fingerprint, steps, config)
+    prefilter = prefilter_of(session, chosen_from, target, config, revision)
+    ranking = _prepared(session, chosen_from, UnitKind.PREFILTER, prefilter, rows, config)
     # Always in one order, so that two calls cannot deadlock.
-    ordered = sorted({chosen_from, *others}, key=lambda dataset: (dataset.rows_sha256 or "", dataset.id))
-    return {dataset.id: _needed(session, dataset, config, revision, pool, warmup) for dataset in ordered}
+    beside = set() if target is None else {target}
+    ordered = sorted({chosen_from, *beside}, key=lambda dataset: (dataset.rows_sha256 or "", dataset.id))
+    kept = {chosen_from.id: (prefilter, ranking)}
+    return {
+        dataset.id: _needed(session, dataset, config, revision, pool, warmup, kept.get(dataset.id, (None, None)))
+        for dataset in ordered
+    }
 
 
-def _warmup(session: Any, dataset: Dataset, config: RunConfig, revision: str) -> str | None:
-    """Id of the unit that warms the proxy model up on this data set; None where nothing is to be warmed up.
+def _prepared(
+    session: Any, dataset: Dataset, kind: UnitKind, fingerprint: str | None, total: int, config: RunConfig
+) -> str | None:
+    """Id of the unit that warms the proxy model up on this data set, or ranks it; None without a fingerprint.
 
-    One unit serves every gradient set of the project that is measured with these weights.
+    One unit serves every gradient set of the project that waits for the same.
     """
-    fingerprint = warmup_fingerprint(pool=pool_of(dataset), proxy_revision=revision, config=config.gradients)
     if fingerprint is None:
         return None
     Datasets(session).lock(dataset.id)  # two calls at once must not make two
     units = Units(session)
-    known = units.named_warmup(dataset.project_id, fingerprint)
+    known = units.named(dataset.project_id, kind, fingerprint)
     if known is not None:
         if known.state == UnitState.DEAD:  # whatever made it fail may have passed
             units.reopen([known.id])
@@ -198,10 +264,10 @@ def _warmup(session: Any, dataset: Dataset, config: RunConfig, revision: str) ->
             {
                 "id": unit_id,
                 "project_id": dataset.project_id,
-                "kind": UnitKind.WARMUP,
+                "kind": kind,
                 "dataset_id": dataset.id,
                 "fingerprint": fingerprint,
-                "total": config.gradients.warmup_steps,
+                "total": total,
                 "schema_version": least_version(config),
             }
         ]
@@ -210,15 +276,21 @@ def _warmup(session: Any, dataset: Dataset, config: RunConfig, revision: str) ->
 
 
 def _needed(
-    session: Any, dataset: Dataset, config: RunConfig, revision: str, pool: str, warmup: str | None
+    session: Any,
+    dataset: Dataset,
+    config: RunConfig,
+    revision: str,
+    pool: str,
+    warmup: str | None,
+    kept: tuple[str | None, str | None],
 ) -> tuple[GradientSet, bool]:
     """Find or make the gradient set, and whether it is complete already."""
     sets, units = GradientSets(session), Units(session)
-    fingerprint = set_fingerprint(dataset, config, revision, pool)
+    fingerprint = set_fingerprint(dataset, config, revision, pool, kept[0])
     sets.join(dataset.project_id, fingerprint)
     gradient_set = sets.by_fingerprint(dataset.project_id, fingerprint)
     if gradient_set is None:
-        _add(session, dataset, fingerprint, config, revision, pool, warmup)
+        _add(session, dataset, fingerprint, config, revision, pool, warmup, kept)
         gradient_set = sets.by_fingerprint(dataset.project_id, fingerprint)
     elif gradient_set.status in _UNMADE:
         gradient_set = sets.lock_by_fingerprint(dataset.project_id, fingerprint)
@@ -238,12 +310,19 @@ def _add(
     revision: str,
     pool: str,
     warmup: str | None,
+    kept: tuple[str | None, str | None],
 ) -> None:
     """Make the gradient set, with a unit for each shard, unless another call has just made it."""
     sets, units = GradientSets(session), Units(session)
     periodic = config.schedule.kind == "periodic"
     shards: list[Any] = [] if periodic else dataset.shards or []
-    gradient_set_id = new_id("gs")
+    gradient_set_id, (prefilter, ranking) = new_id("gs"), kept
+    asked = None if prefilter is None else config.conditions.prefilter
+    whole = {WHOLE: set_fingerprint(dataset, config, revision, pool)}
+
+    def count(rows: int) -> int:
+        return rows if asked is None else asked.count(rows)
+
     made = sets.add_unless_there(
         {
             "id": gradient_set_id,
@@ -251,30 +330,31 @@ def _add(
             "fingerprint": fingerprint,
             "dataset_id": dataset.id,
             "warmup_unit_id": warmup,
+            "prefilter_unit_id": ranking,
             "config": {
-                "proxy": config.proxy.model_dump(mode="json"),
-                "proxy_revision": revision,
-                "gradients": config.gradients.model_dump(mode="json"),
-                **({"schedule": config.schedule.model_dump(mode="json")} if periodic else {}),
+                **set_config(config, revision),
+                **({} if asked is None else {"prefilter": asked.model_dump(mode="json"), **whole}),
             },
             "status": GradientSetStatus.COMPUTING,
             "num_shards": len(shards),
-            "num_samples": dataset.num_usable,
+            "num_samples": count(dataset.num_usable or 0),
             "created_at": clock(),
         }
     )
     if not made:
         return
-    prints = shard_fingerprints(shards, proxy_revision=revision, config=config.gradients, pool=pool)
-    unit = {"project_id": dataset.project_id, "kind": UnitKind.GRADIENTS, "dataset_id": dataset.id}
-    rows = [
+    prints = shard_fingerprints(
+        shards, proxy_revision=revision, config=config.gradients, pool=pool, prefilter=prefilter
+    )
+    unit: dict[str, Any] = {"project_id": dataset.project_id, "kind": UnitKind.GRADIENTS, "dataset_id": dataset.id}
+    rows: list[dict[str, Any]] = [
         {
             **unit,
             "id": new_id("unit"),
             "gradient_set_id": gradient_set_id,
             "shard": number,
             "fingerprint": name,
-            "total": shard["rows"],
+            "total": count(shard["rows"]),
             "schema_version": least_version(config),
         }
         for number, (shard, name) in enumerate(zip(shards, prints, strict=True))

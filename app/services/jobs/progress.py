@@ -153,8 +153,8 @@ def shard_view(unit: Unit, result: Mapping[str, Any] | None, now: datetime) -> S
 def job_phase(work: JobUnits) -> str:
     """The step a job that has not ended is in."""
     now = work.moment
-    if work.warmup is not None and work.warmup.state != UnitState.DONE:
-        return _own_phase(work.warmup, now)
+    if not _all_done(work.preparing):
+        return _own_phase(_at_it(work.preparing, now), now)
     shards = work.shards
     if any(shard.state != UnitState.DONE for shard in shards):
         phases = [shard.phase for shard in shards if is_worked_on(shard, now)]
@@ -175,12 +175,12 @@ def _own_phase(unit: Unit | None, now: datetime) -> str:
 def job_progress(work: JobUnits) -> Progress | None:
     """Progress of a job that has not ended.
 
-    Steps while the proxy model is warmed up, samples while gradients are computed, parts while a pool is cut into
-    them, then the selection's own count.
+    Steps while the proxy model is warmed up, rows while the pool is prefiltered, samples while gradients are computed,
+    parts while a pool is cut into them, then the selection's own count.
     """
     shards, now = work.shards, work.moment
-    if work.warmup is not None and work.warmup.state != UnitState.DONE:
-        return unit_progress(work.warmup, now)
+    if not _all_done(work.preparing):
+        return unit_progress(_at_it(work.preparing, now), now)
     if _all_done(shards):
         parts = work.parts
         return unit_progress(work.selection, now) if _all_done(parts) else shared_progress(parts, now, PARTS, "parts")
@@ -200,6 +200,11 @@ def job_progress(work: JobUnits) -> Progress | None:
         tokens_per_second=sum(shard.token_rate or 0.0 for shard in at_it) or None,
         memory_bytes=max((shard.memory_bytes for shard in at_it if shard.memory_bytes), default=None),
     )
+
+
+def _at_it(units: Sequence[Unit], now: datetime) -> Unit | None:
+    """The first unit that somebody works on."""
+    return next((unit for unit in units if is_worked_on(unit, now)), None)
 
 
 def _all_done(units: Sequence[Unit]) -> bool:

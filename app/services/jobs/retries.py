@@ -5,7 +5,8 @@ from __future__ import annotations
 from app.errors import ConflictError
 from app.persistence.repositories import Datasets
 from app.services.compat import understood
-from app.services.jobs.service import JobRequest, JobService, JobView, find_job
+from app.services.jobs.request import JobRequest
+from app.services.jobs.service import JobService, JobView, find_job
 from app.status import RETRYABLE, JobStatus
 from spice_select.config import RunConfig, digest_of
 

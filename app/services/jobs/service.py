@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,30 +22,22 @@ from app.persistence.repositories import (
 )
 from app.persistence.repositories.rows import now
 from app.persistence.session import Database
-from app.persistence.tables import Dataset, Job
+from app.persistence.tables import Job
 from app.services.idempotency import first_call, made_before, replayed
 from app.services.if_match import require_version
 from app.services.jobs.estimates import Estimate, Estimator, Past, refuse_unfit
-from app.services.jobs.planning import adopt_parts, check_parts, needed_sets, selection_units
+from app.services.jobs.planning import adopt_parts, needed_sets, selection_units
 from app.services.jobs.progress import Progress, QueuePosition, job_phase, job_progress, queue_position
 from app.services.jobs.proxies import Proxies, ResolvedProxy
+from app.services.jobs.refusals import check_job
+from app.services.jobs.request import JobRequest
 from app.services.jobs.targets import forget_target_rows, gather_targets, kept_if_made
-from app.services.jobs.validation import (
-    check_benchmarks,
-    check_conditions,
-    check_dataset_objective,
-    check_given_job,
-    check_groups,
-    check_target_sets,
-    read_groups,
-    target_dataset,
-    usable_dataset,
-)
+from app.services.jobs.validation import read_groups
 from app.services.quotas import Quotas
 from app.services.storage.retention import Retention
 from app.status import ACTIVE, TERMINAL, JobStatus, UnitState
 from app.storage import ArtifactStore
-from spice_select.config import ProxyConfig, RunConfig
+from spice_select.config import RunConfig
 from spice_select.defaults import with_dtype
 
 OPERATION = "POST /v1/jobs"
@@ -53,29 +45,6 @@ MOST_PAIRS = 16
 """Pairs of metadata that a job may have."""
 Filters = ListFilter
 """Filters of the lists."""
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """A client's request, validated field by field but not yet against the data set.
-
-    ``settings`` are those of the job for its proxy model: what a preset fills in depends on it. ``base_pointer`` is
-    where the request names the job that it adds to. ``retry_of`` is the job that is tried again, and ``target_rows_id``
-    the data set of its target rows, which then are not read anew.
-    """
-
-    dataset_id: str
-    settings: Callable[[ProxyConfig], RunConfig]
-    proxy: ProxyConfig | None
-    name: str | None
-    metadata: dict[str, Any]
-    deadline_seconds: float | None
-    priority: int = 0
-    base_pointer: str = "#/given_job"
-    parent: dict[str, Any] | None = None
-    traceparent: str | None = None
-    retry_of: str | None = None
-    target_rows_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,34 +102,22 @@ class JobService:
         proxy = self.proxies.resolve(request.proxy)
         past = self.estimator.past(self.database, project_id)
         config = _settled(request, proxy, past)
-        groups, mix = {}, config.selection.quotas
-        if mix is not None and mix.column is not None and (mix.floors or mix.caps):
-            groups = read_groups(self.database, self.store, project_id, request.dataset_id, mix.column)
+        groups = self._groups(project_id, request.dataset_id, config)
         rows = None
         if request.target_rows_id is None and (config.conditions.targets or config.conditions.protect):
             earlier = first_call(self.database, project_id, operation, key, body)  # before anything is stored
             if earlier is not None:
                 return made_before(partial(self.get, project_id, earlier), f"job {earlier}"), True
-            rows = gather_targets(self.database, self.store, self.quotas, project_id, request.dataset_id, config)
+            rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config, quotas=self.quotas)
         with kept_if_made(self.database, project_id, rows), self.database.write() as session:
             known = replayed(session, project_id, operation, key, body, job_id)
             if known is None:
                 self.quotas.refuse(session, project_id, queued=1, stored_bytes=1, datasets=0 if rows is None else 1)
-                dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
-                check_dataset_objective(config, dataset)
-                check_groups(config.selection, dataset)
-                check_parts(config.selection)
-                check_benchmarks(session, project_id, config)
-                if request.target_rows_id is not None:
-                    target: Dataset | None = usable_dataset(session, project_id, request.target_rows_id, "#/targets")
-                elif rows is not None:
-                    target = rows.record(session, project_id, job_id)
-                else:
-                    target = target_dataset(session, project_id, config, dataset)
-                sets = needed_sets(session, dataset, [] if target is None else [target], config, proxy.revision)
+                dataset, target = check_job(session, project_id, request, config, proxy.revision, rows, groups)
+                target = target if rows is None else rows.record(session, project_id, job_id)
+                sets = needed_sets(session, dataset, target, config, proxy.revision)
                 gradient_set, reused = sets[dataset.id][0], all(is_ready for _, is_ready in sets.values())
-                check_conditions(session, config, dataset, gradient_set, groups, request.base_pointer)
-                estimate = self.estimator.estimate(session, dataset, config, proxy, past, gradient_set)
+                estimate = self.estimator.estimate(session, dataset, target, config, proxy, past, gradient_set)
                 refuse_unfit(estimate)
                 job = Jobs(session).add(
                     {
@@ -216,15 +173,18 @@ class JobService:
         proxy = self.proxies.resolve(request.proxy)
         past = self.estimator.past(self.database, project_id)
         config = _settled(request, proxy, past)
+        groups = self._groups(project_id, request.dataset_id, config)
+        rows = gather_targets(self.database, self.store, project_id, request.dataset_id, config, quotas=None)
         with self.database.read() as session:
-            dataset = usable_dataset(session, project_id, request.dataset_id, "#/dataset_id")
-            check_dataset_objective(config, dataset)
-            check_groups(config.selection, dataset)
-            check_benchmarks(session, project_id, config)
-            check_target_sets(session, project_id, config, dataset)
-            if config.conditions.given_job is not None:
-                check_given_job(session, dataset, config.conditions.given_job, None, request.base_pointer)
-            return self.estimator.estimate(session, dataset, config, proxy, past, None)
+            dataset, target = check_job(session, project_id, request, config, proxy.revision, rows, groups)
+            return self.estimator.estimate(session, dataset, target, config, proxy, past, None)
+
+    def _groups(self, project_id: str, dataset_id: str, config: RunConfig) -> dict[int, str]:
+        """The group of every usable row, where there are quotas to hold against them."""
+        quotas = config.selection.quotas
+        if quotas is None or quotas.column is None or not (quotas.floors or quotas.caps):
+            return {}
+        return read_groups(self.database, self.store, project_id, dataset_id, quotas.column)
 
     def get(self, project_id: str, job_id: str) -> JobView:
         """One job.

@@ -51,6 +51,10 @@ class TargetRows:
         """Sha256 (hex) of every stored file."""
         return [self.values["sha256"], *(shard["sha256"] for shard in self.values["shards"])]
 
+    def unrecorded(self) -> Dataset:
+        """Their data set without an id, for questions about its content."""
+        return Dataset(**self.values)
+
     def record(self, session: Any, project_id: str, job_id: str) -> Dataset:
         """Record the data set of the target rows.
 
@@ -105,7 +109,13 @@ def forget_target_rows(session: Any, job: Job) -> set[str]:
 
 
 def gather_targets(
-    database: Database, store: ArtifactStore, quotas: Quotas, project_id: str, dataset_id: str, config: RunConfig
+    database: Database,
+    store: ArtifactStore,
+    project_id: str,
+    dataset_id: str,
+    config: RunConfig,
+    *,
+    quotas: Quotas | None,
 ) -> TargetRows | None:
     """Read the rows of every target and protected set and store them, before the transaction that makes the job.
 
@@ -116,6 +126,7 @@ def gather_targets(
         project_id: Owner.
         dataset_id: The data set to select from.
         config: Settings of the job.
+        quotas: Held before they are stored; None looks at them only, for an estimate.
 
     Returns:
         The rows; None for a job without any.
@@ -187,6 +198,8 @@ def gather_targets(
             shards.append({**shard.model_dump(), **_looked_at(path)})
         files = {manifest.sha256: source, **{shard.sha256: folder / "rows" / shard.name for shard in manifest.shards}}
         more = sum(path.stat().st_size for name, path in files.items() if not store.has(project_id, name))
+        if quotas is None:
+            return TargetRows({**manifest.recorded(), "shards": shards, "source_shards": []})
         with quotas.storing(database, project_id, queued=1, datasets=1, stored_bytes=more):
             for name, path in files.items():
                 store.add(project_id, path, name)

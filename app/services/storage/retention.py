@@ -67,10 +67,11 @@ class Retention:
                 return False
             made = units.shard_commits(gradient_set_id)
             sets.set_status(gradient_set_id, GradientSetStatus.EXPIRED)
-            siblings = [] if gradient_set.warmup_unit_id is None else sets.of_warmup(gradient_set.warmup_unit_id)
-            if siblings and all(one.status == GradientSetStatus.EXPIRED for one in siblings):
-                warmup = units.warmup_commit(gradient_set_id)
-                made += [warmup] if warmup is not None else []
+            made += [
+                (unit, commit)
+                for unit, commit in units.preparations(gradient_set_id)
+                if all(one.status == GradientSetStatus.EXPIRED for one in sets.prepared_by(unit.id))
+            ]
             units.reopen([unit.id for unit, _ in made if unit.state == UnitState.DONE])
             names = (commit.artifact_sha256 for _, commit in made)
             Artifacts(session).mark_obsolete(gradient_set.project_id, (name for name in names if name is not None))

@@ -17,6 +17,7 @@ from app.persistence.tables import Job, Unit
 from app.status import (
     ACTIVE,
     EVALUATING,
+    PREPARING,
     DatasetStatus,
     EvaluationStatus,
     GradientSetStatus,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 def waiting_jobs(session: Any, unit: Claim | Unit, statuses: tuple[JobStatus, ...] = ACTIVE) -> list[Job]:
     """Jobs that wait for a unit that is not one job's own, oldest first."""
     jobs = Jobs(session)
-    if unit.kind == UnitKind.WARMUP:
-        return jobs.waiting_on_warmup(_id_of(unit), statuses)
+    if unit.kind in PREPARING:
+        return jobs.waiting_on_preparation(_id_of(unit), statuses)
     return [] if unit.gradient_set_id is None else jobs.waiting_on(unit.gradient_set_id, statuses)
 
 
@@ -72,7 +73,7 @@ def fail_dependents(session: Any, dead: Claim | Unit, problem: dict[str, Any]) -
             events.append(dead.project_id, "evaluation.failed", evaluation_id=dead.evaluation_id, data=data)
         return
     sets = GradientSets(session)
-    failed = [found.id for found in sets.of_warmup(_id_of(dead))] if dead.kind == UnitKind.WARMUP else []
+    failed = [found.id for found in sets.prepared_by(_id_of(dead))] if dead.kind in PREPARING else []
     if dead.kind == UnitKind.GRADIENTS:
         assert dead.gradient_set_id is not None
         failed = [dead.gradient_set_id]

@@ -11,7 +11,7 @@ from app.persistence.repositories import Datasets, Evaluations, GradientSets, Jo
 from app.persistence.tables import Dataset, Evaluation, GradientSet, Job, Unit, UnitCommit
 from app.services.compat import understood
 from app.services.units.leases import Claim
-from app.status import UnitKind
+from app.status import PREPARING, UnitKind
 from spice_select.config import GradientConfig, ProxyConfig, RunConfig
 from spice_select.evaluation.settings import EvaluationConfig
 
@@ -21,8 +21,8 @@ class ClaimGoneError(Exception):
 
 
 @dataclass(frozen=True)
-class WarmedUp:
-    """The weights that a warm-up left, and the unit that made them."""
+class Preparation:
+    """What a warm-up or a prefilter left, and the unit that made it."""
 
     unit_id: str
     fingerprint: str
@@ -81,6 +81,7 @@ class SelectInputs:
         target: What it is to be close to.
         benchmarks: Data sets that nothing of may be trained on.
         warmup: The weights that its gradients are taken with, where the proxy model was warmed up.
+        prefilter: Which rows have gradients, where not all do.
         checkpoint: What a selection by windows can be continued from.
     """
 
@@ -94,7 +95,8 @@ class SelectInputs:
     base: BaseSelectionInput | None = None
     target: TargetInputs | None = None
     benchmarks: tuple[Dataset, ...] = ()
-    warmup: WarmedUp | None = None
+    warmup: Preparation | None = None
+    prefilter: Preparation | None = None
     checkpoint: dict[str, Any] | None = None
 
 
@@ -153,7 +155,7 @@ def selection_inputs(session: Any, claim: Claim) -> SelectInputs:
         benchmarks=tuple(
             Datasets(session).get_even_deleted(dataset_id) for dataset_id in config.conditions.screens.contamination
         ),
-        warmup=warmed_up(session, gradient_set.id),
+        **preparations(session, gradient_set.id),
         checkpoint=None if unit is None else unit.checkpoint,
     )
 
@@ -197,13 +199,12 @@ def proxy_of(gradient_set: GradientSet) -> dict[str, Any]:
     }
 
 
-def warmed_up(session: Any, gradient_set_id: str) -> WarmedUp | None:
-    """What the warm-up of a gradient set left; None for one without."""
-    made = Units(session).warmup_commit(gradient_set_id)
-    if made is None:
-        return None
-    unit, commit = made
-    return WarmedUp(unit.id, unit.fingerprint or "", commit.artifact_sha256 or "", commit.result)
+def preparations(session: Any, gradient_set_id: str) -> dict[str, Any]:
+    """What the ``warmup`` and the ``prefilter`` of a gradient set left, each a ``Preparation`` or None."""
+    made: dict[str, Preparation | None] = {str(kind): None for kind in PREPARING}
+    for unit, commit in Units(session).preparations(gradient_set_id):
+        made[unit.kind] = Preparation(unit.id, unit.fingerprint or "", commit.artifact_sha256 or "", commit.result)
+    return made
 
 
 def _target(session: Any, job: Job) -> TargetInputs | None:

@@ -22,6 +22,7 @@ from app.persistence.types import clock
 from app.services.units.dependents import waiting_jobs
 from app.settings import Settings
 from app.status import (
+    PREPARING,
     EvaluationStatus,
     JobStatus,
     UnitKind,
@@ -213,7 +214,7 @@ class Leases:
         if unit.kind == UnitKind.SELECT:
             assert unit.job_id is not None
             return Jobs(session).stop_requested(unit.job_id)
-        if unit.kind in {UnitKind.WARMUP, UnitKind.GRADIENTS}:
+        if unit.kind in {*PREPARING, UnitKind.GRADIENTS}:
             return None if waiting_jobs(session, unit) else JobStatus.CANCELLED
         return None  # parts and the units of an evaluation end with what they belong to
 
