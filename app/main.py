@@ -28,6 +28,7 @@ from app.api.routes import (
     metrics,
     provenance,
     quota,
+    schedules,
     signing_keys,
     uploads,
     webhooks,
@@ -50,6 +51,7 @@ from app.services.health import Health
 from app.services.jobs.logs import JobLogs
 from app.services.jobs.planning import GradientSetService
 from app.services.jobs.proxies import Proxies
+from app.services.jobs.schedules import ScheduleService
 from app.services.jobs.service import JobService
 from app.services.metrics import ProcessMetrics
 from app.services.notify.events import EventService
@@ -139,6 +141,7 @@ def create_app(settings: Settings | None = None, *, worker_alive: Callable[[], b
         dataset_previews,
         datasets,
         jobs,
+        schedules,
         estimates,
         evaluations,
         files,
@@ -204,6 +207,7 @@ def make_services(database: Database, settings: Settings, worker_alive: Callable
         gradient_sets=GradientSetService(database),
         jobs=jobs,
         job_logs=JobLogs(database),
+        schedules=ScheduleService(jobs),
         evaluations=EvaluationService(database, proxies, jobs.quotas),
         reader=reader,
         results=ResultService(jobs, reader, store, settings),

@@ -122,6 +122,9 @@ ToldType = Literal[
     "job.cancelled",
     "job.expired",
     "job.deleted",
+    "schedule.fired",
+    "schedule.skipped",
+    "schedule.failed",
     "evaluation.queued",
     "evaluation.running",
     "evaluation.succeeded",
@@ -147,7 +150,7 @@ TOLD_BY_DEFAULT: tuple[ToldType, ...] = tuple(
     type_
     for type_ in get_args(ToldType)
     if type_ not in {"job.queued", "job.gradients_ready", "job.cancelling", "job.deleted"}
-    and not type_.startswith("evaluation.")
+    and not type_.startswith(("evaluation.", "schedule."))
 )
 PING = "webhook.ping"
 """Type of the message that says nothing."""

@@ -22,6 +22,7 @@ OPEN_TAG = "service"
 TAGS = {
     "data sets": "What is chosen from: sent once, validated row by row, never changed.",
     "jobs": "One choice each: queued, followed, fetched with the evidence for every pick.",
+    "schedules": "Jobs that are made at set times, each on the newest version of a pool that grows.",
     "evaluations": "Whether what a job chose trains better than rows drawn at random, with intervals and a verdict.",
     "events": "One append-only log, as pages or as a stream.",
     "webhooks": "Addresses of yours that are told of events, signed as Standard Webhooks 1.0 says.",

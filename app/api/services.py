@@ -17,6 +17,7 @@ from app.services.evaluations.service import EvaluationService
 from app.services.health import Health
 from app.services.jobs.logs import JobLogs
 from app.services.jobs.planning import GradientSetService
+from app.services.jobs.schedules import ScheduleService
 from app.services.jobs.service import JobService
 from app.services.metrics import ProcessMetrics
 from app.services.notify.events import EventService
@@ -54,6 +55,7 @@ class Services:
     gradient_sets: GradientSetService
     jobs: JobService
     job_logs: JobLogs
+    schedules: ScheduleService
     evaluations: EvaluationService
     reader: ResultReader
     results: ResultService

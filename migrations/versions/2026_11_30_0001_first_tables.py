@@ -404,6 +404,33 @@ def upgrade() -> None:
     op.create_index("ix_unit_commit_artifact_sha256", "unit_commit", ["artifact_sha256"])
 
     op.create_table(
+        "schedule",
+        Column("id", sa.String(40), nullable=False),
+        Column("project_id", ID, ForeignKey("project.id", name="fk_schedule_project_id"), nullable=False),
+        Column("name", sa.Text(), nullable=False),
+        Column("cron", sa.Text(), nullable=False),
+        Column("timezone", sa.Text(), nullable=False),
+        Column("paused", sa.Boolean(), nullable=False),
+        Column("dataset_id", ID, ForeignKey("dataset.id", name="fk_schedule_dataset_id"), nullable=False),
+        Column("extends_previous", sa.Boolean(), nullable=False),
+        Column("config", JSON, nullable=False),
+        Column("metadata", JSON, nullable=False),
+        Column("priority", sa.Integer(), nullable=False),
+        Column("deadline_seconds", sa.Float(53), nullable=True),
+        Column("next_fire_at", MOMENT, nullable=False),
+        Column("last_fire_at", MOMENT, nullable=True),
+        Column("last_job_id", sa.String(40), nullable=True),
+        Column("base_job_id", sa.String(40), nullable=True),
+        Column("last_outcome", sa.String(40), nullable=True),
+        Column("last_detail", sa.Text(), nullable=True),
+        Column("created_at", MOMENT, nullable=False),
+        Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_schedule"),
+    )
+    op.create_index("ix_schedule_paused_next_fire_at", "schedule", ["paused", "next_fire_at"])
+    op.create_index("ix_schedule_project_id_id", "schedule", ["project_id", "id"])
+
+    op.create_table(
         "unit_log",
         Column("id", sa.String(40), nullable=False),
         Column("unit_id", ID, ForeignKey("unit.id", name="fk_unit_log_unit_id"), nullable=False),

@@ -20,6 +20,7 @@ from spice_select.cli import (
     options,
     preview,
     pull,
+    schedules,
     server,
     webhooks,
 )
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(evaluations.app, name="evaluations")
+app.add_typer(schedules.app, name="schedule")
 app.add_typer(webhooks.app, name="webhooks")
 app.command("estimate")(estimate.estimate)
 app.command("retry")(jobs.retry)

@@ -18,7 +18,7 @@ twice by that, and a file gets its name only after its sha256 was checked. Neith
     event_stream              events as they happen, and how a stream that broke off is continued
     partial_file              the part of a download that has come
     request_bodies, filters   what is sent
-    models, evaluation_models, log_models, webhook_models   what comes back
+    models, evaluation_models, log_models, schedule_models, webhook_models   what comes back
     budget                    a budget as a person writes it
     webhooks                  the message in a webhook request, if the service signed it
     finished_job              what trackers are told of a job
@@ -49,6 +49,7 @@ from spice_select.client.models import (
     RejectedRow,
     Selected,
 )
+from spice_select.client.schedule_models import Schedule
 from spice_select.client.webhook_models import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "QueuePosition",
     "RankedSample",
     "RejectedRow",
+    "Schedule",
     "Selected",
     "WebhookDelivery",
     "WebhookEndpoint",

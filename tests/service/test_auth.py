@@ -91,6 +91,12 @@ def two(empty_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tw
         found.ids |= {"upload_id": upload["id"], "number": "1", "row": "0"}
         service.app.state.services.webhooks.guard = Guard(Policy(), lambda _: ["93.184.215.14"])
         hook = {"url": "https://hooks.example.org/"}
+        nightly = {
+            "name": "n",
+            "cron": "0 2 * * *",
+            "job": {"dataset_id": found.ids["dataset_id"], "budget": {"count": 1}},
+        }
+        found.ids["schedule_id"] = found.call("first", "POST", "/v1/schedules", json=nightly).json()["id"]
         found.ids["endpoint_id"] = found.call("first", "POST", "/v1/webhook-endpoints", json=hook).json()["id"]
         ping = found.call("first", "POST", f"/v1/webhook-endpoints/{found.ids['endpoint_id']}/ping").json()
         found.ids["delivery_id"] = ping["id"]
@@ -160,7 +166,8 @@ def test_no_route_shows_another_projects_things(two: TwoProjects) -> None:
         assert not unknown, f"{template}: let the fixture make a {unknown}, so that this route is tried as well"
         for name in two.files if "name" in names else ["-"]:
             path = template.format(**two.ids, name=name)
-            changes: dict[str, Any] = {"name": "x"} if template.startswith("/v1/jobs/") else {"enabled": True}
+            named = template.startswith(("/v1/jobs/", "/v1/schedules/"))
+            changes: dict[str, Any] = {"name": "x"} if named else {"enabled": True}
             body = changes if method == "PATCH" else {"overlap_hours": 1} if "rotate" in template else {}
             kwargs = {"json": body} if method in {"POST", "PUT", "PATCH"} else {}
             answers = [two.call("other", method, path, **kwargs)]

@@ -17,7 +17,7 @@ from tests.fixtures.commands import Command, commands
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 UNKNOWN = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
-PREFIXES = {"job": "job", "dataset": "ds", "evaluation": "ev", "endpoint": "whe", "delivery": "whd"}
+PREFIXES = {"job": "job", "dataset": "ds", "evaluation": "ev", "endpoint": "whe", "schedule": "sch", "delivery": "whd"}
 """Arguments that are ids, and what ids of that kind begin with."""
 
 
@@ -119,6 +119,16 @@ STEPS = (
     Step("retry", lambda known: [known["other"]], {"again": "id"}),
     Step("jobs retry", lambda known: [known["other"]], {"once_more": "id"}),
     Step("jobs delete", lambda known: [known["job"]]),
+    Step(
+        "schedule add",
+        lambda known: ["nightly", "--cron", "0 2 * * *", "-d", known["dataset"], "-b", "2"],
+        {"schedule": "id"},
+    ),
+    Step("schedule list"),
+    Step("schedule show", lambda known: [known["schedule"]]),
+    Step("schedule pause", lambda known: [known["schedule"]]),
+    Step("schedule resume", lambda known: [known["schedule"]]),
+    Step("schedule remove", lambda known: [known["schedule"]]),
     Step("webhooks add", lambda _: ["http://127.0.0.1:9/hook"], {"endpoint": "id"}),
     Step("webhooks list"),
     Step("webhooks show", lambda known: [known["endpoint"]]),

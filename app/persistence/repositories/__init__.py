@@ -16,6 +16,7 @@ from app.persistence.repositories.holdings import holdings
 from app.persistence.repositories.job_units import JobUnits, units_of_jobs
 from app.persistence.repositories.jobs import Jobs
 from app.persistence.repositories.rows import ListFilter
+from app.persistence.repositories.schedules import Schedules
 from app.persistence.repositories.scheduling import OwnedUnits, owners_that_ended
 from app.persistence.repositories.unit_logs import UnitLogs
 from app.persistence.repositories.units import Units
@@ -38,6 +39,7 @@ __all__ = [
     "OwnedUnits",
     "Projects",
     "RunHistory",
+    "Schedules",
     "UnitLogs",
     "Units",
     "Uploads",

@@ -23,6 +23,7 @@ from app.persistence.tables.core import (
 )
 from app.persistence.tables.events import Event
 from app.persistence.tables.files import File, ObsoleteArtifact, PartUpload, UploadedPart
+from app.persistence.tables.schedules import Schedule
 from app.persistence.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "PartUpload",
     "Project",
     "RejectedRow",
+    "Schedule",
     "SelectedSample",
     "Unit",
     "UnitCommit",

@@ -14,6 +14,7 @@ from spice_select.client import mlflow, trackers
 from spice_select.client._async.datasets import AsyncDatasets
 from spice_select.client._async.evaluations import AsyncEvaluations
 from spice_select.client._async.jobs import AsyncJobs, job_path
+from spice_select.client._async.schedules import AsyncSchedules
 from spice_select.client._async.transport import AsyncTransport
 from spice_select.client._async.webhook_endpoints import AsyncWebhookEndpoints
 from spice_select.client.answers import raise_failure
@@ -42,6 +43,7 @@ class AsyncClient:
         datasets: Calls about data sets.
         jobs: Calls about jobs.
         evaluations: Calls about evaluations of selections.
+        schedules: Calls about jobs that are made at set times.
         webhook_endpoints: Calls about addresses that receive events.
     """
 
@@ -58,6 +60,7 @@ class AsyncClient:
         self.datasets = AsyncDatasets(self._transport)
         self.jobs = AsyncJobs(self._transport)
         self.evaluations = AsyncEvaluations(self._transport)
+        self.schedules = AsyncSchedules(self._transport)
         self.webhook_endpoints = AsyncWebhookEndpoints(self._transport)
 
     async def select(

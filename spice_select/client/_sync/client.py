@@ -16,6 +16,7 @@ from spice_select.client import mlflow, trackers
 from spice_select.client._sync.datasets import Datasets
 from spice_select.client._sync.evaluations import Evaluations
 from spice_select.client._sync.jobs import Jobs, job_path
+from spice_select.client._sync.schedules import Schedules
 from spice_select.client._sync.transport import Transport
 from spice_select.client._sync.webhook_endpoints import WebhookEndpoints
 from spice_select.client.answers import raise_failure
@@ -44,6 +45,7 @@ class Client:
         datasets: Calls about data sets.
         jobs: Calls about jobs.
         evaluations: Calls about evaluations of selections.
+        schedules: Calls about jobs that are made at set times.
         webhook_endpoints: Calls about addresses that receive events.
     """
 
@@ -60,6 +62,7 @@ class Client:
         self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
         self.evaluations = Evaluations(self._transport)
+        self.schedules = Schedules(self._transport)
         self.webhook_endpoints = WebhookEndpoints(self._transport)
 
     def select(
