@@ -26,7 +26,7 @@ def shown(_migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> A
     """A service with a job of 45 picks for two targets; every fifth row has a word of its own, some of it escaped."""
     folder = tmp_path_factory.mktemp("job")
     (folder / "spice.db").write_bytes(_migrated_sqlite.read_bytes())
-    rows = [{**row, "domain": "ab"[i % 2]} for i, row in enumerate(sums(70))]
+    rows = [{**row, "domain": "ab"[i % 2]} for i, row in enumerate(sums(110))]
     for row in rows[::5]:
         row["instruction"] += f" In {WORD}."
     with InProcessService(f"sqlite:///{folder / 'spice.db'}", folder / "data") as service:
@@ -103,7 +103,7 @@ def test_the_result_comes_first_and_what_deletes_comes_last(shown: tuple[InProce
     places = [
         text.index(part)
         for part in (
-            "45 of 70 rows",
+            "45 of 110 rows",
             'class="tiles"',
             'selected.jsonl" download',
             'id="picks"',
@@ -193,7 +193,7 @@ def test_the_page_lists_and_gives_every_file_of_the_result(shown: tuple[InProces
 def test_the_rows_just_not_selected_come_nearest_first_with_their_reasons(shown: tuple[InProcessService, str]) -> None:
     service, job_id = shown
     chosen = {pick["source_row"] for pick in selection(service, job_id)}
-    everything = [service.http.get(f"/v1/jobs/{job_id}/rows/{row}").json() for row in range(70)]
+    everything = [service.http.get(f"/v1/jobs/{job_id}/rows/{row}").json() for row in range(110)]
     expected: dict[str, list[dict[str, Any]]] = {"not_selected": [], "excluded": []}
     for row in everything:
         if row["source_row"] not in chosen:

@@ -55,6 +55,7 @@ def said(package: str, finished: Finished, folder: Path, *command: str) -> str:
         "WANDB_MODE": "offline",
         "TRACKIO_DIR": str(folder / "trackio"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "SPICE_API_URL": finished.url,
         "SPICE_API_KEY": finished.secret,
     }
