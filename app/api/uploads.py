@@ -60,6 +60,8 @@ class Form:
         given = {name: value for name, value in fields.items() if value}
         self.name: str | None = self._checked(TypeAdapter(Name), given["name"], "name") if "name" in given else None
         options: dict[str, Any] = {"format": given["format"]} if "format" in given else {}
+        if "encoding" in given:
+            options["encoding"] = given["encoding"]
         if "columns" in given:
             options["columns"] = self._json(given["columns"], "columns")
         checked = self._checked(TypeAdapter(IntakeOptions), options)
@@ -121,7 +123,9 @@ async def receive(
         fields, upload = await _multipart(request, path, max_bytes, named_by_file=named_by_file)
     elif media_type in RAW_TYPES or not media_type:
         fields = {
-            key: request.query_params[key] for key in ("name", "format", "columns") if key in request.query_params
+            key: request.query_params[key]
+            for key in ("name", "format", "columns", "encoding")
+            if key in request.query_params
         }
         stream, held = request.stream(), b""
         if media_type == "application/json":
@@ -210,7 +214,7 @@ async def _multipart(
         for key, value in form.multi_items():
             if value is file:
                 continue
-            if key not in {"name", "format", "columns", "metadata"} or not isinstance(value, str):
+            if key not in {"name", "format", "columns", "encoding", "metadata"} or not isinstance(value, str):
                 problem = "the part `file` comes twice" if key == "file" else f"unknown part {key[:100]!r}"
                 raise ServiceError("validation-error", problem, pointer=pointer_to(key[:100]))
             if key in fields:

@@ -37,6 +37,7 @@ def push(
     name: Annotated[str | None, typer.Option(help="Name for people; the file's name when left out.")] = None,
     format: options.Format = None,
     column: options.Column = None,
+    encoding: options.Encoding = None,
     metadata: options.Metadata = None,
     wait: Annotated[bool, typer.Option(help="Wait until it has been validated.")] = True,
     max_wait: options.MaxWait = None,
@@ -51,6 +52,7 @@ def push(
             name=name,
             format=format,
             columns=options.pairs(column, "--column"),
+            encoding=encoding,
             metadata=options.pairs(metadata, "--metadata"),
         )
         finish(client, dataset, wait=wait, max_wait=max_wait, json=json)
@@ -85,6 +87,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="Name for people; the address when left out.")] = None,
     format: options.Format = None,
     column: options.Column = None,
+    encoding: options.Encoding = None,
     metadata: options.Metadata = None,
     wait: Annotated[bool, typer.Option(help="Wait until it has been fetched and validated.")] = True,
     max_wait: options.MaxWait = None,
@@ -107,6 +110,7 @@ def add(
             name=name,
             format=format,
             columns=options.pairs(column, "--column"),
+            encoding=encoding,
             metadata=options.pairs(metadata, "--metadata"),
         )
         finish(client, dataset, wait=wait, max_wait=max_wait, json=json)

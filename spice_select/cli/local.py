@@ -38,6 +38,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     format: options.Format = None,
     column: options.Column = None,
+    encoding: options.Encoding = None,
     *,
     settings: dict[str, Any],
     must_include: options.MustInclude = None,
@@ -71,7 +72,7 @@ def run(
     from spice_select.pipeline.targets import TargetFile
     from spice_select.results.write import MEDIA_TYPES
 
-    intake = checked(IntakeOptions, options.without_none(format=format, columns=columns), "columns")
+    intake = checked(IntakeOptions, options.without_none(format=format, columns=columns, encoding=encoding), "columns")
     with ProgressView(quiet=json) as view:
         result = run_pipeline(
             file,

@@ -34,6 +34,9 @@ Column: TypeAlias = Annotated[
         "--column", help="ROLE=NAME for a column under an unusual name; may be repeated.", metavar="ROLE=NAME"
     ),
 ]
+Encoding: TypeAlias = Annotated[
+    str | None, typer.Option(help="Encoding of a file of text, such as cp1252, gbk or shift_jis; else detected.")
+]
 Metadata: TypeAlias = Annotated[
     list[str] | None, typer.Option("--metadata", help="KEY=VALUE of your own; may be repeated.", metavar="KEY=VALUE")
 ]

@@ -23,6 +23,7 @@ def preview(
         str | None, typer.Option(help='JSON object, role to column: \'{"prompt": "q", "response": "a"}\'.')
     ] = None,
     split: Annotated[str | None, typer.Option(help="Of several files: train, test, validation or all.")] = None,
+    encoding: options.Encoding = None,
     proxy: Annotated[str, typer.Option(help="Whose tokenizer and chat template are used.")] = "builtin:tiny",
     objective: Annotated[str, typer.Option(help="What is learned of preference data: sft_chosen or dpo.")] = "sft",
     rows: Annotated[int, typer.Option(min=1, max=1000, help="How many rows to show.")] = 5,
@@ -37,10 +38,12 @@ def preview(
 
     try:
         mapping = None if columns is None else jsonlib.loads(columns)
-        asked = IntakeOptions.model_validate({"format": format, "columns": mapping, "split": split})
+        asked = IntakeOptions.model_validate(
+            {"format": format, "columns": mapping, "split": split, "encoding": encoding}
+        )
         gradients = GradientConfig.model_validate({"objective": objective})
     except (ValueError, ValidationError) as error:
-        options.refuse(f"--format, --columns, --split or --objective: {str(error).splitlines()[0]}")
+        options.refuse(f"--format, --columns, --split, --encoding or --objective: {str(error).splitlines()[0]}")
     found = dry_run(file, asked, proxy=ProxyConfig(model=proxy), gradients=gradients, rows=rows)
     if json:
         manifest = found.manifest.model_dump(mode="json", exclude={"shards", "source_shards"})

@@ -40,6 +40,7 @@ class SourceFiles:
         path: A file, or a folder whose files were named by ``numbered``.
         options: What is known about the data.
         limits: Caps; those on bytes hold for all files together.
+        utf8_first: Whether files that are UTF-8 are read as such though another encoding is asked for.
 
     Attributes:
         total: Bytes of all files.
@@ -53,8 +54,9 @@ class SourceFiles:
         DatasetError: Nothing in the folder, more bytes than allowed, or the first file cannot be read.
     """
 
-    def __init__(self, path: Path, options: IntakeOptions, limits: IntakeLimits) -> None:
+    def __init__(self, path: Path, options: IntakeOptions, limits: IntakeLimits, *, utf8_first: bool = False) -> None:
         self._source: ByteSource | None = None
+        self._encoding, self._utf8_first = options.encoding, utf8_first
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         try:
             self._begin(path, options, limits)
@@ -103,7 +105,7 @@ class SourceFiles:
         """
         file = self._files[position]
         with self._named(position):
-            self._source = source = ByteSource(file, self._limits)
+            self._source = source = ByteSource(file, self._limits, self._encoding, utf8_first=self._utf8_first)
             try:
                 self._digests.append(source.sha256)
                 self.warnings += [warning for warning in source.warnings if warning not in self.warnings]

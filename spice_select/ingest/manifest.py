@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from spice_select.config import Model
+from spice_select.ingest.encodings import ENCODINGS, known_encoding
 from spice_select.records.formats import FORMS, ColumnRole, Form, roles_of
 
 Container = Literal["jsonl", "json", "csv", "parquet", "arrow", "xlsx"]
@@ -23,6 +24,16 @@ class IntakeOptions(Model):
 
     split: Literal["train", "test", "validation", "all"] | None = None
     """Of several files with names of splits: which are read. By default ``train``, where there is one beside others."""
+
+    encoding: Annotated[str, Field(max_length=40)] | None = None
+    """Of files of text: the encoding, where it should not be detected; a byte order mark still decides."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str | None) -> str | None:
+        if encoding is not None and known_encoding(encoding) is None:
+            raise ValueError(f"no encoding that is read; send one of {', '.join(ENCODINGS)}")
+        return encoding
 
     @model_validator(mode="after")
     def _some_form_reads_them(self) -> Self:

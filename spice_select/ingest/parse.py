@@ -75,7 +75,7 @@ def parse(
     Raises:
         DatasetError: The source as a whole cannot be read; the folder holds no manifest then.
     """
-    with closing(SourceFiles(path, options, limits)) as source:
+    with closing(SourceFiles(path, options, limits, utf8_first=continues is not None)) as source:
         names = _ColumnNames(limits.max_columns, source.column_names)
         raw = source.rows()
         rows = _sealed(islice(raw, limits.first_rows), names, limits)

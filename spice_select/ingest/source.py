@@ -32,6 +32,8 @@ class ByteSource:
     Args:
         path: The file.
         limits: Caps on its size, on what comes out and on the ratio of the two.
+        encoding: The encoding of a text, as its owner says; found when None.
+        utf8_first: Whether text that is UTF-8 is read as such all the same.
 
     Attributes:
         total: Size of the file in bytes.
@@ -44,7 +46,9 @@ class ByteSource:
         DatasetError: Empty, larger than allowed, or broken right at the start.
     """
 
-    def __init__(self, path: Path, limits: IntakeLimits) -> None:
+    def __init__(
+        self, path: Path, limits: IntakeLimits, encoding: str | None = None, *, utf8_first: bool = False
+    ) -> None:
         self.path = path
         self.total = path.stat().st_size
         if self.total == 0:
@@ -60,6 +64,7 @@ class ByteSource:
         self._stream: Any = self._file
         self._decoder: Any = None
         self._encoding = ""
+        self._asked, self._utf8_first = encoding, utf8_first
         self._from_cr = False
         self.warnings: list[str] = []
         try:
@@ -95,7 +100,10 @@ class ByteSource:
             check.see(b"", last=True)
         if self.compression == "none":
             self.sha256 = whole.hexdigest()
-        if check.around:
+        if self._asked is not None and text and (check.around or not self._utf8_first):
+            self._encoding = self._asked
+            self.warnings.append(f"the text was read as {self._asked}, as was asked for")
+        elif check.around:
             guess = guessed_encoding(check.around)
             if guess is not None:
                 self._decode_as(guess)
@@ -109,7 +117,9 @@ class ByteSource:
 
     def _decode_as(self, encoding: str) -> None:
         self._encoding = encoding
-        self.warnings.append(f"the text is not UTF-8 and was read as {encoding}")
+        self.warnings.append(
+            f"the text is not UTF-8 and was read as {encoding}, which was detected: send encoding if it is another"
+        )
 
     def _rewind(self) -> None:
         if self.compression == "zstd":  # its stream closes the file below it
@@ -170,7 +180,7 @@ class ByteSource:
                 try:
                     piece = self._decoder.decode(raw, final=not raw).removeprefix("\ufeff").encode()
                 except UnicodeError:
-                    detail = f"the text is neither UTF-8 nor {self._encoding}, which it seemed to be; save it as UTF-8"
+                    detail = f"the text is neither UTF-8 nor {self._encoding}; send its encoding, or save it as UTF-8"
                     raise DatasetError(detail, code="dataset-encoding") from None
                 if not raw:
                     break

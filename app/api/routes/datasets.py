@@ -53,7 +53,12 @@ def _body(fields: dict[str, Any], json: dict[str, Any], query: tuple[str, ...]) 
 
 
 UPLOAD_BODY = _body(
-    {"format": {"type": "string"}, "columns": COLUMNS_FIELD, "metadata": METADATA_FIELD},
+    {
+        "format": {"type": "string"},
+        "columns": COLUMNS_FIELD,
+        "encoding": {"type": "string"},
+        "metadata": METADATA_FIELD,
+    },
     {
         "oneOf": [
             {"$ref": "#/components/schemas/DatasetCreate"},
@@ -65,7 +70,7 @@ UPLOAD_BODY = _body(
             },
         ]
     },
-    ("name", "format", "columns"),
+    ("name", "format", "columns", "encoding"),
 )
 APPEND_BODY = _body({"metadata": METADATA_FIELD}, {"type": "array", "minItems": 1, "items": {}}, ("name",))
 

@@ -35,6 +35,7 @@ class AsyncDatasets(AsyncResource):
         name: str | None = None,
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
         metadata: Mapping[str, str] | None = None,
         in_parts: bool | None = None,
         part_bytes: int | None = None,
@@ -49,6 +50,7 @@ class AsyncDatasets(AsyncResource):
             name: Name for people; the file's name when left out.
             format: Record format, when it should not be detected.
             columns: Role to column.
+            encoding: Encoding of a file of text, when it should not be detected.
             metadata: Key-values of your own.
             in_parts: Whether to send it in parts, so that a later call continues where this one breaks off; None does
                 so for files above 64 MiB.
@@ -59,7 +61,13 @@ class AsyncDatasets(AsyncResource):
         if name is None and isinstance(source, Path):
             name = source.name
         size = source.stat().st_size if isinstance(source, Path) else len(source)
-        about = {"name": name, "format": format, "columns": columns or None, "metadata": metadata or None}
+        about = {
+            "name": name,
+            "format": format,
+            "columns": columns or None,
+            "encoding": encoding,
+            "metadata": metadata or None,
+        }
         if in_parts or (in_parts is None and size > PARTS_ABOVE_BYTES):
             return await push_in_parts(self._transport, source, about, part_bytes, on_bytes)
         response = await self._transport.send(
@@ -108,6 +116,7 @@ class AsyncDatasets(AsyncResource):
         name: str | None = None,
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Dataset:
         """Have the service fetch a data set from where it lies; it is validated afterwards, see ``wait``.
@@ -118,9 +127,10 @@ class AsyncDatasets(AsyncResource):
             name: Name for people; the address when left out.
             format: Record format, when it should not be detected.
             columns: Role to column.
+            encoding: Encoding of a file of text, when it should not be detected.
             metadata: Key-values of your own.
         """
-        about = {"name": name, "format": format, "columns": columns, "metadata": metadata}
+        about = {"name": name, "format": format, "columns": columns, "encoding": encoding, "metadata": metadata}
         body: dict[str, Any] = {"source": parse_source(source).model_dump(mode="json", exclude_unset=True)}
         body |= {field: value for field, value in about.items() if value}
         headers = {"Idempotency-Key": str(uuid.uuid4())}
@@ -132,6 +142,7 @@ class AsyncDatasets(AsyncResource):
         *,
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
         rows: int | None = None,
         proxy: str | None = None,
         max_length: int | None = None,
@@ -143,13 +154,14 @@ class AsyncDatasets(AsyncResource):
             source: File, its bytes, or where it lies as in ``from_source``.
             format: Record format, when it should not be detected.
             columns: Role to column.
+            encoding: Encoding of a file of text, when it should not be detected.
             rows: How many usable and how many rejected rows are shown.
             proxy: Whose chat template renders them; the service's own model when left out.
             max_length: Longest sequence, tokens.
             objective: What is learned of preference data: ``sft_chosen`` or ``dpo``.
         """
         query = as_json({"rows": rows, "proxy": proxy, "max_length": max_length, "objective": objective})
-        about = {"format": format, "columns": columns or None}
+        about = {"format": format, "columns": columns or None, "encoding": encoding}
         if isinstance(source, str) and "://" not in source and not source.startswith("file:"):
             source = Path(source)
         if isinstance(source, Path | bytes):

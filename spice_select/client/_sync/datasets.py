@@ -37,6 +37,7 @@ class Datasets(Resource):
         name: str | None = None,
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
         metadata: Mapping[str, str] | None = None,
         in_parts: bool | None = None,
         part_bytes: int | None = None,
@@ -51,6 +52,7 @@ class Datasets(Resource):
             name: Name for people; the file's name when left out.
             format: Record format, when it should not be detected.
             columns: Role to column.
+            encoding: Encoding of a file of text, when it should not be detected.
             metadata: Key-values of your own.
             in_parts: Whether to send it in parts, so that a later call continues where this one breaks off; None does
                 so for files above 64 MiB.
@@ -61,7 +63,13 @@ class Datasets(Resource):
         if name is None and isinstance(source, Path):
             name = source.name
         size = source.stat().st_size if isinstance(source, Path) else len(source)
-        about = {"name": name, "format": format, "columns": columns or None, "metadata": metadata or None}
+        about = {
+            "name": name,
+            "format": format,
+            "columns": columns or None,
+            "encoding": encoding,
+            "metadata": metadata or None,
+        }
         if in_parts or (in_parts is None and size > PARTS_ABOVE_BYTES):
             return push_in_parts(self._transport, source, about, part_bytes, on_bytes)
         response = self._transport.send(
@@ -110,6 +118,7 @@ class Datasets(Resource):
         name: str | None = None,
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Dataset:
         """Have the service fetch a data set from where it lies; it is validated afterwards, see ``wait``.
@@ -120,9 +129,10 @@ class Datasets(Resource):
             name: Name for people; the address when left out.
             format: Record format, when it should not be detected.
             columns: Role to column.
+            encoding: Encoding of a file of text, when it should not be detected.
             metadata: Key-values of your own.
         """
-        about = {"name": name, "format": format, "columns": columns, "metadata": metadata}
+        about = {"name": name, "format": format, "columns": columns, "encoding": encoding, "metadata": metadata}
         body: dict[str, Any] = {"source": parse_source(source).model_dump(mode="json", exclude_unset=True)}
         body |= {field: value for field, value in about.items() if value}
         headers = {"Idempotency-Key": str(uuid.uuid4())}
@@ -134,6 +144,7 @@ class Datasets(Resource):
         *,
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
+        encoding: str | None = None,
         rows: int | None = None,
         proxy: str | None = None,
         max_length: int | None = None,
@@ -145,13 +156,14 @@ class Datasets(Resource):
             source: File, its bytes, or where it lies as in ``from_source``.
             format: Record format, when it should not be detected.
             columns: Role to column.
+            encoding: Encoding of a file of text, when it should not be detected.
             rows: How many usable and how many rejected rows are shown.
             proxy: Whose chat template renders them; the service's own model when left out.
             max_length: Longest sequence, tokens.
             objective: What is learned of preference data: ``sft_chosen`` or ``dpo``.
         """
         query = as_json({"rows": rows, "proxy": proxy, "max_length": max_length, "objective": objective})
-        about = {"format": format, "columns": columns or None}
+        about = {"format": format, "columns": columns or None, "encoding": encoding}
         if isinstance(source, str) and "://" not in source and not source.startswith("file:"):
             source = Path(source)
         if isinstance(source, Path | bytes):
