@@ -23,6 +23,8 @@ BLOCK_BYTES = 8 * 2**20
 """Size of one float64 block of rows, bytes; does not affect results."""
 SINGLE_BYTES = 64 * 2**20
 """Size of one float32 block of rows, bytes; does not affect results."""
+PIECE = (512, 1024)
+"""Rows and features of a piece of the pool; does not affect results beyond rounding."""
 SAME_LENGTH = 1e-12
 """Relative difference of squared lengths up to which two rows may be equal: summing in another order changes less."""
 DOUBLE_TIE = 1e-12
@@ -122,6 +124,26 @@ class GradientMatrix:
             vector: float64 of shape (d,), on the candidates' device.
         """
         return torch.cat([block @ vector for _, block in self.blocks()])
+
+    def times(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Product of every row with a matrix, float64 of shape (n, r) on the candidates' device.
+
+        Rows in memory are taken in pieces of some rows by some features, so that neither they nor their part of the
+        matrix leave the caches of a processor.
+
+        Args:
+            matrix: float64 of shape (d, r), on the candidates' device.
+        """
+        source = self._source
+        if not isinstance(source, torch.Tensor) or self._scales is not None or self._transform is not None:
+            return torch.cat([block @ matrix for _, block in self.blocks()])
+        result = torch.zeros(self.size, matrix.shape[1], dtype=torch.float64, device=self.device)
+        for start in range(0, self.size, PIECE[0]):
+            part = slice(start, start + PIECE[0])
+            for first in range(0, self.dimension, PIECE[1]):
+                features = slice(first, first + PIECE[1])
+                result[part].addmm_(source[part, features].to(torch.float64), matrix[features])
+        return result
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """The named rows as float64 of shape (m, d).

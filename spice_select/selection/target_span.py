@@ -29,7 +29,7 @@ def in_span(candidates: GradientMatrix, side: SideData) -> tuple[GradientMatrix,
         A pool of shape (n, r) with r the rank of the target rows, and the others likewise.
     """
     basis = span_basis(torch.cat(side.targets))
-    rows = torch.cat([block @ basis for _, block in candidates.blocks()])
+    rows = candidates.times(basis)
     given = None if side.given is None else side.given @ basis
     matrix = GradientMatrix(rows)
     matrix.tie = candidates.tie
@@ -42,6 +42,8 @@ def span_basis(rows: torch.Tensor) -> torch.Tensor:
     Args:
         rows: float64 of shape (m, d), not all zero.
     """
-    _, values, vectors = torch.linalg.svd(rows, full_matrices=False)
-    basis: torch.Tensor = vectors[values > RANK * values[0]].T.contiguous()
+    # rows^T = Q R, and the decomposition of R, which is small, gives that of the rows.
+    orthogonal, triangle = torch.linalg.qr(rows.T)
+    vectors, values, _ = torch.linalg.svd(triangle, full_matrices=False)
+    basis: torch.Tensor = (orthogonal @ vectors[:, values > RANK * values[0]]).contiguous()
     return basis
