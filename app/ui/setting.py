@@ -26,6 +26,8 @@ LABELS = {
     "schedule-kind": "Schedule",
     "proxy-revision": "Revision of the model",
     "proxy-adapter": "Adapter of the model",
+    "prefilter-method": "Rank the pool first by",
+    "prefilter-keep": "Share of the rows to keep",
     "target_dataset_id": "Target data set",
     "deadline_seconds": "Deadline, seconds",
     "metadata": "Tags",
