@@ -90,6 +90,9 @@ class GradientConfig(Model):
     targets: Literal["linear", "lora"] = "linear"
     """``linear``: weights of every linear layer of the transformer blocks. ``lora``: adapters on those layers, fresh
     ones (of which only B has a gradient) or, after a warm-up of adapters, those (of which both have one)."""
+    layers: Literal["all", "last_half"] = "all"
+    """Whose layers are measured: ``all`` transformer blocks, or the ``last_half`` of them (of an odd number the larger
+    half), for half the backward pass and half the numbers."""
     sketch_dim: Annotated[int, Field(ge=1, le=2**24)] | None = 64
     """Numbers kept per layer after the two-sided random projection; None keeps the exact gradient."""
     objective: Objective = "sft"

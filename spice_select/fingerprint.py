@@ -9,7 +9,7 @@ from spice_select.config import GradientConfig, RunConfig, digest_of
 from spice_select.method_names import Measure
 from spice_select.version import GRADIENT_FORMAT, PERIODIC_FORMAT, PREFILTER_FORMAT, WARMUP_FORMAT
 
-_GRADIENT_ONLY = {"targets", "sketch_dim", "lora_rank", "lora_alpha", "seed"}
+_GRADIENT_ONLY = {"targets", "layers", "sketch_dim", "lora_rank", "lora_alpha", "seed"}
 UNREAD: Mapping[Measure, set[str]] = {
     "gradient": {"measure"},
     "embedding": _GRADIENT_ONLY,
@@ -36,6 +36,7 @@ def gradient_fingerprint(
     # What says nothing is left out, as it was before there was any of it: stored gradients stay valid.
     idle = {"batch_tokens"} | ({"tuning"} if warmup is None else set())
     idle |= {"store_dtype"} if config.store_dtype == "float32" else set()
+    idle |= {"layers"} if config.layers == "all" else set()
     idle |= _idle(config) | UNREAD[config.measure]
     return digest_of(
         {

@@ -17,6 +17,7 @@ LABELS = {
     "selection-conflict_penalty": "Conflict penalty \N{GREEK SMALL LETTER LAMDA}",
     "selection-information_weight": "Information weight \N{GREEK SMALL LETTER ETA}",
     "selection-stop_ratio": "Stop ratio \N{GREEK SMALL LETTER OMEGA}",
+    "gradients-layers": "Layers of",
     "gradients-sketch_dim": "Sketch, numbers per layer",
     "gradients-max_length": "Longest sequence, tokens",
     "gradients-targets": "What is measured",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spice_select.client import Estimate
 
 ESTIMATED = {"preset", "method", "proxy", "revision", "sketch_dim", "targets", "max_length", "batch_tokens"} | {
-    "schedule", "window_size", "warmup_steps", "tuned_weights",
+    "layers", "schedule", "window_size", "warmup_steps", "tuned_weights",
 }  # fmt: skip
 """Settings that change what a job takes."""
 

@@ -100,6 +100,7 @@ JOB_SETTINGS = {
     "information": Setting("selection.information", "logdet, diagonal or scalar."),
     "seed": Setting("seed", "Seed of the projections and of methods that draw."),
     "targets": Setting("gradients.targets", "Measured weights: linear or lora."),
+    "layers": Setting("gradients.layers", "Whose layers: all blocks, or last_half of them in half the time."),
     "sketch_dim": Setting("gradients.sketch_dim", "Numbers kept per layer."),
     "objective": Setting(
         "gradients.objective",

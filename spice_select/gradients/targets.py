@@ -1,10 +1,10 @@
 """Which weights of a model are measured, and the matrices their gradients are projected with.
 
-``linear``: every linear layer inside the transformer blocks, in the order of ``model.named_modules()``; never the
-embeddings, the vocabulary head, norms or biases. ``lora``: the adapters of a PEFT model, ``lora_A`` before ``lora_B``;
-for a model without adapters those that fresh ones would be: B = 0, so the gradient of A is exactly zero and is left
-out, and that of B is scale * sum over tokens of g (A x)^T. A fresh adapter thus is an input projection like any other
-and the model itself stays untouched.
+``linear``: every linear layer inside the transformer blocks, or the last half of them, in the order of
+``model.named_modules()``; never the embeddings, the vocabulary head, norms or biases. ``lora``: the adapters of a
+PEFT model, ``lora_A`` before ``lora_B``; for a model without adapters those that fresh ones would be: B = 0, so the
+gradient of A is exactly zero and is left out, and that of B is scale * sum over tokens of g (A x)^T. A fresh adapter
+thus is an input projection like any other and the model itself stays untouched.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def find_targets(model: nn.Module, config: GradientConfig) -> list[Target]:
 
     Args:
         model: A causal language model of transformers, plain or wrapped by PEFT.
-        config: ``targets``, ``sketch_dim``, ``lora_rank``, ``lora_alpha`` and ``seed`` are read.
+        config: ``targets``, ``layers``, ``sketch_dim``, ``lora_rank``, ``lora_alpha`` and ``seed`` are read.
 
     Returns:
         Targets whose feature columns follow one another from 0.
@@ -67,7 +67,7 @@ def find_targets(model: nn.Module, config: GradientConfig) -> list[Target]:
     Raises:
         UnsupportedProxyError: Blocks that cannot be found, or weights in them that are no linear layer (experts).
     """
-    layers = list(linear_layers(model))
+    layers = list(linear_layers(model, last_half=config.layers == "last_half"))
     adapters = [(name, layer) for name, layer in layers if is_adapter(name)]
     plain = [(name, layer) for name, layer in layers if not is_adapter(name)]
     chosen = adapters if config.targets == "lora" and adapters else plain

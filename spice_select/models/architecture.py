@@ -46,14 +46,13 @@ class ProxyShape:
         """Numbers that are kept of one sample, d."""
         if config.measure != "gradient":
             return WORD_FEATURES if config.measure == "words" else self.width
+        blocks = self.blocks - self.blocks // 2 if config.layers == "last_half" else self.blocks
         if config.targets == "lora":
             up = sum(sketch_shape(config.lora_rank, outputs, config.sketch_dim).size for _, outputs in self.layers)
             down = sum(sketch_shape(inputs, config.lora_rank, config.sketch_dim).size for inputs, _ in self.layers)
             # Of fresh adapters only B has a gradient.
-            return self.blocks * (up + down if config.tunes_adapters else up)
-        return self.blocks * sum(
-            sketch_shape(inputs, outputs, config.sketch_dim).size for inputs, outputs in self.layers
-        )
+            return blocks * (up + down if config.tunes_adapters else up)
+        return blocks * sum(sketch_shape(inputs, outputs, config.sketch_dim).size for inputs, outputs in self.layers)
 
 
 def proxy_shape(config: Mapping[str, Any]) -> ProxyShape | None:

@@ -17,11 +17,12 @@ from transformers.pytorch_utils import Conv1D
 from spice_select.errors import UnsupportedProxyError
 
 
-def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def linear_layers(model: nn.Module, *, last_half: bool = False) -> Iterator[tuple[str, nn.Module]]:
     """Name and module of every linear layer of the transformer blocks, adapters included.
 
     Args:
         model: The model to look through.
+        last_half: Only those of the last half of the blocks, of an odd number of the larger half.
 
     Yields:
         Names without the wrappers of PEFT, in the order of ``named_modules``.
@@ -33,7 +34,7 @@ def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     if not blocks:
         raise UnsupportedProxyError(f"no list of transformer blocks found in {type(model).__name__}")
     for name, module in model.named_modules():
-        if not name.startswith(blocks):
+        if not name.startswith(blocks) or (last_half and _is_in_first_half(model, name, blocks)):
             continue
         if isinstance(module, (nn.Linear, Conv1D)):
             if not module.weight.is_floating_point():
@@ -72,6 +73,12 @@ def _block_lists(model: nn.Module) -> tuple[str, ...]:
         if linear and not inside:
             found.append(f"{name}.")
     return tuple(found)
+
+
+def _is_in_first_half(model: nn.Module, name: str, blocks: tuple[str, ...]) -> bool:
+    prefix = next(prefix for prefix in blocks if name.startswith(prefix))
+    count = len(model.get_submodule(prefix.removesuffix(".")))  # type: ignore[arg-type]
+    return int(name.removeprefix(prefix).split(".")[0]) < count // 2
 
 
 def _plain_name(name: str) -> str:

@@ -69,6 +69,21 @@ def with_adapters(model: Any, rank: int, alpha: float) -> Any:
     return get_peft_model(model, settings, autocast_adapter_dtype=False).double().eval()
 
 
+@pytest.mark.parametrize("targets", ["linear", "lora"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_last_half_of_the_blocks_has_the_gradients_that_it_has_among_all(family: str, targets: Any) -> None:
+    model, examples = build(family), nasty_examples(3, count=6)
+    settings: dict[str, Any] = {"targets": targets, "lora_rank": 2, "sketch_dim": 6}
+    whole = exact(**settings)
+    half = exact(**settings, layers="last_half")
+    kept = find_targets(model, half)
+    names = [target.name for target in find_targets(model, whole)]
+    assert [target.name for target in kept] == names[len(names) // 2 :]
+    found, every = (measure(model, examples, config, feature_dtype=torch.float64).features for config in (half, whole))
+    assert relative_error(found, every[:, -found.shape[1] :]) < TOLERANCE
+    assert found.shape[1] < every.shape[1]
+
+
 @pytest.mark.parametrize("loss", ["mean", "sum"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact_gradients_are_those_of_autograd(family: str, loss: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from spice_select.config import GradientConfig
 from spice_select.gradients.targets import find_targets
@@ -15,8 +16,9 @@ CONFIGS = [
     GradientConfig(sketch_dim=64),
     GradientConfig(sketch_dim=6),
     GradientConfig(sketch_dim=None),
+    GradientConfig(sketch_dim=6, layers="last_half"),
     GradientConfig(targets="lora", lora_rank=4, sketch_dim=64),
-    GradientConfig(targets="lora", lora_rank=16, sketch_dim=None),
+    GradientConfig(targets="lora", lora_rank=16, sketch_dim=None, layers="last_half"),
 ]
 
 
@@ -55,3 +57,14 @@ def test_the_built_in_model_has_the_sizes_that_are_written_down() -> None:
 @pytest.mark.parametrize("config", [{}, {"model_type": "llama"}, {"model_type": "llama", "hidden_size": "x"}])
 def test_a_config_that_says_too_little_gives_nothing(config: dict[str, object]) -> None:
     assert proxy_shape(config) is None
+
+
+def test_of_an_odd_number_of_blocks_the_larger_half_is_the_last() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "vocab_size": 32}
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=1))
+    config = GradientConfig(sketch_dim=6, layers="last_half")
+    found = find_targets(model, config)
+    assert {target.name.split(".")[2] for target in found} == {"1", "2"}
+    shape = proxy_shape(model.config.to_dict())
+    assert shape is not None
+    assert shape.features(config) == sum(target.size for target in found) == 2 * 7 * 6
