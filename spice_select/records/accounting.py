@@ -126,6 +126,8 @@ class Fields:
         found: Any = None
         for key in keys:
             value = self.value.get(key)
+            if value is None:
+                continue
             if not holds(value):
                 found = value if found is None and isinstance(value, kind) else found
             elif not holds(found) and isinstance(value, kind):
@@ -167,8 +169,10 @@ class Row:
 
     def take(self, role: ColumnRole) -> Any:
         """The value of a role; None where no column plays it."""
+        if role not in self.columns:
+            return None
         self._taken.add(role)
-        return self.peek(role)
+        return self.record.get(self.columns[role])
 
     def need(self, role: ColumnRole) -> Any:
         """The value of a role.
@@ -194,6 +198,8 @@ class Row:
 
     def close(self) -> None:
         """Tell of columns that hold something and were not taken."""
+        if len(self._taken) == len(self.columns):
+            return
         for role, column in self.columns.items():
             if role not in self._taken and holds(self.record.get(column)):
                 self.notes.leave_column(column)

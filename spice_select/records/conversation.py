@@ -77,8 +77,13 @@ def dump_conversation(conversation: list[Message]) -> str:
     """Compact JSON of a conversation: a list of messages, or an object with ``messages`` where more belongs to it."""
     beside = conversation.beside if isinstance(conversation, Conversation) else None
     value = {"messages": conversation, **beside} if beside else conversation
-    calling = any("tool_calls" in message for message in conversation) or (beside and "rejected" in beside)
-    return dump_record(value) if calling and is_exact(value) else compact_json(value)
+    text = compact_json(value)
+    if '"arguments":' in text:
+        turns = [*conversation, *((beside or {}).get("rejected") or [])]
+        calls = [call for message in turns if "tool_calls" in message for call in message["tool_calls"]]
+        if any(is_exact(call["function"]["arguments"]) for call in calls):
+            return dump_record(value)
+    return text
 
 
 def load_conversation(text: str) -> Conversation:

@@ -20,6 +20,8 @@ MOST_DIGITS: Final = 4300
 _SUSPECT: Final = re.compile(r"[0-9.]{16}|[0-9.][eE][-+]?[0-9]{3}")
 """Stands in every text that has such a number in it, and in some that have not."""
 
+_spaced: Final = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class ExactNumber(float):
     """The nearest double of a number, infinite ones included.
@@ -122,9 +124,11 @@ def dump_record(value: Any) -> str:
 
 def is_exact(value: Any) -> bool:
     """Whether a value of JSON holds a number that keeps its text."""
-    if isinstance(value, dict):
-        return any(map(is_exact, value.values()))
-    return isinstance(value, ExactNumber) or (isinstance(value, list) and any(map(is_exact, value)))
+    if isinstance(value, (str, int)):
+        return False
+    if isinstance(value, (dict, list)):
+        return any(is_exact(item) for item in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, ExactNumber)
 
 
 def exact_json(value: Any, **options: Any) -> str:
@@ -134,6 +138,8 @@ def exact_json(value: Any, **options: Any) -> str:
         value: A value of JSON.
         **options: Those of ``json.dumps``; characters are kept as they are unless they say otherwise.
     """
+    if not options and not is_exact(value):
+        return _spaced(value)
     options = {"ensure_ascii": False, **options}
     if not is_exact(value):
         return json.dumps(value, **options)

@@ -47,7 +47,10 @@ def preference(row: Row, prompt: list[Message]) -> Conversation:
         shared = min(shared, len(chosen) - 1, len(rejected) - 1)
         system = [m for m in prompt[:1] if m["role"] == "system" and chosen[0]["role"] != "system"]
         prompt, chosen, rejected = [*system, *chosen[:shared]], chosen[shared:], rejected[shared:]
-        said = [shown(message) for message in [*prompt, *chosen, *rejected]]
+        said = [
+            shown(message) if len(message) > 2 else message["content"] or ""
+            for message in [*prompt, *chosen, *rejected]
+        ]
         said += [value for value in (row.peek("chosen"), row.peek("rejected")) if isinstance(value, str)]
         row.give_back(_BEFORE, lambda value: all(any(text in whole for whole in said) for text in _texts(value)))
     return Conversation([*prompt, *chosen], completion=len(prompt), rejected=rejected)

@@ -73,7 +73,7 @@ def definitions(value: Any, column: str, notes: Notes) -> list[dict[str, Any]] |
         raise RowError(f"column {column} holds no list of tool definitions{hint}", code="wrong-type")
     # In JSON text a null was written by somebody, and a trainer reads it.
     return [
-        _definition(tool) if is_text or isinstance(text, str) else without_nulls(_rounded(_definition(tool), notes))
+        _definition(tool) if is_text or isinstance(text, str) else without_nulls(_definition(tool), notes)
         for tool, text in zip(tools, given, strict=True)
     ]
 
@@ -82,7 +82,7 @@ def parsed(value: Any) -> Any:
     """A value, or what it says where it is JSON text of an object or a list in which no key stands twice."""
     if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
         try:
-            return json.loads(value, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_unique)
+            return _decode(value)
         except (ValueError, RecursionError):
             return value
     return value
@@ -112,16 +112,35 @@ def _finite(text: str) -> float:
     return number
 
 
+def _spelt(text: str) -> float:
+    _finite(text)
+    return spelt_number(text)
+
+
+_decode: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_finite, object_pairs_hook=_unique).decode
+_decode_spelt: Final = json.JSONDecoder(parse_float=_spelt, parse_constant=_finite, object_pairs_hook=_unique).decode
+
+
 def is_python_literal(value: Any) -> bool:
     """Whether a text is what Python prints for a list or an object, which is not JSON."""
     return isinstance(value, str) and value.lstrip()[:2] in {"[{", "{'", "['", "[("} and "'" in value
 
 
-def without_nulls(value: Any) -> Any:
-    """The value without keys that hold null: Parquet and ``load_dataset`` give every object the keys of all."""
+def without_nulls(value: Any, notes: Notes) -> Any:
+    """The value as trainers read it, whose readers of Parquet and JSON give every object the keys of all.
+
+    Args:
+        value: Its keys that hold null are left out, and a number is what a double holds.
+        notes: Told where that is another number.
+    """
     if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: without_nulls(item, notes) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item, notes) for item in value]
+    if type(value) is not ExactNumber:
+        return value
+    notes.say("numbers of tools or their calls have more digits than a double holds, and are rounded as for trainers")
+    return float(value)
 
 
 def _definition(tool: dict[str, Any]) -> dict[str, Any]:
@@ -164,9 +183,9 @@ def _arguments(given: Any, notes: Notes) -> Any:
     if not holds(given):
         return {}
     if not isinstance(given, str):
-        return without_nulls(_rounded(given, notes))
+        return without_nulls(given, notes)
     try:
-        value = json.loads(given, parse_float=_spelt, parse_constant=_finite, object_pairs_hook=_unique)
+        value = _decode_spelt(given)
     except (ValueError, RecursionError):
         return given
     if not isinstance(value, (dict, list)):
@@ -174,20 +193,3 @@ def _arguments(given: Any, notes: Notes) -> Any:
     if exact_json(value) != given:
         notes.say("arguments of tool calls are JSON text with white space of its own, and are rendered as objects")
     return value
-
-
-def _spelt(text: str) -> float:
-    _finite(text)
-    return spelt_number(text)
-
-
-def _rounded(value: Any, notes: Notes) -> Any:
-    """The value with the numbers that a trainer reads, whose Parquet and JSON readers make doubles of them."""
-    if isinstance(value, ExactNumber):
-        notes.say(
-            "numbers of tools or their calls have more digits than a double holds, and are rounded as for trainers"
-        )
-        return float(value)
-    if isinstance(value, dict):
-        return {key: _rounded(item, notes) for key, item in value.items()}
-    return [_rounded(item, notes) for item in value] if isinstance(value, list) else value

@@ -58,8 +58,9 @@ def messages_of(value: Any, column: str, notes: Notes) -> list[Message]:
         hint = ": a Python literal, not JSON; write it with json.dumps" if is_python_literal(value) else ""
         raise RowError(f"column {shown} holds {kind(value)}, not a list of messages{hint}", code="wrong-type")
     messages: list[Message] = []
+    path = f"{column}[]"
     for index, turn in enumerate(value):
-        messages += _turn(parsed(turn), f"message {index + 1} of column {shown}", f"{column}[]", notes)
+        messages += _turn(parsed(turn), f"message {index + 1} of column {shown}", path, notes)
     return messages
 
 
