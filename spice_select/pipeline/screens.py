@@ -15,7 +15,7 @@ from spice_select.config import RunConfig, Screens
 from spice_select.errors import BudgetError, ConfigError
 from spice_select.pipeline.pool import Pool, read_conversations, read_texts
 from spice_select.records.contamination import Benchmark, contaminated
-from spice_select.records.conversation import said
+from spice_select.records.conversation import Role, said
 from spice_select.records.near_duplicates import near_duplicate_clusters
 from spice_select.records.repeated_responses import repeated_responses
 from spice_select.records.unrelated_responses import unrelated_responses
@@ -24,9 +24,10 @@ MAD_SCALE = 1.4826
 """What makes the median absolute deviation of a normal distribution its standard deviation."""
 YIELDING = ("near-duplicate", "unrelated-response", "repeated-response", "loss-outlier")
 """Codes of rows that stay where ``if_short`` is ``keep`` and the budget needs them, in this order."""
-ASKING, ANSWERING = frozenset({"user"}), frozenset({"assistant", "text"})
+ASKING: frozenset[Role] = frozenset({"user"})
+ANSWERING: frozenset[Role] = frozenset({"assistant", "text"})
 """Who asks and who answers; a text without roles is all answer."""
-GIVEN = frozenset({"system", "tool"})
+GIVEN: frozenset[Role] = frozenset({"system", "tool"})
 """Who else tells the assistant what to answer from."""
 
 

@@ -18,7 +18,8 @@ from app.persistence.tables import Dataset, Schedule
 from app.services.compat import understood
 from app.services.idempotency import replayed
 from app.services.if_match import require_version
-from app.services.jobs.service import MOST_PAIRS, JobRequest, JobService
+from app.services.jobs.request import JobRequest
+from app.services.jobs.service import MOST_PAIRS, JobService
 from app.status import ACTIVE, JobStatus
 from spice_select.config import RunConfig, digest_of
 from spice_select.errors import SpiceError
