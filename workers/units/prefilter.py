@@ -20,7 +20,6 @@ from spice_select.errors import StoreError
 from spice_select.fingerprint import embedding_settings
 from workers.device import fitting_threads
 from workers.heartbeat import Heartbeat
-from workers.storage.target_rows import target_rows
 from workers.units.handler import UnitHandler
 
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ class PrefilterHandler(UnitHandler[PrefilterInputs, Outcome]):
         """  # ruff: ignore[docstring-extraneous-exception] - raised by the steps below
         heartbeat.phase("prefiltering", measure="rows")
         from spice_select.pipeline.prefilter import prefilter, write_prefiltered
+        from workers.storage.target_rows import target_rows
 
         began, store = time.monotonic(), self.resources.store
         pool, beside = (
