@@ -18,6 +18,8 @@ IDS = {
     "whe": "webhook endpoints",
     "whd": "messages to webhook endpoints",
     "key": "API keys",
+    "sch": "schedules",
+    "unit": "units",
 }
 """Prefix of an id -> what has it."""
 FORMS = {
@@ -37,7 +39,12 @@ _ID = re.compile(rf"\^([a-z]+)_{re.escape(ULID)}\$")
 
 
 def id_pattern(prefix: str) -> str:
-    """The pattern of an id."""
+    """The pattern of an id.
+
+    Args:
+        prefix: One of ``IDS``: another fails here, when the routes are made, and not when a caller sends a wrong id.
+    """
+    assert prefix in IDS, f"say in IDS what has ids that begin with {prefix}_"
     return f"^{prefix}_{ULID}$"
 
 

@@ -216,7 +216,9 @@ def test_no_route_of_the_page_shows_another_projects_things(two: TwoProjects) ->
         assert not unknown, f"{template}: name a {unknown}, so that this route is tried as well"
         about = {**ids, "name": two.files[0]} if template.startswith("/ui/") else ids
         path = template.replace("{path:path}", ids["path:path"]).format(**about)
-        kwargs: dict[str, Any] = {"headers": {"Origin": host}} if method == "POST" else {}
+        kwargs: dict[str, Any] = {"headers": {"Origin": host}} if method in {"POST", "PUT"} else {}
+        if kwargs and template.startswith("/ui/datasets/uploads"):  # what the page's script sends
+            kwargs["headers"]["Content-Type"] = "application/" + ("json" if method == "POST" else "octet-stream")
         nobody = two.call(None, method, path, follow_redirects=False, **kwargs)
         assert nobody.status_code in {303, 401}, (method, template)
         other = two.call("other", method, path, follow_redirects=False, **kwargs)

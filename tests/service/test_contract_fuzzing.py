@@ -84,6 +84,7 @@ class Known:
             "endpoint_id": endpoint,
             "delivery_id": self._post(f"/v1/webhook-endpoints/{endpoint}/ping")["id"],
             "key_id": self._key(),
+            "schedule_id": self._schedule(dataset),
         }
         self._used_up: dict[str, dict[str, Callable[[], str]]] = {
             "DELETE /v1/datasets/uploads/{upload_id}": {"upload_id": self._upload},
@@ -94,6 +95,7 @@ class Known:
             "DELETE /v1/webhook-endpoints/{endpoint_id}": {"endpoint_id": self._endpoint},
             "POST /v1/api-keys/{key_id}/rotate": {"key_id": self._key},
             "DELETE /v1/api-keys/{key_id}": {"key_id": self._key},
+            "DELETE /v1/schedules/{schedule_id}": {"schedule_id": lambda: self._schedule(dataset)},
         }
 
     def of(self, label: str, names: list[str]) -> dict[str, Any]:
@@ -128,6 +130,10 @@ class Known:
         job = self._job()
         self._post(f"/v1/jobs/{job}/cancel")
         return job
+
+    def _schedule(self, dataset: str) -> str:
+        job = {"dataset_id": dataset, "budget": {"count": 2}}
+        return str(self._post("/v1/schedules", {"name": "nightly", "cron": "0 2 * * *", "job": job})["id"])
 
     def _endpoint(self) -> str:
         return str(self._post("/v1/webhook-endpoints", {"url": "https://hooks.example.org/"})["id"])
