@@ -10,7 +10,8 @@
     output      tables, JSON and error lines
     progress    the live bar, or plain lines where there is no terminal
 
-torch and pyarrow are imported by ``run``, ``hold-out``, ``evaluate`` and ``verify`` only, and only when they run.
+torch and pyarrow are imported by ``run``, ``hold-out``, ``evaluate`` and ``verify`` only, and only when they run;
+``verify`` does without, and says what it could not check.
 """
 
 from __future__ import annotations

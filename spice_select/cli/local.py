@@ -19,6 +19,9 @@ from spice_select.version import GRADIENT_FORMAT, __version__
 if TYPE_CHECKING:
     from spice_select.results.verify import VerificationReport
 
+MARKS = {True: "ok    ", False: "FAILED", None: "-     "}
+"""How a check went, at the beginning of its line."""
+
 
 @with_settings("settings", JOB_SETTINGS)
 def run(
@@ -70,7 +73,7 @@ def run(
     from spice_select.ingest import IntakeOptions
     from spice_select.pipeline.run import run as run_pipeline
     from spice_select.pipeline.targets import TargetFile
-    from spice_select.results.write import MEDIA_TYPES
+    from spice_select.results.result_folder import MEDIA_TYPES
 
     intake = checked(IntakeOptions, options.without_none(format=format, columns=columns, encoding=encoding), "columns")
     with ProgressView(quiet=json) as view:
@@ -181,7 +184,7 @@ def verify(
         print_json({"ok": report.ok, "checks": checks, "notice": report.notice})
     else:
         for check in report.checks:
-            out().print(f"{'ok    ' if check.ok else 'FAILED'}  {check.name}: {check.detail}", markup=False)
+            out().print(f"{MARKS[check.ok]}  {check.name}: {check.detail}", markup=False)
         if report.notice is not None:
             note(report.notice)
     if not report.ok:

@@ -28,6 +28,8 @@ from spice_select.cli.output import Exit, error_json, print_error, print_json
 from spice_select.cli.profiles import choose_service, in_front
 from spice_select.errors import ClientError, ConfigError, SpiceError, WaitTimeoutError
 
+LIGHT = {"securesystemslib": "securesystemslib[crypto]"}
+"""Packages that a command needs alone, without the extra ``compute`` around them."""
 USAGE_CODES = frozenset({"invalid-url", "validation-error"})
 
 app = typer.Typer(
@@ -129,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "spice_select":
             raise
-        _fail(SpiceError(f"this command needs {error.name}: pip install 'spice-select[compute]'"), given)
+        package = LIGHT.get(error.name.partition(".")[0], "spice-select[compute]")
+        _fail(SpiceError(f"this command needs {error.name}: pip install '{package}'"), given)
     except BrokenPipeError:
         # The reader of our output is gone; Python must not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

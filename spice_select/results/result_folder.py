@@ -1,13 +1,45 @@
-"""What a result folder says of itself: its ranking, its rows, its provenance."""
+"""What a result folder holds and says of itself: its files, ranking, rows and provenance. No torch, no numpy."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spice_select.errors import VerificationError
+from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE
+from spice_select.results.selected_sample import SelectedSample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MEDIA_TYPES = {
+    "selected.jsonl": "application/jsonl",
+    "selected.parquet": "application/vnd.apache.parquet",
+    "ranking.parquet": "application/vnd.apache.parquet",
+    "trace.parquet": "application/vnd.apache.parquet",
+    "evidence.parquet": "application/vnd.apache.parquet",
+    "dataset_info.json": "application/json",
+    "README.md": "text/markdown",
+    "croissant.json": CROISSANT_MEDIA_TYPE,
+    "provenance.intoto.jsonl": STATEMENT_MEDIA_TYPE,
+    "SHA256SUMS": "text/plain",
+}
+"""Every file of a result, in the order in which they are listed; ``evidence.parquet`` is not in every result."""
+STATED = tuple(name for name in MEDIA_TYPES if name not in {"provenance.intoto.jsonl", "SHA256SUMS"})
+"""The subject of the provenance statement: every file that is written before it."""
+DATED = frozenset({"croissant.json", "provenance.intoto.jsonl", "SHA256SUMS"})
+"""Files that hold times and names of the run, or digests of such files; all others follow from the input alone."""
+
+
+def ranking_schema() -> pa.Schema:
+    """The columns of ``ranking.parquet``: the fields of ``SelectedSample``."""
+    import pyarrow as pa
+
+    types: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    types |= {int | None: pa.int64(), float | None: pa.float64(), str | None: pa.string()}
+    return pa.schema([(name, types[field.annotation]) for name, field in SelectedSample.model_fields.items()])
 
 
 def ranking_rows(folder: Path) -> Iterator[dict[str, Any]]:
@@ -18,10 +50,8 @@ def ranking_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """
     import pyarrow.parquet as pq
 
-    from spice_select.results.write import RANKING_SCHEMA
-
     with pq.ParquetFile(folder / "ranking.parquet") as file:
-        if not file.schema_arrow.equals(RANKING_SCHEMA):
+        if not file.schema_arrow.equals(ranking_schema()):
             raise VerificationError("ranking.parquet does not have the columns of a ranking")
         for batch in file.iter_batches():
             yield from batch.to_pylist()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spice_select.errors import SpiceError, VerificationError
 from spice_select.records.exact_numbers import ExactNumber, load_record
 from spice_select.results.provenance import PREDICATE_TYPE, STATEMENT_TYPE
-from spice_select.results.result_folder import ranking_rows, read_statement, selected_lines, stated_dataset
+from spice_select.results.result_folder import (
+    MEDIA_TYPES,
+    STATED,
+    ranking_rows,
+    read_statement,
+    selected_lines,
+    stated_dataset,
+)
 from spice_select.results.signature import ENVELOPE_FILE, UNSIGNED, check_signature
 
 if TYPE_CHECKING:
@@ -30,17 +38,19 @@ class Check(NamedTuple):
 
     Attributes:
         name: Short name.
-        ok: Whether it held.
-        detail: What was compared, or the first thing that is wrong.
+        ok: Whether it held; None where it could not be made, for want of a package.
+        detail: What was compared, the first thing that is wrong, or what to install.
     """
 
     name: str
-    ok: bool
+    ok: bool | None
     detail: str
 
 
 OPTIONAL = ("croissant.json", "evidence.parquet")
 """Files that results of earlier versions lack, or that not every selection has."""
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a file that holds something else may raise."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,8 @@ class VerificationReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every check held."""
-        return all(check.ok for check in self.checks)
+        """Whether every check held that could be made."""
+        return all(check.ok is not False for check in self.checks)
 
     def raise_if_failed(self) -> None:
         """Raise the failed checks.
@@ -66,7 +76,7 @@ class VerificationReport:
         Raises:
             VerificationError: At least one failed.
         """
-        failed = [check for check in self.checks if not check.ok]
+        failed = [check for check in self.checks if check.ok is False]
         if failed:
             raise VerificationError(
                 f"{failed[0].name}: {failed[0].detail}",
@@ -115,18 +125,32 @@ def run_check(name: str, check: Callable[[], str]) -> Check:
     Args:
         name: Short name.
         check: Returns what was compared, or raises what is wrong.
-    """
-    import pyarrow as pa
 
+    Raises:
+        ModuleNotFoundError: A module of our own is missing.
+    """
     try:
         return Check(name, True, check())
     except SpiceError as error:
         return Check(name, False, error.detail)
     except FileNotFoundError as error:
         return Check(name, False, f"{error.filename} is missing")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in {"", "spice_select"}:
+            raise
+        return Check(name, None, f"not checked, as it needs {missing}: pip install {missing}")
+    except Exception as error:
+        if not isinstance(error, (*UNREADABLE, *_arrow_errors())):
+            raise
         first = str(error).partition("\n")[0][:200]
         return Check(name, False, f"cannot be read: {first or type(error).__name__}")
+
+
+def _arrow_errors() -> tuple[type[Exception], ...]:
+    """What Arrow raises, where it is installed."""
+    arrow = sys.modules.get("pyarrow")
+    return () if arrow is None else (arrow.ArrowException,)
 
 
 def _absent(folder: Path) -> frozenset[str]:
@@ -136,8 +160,6 @@ def _absent(folder: Path) -> frozenset[str]:
 
 
 def _digests(folder: Path) -> str:
-    from spice_select.results.write import MEDIA_TYPES
-
     names = [name for name in MEDIA_TYPES if name not in {"SHA256SUMS", *_absent(folder)}]
     said = dict(_split_sum(line) for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
     for name in names:
@@ -157,8 +179,6 @@ def _split_sum(line: str) -> tuple[str, str]:
 
 
 def _provenance(folder: Path) -> str:
-    from spice_select.results.write import STATED
-
     statement = read_statement(folder)
     if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
         raise VerificationError("provenance.intoto.jsonl is no in-toto statement with SLSA provenance")
@@ -263,8 +283,6 @@ def _croissant(folder: Path) -> str:
     Raises:
         VerificationError: It names others, or other bytes.
     """
-    from spice_select.results.write import STATED
-
     if "croissant.json" in _absent(folder):
         return "the result is from before there was a croissant.json"
     described = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
@@ -284,8 +302,6 @@ def _other_files(folder: Path) -> str:
     Raises:
         VerificationError: Something does.
     """
-    from spice_select.results.write import MEDIA_TYPES
-
     others = sorted(path.name for path in folder.iterdir() if path.name not in {*MEDIA_TYPES, ENVELOPE_FILE})
     if others:
         raise VerificationError(f"{others[0][:200]} is no file of the result, and {len(others) - 1} more are not")

@@ -26,7 +26,8 @@ from spice_select.results.evidence_file import NAME as EVIDENCE
 from spice_select.results.evidence_file import EvidenceRows
 from spice_select.results.json_columns import Columns, is_json_text, to_table
 from spice_select.results.llamafactory import LISTS, TagCount, dataset_entry, is_known
-from spice_select.results.provenance import CROISSANT_MEDIA_TYPE, STATEMENT_MEDIA_TYPE, build_statement, statement_line
+from spice_select.results.provenance import build_statement, statement_line
+from spice_select.results.result_folder import MEDIA_TYPES, STATED, ranking_schema
 from spice_select.results.row_evidence import RowEvidence
 from spice_select.results.run_metadata import ResultFile, RunFacts
 from spice_select.results.selected_rows import SelectedRows
@@ -35,36 +36,7 @@ from spice_select.results.selected_sample import SelectedSample
 if TYPE_CHECKING:
     from spice_select.selection.result import Selection
 
-MEDIA_TYPES = {
-    "selected.jsonl": "application/jsonl",
-    "selected.parquet": "application/vnd.apache.parquet",
-    "ranking.parquet": "application/vnd.apache.parquet",
-    "trace.parquet": "application/vnd.apache.parquet",
-    "evidence.parquet": "application/vnd.apache.parquet",
-    "dataset_info.json": "application/json",
-    "README.md": "text/markdown",
-    "croissant.json": CROISSANT_MEDIA_TYPE,
-    "provenance.intoto.jsonl": STATEMENT_MEDIA_TYPE,
-    "SHA256SUMS": "text/plain",
-}
-"""Every file of a result, in the order in which they are listed; ``evidence.parquet`` is not in every result."""
-STATED = tuple(name for name in MEDIA_TYPES if name not in {"provenance.intoto.jsonl", "SHA256SUMS"})
-"""The subject of the provenance statement: every file that is written before it."""
-DATED = frozenset({"croissant.json", "provenance.intoto.jsonl", "SHA256SUMS"})
-"""Files that hold times and names of the run, or digests of such files; all others follow from the input alone."""
-
-
-_COLUMN_TYPES: dict[Any, pa.DataType] = {
-    int: pa.int64(),
-    float: pa.float64(),
-    str: pa.string(),
-    int | None: pa.int64(),
-    float | None: pa.float64(),
-    str | None: pa.string(),
-}
-RANKING_SCHEMA = pa.schema(
-    [(name, _COLUMN_TYPES[field.annotation]) for name, field in SelectedSample.model_fields.items()]
-)
+RANKING_SCHEMA = ranking_schema()
 TRACE_SCHEMA = pa.schema([("rank", pa.int64()), ("utility", pa.float64()), ("tokens", pa.int64())])
 
 

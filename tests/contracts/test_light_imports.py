@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet
@@ -17,7 +18,9 @@ import pytest
 
 from spice_select.ingest.manifest import IntakeLimits, IntakeOptions
 from spice_select.ingest.process import ChildTask
+from tests.conftest import SEED
 from tests.contracts.packages import ROOT, closure, direct_requirements, import_names
+from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result
 
 OURS = ["spice_select", "app", "workers", "migrations"]
 HEAVY = ["torch", "transformers", "peft", "numpy"]
@@ -38,6 +41,11 @@ sys.meta_path.insert(0, Refuse())
 for module in modules:
     importlib.import_module(module)
 """
+VERIFY = """
+from pathlib import Path
+from spice_select.results.verify import verify_folder
+print(json.dumps([check._asdict() for check in verify_folder(*map(Path, sys.argv[2:])).checks]))
+"""
 
 INSTALLS = {
     "client": ([], ["spice_select", "spice_select.client", "spice_select.cli", "spice_select.config"]),
@@ -46,10 +54,12 @@ INSTALLS = {
 }
 
 
-def import_in_child(root: Path, extras: list[str], modules: list[str]) -> subprocess.CompletedProcess[str]:
+def import_in_child(
+    root: Path, extras: list[str], modules: list[str], code: str = "", given: Sequence[object] = ()
+) -> subprocess.CompletedProcess[str]:
     allowed = sorted(import_names(closure(direct_requirements(*extras)))) + OURS
     return subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([allowed, HEAVY, modules])],
+        [sys.executable, "-c", CHILD + code, json.dumps([allowed, HEAVY, modules]), *map(str, given)],
         cwd=root,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root), "HOME": str(root)},
         capture_output=True,
@@ -64,6 +74,36 @@ def test_an_install_without_the_compute_extra_is_enough(install: str) -> None:
     extras, modules = INSTALLS[install]
     done = import_in_child(ROOT, extras, modules)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeResult:
+    return make_result(tmp_path_factory.mktemp("made"), jsonl(alpaca(30)), count=5, seed=SEED)
+
+
+@pytest.mark.parametrize("changed", [None, "selected.jsonl", "ranking.parquet"])
+def test_the_base_install_checks_a_result_and_says_what_it_could_not(
+    made: MadeResult, tmp_path: Path, changed: str | None
+) -> None:
+    folder = shutil.copytree(made.out, tmp_path / "copy")
+    if changed is not None:
+        (folder / changed).write_bytes((folder / changed).read_bytes() + b" ")
+    done = import_in_child(ROOT, [], [], VERIFY, [folder, made.source])
+    assert done.returncode == 0, done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    held = {name for name, check in checks.items() if check["ok"] is True}
+    unmade = {name for name, check in checks.items() if check["ok"] is None}
+    assert unmade == {"rows", "parquet", "trace", "evidence", "source rows"}
+    assert all("pip install pyarrow" in checks[name]["detail"] for name in unmade)
+    assert checks.keys() - unmade - held == (set() if changed is None else {"digests", "provenance", "croissant"})
+    assert {"conditions", "other files", "source"} <= held
+
+
+def test_with_pyarrow_alone_every_check_of_a_result_is_made(made: MadeResult) -> None:
+    code = 'allowed.append("pyarrow")\n' + VERIFY
+    done = import_in_child(ROOT, [], [], code, [made.out, made.source])
+    assert done.returncode == 0, done.stderr
+    assert [check["ok"] for check in json.loads(done.stdout)] == [True] * 11
 
 
 @pytest.mark.parametrize(

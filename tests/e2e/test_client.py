@@ -15,9 +15,9 @@ from spice_select.cli import main
 from spice_select.client import AsyncClient, Client, Dataset, Job
 from spice_select.errors import ClientError
 from spice_select.pipeline.run import run
+from spice_select.results.result_folder import DATED, MEDIA_TYPES
 from spice_select.results.signature import ENVELOPE_FILE
 from spice_select.results.verify import verify_folder
-from spice_select.results.write import DATED, MEDIA_TYPES
 from tests.e2e.conftest import FAST
 from tests.fixtures.processes import Service, environment
 from tests.fixtures.results import alpaca, jsonl

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from spice_select.results.result_folder import MEDIA_TYPES
 from spice_select.results.signature import ENVELOPE_FILE
 from spice_select.results.verify import verify_folder
-from spice_select.results.write import MEDIA_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 

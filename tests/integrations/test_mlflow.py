@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from spice_select.results.result_folder import MEDIA_TYPES
 from spice_select.results.signature import ENVELOPE_FILE
-from spice_select.results.write import MEDIA_TYPES
 from tests.integrations.conftest import Finished, Script
 
 SETUP = """

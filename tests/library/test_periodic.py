@@ -21,8 +21,8 @@ from spice_select.models.lora import adapter_weights, attach
 from spice_select.pipeline.run import RunProgress, run
 from spice_select.records.packed_examples import TokenPool
 from spice_select.records.tokenize import Example
+from spice_select.results.result_folder import DATED, STATED
 from spice_select.results.verify import verify_folder
-from spice_select.results.write import DATED, STATED
 from spice_select.selection.baselines import random_order
 from spice_select.storage.checkpoints import PROGRESS, CheckpointFolder
 from spice_select.training.periodic import Checkpoint, Chosen, as_selection, select_periodically

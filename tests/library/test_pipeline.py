@@ -23,8 +23,8 @@ from spice_select.errors import (
 from spice_select.ingest import IntakeOptions, read_dataset
 from spice_select.models.proxy import load_proxy
 from spice_select.pipeline.run import RunProgress, RunResult, gradient_fingerprint, load_pool, measure_shard, run
+from spice_select.results.result_folder import DATED, STATED
 from spice_select.results.verify import verify_folder
-from spice_select.results.write import DATED, STATED
 from spice_select.storage.shards import GradientShard, write_shard
 from tests.fixtures.results import alpaca, jsonl
 

@@ -18,8 +18,8 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from spice_select.results.json_columns import Columns, is_json_text, to_table
+from spice_select.results.result_folder import DATED, MEDIA_TYPES
 from spice_select.results.selected_rows import SelectedRows
-from spice_select.results.write import DATED, MEDIA_TYPES
 from tests.conftest import SEED
 from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result, write_again
 

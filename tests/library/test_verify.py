@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from spice_select.errors import VerificationError
+from spice_select.results.result_folder import MEDIA_TYPES, STATED
 from spice_select.results.verify import same_values, verify_folder
-from spice_select.results.write import MEDIA_TYPES, STATED
 from tests.conftest import SEED
 from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result, seal
 

@@ -44,7 +44,7 @@ def said(package: str, finished: Finished, folder: Path, *command: str) -> str:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SPICE_", "HF_", "PYTHON"))}
     if not python.exists():
         venv.create(folder / "environment", with_pip=True)
-        wanted = [f"{package}=={VERSIONS[package]}", "httpx", "pydantic", "pyarrow", "numpy"]
+        wanted = [f"{package}=={VERSIONS[package]}", "httpx", "pydantic", "pyarrow"]
         install = [str(python), "-m", "pip", "install", "--quiet", *wanted]
         done = subprocess.run(install, env=clean, capture_output=True, text=True, timeout=1500, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
