@@ -163,7 +163,9 @@ def run(
         choice = local.choice
         clock.phase("writing_files")
         facts = RunFacts(
-            dataset=DatasetFacts.from_manifest(manifest, name=name or source.name, reference=source.name),
+            dataset=DatasetFacts.from_manifest(
+                manifest, name=name or source.name, reference=source.name, options=options
+            ),
             proxy=local.proxy,
             config=_resolved(config, local.proxy),
             gradient_fingerprint=local.fingerprint,

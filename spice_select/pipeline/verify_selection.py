@@ -17,7 +17,7 @@ import torch
 from spice_select.config import RunConfig
 from spice_select.errors import ConfigError, VerificationError
 from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, pool_sha256, shard_fingerprints
-from spice_select.ingest import DatasetManifest, IntakeOptions, read_dataset
+from spice_select.ingest import DatasetManifest, read_dataset
 from spice_select.models.memory import host_bytes
 from spice_select.pipeline.constraints import read_base_selection, read_source_rows
 from spice_select.pipeline.gradients import target_set
@@ -27,7 +27,7 @@ from spice_select.pipeline.progress import Clock
 from spice_select.pipeline.read_files import FilesBeside, ReadFile, read_files
 from spice_select.pipeline.select import select_from_pool
 from spice_select.pipeline.targets import TargetFile, TargetSet, prepare
-from spice_select.results.result_folder import ranking_rows, read_statement, stated_dataset, stated_dependencies
+from spice_select.results.result_folder import ranking_rows, read_statement, stated_dependencies, stated_options
 from spice_select.results.verify import Check, run_check
 from spice_select.selection.definition import conflicts_of, gains_of
 from spice_select.selection.partitions import Part
@@ -100,9 +100,7 @@ class _Inputs(LocalRows):
             raise ConfigError("a periodic selection keeps no gradients: repeat the run to compare")
         self._folder, self._stated, self._scratch = folder, build["internalParameters"], scratch
         self._gradients, self._beside = gradients, beside
-        said = stated_dataset(folder)["annotations"]
-        options = IntakeOptions(format=said["format"], columns=said["columns"])
-        self._manifest = read_dataset(source, scratch / "rows", options)
+        self._manifest = read_dataset(source, scratch / "rows", stated_options(folder))
         super().__init__(
             [scratch / "rows" / shard.name for shard in self._manifest.shards],
             [scratch / "rows" / shard.name for shard in self._manifest.source_shards],

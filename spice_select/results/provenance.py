@@ -133,6 +133,7 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
                 "container": dataset.container,
                 "format": dataset.form,
                 "columns": dict(dataset.columns),
+                **dataset.reading,
                 "rows_digest": {"sha256": dataset.rows_sha256},
                 "num_rows": dataset.num_rows,
                 "num_usable": dataset.num_usable,

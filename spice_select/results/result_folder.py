@@ -14,6 +14,8 @@ from spice_select.results.selected_sample import SelectedSample
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from spice_select.ingest import IntakeOptions
+
 MEDIA_TYPES = {
     "selected.jsonl": "application/jsonl",
     "selected.parquet": "application/vnd.apache.parquet",
@@ -99,3 +101,16 @@ def stated_dataset(folder: Path) -> dict[str, Any]:
     if len(found) != 1:
         raise VerificationError("the provenance does not name one data set")
     return found[0]
+
+
+def stated_options(folder: Path) -> IntakeOptions:
+    """How the data set has to be read to give the rows that the provenance states."""
+    from spice_select.ingest import IntakeOptions
+
+    stated = stated_dataset(folder)["annotations"]
+    return IntakeOptions(
+        format=stated["format"],
+        columns=stated["columns"],
+        encoding=stated.get("encoding"),
+        split=stated.get("split"),
+    )

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from spice_select.config import RunConfig
 
 if TYPE_CHECKING:
-    from spice_select.ingest import DatasetManifest
+    from spice_select.ingest import DatasetManifest, IntakeOptions
     from spice_select.models.proxy import Proxy
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
@@ -80,6 +80,7 @@ class DatasetFacts:
         form: Record form.
         columns: Role to column.
         source: Where the bytes were fetched from; None where they were sent.
+        reading: ``encoding`` and ``split``, where the owner of the data said which.
     """
 
     name: str
@@ -93,15 +94,19 @@ class DatasetFacts:
     form: str
     columns: Mapping[str, str]
     source: SourceFacts | None = None
+    reading: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_manifest(cls, manifest: DatasetManifest, *, name: str, reference: str) -> DatasetFacts:
+    def from_manifest(
+        cls, manifest: DatasetManifest, *, name: str, reference: str, options: IntakeOptions | None = None
+    ) -> DatasetFacts:
         """The facts of a data set that went through the intake.
 
         Args:
             manifest: The intake's manifest.
             name: Name for people.
             reference: Id of the data set, or its file name; becomes part of the URI.
+            options: How it was to be read.
         """
         return cls(
             name=name,
@@ -114,7 +119,13 @@ class DatasetFacts:
             container=manifest.container,
             form=manifest.format,
             columns={str(role): column for role, column in manifest.columns.items()},
+            reading=reading_of({} if options is None else options.model_dump()),
         )
+
+
+def reading_of(asked: Mapping[str, Any]) -> dict[str, str]:
+    """What cannot be seen in the rows but decides which they are, of the options of an intake."""
+    return {name: asked[name] for name in ("encoding", "split") if asked.get(name) is not None}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from spice_select.results.result_folder import (
     read_statement,
     selected_lines,
     stated_dataset,
+    stated_options,
 )
 from spice_select.results.signature import ENVELOPE_FILE, UNSIGNED, check_signature
 
@@ -317,14 +318,13 @@ def _source_digest(folder: Path, source: Path) -> str:
 
 
 def _source_rows(folder: Path, source: Path) -> str:
-    from spice_select.ingest import IntakeOptions, iter_rows, read_dataset
+    from spice_select.ingest import iter_rows, read_dataset
 
     stated = stated_dataset(folder)["annotations"]
     wanted = {pick["source_row"]: pick["row_sha256"] for pick in ranking_rows(folder)}
     count = len(wanted)
     with tempfile.TemporaryDirectory(prefix="spice-verify-") as scratch:
-        options = IntakeOptions(format=stated["format"], columns=stated["columns"])
-        manifest = read_dataset(source, Path(scratch), options)
+        manifest = read_dataset(source, Path(scratch), stated_options(folder))
         if manifest.rows_sha256 != stated["rows_digest"]["sha256"]:
             raise VerificationError(f"{source} does not have the usable rows that the provenance states")
         for shard in manifest.shards:

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import shutil
+import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spice_select.errors import VerificationError
-from spice_select.results.result_folder import MEDIA_TYPES, STATED
+from spice_select.results.result_folder import MEDIA_TYPES, STATED, stated_dataset
 from spice_select.results.verify import same_values, verify_folder
 from tests.conftest import SEED
 from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result, seal
@@ -274,3 +275,22 @@ def test_a_folder_of_something_else_fails_every_check(tmp_path: Path) -> None:
 )
 def test_only_absent_keys_and_whole_floats_count_as_the_same(stored: Any, written: Any, same: bool) -> None:
     assert same_values(stored, written) is same
+
+
+def test_a_source_is_read_again_in_the_encoding_and_the_split_that_were_named(tmp_path: Path, seed: int) -> None:
+    rows = [{"instruction": f"Wie heißt {n}?", "output": f"Größe {n} é"} for n in range(20)]
+    plain = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    named = make_result(
+        tmp_path / "a", plain.encode("cp437", "replace"), count=5, seed=seed, options={"encoding": "cp437"}
+    )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("train.jsonl", plain)
+        archive.writestr("test.jsonl", plain.replace("heißt", "hiess"))
+    split = make_result(
+        tmp_path / "b", packed.getvalue(), count=5, seed=seed, name="pool.zip", options={"split": "test"}
+    )
+    for made, option in ((named, ("encoding", "cp437")), (split, ("split", "test"))):
+        stated = stated_dataset(made.out)["annotations"]
+        assert option in stated.items()
+        assert failed(made.out, made.source) == set()

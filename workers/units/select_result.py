@@ -23,6 +23,7 @@ from spice_select.results.run_metadata import (
     RunFacts,
     SourceFacts,
     WarmupFacts,
+    reading_of,
 )
 from workers.heartbeat import Heartbeat
 from workers.units.select import SelectionOutcome
@@ -112,6 +113,7 @@ def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str)
             form=dataset.format or "",
             columns=dataset.columns or {},
             source=SourceFacts.of(dataset.source, dataset.resolved_source),
+            reading=reading_of(dataset.requested),
         ),
         proxy=proxy,
         config=inputs.config,
