@@ -24,8 +24,7 @@ _ROLES = {
     "label": "kto_tag",
 }  # fmt: skip
 """Our name of a column's role -> LLaMA-Factory's."""
-LISTS = frozenset({"messages", "history", "tools", "chosen", "rejected"})
-"""Roles whose columns may hold lists there."""
+_LISTS = frozenset({"messages", "history", "tools"})
 
 
 class TagCount:
@@ -75,8 +74,32 @@ class TagCount:
 
 
 def is_known(columns: Mapping[str, str]) -> bool:
-    """Whether LLaMA-Factory has a column for each role."""
-    return all(role in _ROLES for role in columns)
+    """Whether LLaMA-Factory has a column for each role, and a place for the better answer of a pair."""
+    if not all(role in _ROLES for role in columns):
+        return False
+    answered = "chosen" in columns or "response" in columns
+    return "rejected" not in columns or (answered and ("messages" in columns or "prompt" in columns))
+
+
+def is_read(record: Mapping[str, Any], columns: Mapping[str, str]) -> bool:
+    """Whether LLaMA-Factory reads all of a record: no list of messages in a prompt or an answer, no half of a pair.
+
+    Args:
+        record: The record.
+        columns: Our role -> column of the data set.
+    """
+    lists = any(isinstance(record.get(column), list) for role, column in columns.items() if role not in _LISTS)
+    if lists or "rejected" not in columns:
+        return not lists
+    # The answers of a pair are turns beside turns, and texts beside a text; an answer of another kind is left empty.
+    sort = dict if "messages" in columns else str
+    better = _better(columns)
+    return isinstance(record.get(better), sort) and isinstance(record.get(columns["rejected"]), sort)
+
+
+def _better(columns: Mapping[str, str]) -> str:
+    """The column of the better answer of a pair."""
+    return columns.get("chosen", columns.get("response", ""))
 
 
 def dataset_entry(
@@ -91,7 +114,10 @@ def dataset_entry(
         calls_tools: Whether its messages have tool calls in OpenAI's form.
     """
     mapped = {_ROLES[role]: column for role, column in columns.items() if role in _ROLES}
-    entry: dict[str, Any] = {"file_name": file_name, **({"ranking": True} if "chosen" in columns else {})}
+    entry: dict[str, Any] = {"file_name": file_name}
+    if "rejected" in columns:
+        entry["ranking"], mapped["chosen"] = True, _better(columns)
+        mapped.pop("response", None)
     if "messages" in columns:
         formatting = "openai" if calls_tools else "sharegpt"
         return {**entry, "formatting": formatting, "columns": mapped, "tags": dict(tags or {})}

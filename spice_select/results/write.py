@@ -25,7 +25,7 @@ from spice_select.results.croissant import croissant
 from spice_select.results.evidence_file import NAME as EVIDENCE
 from spice_select.results.evidence_file import EvidenceRows
 from spice_select.results.json_columns import Columns, is_json_text, to_table
-from spice_select.results.llamafactory import LISTS, TagCount, dataset_entry, is_known
+from spice_select.results.llamafactory import TagCount, dataset_entry, is_known, is_read
 from spice_select.results.provenance import build_statement, statement_line
 from spice_select.results.result_folder import MEDIA_TYPES, STATED, ranking_schema
 from spice_select.results.row_evidence import RowEvidence
@@ -188,10 +188,7 @@ def _write_jsonl(path: Path, rows: SelectedRows, facts: RunFacts) -> dict[str, A
             parsed = json.loads(record)
             if tags is not None:
                 tags.observe(parsed)
-            # A prompt or a response that is itself a list of messages has no counterpart there.
-            readable = readable and not any(
-                isinstance(parsed.get(column), list) for role, column in columns.items() if role not in LISTS
-            )
+            readable = readable and is_read(parsed, columns)
     if not readable:
         return None
     if tags is None:

@@ -20,6 +20,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from spice_select.results.json_columns import Columns, is_json_text, to_table
 from spice_select.results.result_folder import DATED, MEDIA_TYPES
 from spice_select.results.selected_rows import SelectedRows
+from spice_select.results.trainers import write_conversations
 from tests.conftest import SEED
 from tests.fixtures.results import MadeResult, alpaca, jsonl, make_result, write_again
 
@@ -280,6 +281,15 @@ CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": 
             {"formatting": "alpaca", "columns": {"prompt": "q", "response": "a"}},
         ),
         ({"text": "a b"}, {}, {"formatting": "alpaca", "columns": {"prompt": "text"}}),
+        (
+            {"prompt": "a", "response": "b", "rejected": "c"},
+            {},
+            {
+                "ranking": True,
+                "formatting": "alpaca",
+                "columns": {"prompt": "prompt", "rejected": "rejected", "chosen": "response"},
+            },
+        ),
     ],
 )
 def test_llamafactory_gets_the_formatting_of_the_record_form(
@@ -291,11 +301,40 @@ def test_llamafactory_gets_the_formatting_of_the_record_form(
     assert entry == {"file_name": "selected.jsonl", **expected}
 
 
-def test_records_that_llamafactory_cannot_read_get_no_entry(tmp_path: Path, seed: int) -> None:
-    record = {"prompt": CHAT, "completion": [{"role": "assistant", "content": "Ho"}]}
+ANSWERED = [*CHAT, {"role": "assistant", "content": "Ho"}]
+WORSE = {"role": "assistant", "content": "Bah"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": CHAT, "completion": ANSWERED[-1:]},
+        {"messages": ANSWERED, "rejected_response": "Bah"},
+        {"messages": ANSWERED, "rejected_messages": [*CHAT, WORSE]},
+        {"messages": CHAT, "chosen": "Ho", "rejected": "Bah"},
+        {"prompt": "Hi", "chosen": ANSWERED[-1], "rejected": WORSE},
+        {"chosen": ANSWERED, "rejected": [*CHAT, WORSE]},
+    ],
+)
+def test_records_that_llamafactory_cannot_read_get_no_entry(tmp_path: Path, seed: int, record: dict[str, Any]) -> None:
     made = make_result(tmp_path, jsonl([record] * 5), count=2, seed=seed)
     assert json.loads((made.out / "dataset_info.json").read_text()) == {}
     assert "`dataset_info.json` is empty" in (made.out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("worse", [{"rejected_response": "Bah"}, {"rejected_messages": [*CHAT, WORSE]}])
+def test_turns_with_a_rejected_answer_beside_them_are_pairs_for_every_trainer(
+    tmp_path: Path, seed: int, worse: dict[str, Any]
+) -> None:
+    made = make_result(tmp_path, jsonl([{"messages": ANSWERED, **worse}] * 5), count=2, seed=seed)
+    pair = {"prompt": CHAT, "chosen": ANSWERED[-1:], "rejected": [WORSE]}
+    whole = {"messages": ANSWERED, "rejected_messages": [*CHAT, WORSE]}
+    about = made.facts.dataset
+    for trainer, expected in (("trl", pair), ("axolotl", pair), ("swift", whole)):
+        write_conversations(
+            made.out / "selected.jsonl", tmp_path / "train.jsonl", about.form, about.columns, trainer=trainer
+        )  # type: ignore[arg-type]
+        assert [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()] == [expected] * 2
 
 
 def test_a_selection_stopped_before_its_first_pick_is_written_too(tmp_path: Path, seed: int) -> None:
