@@ -30,7 +30,8 @@ from spice_select.config import RunConfig
 from spice_select.pipeline.run import run
 from spice_select.pipeline.targets import TargetFile
 
-BARE: dict[str, Any] = {"conditions": {"screens": {"near_duplicates": None, "loss_outliers": None}}}
+SCREENS = ("near_duplicates", "repeated_responses", "unrelated_responses", "loss_outliers")
+BARE: dict[str, Any] = {"conditions": {"screens": dict.fromkeys(SCREENS)}}
 WAYS: dict[str, dict[str, Any]] = {
     "recommended": {},
     "matching (A), no screens": {"selection": {"target_rule": "matching", "information_weight": 1.0}, **BARE},
