@@ -117,6 +117,7 @@ def upload_read(view: UploadView) -> UploadRead:
         upload,
         format=upload.requested.get("format"),
         columns=upload.requested.get("columns"),
+        encoding=upload.requested.get("encoding"),
         metadata=upload.metadata_,
         digest=Digest(sha256=upload.sha256),
         num_parts=num_parts(upload),

@@ -118,6 +118,7 @@ class Upload(Answer):
     status: str
     format: str | None = None
     columns: dict[str, str] | None = None
+    encoding: str | None = None
     metadata: dict[str, str] = {}
     bytes: int
     part_bytes: int

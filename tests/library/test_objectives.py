@@ -233,9 +233,9 @@ def test_only_what_counts_is_in_the_fingerprint() -> None:
     def name(**settings: Any) -> str:
         return gradient_fingerprint(rows_sha256="a", proxy_revision="1", config=GradientConfig(**settings))
 
-    # What is digested does not know of objectives: as before there were any.
+    # What is digested does not know of objectives and layers: as before there were any.
     config = GradientConfig()
-    unread = {"batch_tokens", "tuning", "store_dtype", "objective", "dpo_beta"} | UNREAD[config.measure]
+    unread = {"batch_tokens", "tuning", "store_dtype", "objective", "dpo_beta", "layers"} | UNREAD[config.measure]
     kept = config.model_dump(mode="json", exclude=unread)
     before = {"rows_sha256": "a", "proxy_revision": "1", "gradients": digest_of(kept), "format": GRADIENT_FORMAT}
     assert name() == name(dpo_beta=0.5) == digest_of(before)

@@ -66,6 +66,7 @@ def test_rows_to_include_come_first_and_excluded_rows_never(
         "target_dataset_id": None,
         "targets": [],
         "protect": [],
+        "prefilter": None,
     }
     statement = any_service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
     stated = statement["predicate"]["buildDefinition"]["externalParameters"]["config"]["conditions"]

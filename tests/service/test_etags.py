@@ -14,8 +14,10 @@ def test_every_route_answers_head_and_one_that_promises_an_etag_keeps_to_it(serv
     link = http.post(f"/v1/jobs/{job['id']}/files/selected.jsonl/links", json={})
     upload = http.post("/v1/datasets/uploads", json={"bytes": 5, "sha256": "0" * 64})
     ping = http.post(f"{endpoint.headers['Location']}/ping")
-    made = (evaluation, endpoint, link, upload, ping)
-    assert [answer.status_code for answer in made] == [202, 201, 201, 201, 202], [answer.text for answer in made]
+    nightly = {"name": "n", "cron": "0 2 * * *", "job": {"dataset_id": job["dataset_id"], "budget": {"count": 2}}}
+    schedule = http.post("/v1/schedules", json=nightly)
+    made = (evaluation, endpoint, link, upload, ping, schedule)
+    assert [answer.status_code for answer in made] == [202, 201, 201, 201, 202, 201], [one.text for one in made]
     named = {
         "job_id": job["id"],
         "dataset_id": job["dataset_id"],
@@ -28,6 +30,7 @@ def test_every_route_answers_head_and_one_that_promises_an_etag_keeps_to_it(serv
         "name": "selected.jsonl",
         "row": 0,
         "slug": "not-found",
+        "schedule_id": schedule.json()["id"],
     }
     promised = set()
     for template, operations in service.app.openapi()["paths"].items():
@@ -53,6 +56,6 @@ def test_every_route_answers_head_and_one_that_promises_an_etag_keeps_to_it(serv
             other = asked(path, headers={"If-None-Match": 'W/"other"'})
             assert (other.status_code, other.headers["ETag"]) == (200, tag), path
             assert other.content == (first.content if asked == http.get else b""), path
-    assert len(promised) == 6, promised
+    assert len(promised) == 7, promised
     missing = http.head("/v1/jobs/job_01K9RZ3V5X8N3Q2J6T4W7Y0ABC")
     assert (missing.status_code, missing.content) == (404, b"")

@@ -52,7 +52,7 @@ def test_name_metadata_and_priority_can_be_changed(any_service: InProcessService
     any_service.drain()
     ended = http.get(path).json()
     assert ended["status"] == "succeeded"
-    assert http.get(f"/v1/jobs/{other['id']}").json()["started_at"] > ended["started_at"]
+    assert http.get(f"/v1/jobs/{other['id']}").json()["finished_at"] > ended["finished_at"]
     late = http.patch(path, json={"priority": 1})
     assert (late.status_code, late.json()["code"]) == (409, "conflict-state")
     assert http.patch(path, json={"priority": 9, "name": None, "metadata": None}).json()["metadata"] == {}

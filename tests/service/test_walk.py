@@ -17,7 +17,7 @@ ULID = "01K9RZ3V5X8N3Q2J6T4W7Y0ABC"
 UNKNOWN = {
     "dataset_id": f"ds_{ULID}", "upload_id": f"up_{ULID}", "job_id": f"job_{ULID}", "evaluation_id": f"ev_{ULID}",
     "gradient_set_id": f"gs_{ULID}", "endpoint_id": f"whe_{ULID}", "delivery_id": f"whd_{ULID}",
-    "key_id": f"key_{ULID}", "name": "selected.parquet", "number": "1", "row": "0",
+    "key_id": f"key_{ULID}", "schedule_id": f"sch_{ULID}", "name": "selected.parquet", "number": "1", "row": "0",
     "slug": "nothing-of-ours", "token": "a.b",
 }  # fmt: skip
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -135,7 +135,7 @@ def test_options_names_how_a_change_may_be_sent(walked: InProcessService) -> Non
         answer = walked.http.options(path.format(**UNKNOWN))
         assert answer.headers.get("Accept-Patch") == (PATCHES if "patch" in operations else None), path
         tried += "patch" in operations
-    assert tried == 2
+    assert tried == 3
 
 
 def _body(service: InProcessService, operation: dict[str, Any]) -> Any:

@@ -49,6 +49,7 @@ class UploadRead(BaseModel):
     status: UploadStatus
     format: str | None
     columns: dict[str, str] | None
+    encoding: str | None
     metadata: dict[str, str]
     bytes: int
     digest: Digest

@@ -217,13 +217,14 @@ def test_the_jobs_on_a_data_set_are_found_by_keyboard(
     page.wait_for_url("**/ui?status=succeeded&dataset_id=ds_*")
     chosen.focus()
     chosen.press("h")
-    page.keyboard.press("Tab")
+    for _ in ("By", "Order", "Show"):
+        page.keyboard.press("Tab")
     expect(page.locator(":focus")).to_have_text("Show")
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_contain_text("No job on this data set is succeeded.")
     expect(chosen.locator("option:checked")).to_contain_text("held.jsonl")
     window.check()
-    page.get_by_role("link", name="Show all data sets").press("Enter")
+    page.get_by_role("link", name="Show all").press("Enter")
     page.wait_for_url("**/ui?status=succeeded")
     expect(page.locator(f'a[href="/ui/jobs/{finished}"]')).to_be_visible()
 
