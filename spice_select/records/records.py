@@ -56,6 +56,7 @@ __all__ = [
 MEDIA_COLUMNS: Final = frozenset({"images", "image", "videos", "video", "audios", "audio"})
 """Columns of what is not measured, which is noted; a row whose text says where it belongs cannot be used."""
 
+PICTURES: Final = "rows whose text names an image in <img>...</img>: the address is measured as text, the image is not"
 _PAIR: Final = frozenset({"prompt", "input", "response"})
 _ADDED: Final[tuple[ColumnRole, ...]] = ("input", "context")
 
@@ -101,6 +102,9 @@ def to_messages(
     if "reasoning" in columns:
         _think(conversation, row)
     _check_conversation(conversation)
+    for message in [*conversation, *(conversation.rejected or ())]:
+        if "</img>" in text_of(message):
+            notes.say(PICTURES)
     row.close()
     return conversation
 
@@ -114,8 +118,8 @@ def _plain_pair(record: dict[str, Any], columns: Mapping[ColumnRole, str]) -> Co
     if not (isinstance(asked, str) and isinstance(answered, str) and isinstance(added, str)):
         return None
     for text in (asked, answered, added):
-        if text.lstrip()[:2] == "[{" or ("<" in text and any(mark in text for mark in MEDIA)):
-            return None  # a list of messages, or the place of an image
+        if text.lstrip()[:2] == "[{" or ("<" in text and any(mark in text for mark in (*MEDIA, "</img>"))):
+            return None  # a list of messages, or the place or the address of an image
     if not asked.strip() or not answered.strip():
         return None
     content = f"{asked}\n\n{added}" if added and not added.isspace() else asked

@@ -33,7 +33,8 @@ _PAIRS: Final = (
 _THINKING: Final = frozenset({"thinking", "reasoning", "redacted_thinking"})
 _CALL_PARTS: Final = frozenset({"tool_use", "tool_call", "function_call"})
 _TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
-_PARTS: Final = _THINKING | _CALL_PARTS | _TEXT_PARTS | {"tool_result"}
+_RESULT_PARTS: Final = frozenset({"tool_result", "tool_response", "function_response"})
+_PARTS: Final = _THINKING | _CALL_PARTS | _TEXT_PARTS | _RESULT_PARTS
 MEDIA: Final = ("<image>", "<video>", "<audio>")
 _MEDIA_PARTS: Final = ("image", "audio", "video", "file", "document")
 
@@ -268,19 +269,34 @@ class _Reader:
         sort = sort or "text"
         path = f"{self.fields.path}.content[]"
         if sort in _CALL_PARTS and self.role == "assistant":
-            self.calls += openai_calls(part, self.where, path, self.notes)
+            self._call(part, path)
             return None
         fields = Fields(part, path, self.notes)
         fields.take("type")
         made: tuple[str, float] | None = None
         if sort in _THINKING:
             self._think(fields)
-        elif sort == "tool_result":
+        elif sort in _RESULT_PARTS:
             self._result(fields)
         else:
             made = self._text(fields, sort)
         fields.close()
         return made
+
+    def _call(self, part: dict[str, Any], path: str) -> None:
+        """A call: the part itself, or what its value says, as in ``{"type": "tool_call", "value": "{...}"}``."""
+        inside = next((key for key in _CONTENT if isinstance(parsed(part.get(key)), (dict, list))), None)
+        if inside is None or holds(part.get("name")) or holds(part.get("function")):
+            self.calls += openai_calls(part, self.where, path, self.notes)
+            return
+        fields = Fields(part, path, self.notes)
+        fields.take("type", inside)
+        calls = openai_calls(part[inside], self.where, f"{path}.{inside}", self.notes)
+        if len(calls) == 1 and "id" not in calls[0]:
+            identity = fields.first(("id", "tool_call_id"), str)
+            calls = [{"id": identity, **calls[0]}] if identity else calls
+        self.calls += calls
+        fields.close()
 
     def _text(self, fields: Fields, sort: str) -> tuple[str, float]:
         """Text and weight of a part of text.
@@ -313,7 +329,7 @@ class _Reader:
             self.thoughts.append("".join(pieces))
 
     def _result(self, fields: Fields) -> None:
-        content = fields.first(("content", "output"))
+        content = fields.first(("content", "output", "value", "text"))
         result = {"role": "tool", "content": "" if content is None else content}
         identity = fields.first(("tool_use_id", "tool_call_id"), str)
         made = _Reader(Fields(result, fields.path, self.notes), "tool", self.where).read(calling=False)
