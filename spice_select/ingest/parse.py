@@ -27,7 +27,7 @@ from spice_select.records.formats import (
 )
 from spice_select.records.objectives import possible_objectives
 from spice_select.records.reading import Reading
-from spice_select.records.suggested_columns import suggested_columns
+from spice_select.records.suggested_columns import inner_messages, suggested_columns
 
 SAMPLE_ROWS: Final = 1000
 """Records that decide the form of a data set."""
@@ -248,8 +248,10 @@ def _decide(sample: list[_Row], options: IntakeOptions, names: _ColumnNames) -> 
         raise DatasetError(
             f"format {options.format} needs {needed}; the columns are {names.shown()}", code="dataset-column-missing"
         )
-    meant = suggested_columns(records)
-    hint = f"; if that is what is meant, send columns {compact_json(meant)}" if meant else ""
+    inside = inner_messages(records)
+    meant = None if inside else suggested_columns(records)
+    hint = f"; there are messages inside {inside!a}: write them to a column of their own" if inside else ""
+    hint = f"; if that is what is meant, send columns {compact_json(meant)}" if meant else hint
     raise DatasetError(
         f"the columns {names.shown()} are in no known form; name them with the column mapping{hint}",
         code="dataset-form-unknown",

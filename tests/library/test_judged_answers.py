@@ -9,7 +9,7 @@ import pytest
 
 from spice_select.records.formats import detect_form, is_judgement
 from spice_select.records.records import to_messages
-from spice_select.records.suggested_columns import suggested_columns
+from spice_select.records.suggested_columns import inner_messages, suggested_columns
 
 
 def read(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,3 +83,18 @@ def test_arguments_never_become_infinite(number: str) -> None:
     text = f'{{"at": {number}}}'
     turn = {"role": "assistant", "tool_calls": [{"function": {"name": "depth", "arguments": text}}]}
     assert read(turn)[1]["tool_calls"][0]["function"]["arguments"] == text, "as it was written"
+
+
+BATCH = {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user"}]}}
+
+
+def test_names_addresses_and_settings_of_rows_are_not_suggested() -> None:
+    batch = [{**BATCH, "custom_id": f"request-{number}"} for number in range(3)]
+    assert suggested_columns(batch) is None
+    assert inner_messages(batch) == "body.messages"
+    rows = [
+        {"uuid": f"a{n}", "lang": "en", "page": f"https://a.invalid/{n}", "frage": f"q {n}", "antwort": f"a {n}"}
+        for n in range(3)
+    ]
+    assert suggested_columns(rows) == {"prompt": "frage", "response": "antwort"}
+    assert inner_messages(rows) is None
