@@ -151,7 +151,7 @@ def show_job(job_id: str, visitor: Visitor, job_page: JobPage, wanted: WantedPic
 @router.get("/ui/jobs/{job_id}/live")
 def live_job(job_id: str, visitor: Visitor, job_page: JobPage) -> Response:
     """The part of a job's page that changes; it asks for itself again until the job has ended."""
-    return page("job_live.html", **job_page.job(visitor, job_id))
+    return page("job_live.html", is_update=True, **job_page.job(visitor, job_id))
 
 
 @router.get("/ui/jobs/{job_id}/evaluations")

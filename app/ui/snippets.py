@@ -30,7 +30,7 @@ def uses(base: str, job_id: str, *, keys: bool) -> list[Use]:
     loading = [
         "from datasets import load_dataset",
         "",
-        f'chosen = load_dataset("parquet", data_files="{files}/selected.parquet", split="train"',
+        f'chosen = load_dataset("json", data_files="{files}/selected.jsonl", split="train"',
     ]
     if keys:
         loading.insert(0, "import os")

@@ -179,6 +179,7 @@ def result_fields(result: Mapping[str, Any]) -> dict[str, Any]:
         "selected": f"{result['selected']} of {result['pool']} rows",
         "excluded": counted(result.get("excluded_by_code") or {}),
         "cut": f"{cut} of {result['pool']} rows, longer than max_length: their ends were not measured" if cut else None,
+        "targets": targets_in_words(result.get("targets")),
         "tokens": f"{result['tokens_selected']} of {result['tokens_pool']}",
         "utility": f"{shown(result['utility'])} nats{at_random}",
         "gain": f"{shown(result['first_gain'])} nats first, {shown(result['last_gain'])} last",
@@ -196,6 +197,17 @@ def result_fields(result: Mapping[str, Any]) -> dict[str, Any]:
         "ended because": result["stop_reason"],
         "seconds": {name: value for name, value in seconds.items() if value is not None},
     }
+
+
+def targets_in_words(targets: Mapping[str, Any] | None) -> str | None:
+    """What was selected for each target, and whether it is nearer to them than the pool; None without targets."""
+    if not targets:
+        return None
+    sets = ", ".join(f"{one['selected']} for {one['name']} ({one['rows']} target rows)" for one in targets["sets"])
+    relevance = targets.get("relevance")
+    if relevance is None:
+        return sets
+    return f"{sets}; relevance {shown(relevance['selected'])} on average, {shown(relevance['pool'])} over the pool"
 
 
 def counted(codes: Mapping[str, int]) -> str | None:

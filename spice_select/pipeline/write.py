@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -77,6 +78,8 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         )
     if told:
         summary["notes"] = told
+    if choice.targets and choice.selection.tasks is not None:
+        summary["targets"] = _served(choice, choice.selection.tasks)
     if choice.decontamination is not None:
         summary["decontamination"] = dict(choice.decontamination)
     if choice.selection.opposition is not None:
@@ -109,6 +112,20 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
         evidence=None if choice.evidence is None else _evidence(choice, choice.evidence, storage),
     )
     return summary, written
+
+
+def _served(choice: Choice, tasks: Sequence[int]) -> dict[str, Any]:
+    """What was selected for each target, and how relevant the picks are beside all candidates."""
+    picks = Counter(tasks)
+    sets = [
+        {"name": target.name, "weight": target.weight, "rows": target.rows, "selected": picks[place]}
+        for place, target in enumerate(choice.targets)
+    ]
+    relevances = None if choice.evidence is None else choice.evidence.pool.relevances
+    if relevances is None:
+        return {"sets": sets, "relevance": None}
+    picked = relevances[list(choice.selection.indices)]
+    return {"sets": sets, "relevance": {"selected": float(picked.mean()), "pool": float(relevances.mean())}}
 
 
 def _evidence(choice: Choice, evidence: Evidence, storage: RowStorage) -> EvidenceRows:

@@ -35,6 +35,7 @@ def data_card(
     sections = [
         _header(summary, facts, text_columns),
         _what(summary, facts),
+        *_targets(summary, facts),
         _counts(summary),
         _numbers(summary, facts),
         *_protected(summary, facts),
@@ -110,6 +111,32 @@ def _what(summary: Mapping[str, Any], facts: RunFacts) -> str:
         f"with a budget of {budget}; it ended because {stopped}."
         f"{_schedule(summary)}{_conditions(facts)}"
     )
+
+
+def _targets(summary: Mapping[str, Any], facts: RunFacts) -> list[str]:
+    """What it was selected for; nothing without targets."""
+    served = summary.get("targets")
+    if served is None:
+        return []
+    lines = [
+        "## What it was selected for",
+        "",
+        "| target | its rows | weight | rows selected for it |",
+        "|---|---|---|---|",
+        *(
+            f"| {_inline(one['name'])} | {one['rows']} | {one['weight']:g} | {one['selected']} |"
+            for one in served["sets"]
+        ),
+    ]
+    relevance = served["relevance"]
+    if relevance is not None:
+        lines += [
+            "",
+            f"Relevance, the product of a row's gradient with the direction of its target's mean, is "
+            f"{_number(relevance['selected'])} over the rows selected and {_number(relevance['pool'])} over all "
+            f"candidates. Utility is not what was maximised: rule `{facts.config.selection.target_rule}`.",
+        ]
+    return ["\n".join(lines)]
 
 
 def _schedule(summary: Mapping[str, Any]) -> str:
@@ -217,20 +244,35 @@ def _numbers(summary: Mapping[str, Any], facts: RunFacts) -> str:
                 "nothing is proven about another course of the tuning |"
             )
         )
-    weight = facts.config.selection.matching_weight
-    matching = f", + {weight:g} x what the set lacked of the pool's mean gradient" if weight > 0 else ""
-    paid = ", - what the row paid for protected sets" if summary.get("protected") else ""
     rows += [
         "",
         "`ranking.parquet` has one row per pick, in pick order: `rank` (from 1), `source_row` (0-based row of the "
         "source), `row_sha256`, `gain` (nats, given the picks before), `base_gain` (nats, alone), `epsilon` "
-        "(gain - base gain), `conflict` (0 to 1), `score` (what was compared: gain - "
-        f"{facts.config.selection.conflict_penalty:g} x conflict for `spice`"
-        f"{matching}{paid}), `tokens`, and what the row is nearest to. `evidence.parquet`, where it is there, has a "
-        "row per row of the data set, selected or not, with the reason. "
+        "(gain - base gain), `conflict` (0 to 1), `score` (what was compared"
+        f"{_score(summary, facts)}), `tokens`, and what the row is nearest to. `evidence.parquet`, where it is there, "
+        "has a row per row of the data set, selected or not, with the reason. "
         "`trace.parquet` has the running sums: `rank`, `utility` (sum of the gains so far, nats), `tokens`.",
     ]
     return "\n".join(rows)
+
+
+def _score(summary: Mapping[str, Any], facts: RunFacts) -> str:
+    """What the score is made of; empty for methods without one of their own."""
+    selection, has_targets = facts.config.selection, summary.get("targets") is not None
+    if selection.method not in ("spice", "fisher"):
+        return ""
+    terms = [f"{selection.information_weight:g} x gain"]
+    if has_targets:
+        lacking = (
+            "what the set still lacked of its" if selection.target_rule == "matching" else "the mean gradient of its"
+        )
+        terms.insert(0, f"{selection.relevance_weight:g} x the match with {lacking} target")
+    elif selection.matching_weight > 0:
+        terms.append(f"{selection.matching_weight:g} x the match with what the set lacked of the pool's mean gradient")
+    text = " + ".join(terms)
+    if selection.method == "spice":
+        text += f" - {selection.conflict_penalty:g} x conflict" + (" with the target's mean" if has_targets else "")
+    return f": {text}" + (" - what the row paid for protected sets" if summary.get("protected") else "")
 
 
 def _files(text_columns: Sequence[str], trainer_entry: str | None) -> str:

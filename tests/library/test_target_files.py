@@ -56,6 +56,15 @@ def test_a_run_selects_what_the_library_selects_from_its_stored_gradients(files,
     assert result.selection.indices == expected.indices
     assert result.selection.tasks == expected.tasks
     assert [row.target for row in result.ranking] == [("short", "long")[task] for task in expected.tasks]
+    served = result.summary["targets"]
+    assert [(one["name"], one["rows"], one["weight"]) for one in served["sets"]] == [
+        ("short", 6, 1.0),
+        ("long", 5, 2.0),
+    ]
+    assert [one["selected"] for one in served["sets"]] == [expected.tasks.count(task) for task in (0, 1)]
+    assert served["relevance"]["selected"] == pytest.approx(np.mean(expected.relevances), rel=1e-4)
+    assert served["relevance"]["pool"] < served["relevance"]["selected"]
+    assert "| long | 5 | 2 |" in (out / "README.md").read_text(encoding="utf-8")
     table = pq.read_table(out / "ranking.parquet").to_pylist()
     assert [row["relevance"] for row in table] == pytest.approx(expected.relevances, rel=1e-5, abs=1e-6)
     assert verify_folder(out, files["pool"]).ok
