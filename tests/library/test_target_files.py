@@ -170,7 +170,7 @@ def test_protected_sets_are_charged_by_whitened_gradients_and_reported(files, tm
     (dependency,) = [item for item in stated if item["name"] == "protected-dataset"]
     assert (dependency["annotations"]["protected"], dependency["annotations"]["rows"]) == ("kept", 6)
     card = (out / "README.md").read_text()
-    assert "for `spice`, - what the row paid for protected sets)" in card
+    assert "conflict with the target's mean - what the row paid for protected sets)" in card
     assert f"| kept | 6 | {report['selected']['against']} of 9 | {report['pool']['against']} of 38 |" in card
     assert verify_folder(out, files["pool"]).ok
 
