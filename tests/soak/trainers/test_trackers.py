@@ -1,4 +1,4 @@
-"""Trackers and a scheduler from PyPI take a job through their own packages, each in an environment of its own."""
+"""Trackers from PyPI take a job through their own packages, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.packages import ROOT
-from tests.fixtures.service import finished_behind_keys, jsonl, sums
+from tests.fixtures.service import finished_behind_keys
 from tests.integrations.conftest import Finished
 
 pytestmark = pytest.mark.soak
 
-VERSIONS = {"wandb": "0.31.0", "trackio": "0.43.0", "tensorboard": "2.21.0", "prefect": "3.9.1"}
+VERSIONS = {"wandb": "0.31.0", "trackio": "0.43.0", "tensorboard": "2.21.0"}
 READ_EVENTS = """
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -54,8 +54,6 @@ def said(package: str, finished: Finished, folder: Path, *command: str) -> str:
         "HOME": str(folder),
         "WANDB_MODE": "offline",
         "TRACKIO_DIR": str(folder / "trackio"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "SPICE_API_URL": finished.url,
         "SPICE_API_KEY": finished.secret,
     }
@@ -91,15 +89,6 @@ def test_a_tracker_keeps_settings_numbers_and_the_digest_of_the_rows(
         record = written.read_bytes()
         for part in (sha256, finished.job_id, "spice.selection.method", "spice.selected", "selected.parquet"):
             assert part.encode() in record, part
-
-
-def test_a_prefect_flow_selects_and_checks(finished: Finished, tmp_path: Path) -> None:
-    (tmp_path / "pool.jsonl").write_bytes(jsonl(sums(30)))
-    (tmp_path / "target.jsonl").write_bytes(jsonl(sums(3, 500)))
-    flow = str(ROOT / "examples" / "consumers" / "prefect_flow.py")
-    told = said("prefect", finished, tmp_path, flow, "pool.jsonl", "target.jsonl", "--budget", "5")
-    assert "'selected': 5, 'pool': 30" in told
-    assert len((tmp_path / "selected" / "selected.jsonl").read_text().splitlines()) == 5
 
 
 def test_a_tracker_that_is_not_here_says_what_to_install(finished: Finished) -> None:
