@@ -72,6 +72,8 @@ def test_a_job_is_a_run(service: InProcessService, ready: dict[str, Any], method
     events = service.http.get(f"/v1/jobs/{job['id']}/events").json()["data"]
     told = next(event for event in events if event["type"] == "job.prefiltered")
     assert told["data"]["kept"] == 10
+    log = service.http.get(f"/v1/jobs/{job['id']}/logs", params={"limit": 1000}).json()["data"]
+    assert next(line["unit_kind"] for line in log if line["code"] == "committed") == "prefilter"
     statement = service.http.get(f"/v1/jobs/{job['id']}/provenance").json()
     named = {item["name"]: item for item in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
     assert named["prefilter"]["digest"]["sha256"] == told["data"]["sha256"]

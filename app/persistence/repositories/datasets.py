@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.persistence.repositories.job_units import waits_for
 from app.persistence.repositories.rows import ListFilter, affected, insert_all, insert_unless_there
 from app.persistence.tables import Dataset, GradientSet, Job, RejectedRow
 from app.persistence.types import clock
@@ -215,8 +216,7 @@ class GradientSets:
 
     def prepared_by(self, unit_id: str) -> list[GradientSet]:
         """The sets that wait for a warm-up or a prefilter, in the order in which sets are locked."""
-        waits = or_(GradientSet.warmup_unit_id == unit_id, GradientSet.prefilter_unit_id == unit_id)
-        query = select(GradientSet).where(waits)
+        query = select(GradientSet).where(waits_for(unit_id))
         return list(self.session.scalars(query.order_by(GradientSet.id)))
 
     def dataset_in_use(self, gradient_set_id: str) -> Dataset | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, and_, bindparam, or_, select
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories.rows import now
@@ -17,24 +17,42 @@ from app.persistence.tables.core import Id
 from app.persistence.types import clock
 from app.status import UnitKind
 
+_PREPARED_BY = (GradientSet.warmup_unit_id, GradientSet.prefilter_unit_id)
+"""Units that a gradient set waits for."""
+
+
+def waits_for(unit_id: Any) -> ColumnElement[bool]:
+    """The condition that a gradient set waits for this warm-up or prefilter.
+
+    Args:
+        unit_id: Id of its unit, or a column of it.
+    """
+    return or_(*(column == unit_id for column in _PREPARED_BY))
+
+
+def prepares(sets: Any) -> ColumnElement[bool]:
+    """The condition that a unit is what these gradient sets wait for.
+
+    Args:
+        sets: Their ids, or a parameter for them.
+    """
+    return or_(*(Unit.id.in_(select(column).where(GradientSet.id.in_(sets))) for column in _PREPARED_BY))
+
+
 _SETS: BindParameter[Any] = bindparam("sets", expanding=True, type_=Id)
 # Built once, because every answer about a job that has not ended asks it.
 _OF_JOBS = (
     select(Unit, GradientSet.id, clock())
     .outerjoin(
         GradientSet,
-        and_(
-            or_(GradientSet.warmup_unit_id == Unit.id, GradientSet.prefilter_unit_id == Unit.id),
-            GradientSet.id.in_(_SETS),
-        ),
+        and_(waits_for(Unit.id), GradientSet.id.in_(_SETS)),
     )
     .where(
         or_(
             Unit.job_id.in_(bindparam("jobs", expanding=True, type_=Id)),
             # That shards have no job is what leads to them: a set may have been chosen from by very many jobs.
             and_(Unit.gradient_set_id.in_(_SETS), Unit.job_id.is_(None), Unit.kind == UnitKind.GRADIENTS),
-            Unit.id.in_(select(GradientSet.warmup_unit_id).where(GradientSet.id.in_(_SETS))),
-            Unit.id.in_(select(GradientSet.prefilter_unit_id).where(GradientSet.id.in_(_SETS))),
+            prepares(_SETS),
         )
     )
     .order_by(Unit.shard)

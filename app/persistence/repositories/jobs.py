@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
+from app.persistence.repositories.job_units import waits_for
 from app.persistence.repositories.rows import ListFilter, affected, insert_all, insert_into, table_of
 from app.persistence.repositories.unit_logs import UnitLogs
 from app.persistence.tables import Dataset, File, GradientSet, Job, Project, SelectedSample, Unit
@@ -66,8 +67,7 @@ def prepared_by(unit_id: Any) -> ColumnElement[bool]:
     Args:
         unit_id: Id of its unit, or a column of it.
     """
-    waits = or_(GradientSet.warmup_unit_id == unit_id, GradientSet.prefilter_unit_id == unit_id)
-    sets = select(GradientSet.id).where(waits)
+    sets = select(GradientSet.id).where(waits_for(unit_id))
     return or_(Job.gradient_set_id.in_(sets), Job.target_gradient_set_id.in_(sets))
 
 

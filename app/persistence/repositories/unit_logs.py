@@ -11,8 +11,9 @@ from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.ids import new_id
+from app.persistence.repositories.job_units import prepares
 from app.persistence.repositories.rows import affected, insert_all
-from app.persistence.tables import GradientSet, Job, Unit, UnitLogLine
+from app.persistence.tables import Job, Unit, UnitLogLine
 from app.persistence.types import clock
 from app.status import LOG_LEVELS, LogLevel, UnitKind
 
@@ -101,12 +102,11 @@ class UnitLogs:
         """
         line = UnitLogLine
         sets = [name for name in (job.gradient_set_id, job.target_gradient_set_id) if name]
-        warmups = select(GradientSet.warmup_unit_id).where(GradientSet.id.in_(sets))
         shared = and_(Unit.gradient_set_id.in_(sets), Unit.job_id.is_(None), Unit.kind == UnitKind.GRADIENTS)
         query = (
             select(line, Unit)
             .join(Unit, Unit.id == line.unit_id)
-            .where(line.project_id == job.project_id, or_(Unit.job_id == job.id, shared, Unit.id.in_(warmups)))
+            .where(line.project_id == job.project_id, or_(Unit.job_id == job.id, shared, prepares(sets)))
         )
         if after is not None:
             moment, last = after

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.persistence.repositories.job_units import prepares
 from app.persistence.repositories.rows import affected, insert_all, now
 from app.persistence.repositories.scheduling import priority_order, runnable
-from app.persistence.tables import GradientSet, Job, Project, Unit, UnitCommit
+from app.persistence.tables import Job, Project, Unit, UnitCommit
 from app.persistence.tables.core import Id
 from app.persistence.types import clock
 from app.status import PREPARING, JobStatus, UnitKind, UnitState
@@ -154,11 +155,7 @@ class Units:
 
     def preparations(self, gradient_set_id: str) -> list[tuple[Unit, UnitCommit]]:
         """The warm-up and the prefilter of a gradient set, where they are done, with what they left."""
-        ids = [
-            select(column).where(GradientSet.id == gradient_set_id)
-            for column in (GradientSet.warmup_unit_id, GradientSet.prefilter_unit_id)
-        ]
-        return self._commits(or_(*(Unit.id.in_(own) for own in ids)), Unit.kind.in_(PREPARING))
+        return self._commits(prepares([gradient_set_id]), Unit.kind.in_(PREPARING))
 
     def named(self, project_id: str, kind: UnitKind, fingerprint: str) -> Unit | None:
         """A project's warm-up or prefilter of a fingerprint, locked; the first, should there be two."""

@@ -52,7 +52,7 @@ class JobLogs:
         level: LogLevel = "info",
         unit_id: str | None = None,
     ) -> list[LoggedLine]:
-        """Lines behind one, oldest first: of the job's own units, and of gradients and a warm-up that it shares.
+        """Lines behind one, oldest first: of the job's own units, and of those that it shares with other jobs.
 
         Raises:
             NotFoundError: There is no such job in the project.
