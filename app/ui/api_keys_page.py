@@ -14,7 +14,7 @@ from app.persistence.tables import ApiKey
 from app.services.access.keys import Caller
 from app.status import EVERYDAY, SCOPES
 from app.ui.auth import SameOrigin, Visitor
-from app.ui.form_fields import FormFields, accepted, number
+from app.ui.form_fields import FormFields, accepted, first_of, number
 from app.ui.pages import page
 
 router = APIRouter(include_in_schema=False)
@@ -32,6 +32,7 @@ SCOPES_SHOWN = {
     "admin": "everything, keys included",
 }
 LABELS = {"name": "Name", "scopes": "It may", "expires_in_days": "Ends after, days", "overlap_hours": "Overlap, hours"}
+_field_of = first_of(LABELS)
 
 
 @router.get("/ui/api-keys")
@@ -86,11 +87,6 @@ def revoke_key(key_id: str, visitor: Visitor, services: deps.ServicesDep) -> Res
 
 def _blank() -> FormFields:
     return FormFields({"scopes": " ".join(EVERYDAY)})
-
-
-def _field_of(pointer: str | None) -> str:
-    name = (pointer or "").removeprefix("#/").split("/")[0]
-    return name if name in LABELS else ""
 
 
 def _keys(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,6 +24,20 @@ IN_WORDS = {
 }
 FieldOf = Callable[[str | None], str]
 """The field of a form that a JSON pointer of the request body stands for; empty where the form has none."""
+
+
+def first_of(labels: Collection[str]) -> FieldOf:
+    """Fields that a pointer names with its first part, where the form has a field of that name.
+
+    Args:
+        labels: The fields.
+    """
+
+    def field_of(pointer: str | None) -> str:
+        name = (pointer or "").removeprefix("#/").split("/")[0]
+        return name if name in labels else ""
+
+    return field_of
 
 
 @dataclass

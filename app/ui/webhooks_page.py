@@ -16,7 +16,7 @@ from app.persistence.tables import WebhookEndpoint
 from app.services.access.keys import Caller
 from app.status import TOLD_BY_DEFAULT, DeliveryState, ToldType
 from app.ui.auth import SameOrigin, Visitor
-from app.ui.form_fields import FormFields, accepted, number
+from app.ui.form_fields import FormFields, accepted, first_of, number
 from app.ui.pages import page
 from spice_select.config import digest_of
 from spice_select.errors import SpiceError
@@ -28,6 +28,7 @@ ENDPOINTS = 50
 DELIVERIES = 20
 EVENTS = [(word, "") for word in get_args(ToldType)]
 LABELS = {"url": "Address", "name": "Name", "event_types": "Tell it of", "overlap_hours": "Overlap, hours"}
+_field_of = first_of(LABELS)
 REASONS = {
     "switched-off": "paused here",
     "gone": "its address answered 410",
@@ -158,11 +159,6 @@ def _blank() -> FormFields:
 
 def _draft(url: str, name: str, event_types: list[str] | None) -> FormFields:
     return FormFields({"url": url, "name": name, "event_types": " ".join(event_types or ())})
-
-
-def _field_of(pointer: str | None) -> str:
-    name = (pointer or "").removeprefix("#/").split("/")[0]
-    return name if name in LABELS else ""
 
 
 def _list(visitor: Caller, services: Services, draft: FormFields) -> Response:
