@@ -318,7 +318,12 @@ def _add(
     shards: list[Any] = [] if periodic else dataset.shards or []
     gradient_set_id, (prefilter, ranking) = new_id("gs"), kept
     asked = None if prefilter is None else config.conditions.prefilter
-    whole = {WHOLE: set_fingerprint(dataset, config, revision, pool)}
+    ranked: dict[str, Any] = {}
+    if asked is not None:
+        ranked = {
+            "prefilter": asked.model_dump(mode="json"),
+            WHOLE: set_fingerprint(dataset, config, revision, pool),
+        }
 
     def count(rows: int) -> int:
         return rows if asked is None else asked.count(rows)
@@ -331,10 +336,7 @@ def _add(
             "dataset_id": dataset.id,
             "warmup_unit_id": warmup,
             "prefilter_unit_id": ranking,
-            "config": {
-                **set_config(config, revision),
-                **({} if asked is None else {"prefilter": asked.model_dump(mode="json"), **whole}),
-            },
+            "config": {**set_config(config, revision), **ranked},
             "status": GradientSetStatus.COMPUTING,
             "num_shards": len(shards),
             "num_samples": count(dataset.num_usable or 0),

@@ -122,7 +122,6 @@ def gather_targets(
     Args:
         database: Where the records are.
         store: Where the bytes are.
-        quotas: What the project may hold.
         project_id: Owner.
         dataset_id: The data set to select from.
         config: Settings of the job.
@@ -196,13 +195,12 @@ def gather_targets(
         for shard in manifest.shards:
             path = folder / "rows" / shard.name
             shards.append({**shard.model_dump(), **_looked_at(path)})
-        files = {manifest.sha256: source, **{shard.sha256: folder / "rows" / shard.name for shard in manifest.shards}}
-        more = sum(path.stat().st_size for name, path in files.items() if not store.has(project_id, name))
-        if quotas is None:
-            return TargetRows({**manifest.recorded(), "shards": shards, "source_shards": []})
-        with quotas.storing(database, project_id, queued=1, datasets=1, stored_bytes=more):
-            for name, path in files.items():
-                store.add(project_id, path, name)
+        if quotas is not None:
+            files = {digest: source, **{one.sha256: folder / "rows" / one.name for one in manifest.shards}}
+            more = sum(path.stat().st_size for name, path in files.items() if not store.has(project_id, name))
+            with quotas.storing(database, project_id, queued=1, datasets=1, stored_bytes=more):
+                for name, path in files.items():
+                    store.add(project_id, path, name)
         return TargetRows({**manifest.recorded(), "shards": shards, "source_shards": []})
 
 
