@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,8 @@ class Prefiltered:
         """
         places = np.flatnonzero((self.order >= first) & (self.order < after))
         places = places[~np.isin(self.order[places], self.kept)]
-        last = {int(judge): float(score) for judge, score in zip(self.judges[: self.cut], self.scores, strict=False)}
         found = [
-            {"row": int(self.order[place]), "code": PREFILTERED, "detail": self._detail(int(place), last)}
+            {"row": int(self.order[place]), "code": PREFILTERED, "detail": self._detail(int(place))}
             for place in places.tolist()
         ]
         found += [
@@ -85,10 +85,15 @@ class Prefiltered:
         ]
         return sorted(found, key=lambda item: item["row"])
 
-    def _detail(self, place: int, last: Mapping[int, float]) -> str:
+    @cached_property
+    def _thresholds(self) -> dict[int, float]:
+        """Score of the last row kept for each target row that has one; every shard of a pool asks for them."""
+        return dict(zip(self.judges[: self.cut].tolist(), self.scores[: self.cut].tolist(), strict=True))
+
+    def _detail(self, place: int) -> str:
         judge = int(self.judges[place])
         name, row = self.target_rows[judge]
-        threshold = f"scores {last[judge]:.4g}" if judge in last else "is none"
+        threshold = f"scores {self._thresholds[judge]:.4g}" if judge in self._thresholds else "is none"
         return (
             f"rank {place + 1} of {len(self.order)} by {self.result['method']}, the first {self.cut} are kept; "
             f"it scores {self.scores[place]:.4g} for row {row} of the target {name!r}, for which the last row kept "
