@@ -6,16 +6,16 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from spice_select.config import RunConfig, Screens
 from spice_select.errors import BudgetError, ConfigError
+from spice_select.pipeline.constraints import read_source_rows
 from spice_select.pipeline.pool import Pool, read_conversations, read_texts
 from spice_select.records.contamination import Benchmark, contaminated
-from spice_select.records.conversation import Role, said
+from spice_select.records.conversation import Conversation, Role, said
 from spice_select.records.near_duplicates import near_duplicate_clusters
 from spice_select.records.repeated_responses import repeated_responses
 from spice_select.records.unrelated_responses import unrelated_responses
@@ -63,6 +63,34 @@ class Settled:
     groups: Sequence[str] | None = None
 
 
+class _Rows:
+    """What the candidates say, read once, when the first screen asks for it.
+
+    Args:
+        pool: The pool.
+        rows_shards: Its ``rows-*.parquet``, in order.
+    """
+
+    def __init__(self, pool: Pool, rows_shards: Sequence[Path]) -> None:
+        self.positions: list[int] = pool.positions.tolist()
+        self._rows_shards = rows_shards
+
+    def say(self, roles: frozenset[Role] | None = None) -> list[str]:
+        """What some roles say in each candidate; without roles everything."""
+        return [said(conversation, roles) for conversation in self._conversations]
+
+    @cached_property
+    def sources(self) -> list[int]:
+        """Row in the source of each candidate."""
+        found: list[int] = read_source_rows(self._rows_shards)[self.positions].tolist()
+        return found
+
+    @cached_property
+    def _conversations(self) -> list[Conversation]:
+        every = read_conversations(self._rows_shards)
+        return [every[position] for position in self.positions]
+
+
 def screened(
     config: RunConfig,
     pool: Pool,
@@ -86,15 +114,15 @@ def screened(
         BudgetError: Fewer rows are left than are asked for.
         ConfigError: Contamination was found, and the settings refuse it.
     """  # ruff: ignore[docstring-extraneous-exception] - raised by _contaminated()
-    screens = config.conditions.screens
+    screens, rows = config.conditions.screens, _Rows(pool, rows_shards)
     excluded: dict[int, dict[str, Any]] = {}
     for found in (
         _lengths(screens, pool),
         _loss_outliers(screens, pool),
-        _contaminated(screens, pool, rows_shards, benchmarks),
-        _repeated_responses(screens, pool, rows_shards),
-        _unrelated_responses(screens, pool, rows_shards),
-        _near_duplicates(screens, pool, rows_shards),
+        _contaminated(screens, rows, benchmarks),
+        _repeated_responses(screens, rows),
+        _unrelated_responses(screens, rows),
+        _near_duplicates(screens, rows),
     ):
         for item in found:
             if item["row"] not in settled.included or item["code"] == "contamination":
@@ -159,7 +187,7 @@ def decontamination(
     """
     if not benchmarks:
         return None
-    sources = _source_rows(rows_shards)
+    sources = read_source_rows(rows_shards).tolist()
     rows = [sources[item["row"]] for item in excluded if item["code"] == "contamination"]
     return {
         "sets": [{"name": item.name, "uri": item.uri, "digest": {"sha256": item.sha256}} for item in benchmarks],
@@ -196,62 +224,54 @@ def _loss_outliers(screens: Screens, pool: Pool) -> list[dict[str, Any]]:
     ]
 
 
-def _near_duplicates(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) -> list[dict[str, Any]]:
+def _near_duplicates(screens: Screens, rows: _Rows) -> list[dict[str, Any]]:
     if screens.near_duplicates is None:
         return []
-    texts, sources = read_texts(rows_shards), _source_rows(rows_shards)
-    positions = pool.positions.tolist()
-    clusters = near_duplicate_clusters([texts[position] for position in positions], similarity=screens.near_duplicates)
+    clusters = near_duplicate_clusters(rows.say(), similarity=screens.near_duplicates)
     return [
         {
-            "row": positions[place],
+            "row": rows.positions[place],
             "code": "near-duplicate",
             "detail": f"a near-duplicate (Jaccard index of word triples at least {screens.near_duplicates:g}) of row "
-            f"{sources[positions[first]]}, which is kept",
+            f"{rows.sources[first]}, which is kept",
         }
         for place, first in enumerate(clusters)
         if first != place
     ]
 
 
-def _repeated_responses(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) -> list[dict[str, Any]]:
+def _repeated_responses(screens: Screens, rows: _Rows) -> list[dict[str, Any]]:
     if screens.repeated_responses is None:
         return []
-    texts, sources, positions = read_conversations(rows_shards), _source_rows(rows_shards), pool.positions.tolist()
-    asked = [said(texts[position], ASKING) for position in positions]
-    found = repeated_responses(asked, [said(texts[p], ANSWERING) for p in positions], screens.repeated_responses)
+    found = repeated_responses(rows.say(ASKING), rows.say(ANSWERING), screens.repeated_responses)
     return [
         {
-            "row": positions[place],
+            "row": rows.positions[place],
             "code": "repeated-response",
             "detail": f"{count} rows have this response; the prompts of rows "
-            f"{', '.join(str(sources[positions[other]]) for other in others)} have next to no words in common",
+            f"{', '.join(str(rows.sources[other]) for other in others)} have next to no words in common",
         }
         for place, count, others in found
     ]
 
 
-def _unrelated_responses(screens: Screens, pool: Pool, rows_shards: Sequence[Path]) -> list[dict[str, Any]]:
+def _unrelated_responses(screens: Screens, rows: _Rows) -> list[dict[str, Any]]:
     if screens.unrelated_responses is None:
         return []
-    texts, sources, positions = read_conversations(rows_shards), _source_rows(rows_shards), pool.positions.tolist()
-    given = [said(texts[position], ASKING | GIVEN) for position in positions]
-    found = unrelated_responses(given, [said(texts[p], ANSWERING) for p in positions], screens.unrelated_responses)
+    found = unrelated_responses(rows.say(ASKING | GIVEN), rows.say(ANSWERING), screens.unrelated_responses)
     return [
         {
-            "row": positions[item.place],
+            "row": rows.positions[item.place],
             "code": "unrelated-response",
             "detail": f"the response has as much in common with {item.share:.1%} of {item.compared} other prompts as "
             f"with its own, {screens.unrelated_responses:.1%} are allowed; most with that of row "
-            f"{sources[positions[item.nearest]]}",
+            f"{rows.sources[item.nearest]}",
         }
         for item in found
     ]
 
 
-def _contaminated(
-    screens: Screens, pool: Pool, rows_shards: Sequence[Path], benchmarks: Sequence[BenchmarkRows]
-) -> list[dict[str, Any]]:
+def _contaminated(screens: Screens, rows: _Rows, benchmarks: Sequence[BenchmarkRows]) -> list[dict[str, Any]]:
     """Rows of the pool that repeat a row of a benchmark.
 
     Raises:
@@ -259,22 +279,17 @@ def _contaminated(
     """
     if not benchmarks:
         return []
-    texts, positions = read_texts(rows_shards), pool.positions.tolist()
     sets = [Benchmark(item.name, read_texts(item.rows_shards)) for item in benchmarks]
-    found = contaminated([texts[position] for position in positions], sets, screens.contamination_words)
+    found = contaminated(rows.say(), sets, screens.contamination_words)
     if found and screens.refuse_contamination:
         raise ConfigError(
             f"{len(found)} rows repeat a row of {', '.join(sorted({hit.benchmark for hit in found}))}",
             pointer="#/screens/refuse_contamination",
         )
     return [
-        {"row": positions[hit.place], "code": "contamination", "detail": hit.evidence(screens.contamination_words)}
+        {"row": rows.positions[hit.place], "code": "contamination", "detail": hit.evidence(screens.contamination_words)}
         for hit in found
     ]
-
-
-def _source_rows(rows_shards: Sequence[Path]) -> list[int]:
-    return [row for path in rows_shards for row in pq.read_table(path, columns=["source_row"]).column(0).to_pylist()]
 
 
 def _range(least: int, most: int | None) -> str:
