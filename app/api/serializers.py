@@ -168,6 +168,7 @@ def estimate_read(job: Job) -> dict[str, Any] | None:
     if job.result is not None:
         seconds = job.result.get("seconds", {})
         parts = {name: seconds.get(name) for name in ("gradients", "selecting")}
+        parts["other"] = round(sum(seconds.get(name) or 0.0 for name in ("loading_gradients", "writing_files")), 3)
         total = None if None in parts.values() else round(sum(parts.values()), 3)
         actual = {"tokens": job.result.get("tokens_pool"), "seconds": {**parts, "total": total}}
     return as_shown(EstimateRead, {**job.estimate, "actual": actual})

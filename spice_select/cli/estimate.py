@@ -15,6 +15,11 @@ from spice_select.cli.settings import JOB_SETTINGS, with_settings
 if TYPE_CHECKING:
     from spice_select.client import Estimate
 
+SECONDS_BASES = {
+    "measured": ", from past units with this model and these settings",
+    "other_settings": ", from past units with this model and other settings",
+    "assumed": ", assumed: no unit with this model has run here yet",
+}
 ESTIMATED = {"preset", "method", "proxy", "revision", "sketch_dim", "targets", "max_length", "batch_tokens"} | {
     "layers", "schedule", "window_size", "warmup_steps", "tuned_weights",
 }  # fmt: skip
@@ -70,7 +75,9 @@ def _present(dataset_id: str, estimated: Estimate) -> None:
             "memory for training steps": size(memory.tuning) if memory.tuning is not None else None,
             "memory for selection": size(memory.selecting_least) if memory.selecting_least is not None else None,
             "memory available": size(memory.device) if memory.device is not None else None,
-            "seconds": None if seconds.total is None else f"{shown(seconds.total)} without waiting",
+            "seconds": None
+            if seconds.total is None
+            else f"{shown(seconds.total)} without waiting{SECONDS_BASES.get(estimated.seconds_basis or '', '')}",
             "fits": {True: "yes", False: "no", None: "unknown"}[estimated.fits],
         }
     )

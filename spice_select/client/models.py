@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from spice_select.results.row_evidence import ExplainedRow
 from spice_select.results.selected_sample import SelectedSample
@@ -266,6 +266,7 @@ class Seconds(Answer):
 
     gradients: float | None = None
     selecting: float | None = None
+    other: float | None = None
     total: float | None = None
 
 
@@ -288,6 +289,7 @@ class Estimate(Answer):
     memory: Memory = Memory()
     disk: dict[str, int | None] = {}
     seconds: Seconds = Seconds()
+    seconds_basis: str | None = None
     shards: dict[str, int] = {}
     gradients_reused: bool = False
     fits: bool | None = None
@@ -377,12 +379,6 @@ class Page(Answer, Generic[Item]):
     data: list[Item]
     has_more: bool = False
     next_cursor: str | None = None
-
-
-class FileList(Answer):
-    """The files of a job."""
-
-    data: list[File] = Field(default_factory=list)
 
 
 class Selected(NamedTuple):

@@ -18,7 +18,9 @@ from sqlalchemy import text
 from app.ids import DEFAULT_PROJECT
 from app.services.access.keys import KeyService
 from app.services.health import ROOT
+from app.services.jobs.estimated_seconds import PROCESSOR_FLOPS, SHARD_SECONDS, TOKEN_SECONDS
 from spice_select.client import Client
+from spice_select.models.architecture import TINY, proxy_shape
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 SMALL = {"sketch_dim": 4, "max_length": 128}
@@ -78,7 +80,8 @@ def test_an_estimate_learns_from_what_was_measured(any_service: InProcessService
     dataset = any_service.push(jsonl(sums(30)))
     before = asked(any_service, dataset["id"])
     assert (before["rows"], before["tokens_basis"], before["gradients_reused"]) == (30, "assumed", False)
-    assert before["seconds"] == {"gradients": None, "selecting": None, "total": None}
+    assert before["seconds"] == {"gradients": None, "selecting": None, "other": 1.0, "total": None}
+    assert before["seconds_basis"] is None, "no worker has said what it computes on"
     assert before["fits"] is None
     assert any(note.startswith("seconds:") for note in before["notes"])
     assert before["shards"] == {"total": 1, "done": 0}
@@ -115,11 +118,17 @@ def test_an_estimate_learns_from_what_was_measured(any_service: InProcessService
     assert guess["tokens_basis"] == "other_data"
     assert guess["seconds"]["gradients"] > 0
     assert guess["seconds"]["total"] == pytest.approx(
-        guess["seconds"]["gradients"] + guess["seconds"]["selecting"], abs=0.002
+        guess["seconds"]["gradients"] + guess["seconds"]["selecting"] + guess["seconds"]["other"], abs=0.002
     )
+    assert guess["seconds_basis"] == "measured"
     job = any_service.submit(other["id"], gradients=SMALL)
     any_service.drain()
-    assert guess["tokens"] == pytest.approx(any_service.job(job["id"])["result"]["tokens_pool"], rel=0.15)
+    done = any_service.job(job["id"])
+    assert guess["tokens"] == pytest.approx(done["result"]["tokens_pool"], rel=0.15)
+    took = done["estimate"]["actual"]["seconds"]
+    assert guess["seconds"]["selecting"] < 10 * took["selecting"] + 1, "once said 500 times too long"
+    finer = asked(any_service, other["id"], gradients={**SMALL, "sketch_dim": 8})
+    assert finer["seconds_basis"] == "other_settings"
 
 
 def test_the_seconds_count_the_tokens_of_tuning(service: InProcessService) -> None:
@@ -129,8 +138,15 @@ def test_the_seconds_count_the_tokens_of_tuning(service: InProcessService) -> No
     [shard] = service.http.get(f"/v1/gradient-sets/{service.job(job['id'])['gradient_set_id']}").json()["shards"]
     other = service.push(jsonl(sums(40, start=100)))
     guess = asked(service, other["id"], gradients=gradients)
-    per_token = shard["seconds"] / shard["tokens"]
-    assert guess["seconds"]["gradients"] == pytest.approx((guess["tokens"] + 3 * 500) * per_token, abs=0.002)
+    shape = proxy_shape(TINY)
+    assert shape is not None
+    a_token = TOKEN_SECONDS + 6 * shape.parameters / PROCESSOR_FLOPS
+
+    def seconds(tokens: float) -> float:
+        """Of so many tokens, on the scale of the shard that was measured."""
+        return shard["seconds"] * (SHARD_SECONDS + tokens * a_token) / (SHARD_SECONDS + shard["tokens"] * a_token)
+
+    assert guess["seconds"]["gradients"] == pytest.approx(seconds(guess["tokens"] + 3 * 500), abs=0.002)
     assert any("a token of tuning counts like one that is measured" in note for note in guess["notes"])
     by_windows = {
         "schedule": {"kind": "periodic", "steps_every": 1},
@@ -138,7 +154,7 @@ def test_the_seconds_count_the_tokens_of_tuning(service: InProcessService) -> No
         "budget": {"count": 10},
     }
     guess = asked(service, other["id"], gradients=gradients, **by_windows)
-    assert guess["seconds"]["gradients"] == pytest.approx((guess["tokens"] * 1.25 + 3 * 500) * per_token, abs=0.002)
+    assert guess["seconds"]["gradients"] == pytest.approx(seconds(guess["tokens"] * 1.25 + 3 * 500), abs=0.002)
 
 
 def test_the_peak_of_memory_is_told_whatever_is_done(service: InProcessService) -> None:

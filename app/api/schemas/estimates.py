@@ -31,6 +31,7 @@ class SecondsRead(BaseModel):
 
     gradients: float | None
     selecting: float | None
+    other: float | None = None
     total: float | None
 
 
@@ -64,6 +65,7 @@ class EstimateRead(BaseModel):
     memory: MemoryRead
     disk: DiskRead
     seconds: SecondsRead
+    seconds_basis: str | None = None
     shards: ShardsRead
     gradients_reused: bool
     fits: bool | None

@@ -16,6 +16,7 @@ from app.persistence.repositories import GradientSets, RunHistory, Units
 from app.persistence.repositories.history import RecordedSelection, RecordedShard
 from app.persistence.session import Database
 from app.persistence.tables import Dataset, GradientSet
+from app.services.jobs.estimated_seconds import estimated_seconds
 from app.services.jobs.planning import pool_of, prefilter_of, set_fingerprint
 from app.services.jobs.proxies import ResolvedProxy
 from app.services.workers import WorkerMemory, live_workers
@@ -60,7 +61,10 @@ class Estimate:
             ``selecting_least`` for the chosen rows or one part of a pool that is cut into parts, and what the workers
             have or said they had, ``device`` and ``host``.
         disk: Bytes still to be stored, and free.
-        seconds: ``gradients``, ``selecting`` and ``total``, without waiting in the queue.
+        seconds: ``gradients``, ``selecting``, ``other`` (starting, loading, writing files) and ``total``, without
+            waiting in the queue.
+        seconds_basis: ``measured`` with this model and these settings, ``other_settings`` with this model, ``assumed``
+            where no unit has run yet; None where nothing is said or nothing is to be measured.
         shards: Gradient shards of the pool, and how many of them are there already.
         gradients_reused: Whether nothing is to be measured.
         fits: Whether memory and disk are enough; None where it cannot be told.
@@ -78,6 +82,7 @@ class Estimate:
     memory: dict[str, int | None]
     disk: dict[str, int | None]
     seconds: dict[str, float | None]
+    seconds_basis: str | None
     shards: dict[str, int]
     gradients_reused: bool
     fits: bool | None
@@ -194,6 +199,18 @@ class Estimator:
         if memory["device"] is None:
             notes.append("memory: no worker has said yet how much it has")
         known = shape is not None and memory["device"] is not None
+        seconds, seconds_basis = estimated_seconds(
+            config,
+            shape,
+            past,
+            taken.selections,
+            taken.workers,
+            tokens=tokens,
+            rows=rows,
+            measured=measured,
+            rows_left=rows_left,
+            notes=notes,
+        )
         return Estimate(
             rows=rows,
             measured_rows=measured,
@@ -204,7 +221,8 @@ class Estimator:
             gradient_bytes=None if features is None else measured * features * DTYPE_BYTES[gradients.store_dtype],
             memory=memory,
             disk=disk,
-            seconds=_seconds(taken.selections, config, past, tokens, rows, measured, rows_left, notes),
+            seconds=seconds,
+            seconds_basis=seconds_basis,
             shards={"total": len(stored), "done": len(done)},
             gradients_reused=bool(stored) and len(done) == len(stored),
             fits=False if obstacles else (True if known else None),
@@ -328,52 +346,3 @@ def _obstacles(memory: dict[str, int | None], disk: dict[str, int | None], *, ne
         if needed is not None and available is not None and needed > available:
             obstacles.append(f"{what} {needed:,} bytes, {where} {available:,}")
     return obstacles
-
-
-def _tuned_tokens(config: RunConfig, tokens: int, rows: int) -> float:
-    """Tokens that tuning sends through the proxy model: of a warm-up, and of the rows that ``periodic`` chooses."""
-    warmup = config.gradients.warmup_steps * config.gradients.tuning.step_tokens
-    if config.schedule.kind != "periodic" or config.schedule.steps_every is None:
-        return warmup
-    return warmup + tokens * (config.selection.budget.resolve_count(rows) or 0) / max(1, rows)
-
-
-def _seconds(
-    earlier: list[RecordedSelection],
-    config: RunConfig,
-    past: list[RecordedShard],
-    tokens: int | None,
-    rows: int,
-    measured: int,
-    rows_left: int,
-    notes: list[str],
-) -> dict[str, float | None]:
-    settings = config.gradients.model_dump(mode="json")
-    alike = [shard.result for shard in past if shard.config["gradients"] == settings]
-    spent, measured = sum(r["seconds"] for r in alike), sum(r["tokens"] for r in alike)
-    gradients: float | None = None
-    if not rows_left:
-        gradients = 0.0
-    elif tokens is None or not spent or not measured:
-        notes.append("seconds: nothing was measured with this proxy and these gradient settings yet")
-    else:
-        gradients = (tokens * rows_left / max(1, rows) + _tuned_tokens(config, tokens, rows)) * spent / measured
-    method = config.selection.method
-    budget = config.selection.budget.resolve_count(rows)
-    selections = [
-        job
-        for job in earlier
-        if job.config["selection"].get("method") == method and job.config["gradients"] == settings
-    ]
-    work = sum(job.pool * job.selected for job in selections)
-    selecting: float | None = None
-    if budget is None or not work:
-        reason = "the budget is in tokens" if budget is None else f"no job with method {method} has ended yet"
-        notes.append(f"seconds: the time for selection is unknown, {reason}")
-    else:
-        selecting = measured * budget * sum(job.seconds for job in selections) / work
-    total = None if gradients is None or selecting is None else gradients + selecting
-    return {
-        name: None if value is None else round(value, 3)
-        for name, value in (("gradients", gradients), ("selecting", selecting), ("total", total))
-    }

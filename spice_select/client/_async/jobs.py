@@ -19,7 +19,6 @@ from spice_select.client.models import (
     Estimate,
     Event,
     File,
-    FileList,
     Job,
     Link,
     Page,
@@ -189,7 +188,7 @@ class AsyncJobs(AsyncResource):
 
     async def files(self, job_id: str) -> Sequence[File]:
         """The files of a job."""
-        return (await self._transport.fetch(f"{job_path(job_id)}/files", FileList)).data
+        return (await self._transport.fetch(f"{job_path(job_id)}/files", Page[File])).data
 
     async def download(
         self,

@@ -21,7 +21,6 @@ from spice_select.client.models import (
     Estimate,
     Event,
     File,
-    FileList,
     Job,
     Link,
     Page,
@@ -189,7 +188,7 @@ class Jobs(Resource):
 
     def files(self, job_id: str) -> Sequence[File]:
         """The files of a job."""
-        return (self._transport.fetch(f"{job_path(job_id)}/files", FileList)).data
+        return (self._transport.fetch(f"{job_path(job_id)}/files", Page[File])).data
 
     def download(
         self,
