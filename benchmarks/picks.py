@@ -170,7 +170,8 @@ def select(rule: str, found: dict[str, torch.Tensor], way: Way, pool: int, count
     if rule == "recommended, no target":
         config = ss.SelectionConfig(budget=ss.Budget(count=count), **PRESETS["recommended"]["selection"])
         return ss.select(GradientMatrix(features[:pool].numpy(), way.kept), config), features[:pool].double()
-    config = ss.SelectionConfig(budget=ss.Budget(count=count), target_rule=rule)
+    name, span = rule.removesuffix(", span"), rule.endswith(", span")
+    config = ss.SelectionConfig(budget=ss.Budget(count=count), target_rule=name, span=span)
     candidates = GradientMatrix(features[:pool].numpy(), way.kept)
     whitening = Whitening(second_moments(candidates, found["sizes"].tolist()), config.whitening_damping or 0.1)
     rows = whitening(features.double())
@@ -179,7 +180,8 @@ def select(rule: str, found: dict[str, torch.Tensor], way: Way, pool: int, count
     return ss.select(GradientMatrix(whitened.numpy(), way.kept), config, targets=targets), whitened.double()
 
 
-RULES = ("matching", "relevance", "paper, no target", "recommended, no target")
+RULES = ("matching", "relevance", "matching, span", "relevance, span", "paper, no target", "recommended, no target")
+FOR_TARGETS = RULES[:4]
 
 
 def compare(ways: dict[str, dict[str, torch.Tensor]], pool: int) -> list[dict[str, Any]]:
@@ -221,7 +223,7 @@ def least_kept(lines: Sequence[dict[str, Any]], dtype: str) -> float | None:
         if line["way"].startswith(dtype)
         and "kept in" not in line["way"]
         and line["way"] != str(WAYS["reference"])
-        and (dtype == "float32" or line["rule"] in ("matching", "relevance"))
+        and (dtype == "float32" or line["rule"] in FOR_TARGETS)
     ]
     return min(found, default=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +16,12 @@ import torch
 import spice_select as ss
 from benchmarks.quality.corpus import Draw, Row
 from benchmarks.quality.features import Features, Measured, response_tokens
+from spice_select.config import Screens
+from spice_select.presets import PRESETS
+from spice_select.records.near_duplicates import near_duplicate_clusters
+from spice_select.records.repeated_responses import repeated_responses
 from spice_select.records.tokenize import Example
+from spice_select.records.unrelated_responses import unrelated_responses
 from spice_select.records.word_vectors import word_vectors
 from spice_select.selection.baselines import length_matched_order
 
@@ -130,12 +136,50 @@ def _targeted(rule: Rule, information: float, *, white: bool) -> Order:
     return order
 
 
+def _recommended(*, span: bool) -> Order:
+    """Rule A on what the screens of the preset leave, whitened by the whole pool, as a job with targets does."""
+
+    def order(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+        return _select_for(*pool.whitened, count, "matching", 1.0, among=_left_by_screens(pool), span=span)
+
+    return order
+
+
+def _left_by_screens(pool: Pool) -> torch.Tensor:
+    """Which rows the screens of the preset `recommended` leave, bool of shape (n,)."""
+    screens = Screens.model_validate(PRESETS["recommended"]["screens"])
+    asked, answered = ([getattr(row, part) for row in pool.draw.pool] for part in ("prompt", "response"))
+    left = torch.from_numpy(_ordinary(pool.measured.losses, screens.loss_outliers or math.inf))
+    for place, *_ in repeated_responses(asked, answered, screens.repeated_responses or len(asked)):
+        left[place] = False
+    for found in unrelated_responses(asked, answered, screens.unrelated_responses or 1.0):
+        left[found.place] = False
+    whole = [f"{prompt}\n{response}" for prompt, response in zip(asked, answered, strict=True)]
+    for place, first in enumerate(near_duplicate_clusters(whole, similarity=screens.near_duplicates or 1.0)):
+        left[place] &= place == first
+    return left
+
+
+def _ordinary(losses: np.ndarray, spreads: float) -> np.ndarray:
+    """Which losses are at most so many scaled median absolute deviations above the median."""
+    middle = np.median(losses)
+    ordinary: np.ndarray = losses <= middle + spreads * 1.4826 * np.median(np.abs(losses - middle))
+    return ordinary
+
+
 def _select_for(
-    rows: torch.Tensor, targets: Sequence[torch.Tensor | np.ndarray], count: int, rule: Rule, information: float
+    rows: torch.Tensor,
+    targets: Sequence[torch.Tensor | np.ndarray],
+    count: int,
+    rule: Rule,
+    information: float,
+    *,
+    among: torch.Tensor | None = None,
+    span: bool = False,
 ) -> list[int]:
-    alive = torch.nonzero(rows.any(dim=1)).flatten()
+    alive = torch.nonzero(rows.any(dim=1) if among is None else rows.any(dim=1) & among).flatten()
     config = ss.SelectionConfig(
-        budget=ss.Budget(count=min(count, len(alive))), target_rule=rule, information_weight=information
+        budget=ss.Budget(count=min(count, len(alive))), target_rule=rule, information_weight=information, span=span
     )
     return [int(alive[place]) for place in ss.select(rows[alive], config, targets=list(targets)).indices]
 
@@ -154,11 +198,17 @@ def _untargeted(*, raw: bool) -> Order:
 
 def _screened(pool: Pool, count: int, _seed: int) -> Sequence[int]:
     """No target: without rows of outlying loss, information gain x 3 and matching of the pool's mean x 1."""
-    losses = pool.measured.losses
-    middle = np.median(losses)
-    spread = 1.4826 * np.median(np.abs(losses - middle))
+    return _without_target(pool, count, torch.from_numpy(_ordinary(pool.measured.losses, 3.0)))
+
+
+def _recommended_untargeted(pool: Pool, count: int, _seed: int) -> Sequence[int]:
+    """The same on what all screens of the preset leave, as a job without a target does."""
+    return _without_target(pool, count, _left_by_screens(pool))
+
+
+def _without_target(pool: Pool, count: int, left: torch.Tensor) -> list[int]:
     gradients = torch.from_numpy(pool.measured.features)
-    kept = torch.nonzero(torch.from_numpy(losses <= middle + 3 * spread) & gradients.any(dim=1)).flatten()
+    kept = torch.nonzero(left & gradients.any(dim=1)).flatten()
     config = ss.SelectionConfig(
         budget=ss.Budget(count=min(count, len(kept))), information_weight=3.0, matching_weight=1.0
     )
@@ -289,6 +339,9 @@ ARMS: dict[str, Order] = {
     "bm25": _bm25,
     "longest": _longest,
     "untargeted": _screened,
+    "recommended": _recommended(span=False),
+    "recommended_span": _recommended(span=True),
+    "recommended_untargeted": _recommended_untargeted,
     "oracle": _oracle,
     "junk": _junk,
     "wrong_target": _wrong_target,

@@ -15,7 +15,8 @@ from benchmarks.quality.published import read_numbers
 from benchmarks.quality.runner import Line, Runner
 
 FREE = ("targeted_a", "targeted_a_plain", "targeted_a_eta0", "targeted_b", "targeted_b_plain", "spice_0_1_0", "paper",
-        "less", "less_turns", "longest", "untargeted", "random", "random_length")  # fmt: skip
+        "less", "less_turns", "longest", "untargeted", "recommended", "recommended_span", "recommended_untargeted",
+        "random", "random_length")  # fmt: skip
 """Arms whose selection costs nothing once the gradients are there."""
 
 
