@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -140,6 +140,10 @@ class Settings(BaseSettings):
     """Memory that jobs are held against before they are taken; 0 takes what the workers of past units had."""
     estimate_memory_seconds: float = Field(default=2, ge=0)
     """How old what past jobs took may be in an estimate; 0 looks it up for each."""
+    price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What an hour of one worker costs, for the money in estimates; without a number they say none."""
+    price_currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
+    """Currency of that price, as three letters."""
     lease_seconds: float = Field(default=60, gt=0)
     """How long a claimed unit belongs to its worker without a heartbeat."""
     heartbeat_seconds: float = Field(default=15, gt=0)
@@ -208,6 +212,13 @@ class Settings(BaseSettings):
         """The keys in ``signing_key``; none where the data folder holds one."""
         given = self.signing_key.get_secret_value()
         return [word.strip().encode() for word in given.split(",")] if given else []
+
+    def cost(self, seconds: float | None) -> dict[str, Any] | None:
+        """What so many seconds of work cost; None where they or the price are not known."""
+        if seconds is None or self.price_per_hour is None:
+            return None
+        amount = round(seconds / 3600 * self.price_per_hour, 6)
+        return {"amount": amount, "currency": self.price_currency, "per_hour": self.price_per_hour}
 
     @property
     def resolved_database_url(self) -> str:

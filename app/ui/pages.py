@@ -58,6 +58,7 @@ def templates() -> Environment:
         labels.percent,
         labels.size,
         labels.duration,
+        labels.money,
         labels.ago,
         labels.until,
         labels.stamp,

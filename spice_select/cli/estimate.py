@@ -9,7 +9,7 @@ import typer
 
 from spice_select.cli import options
 from spice_select.cli.datasets import end, wait_for
-from spice_select.cli.output import Exit, leave, note, print_fields, print_json, shown, size
+from spice_select.cli.output import Exit, leave, money, note, print_fields, print_json, shown, size
 from spice_select.cli.settings import JOB_SETTINGS, with_settings
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def _present(dataset_id: str, estimated: Estimate) -> None:
             "seconds": None
             if seconds.total is None
             else f"{shown(seconds.total)} without waiting{SECONDS_BASES.get(estimated.seconds_basis or '', '')}",
+            "cost": money(estimated.cost),
             "fits": {True: "yes", False: "no", None: "unknown"}[estimated.fits],
         }
     )

@@ -13,6 +13,7 @@ from spice_select.cli.output import (
     exit_of,
     leave,
     leave_detached,
+    money,
     note,
     print_event,
     print_fields,
@@ -176,6 +177,7 @@ def _present_estimate(estimate: EvaluationEstimate, *, json: bool) -> None:
             "seconds": None
             if estimate.seconds is None
             else f"{shown(estimate.seconds)} on one worker, without waiting",
+            "cost": money(estimate.cost),
         }
     )
     for line in estimate.notes:

@@ -54,6 +54,11 @@ def styled(text: str, style: str = "") -> Text:
     return Text(text, style=style)
 
 
+def money(cost: Mapping[str, Any] | None) -> str | None:
+    """The cost of an estimate, or None."""
+    return None if cost is None else f"{cost['amount']:.6g} {cost['currency']} at {cost['per_hour']:g} an hour"
+
+
 def note(text: str) -> None:
     """A line for a person, beside the result."""
     err().print(styled(text))

@@ -65,4 +65,5 @@ class EvaluationEstimate(Answer):
     tokens: int | None = None
     tokens_basis: str | None = None
     seconds: float | None = None
+    cost: dict[str, Any] | None = None
     notes: list[str] = Field(default_factory=list)

@@ -290,6 +290,7 @@ class Estimate(Answer):
     disk: dict[str, int | None] = {}
     seconds: Seconds = Seconds()
     seconds_basis: str | None = None
+    cost: dict[str, Any] | None = None
     shards: dict[str, int] = {}
     gradients_reused: bool = False
     fits: bool | None = None

@@ -22,6 +22,7 @@ from app.services.jobs.estimated_seconds import PROCESSOR_FLOPS, SHARD_SECONDS, 
 from spice_select.client import Client
 from spice_select.models.architecture import TINY, proxy_shape
 from tests.fixtures.service import InProcessService, jsonl, sums
+from tests.service.test_page_submit import send
 
 SMALL = {"sketch_dim": 4, "max_length": 128}
 
@@ -155,6 +156,36 @@ def test_the_seconds_count_the_tokens_of_tuning(service: InProcessService) -> No
     }
     guess = asked(service, other["id"], gradients=gradients, **by_windows)
     assert guess["seconds"]["gradients"] == pytest.approx(seconds(guess["tokens"] * 1.25 + 3 * 500), abs=0.002)
+
+
+def test_an_estimate_says_what_the_work_costs_where_a_price_is_set(sqlite_url: str, tmp_path: Path) -> None:
+    with InProcessService(sqlite_url, tmp_path / "data", price_per_hour=36.0, price_currency="EUR") as service:
+        pool = service.push(jsonl(sums(30)))["id"]
+        assert asked(service, pool)["cost"] is None, "no seconds are known yet"
+        job = service.submit(pool, gradients=SMALL)
+        service.drain()
+        other = service.push(jsonl(sums(40, start=100)))["id"]
+        told = asked(service, other)
+        hundredth = pytest.approx(told["seconds"]["total"] / 100, abs=1e-6)
+        assert told["cost"] == {"amount": hundredth, "currency": "EUR", "per_hour": 36.0}
+        with Client(str(service.http.base_url)) as client:
+            assert client.jobs.estimate(other, 3, gradients=SMALL).cost == told["cost"]
+        kept = service.submit(other, gradients=SMALL)
+        assert service.job(kept["id"])["estimate"]["cost"]["currency"] == "EUR"
+        assert service.job(job["id"])["estimate"]["cost"] is None
+        send(service, dataset_id=other)  # the page is silent about seconds until such a job has ended
+        service.drain()
+        page = send(service, dataset_id=other, do="estimate").text
+        assert " EUR" in page, page
+
+
+def test_without_a_price_no_estimate_names_money(service: InProcessService) -> None:
+    pool = service.push(jsonl(sums(12)))["id"]
+    service.submit(pool, gradients=SMALL)
+    service.drain()
+    told = asked(service, pool)
+    assert told["seconds"]["total"] is not None
+    assert told["cost"] is None
 
 
 def test_the_peak_of_memory_is_told_whatever_is_done(service: InProcessService) -> None:

@@ -273,6 +273,7 @@ def test_an_estimate_refuses_what_is_refused_and_makes_nothing(any_service: InPr
         took = sum(sum(arm["seconds"]) for arm in arms)
         # Eight trainings, each told to a hundredth of a second.
         assert after.seconds == pytest.approx(took * after.tokens / trained, rel=0.02, abs=0.05)
+        assert after.cost is None, "no price is set"
         adapters = {**quick, "training": {**quick["training"], "tuning": "lora"}}
         assert client.evaluations.estimate(job["id"], holdout_dataset_id=holdout["id"], **adapters).seconds is None
         with pytest.raises(ConfigError, match="colour"):

@@ -35,6 +35,14 @@ class SecondsRead(BaseModel):
     total: float | None
 
 
+class CostRead(BaseModel):
+    """What the seconds of work cost at the deployment's price of an hour of one worker."""
+
+    amount: float
+    currency: str
+    per_hour: float
+
+
 class ShardsRead(BaseModel):
     """Gradient shards of the pool, and how many are there already."""
 
@@ -66,6 +74,8 @@ class EstimateRead(BaseModel):
     disk: DiskRead
     seconds: SecondsRead
     seconds_basis: str | None = None
+    cost: CostRead | None = None
+    """Null where the deployment sets no price or no seconds are known."""
     shards: ShardsRead
     gradients_reused: bool
     fits: bool | None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.api.schemas.estimates import CostRead
 from app.api.schemas.fields import Json, Metadata, Name, ProblemRead, ProgressRead, Shown, printable
 from app.status import EvaluationStatus
 from spice_select.config import ProxyConfig
@@ -95,4 +96,6 @@ class EvaluationEstimateRead(BaseModel):
     tokens: int | None
     tokens_basis: str | None
     seconds: float | None
+    cost: CostRead | None = None
+    """Null where the deployment sets no price or no seconds are known."""
     notes: list[str]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.persistence.repositories import RunHistory
 from app.persistence.tables import Dataset
 from app.services.jobs.estimates import Past, tokens_of
+from app.settings import Settings
 from spice_select.config import GradientConfig
 from spice_select.evaluation.settings import EvaluationConfig
 
@@ -29,6 +31,7 @@ class EvaluationEstimate:
         tokens: Tokens that all trainings see together.
         tokens_basis: As that of a job's estimate.
         seconds: Of all trainings one after the other, with the losses after each; several workers share them.
+        cost: Of those seconds, as in a job's estimate.
         notes: What could not be told, and why.
     """
 
@@ -41,6 +44,7 @@ class EvaluationEstimate:
     tokens: int | None
     tokens_basis: str | None
     seconds: float | None
+    cost: dict[str, Any] | None
     notes: list[str] = field(default_factory=list)
 
 
@@ -54,6 +58,7 @@ def estimate_evaluation(
     revision: str,
     max_length: int,
     grouped: bool,
+    settings: Settings,
 ) -> EvaluationEstimate:
     """Estimate an evaluation that would be accepted.
 
@@ -66,6 +71,7 @@ def estimate_evaluation(
         revision: Of the model that is trained.
         max_length: Longest sequence in tokens.
         grouped: Whether a group column is named.
+        settings: Of the service, which may set a price.
     """
     names = [*config.controls, *config.plantings]
     arms = ["choice", *(name for name in names if grouped or name not in NEED_GROUPS)]
@@ -99,5 +105,6 @@ def estimate_evaluation(
         tokens=tokens,
         tokens_basis=basis,
         seconds=seconds,
+        cost=settings.cost(seconds),
         notes=notes,
     )

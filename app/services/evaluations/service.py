@@ -157,6 +157,7 @@ class EvaluationService:
                 revision=model.revision,
                 max_length=request.max_length or settings.gradients.max_length,
                 grouped=request.group is not None,
+                settings=self.proxies.settings,
             )
 
     def get(self, project_id: str, evaluation_id: str) -> EvaluationView:

@@ -65,6 +65,7 @@ class Estimate:
             waiting in the queue.
         seconds_basis: ``measured`` with this model and these settings, ``other_settings`` with this model, ``assumed``
             where no unit has run yet; None where nothing is said or nothing is to be measured.
+        cost: ``amount`` and ``currency`` of those seconds at ``per_hour``; None without them or without a price.
         shards: Gradient shards of the pool, and how many of them are there already.
         gradients_reused: Whether nothing is to be measured.
         fits: Whether memory and disk are enough; None where it cannot be told.
@@ -83,6 +84,7 @@ class Estimate:
     disk: dict[str, int | None]
     seconds: dict[str, float | None]
     seconds_basis: str | None
+    cost: dict[str, Any] | None
     shards: dict[str, int]
     gradients_reused: bool
     fits: bool | None
@@ -223,6 +225,7 @@ class Estimator:
             disk=disk,
             seconds=seconds,
             seconds_basis=seconds_basis,
+            cost=self.settings.cost(seconds["total"]),
             shards={"total": len(stored), "done": len(done)},
             gradients_reused=bool(stored) and len(done) == len(stored),
             fits=False if obstacles else (True if known else None),
