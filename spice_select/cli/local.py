@@ -47,8 +47,12 @@ def run(
     must_include: options.MustInclude = None,
     exclude: options.Exclude = None,
     given: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="A result on the same gradients whose rows are owned already."),
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="A result on the same gradients whose rows are owned already. Repeated for those that it adds to.",
+        ),
     ] = None,
     target: options.Target = None,
     target_weight: options.TargetWeight = None,
@@ -163,7 +167,8 @@ def verify(
         typer.Option(exists=True, dir_okay=False, help="With --gradients: what the pool was compared with."),
     ] = None,
     given: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="With --gradients: the result that this adds to.")
+        list[Path] | None,
+        typer.Option(exists=True, file_okay=False, help="With --gradients: a result that this adds to. Repeatable."),
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -199,7 +204,7 @@ def _with_selection(
     target: list[str] | None,
     protect: list[str] | None,
     benchmark: list[Path] | None,
-    given: Path | None,
+    given: list[Path] | None,
 ) -> VerificationReport:
     """The report with what the gradients say."""
     from spice_select.pipeline.verify_selection import RECOMPUTED, Beside, verify_selection
@@ -209,7 +214,7 @@ def _with_selection(
         [(name, file) for name, file, _ in options.target_files(target, None)],
         [(name, file) for name, file, _ in options.target_files(protect, None, "--protect")],
         benchmark or (),
-        given,
+        given or (),
     )
     checks = verify_selection(folder, source, gradients, beside)
     proven = report.notice is not None and all(check.ok for check in checks)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spice_select.config import Conditions
 from spice_select.errors import BudgetError, ConfigError, PoolError
 from spice_select.pipeline.pool import Pool
+from spice_select.results.result_folder import stated_dependencies
 from spice_select.results.run_metadata import BaseSelectionFacts
 
 MOST_NAMED = 20
@@ -115,6 +116,31 @@ def read_base_selection(folder: Path, fingerprint: str) -> tuple[list[int], Base
             pointer="#/given",
         )
     return rows, BaseSelectionFacts(f"spice:result/{quote(folder.resolve().name, safe='')}", digest)
+
+
+def read_base_selections(folders: Sequence[Path], fingerprint: str) -> tuple[list[int], list[BaseSelectionFacts]]:
+    """The selections in result folders, as the base of another.
+
+    Args:
+        folders: Folders with the files of a result each, with those that they add to among them.
+        fingerprint: Of the gradients that they must have been made on.
+
+    Returns:
+        Their rows by their number in the source, and what to say about each.
+
+    Raises:
+        ConfigError: No result, one by other gradients, or one that adds to a result that is not among them.
+    """
+    read = [read_base_selection(folder, fingerprint) for folder in folders]
+    known = {facts.ranking_sha256 for _, facts in read}
+    for folder in folders:
+        for earlier in stated_dependencies(folder, "given-selection"):
+            if earlier["digest"]["sha256"] not in known:
+                raise ConfigError(
+                    f"the result in {folder} adds to {earlier['uri']}, whose rows are owned too: name it as well",
+                    pointer="#/given",
+                )
+    return [row for rows, _ in read for row in rows], [facts for _, facts in read]
 
 
 def read_source_rows(rows_shards: Sequence[Path]) -> NDArray[np.int64]:

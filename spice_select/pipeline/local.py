@@ -10,7 +10,7 @@ from spice_select.config import RunConfig
 from spice_select.errors import ConfigError, Stopped
 from spice_select.fingerprint import periodic_fingerprint
 from spice_select.models.memory import host_bytes
-from spice_select.pipeline.constraints import read_base_selection
+from spice_select.pipeline.constraints import read_base_selections
 from spice_select.pipeline.gradients import LocalGradients
 from spice_select.pipeline.periodic import select_by_windows
 from spice_select.pipeline.pool import Pool, pool_within
@@ -50,7 +50,7 @@ class LocalSelection:
         fingerprint: Name of the gradients, or of the course of a periodic run.
         reused: Whether nothing had to be measured.
         warmup: The warm-up, if any.
-        base: The base selection, if any.
+        bases: The base selections.
     """
 
     choice: Choice
@@ -58,7 +58,7 @@ class LocalSelection:
     fingerprint: str
     reused: bool
     warmup: WarmupFacts | None
-    base: BaseSelectionFacts | None = None
+    bases: Sequence[BaseSelectionFacts] = ()
 
 
 class _LocalStorage(LocalRows):
@@ -118,7 +118,7 @@ def select_locally(
     clock: Clock,
     asked: StopRequest,
     *,
-    base: Path | None,
+    bases: Sequence[Path],
     beside: FilesBeside,
 ) -> LocalSelection:
     """Compute what is missing, then select by the schedule of the settings.
@@ -130,7 +130,7 @@ def select_locally(
         cache: Where checkpoints are kept.
         clock: Told about every step.
         asked: Whether to stop, and why.
-        base: Folder of an earlier result that this selection adds to.
+        bases: Folders of earlier results that this selection adds to.
         beside: Targets, protected sets and benchmarks.
 
     Raises:
@@ -152,9 +152,9 @@ def select_locally(
             raise Stopped("stopped before the first window was done")
         return LocalSelection(choice, proxy, fingerprint, not checkpoints.saved, gradients.warmup)
     fingerprint = gradients.fingerprint(gradients.revision)
-    base_rows, base_facts = ([], None) if base is None else read_base_selection(base, fingerprint)
+    base_rows, base_facts = read_base_selections(bases, fingerprint)
     gradients.keep_best(shards, beside.targets, beside.protect, base_rows)
     paths, proxy = gradients.fill(shards)
     storage = _LocalStorage(rows, gradients, paths, base_rows=base_rows, beside=beside)
     choice = select_from_pool(config, storage, clock, asked)
-    return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, base=base_facts)
+    return LocalSelection(choice, proxy, fingerprint, gradients.reused, gradients.warmup, bases=base_facts)

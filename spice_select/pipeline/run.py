@@ -91,7 +91,7 @@ def run(
     on_progress: Callable[[RunProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     deadline_seconds: float | None = None,
-    given: Path | None = None,
+    given: Path | Sequence[Path] | None = None,
     targets: Sequence[TargetFile] = (),
     protect: Sequence[TargetFile] = (),
     benchmarks: Sequence[Path] = (),
@@ -114,7 +114,7 @@ def run(
         should_stop: Asked often; while choosing, a stop keeps the picks so far.
         deadline_seconds: A stop this long after the start, whose reason is ``deadline``; None has none.
         given: Folder of an earlier result on the same gradients whose rows are owned already: the choice is what adds
-            most to them, and none of them is chosen again.
+            most to them, and none of them is chosen again. Several where that result adds to others in turn.
         targets: Files of records that say what the model should get better at, measured in the same way. Rows of the
             source that are also in one are taken out of the pool.
         protect: Files of records that must not get worse: rows whose gradient points against the mean of one pay for
@@ -159,7 +159,16 @@ def run(
             limits=limits,
             should_stop=stops,
         )
-        local = select_locally(config, rows, gradients, kept, clock, asked, base=given, beside=beside)
+        local = select_locally(
+            config,
+            rows,
+            gradients,
+            kept,
+            clock,
+            asked,
+            bases=[given] if isinstance(given, Path) else given or (),
+            beside=beside,
+        )
         choice = local.choice
         clock.phase("writing_files")
         facts = RunFacts(
@@ -176,7 +185,7 @@ def run(
             started_on=started,
             finished_on=datetime.now(UTC),
             builder="library",
-            given=local.base,
+            given=local.bases,
             targets=choice.targets,
             protected=choice.protected,
             warmup=gradients.warmup,

@@ -19,7 +19,7 @@ from spice_select.errors import ConfigError, VerificationError
 from spice_select.fingerprint import conversations_sha256, gradient_fingerprint, pool_sha256, shard_fingerprints
 from spice_select.ingest import DatasetManifest, read_dataset
 from spice_select.models.memory import host_bytes
-from spice_select.pipeline.constraints import read_base_selection, read_source_rows
+from spice_select.pipeline.constraints import read_base_selections, read_source_rows
 from spice_select.pipeline.gradients import target_set
 from spice_select.pipeline.local import LocalRows, benchmark_rows
 from spice_select.pipeline.pool import Pool, load_pool, pool_within
@@ -51,13 +51,13 @@ class Beside:
         targets: Name and file of each target.
         protect: Name and file of each protected set.
         benchmarks: Files that nothing of may be trained on.
-        base: Folder of the result that this one adds to.
+        bases: Folders of the results that this one adds to.
     """
 
     targets: Sequence[tuple[str, Path]] = ()
     protect: Sequence[tuple[str, Path]] = ()
     benchmarks: Sequence[Path] = ()
-    base: Path | None = None
+    bases: Sequence[Path] = ()
 
 
 def verify_selection(folder: Path, source: Path, gradients: str | Path, beside: Beside | None = None) -> list[Check]:
@@ -109,8 +109,8 @@ class _Inputs(LocalRows):
         self._pool_sha256 = pool_sha256(self._manifest.rows_sha256, self._infos(self._manifest))
         self._refuse_others("--target", "target", beside.targets)
         self._refuse_others("--protect", "protected", beside.protect)
-        if bool(stated_dependencies(folder, "given-selection")) != (beside.base is not None):
-            raise ConfigError("--given has to name the folder of the result that this one adds to, if there is one")
+        if len(stated_dependencies(folder, "given-selection")) != len(beside.bases):
+            raise ConfigError("--given has to name the folder of each result that this one adds to")
         benchmarks = self._stated.get("decontamination", {}).get("sets", [])
         if len(benchmarks) != len(beside.benchmarks):
             raise ConfigError(f"the pool was compared with {len(benchmarks)} benchmarks: name each with --benchmark")
@@ -131,11 +131,11 @@ class _Inputs(LocalRows):
         )
 
     def base_rows(self) -> Sequence[int]:
-        if self._beside.base is None:
-            return []
-        rows, facts = read_base_selection(self._beside.base, self.fingerprint)
-        if stated_dependencies(self._folder, "given-selection")[0]["digest"]["sha256"] != facts.ranking_sha256:
-            raise VerificationError(f"{self._beside.base} is not the result that this one adds to")
+        rows, facts = read_base_selections(self._beside.bases, self.fingerprint)
+        stated = {item["digest"]["sha256"] for item in stated_dependencies(self._folder, "given-selection")}
+        for folder, found in zip(self._beside.bases, facts, strict=True):
+            if found.ranking_sha256 not in stated:
+                raise VerificationError(f"{folder} is not a result that this one adds to")
         return rows
 
     def targets(self) -> list[TargetSet]:

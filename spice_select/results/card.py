@@ -167,10 +167,9 @@ def _conditions(facts: RunFacts) -> str:
         )
         if rows
     ]
-    if facts.given is not None:
-        said.append(
-            f"the rows of `{facts.given.uri}` are owned already, so that gains and utility are what this choice adds"
-        )
+    if facts.given:
+        names = ", ".join(f"`{one.uri}`" for one in facts.given)
+        said.append(f"the rows of {names} are owned already, so that gains and utility are what this choice adds")
     return f" Settled before the choice: {'; '.join(said)}." if said else ""
 
 

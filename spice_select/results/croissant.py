@@ -233,8 +233,7 @@ def _sources(facts: RunFacts) -> list[dict[str, Any]]:
             **({"sha256": proxy.weights_sha256} if proxy.weights_sha256 is not None else {}),
         },
     ]
-    if facts.given is not None:
-        sources.append({"@id": facts.given.uri, "@type": "prov:Entity", "sha256": facts.given.ranking_sha256})
+    sources += [{"@id": one.uri, "@type": "prov:Entity", "sha256": one.ranking_sha256} for one in facts.given]
     sources += [
         {"@id": target.uri, "@type": "prov:Entity", "sha256": target.sha256}
         for target in (*facts.targets, *facts.protected)

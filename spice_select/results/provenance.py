@@ -118,8 +118,7 @@ def _dependencies(facts: RunFacts) -> list[dict[str, Any]]:
     fetched = [] if dataset.source is None else [_source(dataset.source, dataset.sha256)]
     settled = [] if facts.warmup is None else [_warmed(facts.warmup)]
     settled += [] if facts.prefilter is None else [_prefilter(facts.prefilter)]
-    if facts.given is not None:
-        settled.append(_owned(facts.given))
+    settled += [_owned(given) for given in facts.given]
     settled += [_target(target, "target") for target in facts.targets]
     settled += [_target(target, "protected") for target in facts.protected]
     return [

@@ -255,7 +255,7 @@ class RunFacts:
         started_on: When the run started (UTC).
         finished_on: When the choice was made, before its files were written (UTC).
         builder: Who ran it.
-        given: The choice that was owned already, if any.
+        given: The choices that were owned already, the latest first.
         targets: What the model should get better at.
         protected: What must not get worse.
         excluded: How many rows of the pool were no candidates, by code.
@@ -277,7 +277,7 @@ class RunFacts:
     started_on: datetime
     finished_on: datetime
     builder: Literal["service", "library"]
-    given: BaseSelectionFacts | None = None
+    given: Sequence[BaseSelectionFacts] = ()
     targets: Sequence[TargetFacts] = ()
     protected: Sequence[TargetFacts] = ()
     excluded: Mapping[str, int] = field(default_factory=dict)

@@ -93,6 +93,13 @@ def test_a_local_run_adds_to_an_earlier_result(source: Path, tmp_path: Path) -> 
     card = (tmp_path / "both" / "README.md").read_text()
     assert "1 rows had to be included" in card
     assert "`spice:result/first` are owned already" in card
+    with pytest.raises(ConfigError, match="adds to spice:result/first") as caught:
+        run(source, config(3), cache=cache, given=tmp_path / "both")
+    assert caught.value.errors[0]["pointer"] == "#/given"
+    chain = [tmp_path / "both", tmp_path / "first"]
+    third = run(source, config(3), tmp_path / "third", cache=cache, given=chain)
+    assert not {*owned, *rows} & {row.source_row for row in third.ranking}, "what the base added to is owned too"
+    assert "`spice:result/both`, `spice:result/first` are owned" in (tmp_path / "third" / "README.md").read_text()
     other = config(3).model_copy(update={"gradients": GRADIENTS.model_copy(update={"sketch_dim": 8})})
     with pytest.raises(ConfigError, match="other settings") as caught:
         run(source, other, given=tmp_path / "first")

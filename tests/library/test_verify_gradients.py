@@ -181,10 +181,10 @@ def test_what_was_owned_before_counts_from_the_first_pick(made: Made) -> None:
         {"selection": {"budget": {"count": 5}, "alpha": ALPHA}, "gradients": {"sketch_dim": 8}, "preset": None}
     )
     run(made.source, config, out, cache=made.cache, given=base)
-    assert made.failed(out, Beside(base=base)) == {}
+    assert made.failed(out, Beside(bases=[base])) == {}
     assert "--given" in made.failed(out)["gradients"]
-    other = Beside(base=made.select("random rows", **SELECTION["random rows"]))
-    assert "not the result that this one adds to" in made.failed(out, other)["selection"]
+    other = Beside(bases=[made.select("random rows", **SELECTION["random rows"])])
+    assert "not a result that this one adds to" in made.failed(out, other)["selection"]
 
 
 def test_gradients_that_are_rotten_or_not_there_prove_nothing(made: Made, tmp_path: Path) -> None:

@@ -141,6 +141,31 @@ def test_append_makes_a_version_that_shares_shards_and_is_extended(any_service: 
     three = appended(any_service, two, short(SHARD_ROWS + 12)[SHARD_ROWS + 9 :])
     assert three["num_usable"] == SHARD_ROWS + 12
     assert any_service.submit(three["id"], gradients=GRADIENTS, extends_job_id=first["id"])["id"], "over two versions"
+    any_service.drain()
+
+    # What the second job added to is owned as well: nothing is selected a third time.
+    path, request = "/v1/jobs", {"dataset_id": three["id"], "budget": {"count": 3}, "gradients": GRADIENTS}
+    most = {**request, "budget": {"count": SHARD_ROWS + 12 - 5}, "extends_job_id": job["id"]}
+    assert any_service.http.post(path, json=most).json()["code"] == "budget-exceeds-pool", "two jobs own six rows"
+    third = any_service.submit(three["id"], gradients=GRADIENTS, extends_job_id=job["id"])
+    held = any_service.http.delete(f"/v1/jobs/{first['id']}")
+    assert (held.status_code, held.json()["code"]) == (409, "job-in-use"), "two steps back, and still needed"
+    any_service.drain()
+    found = any_service.http.get(f"/v1/jobs/{third['id']}/selection").json()["data"]
+    assert not {pick["source_row"] for pick in found} & (rows[0] | rows[1])
+    statement = any_service.http.get(f"/v1/jobs/{third['id']}/provenance").json()
+    given = [
+        item["uri"]
+        for item in statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+        if item["name"] == "given-selection"
+    ]
+    assert given == [f"spice:job/{job['id']}", f"spice:job/{first['id']}"]
+
+    # With a job of the chain its rows are forgotten, so that nothing can be built on it without a word.
+    assert any_service.http.delete(f"/v1/jobs/{first['id']}").status_code == 204
+    problem = any_service.http.post(path, json={**request, "extends_job_id": third["id"]}).json()
+    assert (problem["code"], problem["errors"][0]["pointer"]) == ("given-job-unusable", "#/extends_job_id")
+    assert first["id"] in problem["detail"]
 
 
 def test_what_cannot_be_extended_is_refused(service: InProcessService) -> None:

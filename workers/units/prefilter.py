@@ -68,10 +68,7 @@ class PrefilterHandler(UnitHandler[PrefilterInputs, Outcome]):
             raise ClaimGoneError
         job, datasets = waiting[0], Datasets(session)
         config = understood(RunConfig, job.config, f"job {job.id}")
-        given, gradient_set = (
-            config.conditions.given_job,
-            GradientSets(session).get(job.project_id, job.gradient_set_id),
-        )
+        gradient_set = GradientSets(session).get(job.project_id, job.gradient_set_id)
         assert gradient_set is not None
         assert job.target_dataset_id is not None
         measured = proxy_of(gradient_set)
@@ -80,7 +77,7 @@ class PrefilterHandler(UnitHandler[PrefilterInputs, Outcome]):
             fingerprint=unit.fingerprint,
             pool=datasets.get_even_deleted(job.dataset_id),
             target=datasets.get_even_deleted(job.target_dataset_id),
-            owned=[] if given is None else Jobs(session).selected_rows(given),
+            owned=Jobs(session).owned_rows(job.project_id, config.conditions.given_job),
             config=config,
             proxy=measured["proxy"],
             proxy_revision=measured["proxy_revision"],

@@ -99,7 +99,7 @@ def _listed(inputs: SelectInputs, storage: StoredSelection, excluded: list[dict[
 
 
 def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str) -> RunFacts:
-    dataset, base, warmup, kept = inputs.dataset, inputs.base, inputs.warmup, inputs.prefilter
+    dataset, warmup, kept = inputs.dataset, inputs.warmup, inputs.prefilter
     return RunFacts(
         dataset=DatasetFacts(
             name=dataset.name or dataset.id,
@@ -125,7 +125,7 @@ def _facts(inputs: SelectInputs, choice: Choice, proxy: ProxyFacts, device: str)
         started_on=inputs.job.started_at or inputs.created_at,
         finished_on=datetime.now(UTC),
         builder="service",
-        given=None if base is None else BaseSelectionFacts(f"spice:job/{base.job_id}", base.ranking_sha256),
+        given=[BaseSelectionFacts(f"spice:job/{base.job_id}", base.ranking_sha256) for base in inputs.bases],
         targets=choice.targets,
         protected=choice.protected,
         prefilter=None if kept is None else PrefilterFacts(kept.fingerprint, kept.sha256, **kept.result["report"]),

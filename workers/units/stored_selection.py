@@ -69,8 +69,8 @@ class StoredSelection:
         return self._load(self._pool_of_job, open_pool)
 
     def base_rows(self) -> Sequence[int]:
-        """Rows of the source in the base selection."""
-        return [] if self._inputs.base is None else self._inputs.base.source_rows
+        """Rows of the source in the base selections."""
+        return [row for base in self._inputs.bases for row in base.source_rows]
 
     def targets(self) -> list[TargetSet]:
         """The targets of the job with the gradients of their rows.

@@ -167,8 +167,21 @@ class Jobs:
     def is_given(self, job: Job) -> bool:
         """Whether a job that has not ended counts the choice of this one as owned."""
         given = type_coerce(Job.config, JSON)["conditions"]["given_job"].as_string()
-        query = select(Job.id).where(Job.project_id == job.project_id, Job.status.in_(ACTIVE), given == job.id)
-        return self.session.scalars(query.limit(1)).first() is not None
+        query = select(given).where(Job.project_id == job.project_id, Job.status.in_(ACTIVE), given.is_not(None))
+        named = self.session.scalars(query.distinct())
+        return any(job.id == one.id for name in named for one in self.given_chain(job.project_id, name))
+
+    def given_chain(self, project_id: str, job_id: str | None) -> list[Job]:
+        """A job that is given and those that it adds to in turn, deleted ones as well, the latest first."""
+        chain: list[Job] = []
+        while job_id is not None:
+            chain.append(self.get_even_deleted(project_id, job_id))
+            job_id = chain[-1].config["conditions"].get("given_job")
+        return chain
+
+    def owned_rows(self, project_id: str, job_id: str | None) -> list[int]:
+        """Rows of the source that are owned where a job is given: its own and those of all that it adds to."""
+        return [row for job in self.given_chain(project_id, job_id) for row in self.selected_rows(job.id)]
 
     def forget(self, job_id: str) -> None:
         """Take a job out of sight with its ranking, its files, its log and whatever a person wrote about it.

@@ -171,11 +171,10 @@ def prefilter_of(
     conditions = config.conditions
     if conditions.prefilter is None or target is None:
         return None
-    given = conditions.given_job
     return prefilter_fingerprint(
         pool=pool_of(dataset),
         targets=pool_of(target),
-        owned=[] if given is None else Jobs(session).selected_rows(given),
+        owned=Jobs(session).owned_rows(dataset.project_id, conditions.given_job),
         proxy_revision=revision,
         config=config,
         weights=[(one.name, one.weight) for one in conditions.targets],

@@ -120,7 +120,7 @@ def check_conditions(
     owned: set[int] = set()
     if conditions.given_job is not None:
         check_given_job(session, dataset, conditions.given_job, set_config(config, revision), base_pointer)
-        owned = set(Jobs(session).selected_rows(conditions.given_job))
+        owned = set(Jobs(session).owned_rows(dataset.project_id, conditions.given_job))
         both = sorted(owned & set(conditions.must_include))
         if both:
             place = conditions.must_include.index(both[0])
@@ -182,6 +182,13 @@ def check_given_job(
         raise ServiceError(
             "given-job-unusable", f"the given job ended without a result: {given.status}", pointer=pointer
         )
+    for earlier in Jobs(session).given_chain(dataset.project_id, given.id)[1:]:
+        if Jobs(session).hold(dataset.project_id, earlier.id) is None:
+            raise ServiceError(
+                "given-job-unusable",
+                f"the given job adds to job {earlier.id}, which was deleted: its rows are no longer known as owned",
+                pointer=pointer,
+            )
 
 
 def _begins_with(session: Any, dataset: Dataset, earlier_id: str) -> bool:

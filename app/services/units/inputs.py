@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,7 +78,7 @@ class SelectInputs:
         shards: Gradient shards in the order of the pool.
         parts: What was selected from each part of the pool, in order; empty when it is not cut, or not done.
         created_at: When the job was made.
-        base: The selection of another job that it is to add to.
+        bases: The selections of other jobs that it is to add to, the latest first.
         target: What it is to be close to.
         benchmarks: Data sets that nothing of may be trained on.
         warmup: The weights that its gradients are taken with, where the proxy model was warmed up.
@@ -92,7 +93,7 @@ class SelectInputs:
     shards: list[UnitArtifact]
     parts: list[UnitArtifact]
     created_at: datetime
-    base: BaseSelectionInput | None = None
+    bases: Sequence[BaseSelectionInput] = ()
     target: TargetInputs | None = None
     benchmarks: tuple[Dataset, ...] = ()
     warmup: Preparation | None = None
@@ -150,7 +151,7 @@ def selection_inputs(session: Any, claim: Claim) -> SelectInputs:
         shards=artifacts(Units(session).shard_commits(gradient_set.id)),
         parts=artifacts(Units(session).part_commits(job.id)),
         created_at=job.created_at,
-        base=_base_selection(session, claim.project_id, config.conditions.given_job),
+        bases=_base_selections(session, claim.project_id, config.conditions.given_job),
         target=_target(session, job),
         benchmarks=tuple(
             Datasets(session).get_even_deleted(dataset_id) for dataset_id in config.conditions.screens.contamination
@@ -216,20 +217,21 @@ def _target(session: Any, job: Job) -> TargetInputs | None:
     return TargetInputs(dataset, gradient_set.fingerprint, artifacts(Units(session).shard_commits(gradient_set.id)))
 
 
-def _base_selection(session: Any, project_id: str, job_id: str | None) -> BaseSelectionInput | None:
-    """The selection that a job is to add to.
+def _base_selections(session: Any, project_id: str, job_id: str | None) -> list[BaseSelectionInput]:
+    """The selections that a job is to add to: that of the job it names, and those that this one added to.
 
     Raises:
-        ServiceError: ``given-job-unusable`` when it is gone.
+        ServiceError: ``given-job-unusable`` when one is gone.
     """
-    if job_id is None:
-        return None
-    ranking = Jobs(session).file(project_id, job_id, "ranking.parquet")
-    if ranking is None:
-        raise ServiceError(
-            "given-job-unusable", f"the choice of job {job_id} is no longer there", pointer="#/given_job"
-        )
-    return BaseSelectionInput(job_id, ranking.sha256, Jobs(session).selected_rows(job_id))
+    jobs, found = Jobs(session), []
+    for job in jobs.given_chain(project_id, job_id):
+        ranking = jobs.file(project_id, job.id, "ranking.parquet")
+        if ranking is None:
+            raise ServiceError(
+                "given-job-unusable", f"the choice of job {job.id} is no longer there", pointer="#/given_job"
+            )
+        found.append(BaseSelectionInput(job.id, ranking.sha256, jobs.selected_rows(job.id)))
+    return found
 
 
 def artifacts(made: list[tuple[Unit, UnitCommit]]) -> list[UnitArtifact]:
