@@ -136,6 +136,15 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the gradients are computed."""
 
+    executor: Literal["celery", "embedded", "kubernetes", "slurm"] = "celery"
+    """Who brings workers to units: messages to workers that run, workers that look by themselves, or a scheduler that
+    starts them."""
+    executor_workers: int = Field(default=1, ge=1)
+    """Most workers that the dispatcher has started at a time (kubernetes, slurm)."""
+    executor_idle_seconds: float = Field(default=30, gt=0)
+    """A worker that it started ends after this long without work (slurm)."""
+    executor_options: list[str] = []
+    """Further words for ``sbatch`` or ``kubectl``, such as ``["--partition=gpu", "--gpus=1"]``. A JSON list."""
     worker_memory_bytes: int = Field(default=0, ge=0)
     """Memory that jobs are held against before they are taken; 0 takes what the workers of past units had."""
     estimate_memory_seconds: float = Field(default=2, ge=0)

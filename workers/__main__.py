@@ -36,19 +36,19 @@ def work(arguments: Sequence[str]) -> None:
 
 
 def send_notifications(arguments: Sequence[str]) -> None:
-    """``spice-select dispatcher``: notify Celery workers of runnable units, and end what nobody else ends.
+    """``spice-select dispatcher``: bring workers to runnable units, and end what nobody else ends.
 
     Args:
         arguments: Behind the name of the command; there are none but ``--help``.
     """
     parser = argparse.ArgumentParser(prog="spice-select dispatcher", description=send_notifications.__doc__)
     parser.parse_args(arguments)
-    from workers.celery_tasks import backlog, notify
     from workers.dispatcher import dispatch
+    from workers.executors import executor_of
 
     settings = Settings()
     close_folder(settings)
-    dispatch(settings, notify, backlog)
+    dispatch(settings, executor_of(settings))
 
 
 def main() -> None:
@@ -62,15 +62,16 @@ def main() -> None:
     poll = commands.add_parser("poll", help="claim and run units without a broker")
     poll.add_argument("--parent", type=int, default=None, help="end when this process does")
     poll.add_argument("--ready-fd", type=int, default=None, help="told when the worker takes up work")
+    poll.add_argument("--until-idle", type=float, metavar="SECONDS", help="end after so many seconds without work")
     commands.add_parser("alive", help="status 0 when a worker of this machine registered in the last minute")
-    commands.add_parser("dispatch", help="notify Celery workers of runnable units")
+    commands.add_parser("dispatch", help="bring workers to runnable units")
     arguments = parser.parse_args()
     settings = Settings()
     if arguments.command == "poll":
         from workers.poller import poll as run
 
         close_folder(settings)
-        run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd)
+        run(settings, parent=arguments.parent, ready_fd=arguments.ready_fd, until_idle=arguments.until_idle)
     elif arguments.command == "alive":
         raise SystemExit(0 if is_live_on(Database(settings.resolved_database_url), socket.gethostname()) else 1)
     else:

@@ -48,12 +48,18 @@ def run_unit(unit_id: str) -> None:
     _celery_child.answer()
 
 
-def notify(unit_id: str) -> None:
-    """Send the message about a unit."""
-    celery_app.send_task(RUN_UNIT, args=(unit_id,))
+class CeleryExecutor:
+    """Wakes workers that run already, by messages."""
 
+    def notify(self, unit_id: str) -> None:
+        """Send the message about a unit."""
+        celery_app.send_task(RUN_UNIT, args=(unit_id,))
 
-def backlog() -> int:
-    """Number of messages that wait in the broker."""
-    with celery_app.connection_or_acquire() as connection:
-        return int(connection.default_channel.client.llen(QUEUE))
+    def backlog(self) -> int:
+        """Number of messages that wait in the broker."""
+        with celery_app.connection_or_acquire() as connection:
+            return int(connection.default_channel.client.llen(QUEUE))
+
+    def start(self) -> int:
+        """None: the messages are sent."""
+        return 0

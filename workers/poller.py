@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from types import FrameType
 
 from app import logs, tracing
@@ -35,12 +36,15 @@ def stop_on_signals() -> threading.Event:
     return shutdown
 
 
-def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None = None) -> None:
+def poll(
+    settings: Settings, *, parent: int | None = None, ready_fd: int | None = None, until_idle: float | None = None
+) -> None:
     """Claim and run units until the process is asked to end.
 
     Args:
         settings: Of the service.
         parent: Process id of the embedded service; when it is gone, so is this worker.
+        until_idle: End after so many seconds without work; then a dispatcher does the maintenance.
         ready_fd: File descriptor that is told, and closed, when the first unit could be taken.
     """
     logs.configure(settings.log_level, settings.log_format)
@@ -51,21 +55,26 @@ def poll(settings: Settings, *, parent: int | None = None, ready_fd: int | None 
     tracing.configure(settings.tracing, "worker")
     runner = UnitRunner(settings, worker_name(), shutdown, wedged=lambda: os._exit(WEDGED_STATUS))
     runner.warm_up()
-    maintenance = Maintenance(settings, shutdown).start()
+    maintenance = Maintenance(settings, shutdown).start() if until_idle is None else None
     log.info("worker_started", owner=runner.owner)
     if ready_fd is not None:
         os.write(ready_fd, b"+")
         os.close(ready_fd)
+    worked_at = time.monotonic()
     while not shutdown.is_set() and (parent is None or os.getppid() == parent):
         try:
             claim = runner.claim_next()
             if claim is not None:
                 runner.run_claim(claim)
+                worked_at = time.monotonic()
                 continue
         except Exception as error:  # a database that is away for a while must not end the worker
             log.error("worker_round_failed", exc_info=error)
             shutdown.wait(1.0)
+        if until_idle is not None and time.monotonic() - worked_at >= until_idle:
+            break
         shutdown.wait(settings.poll_seconds)
     shutdown.set()
-    maintenance.stop()
+    if maintenance is not None:
+        maintenance.stop()
     log.info("worker_stopped", owner=runner.owner)

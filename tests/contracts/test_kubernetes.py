@@ -13,6 +13,7 @@ from kubernetes_validate.utils import all_versions
 
 from app.settings import Settings
 from tests.contracts.packages import ROOT
+from workers.executors import NAME
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml")
@@ -24,7 +25,11 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 OBJECTS = [found for path in FILES for found in documents(path)]
-POD_OWNERS = [found for found in OBJECTS if found["kind"] in {"Deployment", "Job"}]
+POD_OWNERS = [found for found in OBJECTS if found["kind"] in {"Deployment", "Job"}] + [
+    {**found["spec"]["jobTemplate"], "kind": "Job", "metadata": found["metadata"]}
+    for found in OBJECTS
+    if found["kind"] == "CronJob"
+]
 
 
 def named(kind: str) -> dict[str, dict[str, Any]]:
@@ -190,3 +195,13 @@ def test_nothing_comes_in_or_goes_out_unless_it_is_named() -> None:
     }
     outside = policies["outside"]["spec"]["egress"][0]["to"][0]["ipBlock"]
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(outside["except"]), "cloud metadata and private networks stay shut"
+
+
+def test_the_executor_finds_its_template_and_may_do_what_it_does() -> None:
+    template, role = named("CronJob")[NAME], named("Role")["dispatcher"]
+    assert template["spec"]["suspend"] is True
+    job = template["spec"]["jobTemplate"]
+    assert job["metadata"]["labels"]["part"] == NAME, "by which the dispatcher counts"
+    assert pod(job)["restartPolicy"] == "Never"
+    rights = {(word, verb) for rule in role["rules"] for word in rule["resources"] for verb in rule["verbs"]}
+    assert rights == {("jobs", "create"), ("jobs", "list"), ("cronjobs", "get")}

@@ -50,7 +50,10 @@ print(json.dumps([check._asdict() for check in verify_folder(*map(Path, sys.argv
 INSTALLS = {
     "client": ([], ["spice_select", "spice_select.client", "spice_select.cli", "spice_select.config"]),
     "api": (["server"], ["app.main", "app.__main__", "spice_select.client"]),
-    "dispatcher": (["server", "worker"], ["workers.__main__", "workers.celery_app", "workers.celery_tasks"]),
+    "dispatcher": (
+        ["server", "worker"],
+        ["workers.__main__", "workers.celery_app", "workers.celery_tasks", "workers.executors"],
+    ),
 }
 
 

@@ -34,7 +34,7 @@ def test_a_direct_dependency_is_pinned_within_its_range(requirement: Requirement
 
 
 def test_what_the_dependencies_bring_along_is_pinned() -> None:
-    # torch names its CUDA libraries exactly itself, and only where there are any; pip and setuptools come with Python
+    # torch names its CUDA libraries exactly itself, and only where there are any; pip and setuptools come with Python.
     needed = closure(direct_requirements(*EXTRAS), leaves=frozenset({"torch"}))
     assert not needed - set(pins()) - {"pip", "setuptools"}
 

@@ -28,6 +28,7 @@ from workers import dispatcher, poller
 from workers.background import maintenance
 from workers.background.maintenance import Maintenance
 from workers.celery_child import Busy, CeleryChild
+from workers.executors import Embedded
 from workers.run_unit import UnitRunner
 
 
@@ -224,7 +225,7 @@ def test_neither_loop_sweeps_a_folder_that_is_not_the_shared_one(
             patched.setattr(UnitRunner, "warm_up", lambda runner: runners.append(runner))
             patched.setattr(UnitService, "sweep", counted)
             if which == "dispatcher":
-                dispatcher.dispatch(settings, lambda _unit: None, lambda: 0)
+                dispatcher.dispatch(settings, Embedded())
             else:
                 poller.poll(settings)
         for runner in runners:

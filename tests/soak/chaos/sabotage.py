@@ -124,10 +124,10 @@ def __getattr__(name: str) -> Celery:
 
 def main() -> None:
     """The dispatcher, sabotaged."""
-    from workers.celery_tasks import backlog, notify
+    from workers.celery_tasks import CeleryExecutor
     from workers.dispatcher import dispatch
 
-    dispatch(Settings(), notify, backlog)
+    dispatch(Settings(), CeleryExecutor())
 
 
 if __name__ == "__main__":
