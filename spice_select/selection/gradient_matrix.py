@@ -29,8 +29,8 @@ SAME_LENGTH = 1e-12
 """Relative difference of squared lengths up to which two rows may be equal: summing in another order changes less."""
 DOUBLE_TIE = 1e-12
 """Relative difference up to which scores of float64 rows are a tie: rounding of the arithmetic stays below it."""
-SINGLE_TIE = 1e-6
-"""The same for float32 rows: batch size, threads and device change a gradient by up to 3.5e-7 of its length."""
+SINGLE_TIE = 1e-5
+"""The same for float32 rows: batch size and threads change a gradient by up to 6e-6 of its length, scores by 2.5e-6."""
 NAMED_ROWS = 20
 """How many bad rows an error names."""
 

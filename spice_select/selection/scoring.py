@@ -281,8 +281,8 @@ class Rule:
         return lowest_of_ties(scores, gains, conflicts, rows, self.tie, float(size))
 
 
-RESOLUTION = 5.0
-"""A tolerance and four: rows that change within their precision move either score by up to two tolerances."""
+RESOLUTION = 2.0
+"""A tolerance for the tie and half of one for each of two scores: another batch size moves a score by a quarter."""
 
 
 def lowest_of_ties(

@@ -64,7 +64,7 @@ def test_noise_of_1e_minus_6_changes_no_pick_before_one_that_is_reported_as_unde
     first, second = (select(each.astype(np.float32), config(20, **settings_)) for each in (rows, noisy))
     for pick in range(20):
         if first.indices[pick] != second.indices[pick]:
-            assert first.margins[pick] < 5 * SINGLE_TIE * size_of_terms(first, pick, settings_)
+            assert first.margins[pick] < 2 * SINGLE_TIE * size_of_terms(first, pick, settings_)
             assert first.undecided > 0
             break
 
@@ -76,13 +76,32 @@ def size_of_terms(selection, pick, settings_):
 
 
 def test_a_margin_above_the_tolerance_is_decided_by_the_scores():
-    rows = np.eye(4, dtype=np.float32) * np.array([[1.0], [1.0 + 1e-5], [1.0], [0.5]], dtype=np.float32)
+    rows = np.eye(4, dtype=np.float32) * np.array([[1.0], [1.0 + 5e-5], [1.0], [0.5]], dtype=np.float32)
     selection = select(rows, config(3, conflict_penalty=0.0))
     assert selection.indices == [1, 0, 2]
-    assert selection.margins[0] == pytest.approx(1e-5, rel=0.02)
+    assert selection.margins[0] == pytest.approx(5e-5, rel=0.02)
     assert selection.margins[1] == pytest.approx(0.0, abs=1e-12)
     assert selection.undecided == 1
     assert math.isfinite(selection.margins[2])
+
+
+@cases
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    settings_=st.sampled_from(
+        [{}, {"conflict_penalty": 0.0}, {"information": "diagonal"}, {"matching_weight": 1.0}, {"alpha": 0.01}]
+    ),
+)
+def test_of_two_rows_that_differ_by_what_the_batch_does_to_them_the_lower_is_picked_first(seed, settings_):
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((80, 24))
+    rows[random.permutation(40) + 40] = rows[:40]
+    # Lengths of real gradients differ by up to 2.38e-6 between batches of 2,048 and of 512 tokens.
+    twins = {tuple(np.flatnonzero((rows == row).all(axis=1))) for row in rows[:40]}
+    noisy = rows * (1 + 2.3e-6 * random.uniform(-1, 1, (80, 1)))
+    picks = select(noisy.astype(np.float32), config(60, **settings_)).indices
+    place = {row: number for number, row in enumerate(picks)}
+    assert all(place.get(low, 80) <= place.get(high, 80) for low, high in twins)
 
 
 def test_the_tolerance_knows_how_rows_are_stored():
