@@ -55,7 +55,7 @@ InlineRows = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=512)
 class TargetConfig(Model):
     """Something that the model should get better at: rows of a data set, of the request, or of the pool."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
     """Name for people; no two targets have one name."""
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Share of the picks that the target is due, relative to the others."""

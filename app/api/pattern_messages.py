@@ -30,6 +30,7 @@ FORMS = {
     r"^[0-9a-f]{64}$": "write a sha256 as 64 digits, 0 to 9 and a to f",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$": "write NAME or ORGANISATION/NAME",
     r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$": "write a branch, a tag or a commit, such as main",
+    r"\S": "write something that can be seen, not white space alone",
     r"^\w+(\.\w+)*$": "write the name of a split, such as train",
     r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+$": "write s3://BUCKET/KEY",
     r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$": "write a UUID, 8-4-4-4-12 hexadecimal digits",

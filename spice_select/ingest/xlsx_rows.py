@@ -41,7 +41,8 @@ def xlsx_rows(source: ByteSource, limits: IntakeLimits) -> RowStream:
         raise
     except Exception as error:  # the reader raises whatever the XML makes it stumble over
         raise DatasetError(
-            f"the Excel workbook cannot be read ({type(error).__name__})", code="dataset-unreadable"
+            f"the Excel workbook cannot be read ({_said(error)}); save it again as .xlsx, or export the sheet as CSV",
+            code="dataset-unreadable",
         ) from None
     if sheet is None:
         raise DatasetError("the Excel workbook has no visible sheet", code="dataset-empty")
@@ -67,3 +68,8 @@ def _rows(rows: Iterator[tuple[Any, ...]], header: list[str]) -> Iterator[RawRow
 
 def _value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, (datetime, date, time)) else value
+
+
+def _said(error: Exception) -> str:
+    """What the reader says, on one line and no longer than a line."""
+    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -12,6 +12,11 @@ from spice_select.records.exact_numbers import ExactNumber, exact_json, spelt_nu
 
 _ARGUMENTS: Final = ("arguments", "parameters", "input", "args")
 _SORTS: Final = frozenset({"function", "tool_use", "tool_call", "function_call"})
+OTHER_SPELLING: Final = (
+    "arguments of tool calls are JSON text that is spaced or spelt otherwise than the JSON of a chat template, "
+    "and are rendered in its spelling (stored as objects they read the same everywhere)"
+)
+"""A trainer that hands the text itself to the template learns other tokens."""
 
 
 def openai_calls(value: Any, where: str, path: str, notes: Notes) -> list[dict[str, Any]]:
@@ -191,5 +196,5 @@ def _arguments(given: Any, notes: Notes) -> Any:
     if not isinstance(value, (dict, list)):
         return given
     if exact_json(value) != given:
-        notes.say("arguments of tool calls are JSON text with white space of its own, and are rendered as objects")
+        notes.say(OTHER_SPELLING)
     return value

@@ -20,6 +20,7 @@ from spice_select.records import accounting
 from spice_select.records.chat_template import ChatFormat
 from spice_select.records.conversation import Conversation
 from spice_select.records.objectives import sides_of
+from spice_select.records.tool_calls import OTHER_SPELLING
 from tests.fixtures.examples import examples
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "depth", "arguments": {"buoy": "B7"}}}
@@ -316,9 +317,7 @@ def test_arguments_keep_their_numbers(given: Any, shown: str, chat: ChatFormat, 
 def test_arguments_that_are_written_otherwise_are_counted(chat: ChatFormat, tmp_path: Path) -> None:
     shown, warnings = arguments_of('{"a":1}', chat, tmp_path)
     assert shown == '{"a": 1}'
-    assert warnings == [
-        "arguments of tool calls are JSON text with white space of its own, and are rendered as objects: 1 rows"
-    ]
+    assert warnings == [f"{OTHER_SPELLING}: 1 rows"]
     twice, _ = arguments_of('{"a": 1, "a": 2}', chat, tmp_path)
     assert "1" in twice
     assert "2" in twice

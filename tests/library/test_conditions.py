@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import spice_select as ss
+from spice_select.conditions import TargetConfig
 from spice_select.errors import BudgetError, ConfigError, DatasetError, PoolError
 from spice_select.pipeline.run import run
 from spice_select.pipeline.targets import TargetFile
@@ -199,3 +201,8 @@ def test_a_target_that_the_objective_is_not_for_is_refused_before_any_gradient(t
         assert str(plain) in caught.value.detail
         assert caught.value.errors[0]["pointer"] == f"#/{role}"
         assert not list(cache.glob("gradients/*"))
+
+
+def test_a_target_has_a_name_that_can_be_read():
+    with pytest.raises(ValidationError, match="name"):
+        TargetConfig(name=" \t", dataset_id="ds")

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,11 @@ def test_limits_hold_for_all_files_together(tmp_path: Path, write: Any, limit: s
     with pytest.raises(DatasetError) as caught:
         parsed(folder, tmp_path / "out", **{limit: most[limit]})
     assert caught.value.code == "dataset-too-large"
+
+
+def test_a_workbook_that_cannot_be_read_says_what_the_reader_found(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "empty.xlsx", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<a/>")
+    with pytest.raises(DatasetError, match=r"no valid workbook part.*export the sheet as CSV") as caught:
+        parsed(tmp_path / "empty.xlsx", tmp_path / "out")
+    assert caught.value.code == "dataset-unreadable"
