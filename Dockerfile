@@ -11,6 +11,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/srv \
     HOME=/tmp \
+    MALLOC_ARENA_MAX=2 \
     SPICE_DATA_DIR=/data
 RUN groupadd --gid 10001 spice \
     && useradd --uid 10001 --gid spice --no-create-home --home-dir /tmp --shell /usr/sbin/nologin spice \

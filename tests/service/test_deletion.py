@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,28 @@ def test_no_copy_of_a_row_outlives_its_job_and_its_data_set(service: InProcessSe
         path for path in service.settings.data_dir.rglob("*") if path.is_file() and marker.encode() in path.read_bytes()
     ]
     assert not holders
+
+
+def test_an_archive_goes_with_its_job_and_copies_with_a_lost_file(service: InProcessService) -> None:
+    dataset = service.push(jsonl([{"prompt": f"q {i}", "completion": f"a {i}"} for i in range(12)]))["id"]
+    first, second = (finished(service, dataset, budget={"count": 6}, name=name) for name in ("one", "two"))
+    for job in (first, second):
+        archive = service.http.get(f"/v1/jobs/{job['id']}/files/archive.zip")
+        assert archive.status_code == 200
+        assert all(name.startswith(job["id"]) for name in zipfile.ZipFile(io.BytesIO(archive.content)).namelist())
+
+    def archives() -> list[Path]:
+        return list((service.settings.data_dir / "prefixes").rglob("*-archive-*"))
+
+    assert len(archives()) == 2, "the same rows under two jobs are two archives"
+    assert codes(service, f"/v1/jobs/{first['id']}") == (204, None)
+    sweeper(service, artifact_grace_seconds=0.0).sweep()
+    assert len(archives()) == 1
+    statement = archives()[0].name.partition("-archive-")[0]
+    next(path for path in service.settings.data_dir.rglob(statement) if path.is_file()).unlink()
+    assert codes(service, f"/v1/jobs/{second['id']}") == (204, None)
+    sweeper(service, artifact_grace_seconds=0.0).sweep()
+    assert not archives(), "the file was lost, and what was made of it goes all the same"
 
 
 def test_a_file_that_another_result_has_as_well_stays(any_service: InProcessService) -> None:

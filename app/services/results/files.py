@@ -119,8 +119,11 @@ class ResultService:
                     with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as out:
                         shutil.copyfileobj(source, out, BLOCK_BYTES)
 
-        digest = hashlib.sha256("\n".join(f"{file.sha256} {file.name}" for file in files).encode()).hexdigest()
-        made = self.truncated.made(project_id, f"{files[0].sha256}-archive-{digest[:16]}", write)
+        said = [job_id, *(f"{file.sha256} {file.name}" for file in files)]
+        digest = hashlib.sha256("\n".join(said).encode()).hexdigest()
+        # Kept beside a file that no other job has: the archive goes when the job does.
+        own = next((file for file in files if file.name == STATEMENT_FILE), files[0])
+        made = self.truncated.made(project_id, f"{own.sha256}-archive-{digest[:16]}", write)
         return Stored(f"{job_id}.zip", "application/zip", made.stat().st_size, made.name, made)
 
     def file(

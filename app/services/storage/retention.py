@@ -101,16 +101,21 @@ class Retention:
         old = [row for row in rows if self.store.age(project_id, row.sha256) >= grace]
         needed = self._needed(project_id, [row.sha256 for row in old])
         with self.store.scratch() as folder:
-            moved = (self.store.take_out(project_id, row.sha256, folder) for row in old if row.sha256 not in needed)
-            taken = [path for path in moved if path is not None]
+            moved = {
+                row.sha256: self.store.take_out(project_id, row.sha256, folder)
+                for row in old
+                if row.sha256 not in needed
+            }
+            taken = [path for path in moved.values() if path is not None]
             fresh = {path.name for path in taken if age_of(path) < grace}
             needed |= self._needed(project_id, [path.name for path in taken])
             kept = [path for path in taken if path.name in needed | fresh]
             for path in kept:
                 self.store.put_back(project_id, path)
-            for path in taken:
-                if path not in kept:
-                    self.store.remove_cuts(project_id, path.name)
+            stays = {path.name for path in kept}
+            for sha256 in moved:  # also of a file that was lost: what was made of it is still there
+                if sha256 not in stays:
+                    self.store.remove_cuts(project_id, sha256)
         with self.database.write() as session:
             Artifacts(session).unmark(row for row in old if row.sha256 not in fresh or row.sha256 in needed)
         return len(taken) - len(kept)
