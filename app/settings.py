@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     default_proxy: str = "builtin:tiny"
     """Proxy model of a job that names none."""
     allowed_proxies: list[str] = ["builtin:tiny"]
-    """Models that jobs may name; ``*`` allows every hub id. A JSON list."""
+    """Models that jobs may name; ``ID@COMMIT`` allows a hub id at one commit, ``*`` every hub id. A JSON list."""
     proxy_root: Path | None = None
     """Local model folders below this one may be named as proxies; None allows none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -228,6 +228,12 @@ class Settings(BaseSettings):
             return None
         amount = round(seconds / 3600 * self.price_per_hour, 6)
         return {"amount": amount, "currency": self.price_currency, "per_hour": self.price_per_hour}
+
+    @property
+    def named_proxies(self) -> list[str]:
+        """Models that a person can pick from: the default first, then those that are allowed by name."""
+        others = {name.partition("@")[0] for name in self.allowed_proxies} - {"*", self.default_proxy}
+        return [self.default_proxy, *sorted(others)]
 
     @property
     def resolved_database_url(self) -> str:

@@ -181,7 +181,7 @@ def _form(visitor: Caller, services: Services, values: dict[str, str], **found: 
         chosen=chosen,
         as_read={role: column for column, role in chosen.items()},
         pieces=pieces,
-        proxies=sorted({settings.default_proxy, *settings.allowed_proxies} - {"*"}),
+        proxies=settings.named_proxies,
         max_bytes=settings.preview_bytes,
         **found,
     )

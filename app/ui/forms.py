@@ -200,7 +200,7 @@ def _choices(services: Services, visitor: Caller, draft: FormFields) -> dict[str
         "kinds": target_fields.KINDS,
         "kind_of": target_fields.kind_of,
         "max_upload_bytes": settings.max_upload_bytes,
-        "proxies": sorted({settings.default_proxy, *settings.allowed_proxies} - {"*"}),
+        "proxies": settings.named_proxies,
         "takes_sources": pool_fields.sources(settings),
     }
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.errors import ServiceError
+from app.services.jobs.proxies import Proxies
+from app.settings import Settings
+from spice_select.config import ProxyConfig
 from tests.fixtures.service import InProcessService, jsonl, sums
 
 
@@ -121,3 +126,22 @@ def test_a_model_that_is_not_allowed_is_told_what_is(
     detail = shared_service.http.post("/v1/jobs", json=body).json()["detail"]
     for part in ("builtin:tiny", "SPICE_ALLOWED_PROXIES", "SPICE_PROXY_ROOT"):
         assert part in detail
+
+
+def test_a_model_is_allowed_at_one_commit_alone(tmp_path: Path) -> None:
+    commit, other = "ab" * 20, "cd" * 20
+    settings = Settings(_env_file=None, data_dir=tmp_path, allowed_proxies=[f"org/model@{commit}"])
+    resolver = Proxies(settings)
+    resolver._known_sizes["org/model", commit] = None  # as where the hub cannot be asked
+    for revision in (None, commit):
+        found = resolver.resolve(ProxyConfig(model="org/model", revision=revision))
+        assert (found.revision, found.config.revision) == (commit, commit)
+    for model, revision, pointer in (
+        ("org/model", other, "#/proxy/revision"),
+        ("org/model", "main", "#/proxy/revision"),
+        ("org/mode", None, "#/proxy/model"),
+    ):
+        with pytest.raises(ServiceError) as refused:
+            resolver.resolve(ProxyConfig(model=model, revision=revision))
+        assert (refused.value.code, refused.value.pointer) == ("proxy-not-allowed", pointer)
+    assert settings.named_proxies == ["builtin:tiny", "org/model"]

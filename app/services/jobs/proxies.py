@@ -158,7 +158,14 @@ class Proxies:
             )
         allowed = self._allowed()
         if "*" not in allowed and proxy.model not in allowed:
-            raise self._not_allowed(f"{proxy.model} is not among the models this service allows", POINTER)
+            pinned = [
+                commit for name, at, commit in (one.partition("@") for one in allowed) if at and name == proxy.model
+            ]
+            if not pinned:
+                raise self._not_allowed(f"{proxy.model} is not among the models this service allows", POINTER)
+            if proxy.revision not in (None, *pinned):
+                raise self._not_allowed(f"{proxy.model} is not allowed at another commit", "#/proxy/revision")
+            proxy = proxy.model_copy(update={"revision": proxy.revision or min(pinned)})
         if proxy.revision is not None and COMMIT.fullmatch(proxy.revision):
             return ResolvedProxy(proxy, proxy.revision, self._sizes(proxy.model, proxy.revision))
         commit = _hub_commit(proxy.model, proxy.revision)
