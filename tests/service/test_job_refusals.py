@@ -143,5 +143,5 @@ def test_a_model_is_allowed_at_one_commit_alone(tmp_path: Path) -> None:
     ):
         with pytest.raises(ServiceError) as refused:
             resolver.resolve(ProxyConfig(model=model, revision=revision))
-        assert (refused.value.code, refused.value.pointer) == ("proxy-not-allowed", pointer)
+        assert (refused.value.code, refused.value.errors[0]["pointer"]) == ("proxy-not-allowed", pointer)
     assert settings.named_proxies == ["builtin:tiny", "org/model"]
