@@ -194,15 +194,12 @@ def serve(command_line: Sequence[str], prog: str = "spice-select serve") -> None
     logs.configure(settings.log_level, settings.log_format)
     close_folder(settings)
     migrate_or_leave(settings.resolved_database_url)
-    # A worker of many threads and few arenas gives memory back between units (docs/reliability.md).
-    environment = (
-        {"MALLOC_ARENA_MAX": "2"}
-        | os.environ
-        | {
-            "SPICE_DATA_DIR": str(settings.data_dir.absolute()),
-            "SPICE_DATABASE_URL": settings.resolved_database_url,
-        }
-    )
+    environment = os.environ | {
+        # A worker of many threads and few arenas gives memory back between units (docs/reliability.md).
+        "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
+        "SPICE_DATA_DIR": str(settings.data_dir.absolute()),
+        "SPICE_DATABASE_URL": settings.resolved_database_url,
+    }
     app = create_app(settings, worker_alive=lambda: worker.alive())
     try:
         app.state.services.keys.refuse_unlocked(settings.auth)

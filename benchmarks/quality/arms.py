@@ -17,6 +17,7 @@ import spice_select as ss
 from benchmarks.quality.corpus import Draw, Row
 from benchmarks.quality.features import Features, Measured, response_tokens
 from spice_select.config import Screens
+from spice_select.pipeline.screens import MAD_SCALE
 from spice_select.presets import PRESETS
 from spice_select.records.near_duplicates import near_duplicate_clusters
 from spice_select.records.repeated_responses import repeated_responses
@@ -163,7 +164,7 @@ def _left_by_screens(pool: Pool) -> torch.Tensor:
 def _ordinary(losses: np.ndarray, spreads: float) -> np.ndarray:
     """Which losses are at most so many scaled median absolute deviations above the median."""
     middle = np.median(losses)
-    ordinary: np.ndarray = losses <= middle + spreads * 1.4826 * np.median(np.abs(losses - middle))
+    ordinary: np.ndarray = losses <= middle + spreads * MAD_SCALE * np.median(np.abs(losses - middle))
     return ordinary
 
 

@@ -158,9 +158,7 @@ class Proxies:
             )
         allowed = self._allowed()
         if "*" not in allowed and proxy.model not in allowed:
-            pinned = [
-                commit for name, at, commit in (one.partition("@") for one in allowed) if at and name == proxy.model
-            ]
+            pinned = [name.partition("@")[2] for name in allowed if name.startswith(f"{proxy.model}@")]
             if not pinned:
                 raise self._not_allowed(f"{proxy.model} is not among the models this service allows", POINTER)
             if proxy.revision not in (None, *pinned):

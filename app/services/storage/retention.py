@@ -109,13 +109,12 @@ class Retention:
             taken = [path for path in moved.values() if path is not None]
             fresh = {path.name for path in taken if age_of(path) < grace}
             needed |= self._needed(project_id, [path.name for path in taken])
-            kept = [path for path in taken if path.name in needed | fresh]
+            stays = needed | fresh
+            kept = [path for path in taken if path.name in stays]
             for path in kept:
                 self.store.put_back(project_id, path)
-            stays = {path.name for path in kept}
-            for sha256 in moved:  # also of a file that was lost: what was made of it is still there
-                if sha256 not in stays:
-                    self.store.remove_cuts(project_id, sha256)
+            for sha256 in moved.keys() - stays:  # also of a file that was lost: what was made of it is still there
+                self.store.remove_cuts(project_id, sha256)
         with self.database.write() as session:
             Artifacts(session).unmark(row for row in old if row.sha256 not in fresh or row.sha256 in needed)
         return len(taken) - len(kept)
